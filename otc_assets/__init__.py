@@ -1,0 +1,1 @@
+"""FINRA's OTC transparency data as Dagster assets, keyed by ``week_ending``."""

@@ -1,0 +1,155 @@
+"""Weeks, trading days and FINRA's publication calendar.
+
+Here: how a week is named (``week_ending``, its Friday), when each tier of a week is published, which days
+were trading days. Not here: Dagster partitions (``otc_assets.partitions``), what was really captured
+(``domain.gaps``), and the clock: every function that needs the time is given it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import holidays
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+#: FINRA publishes "not before 06:00 New York time".
+PUBLICATION_TIME = dt.time(6, 0)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One of FINRA's three tiers.
+
+    ``id`` is the API's ``tierIdentifier``; ``name`` its ``tierDescription``, the value of every ``tier``
+    column; ``lag_weeks`` the publication Monday, in weeks after the Monday that the week began with.
+    """
+
+    id: str
+    name: str
+    lag_weeks: int
+
+    @property
+    def slug(self) -> str:
+        """The tier in names of assets, jobs and pools: ``t1``, ``t2``, ``otce``."""
+        return self.id.lower()
+
+
+T1 = Tier("T1", "NMS Tier 1", 3)
+T2 = Tier("T2", "NMS Tier 2", 5)
+OTCE = Tier("OTCE", "OTC", 5)
+
+TIERS: tuple[Tier, ...] = (T1, T2, OTCE)
+TIER_BY_ID = {tier.id: tier for tier in TIERS}
+TIER_BY_NAME = {tier.name: tier for tier in TIERS}
+
+
+def tier_of(text: str) -> Tier:
+    """The tier that ``text`` names, by identifier (``T1``) or description (``NMS Tier 1``), in any case.
+
+    Raises:
+        ValueError: no such tier. ``OTC`` is a description, never an identifier; both lead to ``OTCE``.
+    """
+    wanted = text.strip().casefold()
+    for tier in TIERS:
+        if wanted in (tier.id.casefold(), tier.name.casefold()):
+            return tier
+    known = ", ".join(f"{tier.id} ({tier.name})" for tier in TIERS)
+    raise ValueError(f"unknown tier {text!r}: FINRA's tiers are {known}")
+
+
+# --- naming a week -------------------------------------------------------------------------------------
+
+
+def week_ending_of(week_start: dt.date) -> dt.date:
+    """The Friday of the week that began on the Monday ``week_start`` (FINRA's ``weekStartDate``).
+
+    Raises:
+        ValueError: ``week_start`` is no Monday. FINRA's week starts are Mondays, holidays included.
+    """
+    if week_start.weekday() != 0:
+        raise ValueError(f"{week_start} is a {week_start:%A}: a FINRA week starts on a Monday")
+    return week_start + dt.timedelta(days=4)
+
+
+def week_start_of(week_ending: dt.date) -> dt.date:
+    """The Monday (FINRA's ``weekStartDate``) of the week that ends on the Friday ``week_ending``.
+
+    Raises:
+        ValueError: ``week_ending`` is no Friday.
+    """
+    if week_ending.weekday() != 4:
+        raise ValueError(f"{week_ending} is a {week_ending:%A}: a week_ending is a Friday")
+    return week_ending - dt.timedelta(days=4)
+
+
+def week_containing(day: dt.date) -> dt.date:
+    """The ``week_ending`` of the Monday-to-Sunday week that holds ``day``."""
+    return day + dt.timedelta(days=4 - day.weekday())
+
+
+def weeks_between(first: dt.date, last: dt.date) -> list[dt.date]:
+    """Every ``week_ending`` from ``first`` to ``last``, both Fridays included."""
+    week_start_of(first), week_start_of(last)
+    return [first + dt.timedelta(weeks=n) for n in range((last - first).days // 7 + 1)]
+
+
+def weeks_up_to(week_ending: dt.date, count: int) -> list[dt.date]:
+    """The ``count`` weeks that end with ``week_ending``, oldest first."""
+    return [week_ending - dt.timedelta(weeks=n) for n in reversed(range(count))]
+
+
+# --- trading days --------------------------------------------------------------------------------------
+
+
+@cache
+def _nyse(year: int) -> frozenset[dt.date]:
+    return frozenset(holidays.financial_holidays("NYSE", years=year))
+
+
+def is_trading_day(day: dt.date) -> bool:
+    """Whether the NYSE trades on ``day``. Columbus Day and Veterans' Day are trading days."""
+    return day.weekday() < 5 and day not in _nyse(day.year)
+
+
+def trading_days(week_ending: dt.date) -> int:
+    """How many days the NYSE traded in the week: 5, or fewer in a week with holidays."""
+    start = week_start_of(week_ending)
+    return sum(is_trading_day(start + dt.timedelta(days=n)) for n in range(5))
+
+
+# --- the publication calendar --------------------------------------------------------------------------
+
+
+def publication_date(week_ending: dt.date, tier: Tier) -> dt.date:
+    """The day on which FINRA publishes ``tier`` of the week: T1 three weeks after the week's Monday, T2 and
+    OTC five; the next NYSE business day where that Monday is a holiday.
+    """
+    day = week_start_of(week_ending) + dt.timedelta(weeks=tier.lag_weeks)
+    while not is_trading_day(day):
+        day += dt.timedelta(days=1)
+    return day
+
+
+def due_at(week_ending: dt.date, tier: Tier) -> dt.datetime:
+    """The moment (New York time) from which the publication may be expected."""
+    return dt.datetime.combine(publication_date(week_ending, tier), PUBLICATION_TIME, NEW_YORK)
+
+
+def newest_due(tier: Tier, now: dt.datetime) -> dt.date:
+    """The newest ``week_ending`` whose publication was due at the moment ``now`` (with a time zone)."""
+    week = week_containing(now.astimezone(NEW_YORK).date()) - dt.timedelta(weeks=tier.lag_weeks - 1)
+    while due_at(week, tier) > now:
+        week -= dt.timedelta(weeks=1)
+    return week
+
+
+def week_published_on(day: dt.date, tier: Tier) -> dt.date | None:
+    """The ``week_ending`` whose ``tier`` was first published on ``day``, or None where ``day`` is no
+    publication day of that tier.
+    """
+    week = week_containing(day) - dt.timedelta(weeks=tier.lag_weeks)
+    return week if publication_date(week, tier) == day else None
