@@ -1,0 +1,98 @@
+"""Settings: every environment variable that the platform reads, typed, in one place.
+
+Here: names, types, defaults and where things lie on disk. Not here: what Dagster itself is told
+(``dagster.yaml``), and code that acts on a setting.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from otc_assets.domain.weeks import week_start_of
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def default_home() -> Path:
+    """Where the embedded database, the archive and Dagster's files lie unless ``OTC_HOME`` says otherwise.
+
+    An ordinary user's data folder; for root ``/var/lib/otc-assets``, because PostgreSQL refuses to run as
+    root and the account it runs as instead can't enter root's home.
+    """
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/otc-assets")
+    return Path(platformdirs.user_data_dir("otc-assets"))
+
+
+class Settings(BaseSettings):
+    """What can be set, each as ``OTC_<NAME>`` in the environment.
+
+    Attributes:
+        database_url: a PostgreSQL server of one's own; unset, an embedded one is started.
+        home: the folder for the embedded database, the archive and Dagster's files.
+        source: where publications come from: the offline ``simulator``, FINRA's ``api``, or ``files``.
+        files: the folder of downloaded files, for ``source = files`` and the file-drop sensor.
+        first_week: the first week wanted, a Friday; gaps are counted from here on, and partitions begin.
+        finra_url: the Query API's address.
+        finra_client_id, finra_client_secret: OAuth2 client credentials, for networks that FINRA asks for them.
+        requests_per_minute: the budget for FINRA, under its limit of about 1,200.
+        lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
+            164 days later.
+        simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
+        port: where the UI listens, on loopback.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore")
+
+    database_url: SecretStr | None = None
+    home: Path = Field(default_factory=default_home)
+    source: Literal["simulator", "api", "files"] = "simulator"
+    files: Path | None = None
+    first_week: dt.date = dt.date(2021, 12, 10)
+    finra_url: str = "https://api.finra.org"
+    finra_client_id: str | None = None
+    finra_client_secret: SecretStr | None = None
+    requests_per_minute: int = Field(default=600, ge=1, le=1200)
+    lookback_weeks: int = Field(default=26, ge=0, le=260)
+    simulator_seed: int = 2014
+    simulator_scale: float = Field(default=0.1, gt=0, le=4)
+    port: int = Field(default=3000, ge=0, le=65535)
+
+    @field_validator("first_week")
+    @classmethod
+    def _is_a_friday(cls, value: dt.date) -> dt.date:
+        week_start_of(value)
+        return value
+
+    @property
+    def archive_folder(self) -> Path:
+        """Where the raw bytes of every publication are kept."""
+        return self.home / "archive"
+
+    @property
+    def files_folder(self) -> Path:
+        """The folder that is watched for downloaded files."""
+        return self.files or self.home / "files"
+
+    @property
+    def dagster_home(self) -> Path:
+        """``DAGSTER_HOME`` of an instance that ``otc-assets up`` runs."""
+        return self.home / "dagster"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        pydantic.ValidationError: a variable has a value that can't be right; it names the variable.
+    """
+    return Settings()

@@ -1,0 +1,107 @@
+"""From which inputs each week of each table was made, and so which weeks are stale.
+
+A week's version names the captures that speak for it; every table notes the version that it was made
+from, in ``otc.computed_week``. Here: versions and staleness. Not here: making anything up to date
+(``automation``), and Dagster's own view of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from otc_assets.domain.rolling import WINDOW_WEEKS
+from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
+from otc_assets.warehouse.read import Publication, speaking_publications
+
+#: Made of one week of venue_volume each.
+WEEKLY_TABLES = ("symbol_summary", "venue_share", "symbol_concentration", "market_concentration")
+#: Made of six weeks of the table named.
+ROLLING_TABLES = {"symbol_rolling": "symbol_summary", "venue_rolling": "venue_share"}
+
+
+def volume_version(speaking: Mapping[str, list[Publication]]) -> str:
+    """The version of a week of venue_volume: the captures, by tier name, that speak for it."""
+    return " ".join(
+        f"{TIER_BY_NAME[tier].id}:{'+'.join(str(p.id) for p in captures)}"
+        for tier, captures in sorted(speaking.items())
+        if captures
+    )
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What was made from what, at one moment.
+
+    Attributes:
+        wanted: by week, the version that venue_volume should have by the captures.
+        recorded: by table and week, the version that it was made from.
+        blocked: weeks graded F.
+    """
+
+    wanted: dict[dt.date, str]
+    recorded: dict[str, dict[dt.date, str]]
+    blocked: set[dt.date]
+
+    def version(self, table: str, week_ending: dt.date) -> str | None:
+        """The version that the week of ``table`` would be made from now; None where there is nothing yet.
+
+        A rolling figure's inputs are the six weeks that end with its own, as far as they are made and not
+        graded F: a digest of their versions.
+        """
+        if table == "venue_volume":
+            return self.wanted.get(week_ending) or None
+        if table not in ROLLING_TABLES:
+            return self.recorded.get("venue_volume", {}).get(week_ending)
+        made = self.recorded.get(ROLLING_TABLES[table], {})
+        if week_ending not in made:
+            return None
+        window = [
+            f"{week}={made[week]}"
+            for week in weeks_up_to(week_ending, WINDOW_WEEKS)
+            if week in made and week not in self.blocked
+        ]
+        return hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
+
+    def stale(self, table: str) -> list[dt.date]:
+        """The weeks of ``table`` that are missing or were made from other inputs than stand there now.
+
+        Weeks graded F are left out, but for venue_volume itself: nothing is made of them.
+        """
+        upstream = self.wanted if table == "venue_volume" else self.recorded.get("venue_volume", {})
+        made = self.recorded.get(table, {})
+        return sorted(
+            week
+            for week in upstream
+            if (table == "venue_volume" or week not in self.blocked)
+            and (wanted := self.version(table, week)) is not None
+            and made.get(week) != wanted
+        )
+
+
+_RECORDED = sa.text(
+    "SELECT table_name, week_ending, version FROM otc.computed_week WHERE week_ending BETWEEN :first AND :last"
+)
+_BLOCKED = sa.text(
+    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
+)
+
+
+def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> Lineage:
+    """The lineage of the weeks from ``first`` to ``last``; rolling weeks need the five before them too."""
+    by_week: dict[dt.date, dict[str, list[Publication]]] = {}
+    for (week, tier), captures in speaking_publications(connection, first, last).items():
+        by_week.setdefault(week, {})[tier] = captures
+    recorded: dict[str, dict[dt.date, str]] = {}
+    span = {"first": first, "last": last}
+    for table, week, version in connection.execute(_RECORDED, span):
+        recorded.setdefault(table, {})[week] = version
+    return Lineage(
+        wanted={week: volume_version(tiers) for week, tiers in by_week.items()},
+        recorded=recorded,
+        blocked=set(connection.execute(_BLOCKED, span).scalars()),
+    )

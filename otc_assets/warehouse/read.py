@@ -1,0 +1,178 @@
+"""Reading: publications, the rows of weeks as frames, grades, and what has been captured.
+
+Here: every query on our tables. Not here: writing (``load``), judging what was read (``domain``), and which
+weeks are stale (``lineage``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain import schema
+from otc_assets.domain.revisions import is_whole, speaking
+from otc_assets.warehouse.server import copy_out
+
+#: The frames that can be read by week, with their columns.
+TABLES = {
+    "venue_volume": schema.VENUE_VOLUME,
+    "published_total": schema.PUBLISHED_TOTAL,
+    "symbol_summary": schema.SYMBOL_SUMMARY,
+    "venue_share": schema.VENUE_SHARE,
+    "symbol_rolling": schema.SYMBOL_ROLLING,
+    "venue_rolling": schema.VENUE_ROLLING,
+    "symbol_concentration": schema.SYMBOL_CONCENTRATION,
+    "market_concentration": schema.MARKET_CONCENTRATION,
+    "gap": schema.GAP,
+}
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A captured publication: a row of ``otc.publication``."""
+
+    id: int
+    week_ending: dt.date
+    tier: str
+    scope: str
+    revision: int
+    digest: str
+    origin: str
+    summary_type: str | None
+    layout: str
+    bytes: int
+    rows_received: int
+    rows_accepted: int
+    rows_rejected: int
+    rows_expected: int | None
+    complete: bool
+    initial_published_date: dt.date | None
+    last_update_date: dt.date | None
+    run_id: str | None
+    captured_at: dt.datetime
+
+
+_PUBLICATIONS = sa.text("""
+    SELECT * FROM otc.publication
+    WHERE week_ending BETWEEN :first AND :last
+    ORDER BY week_ending, tier, id
+""")
+
+
+def publications(connection: sa.Connection, first: dt.date, last: dt.date) -> list[Publication]:
+    """Every capture of the weeks from ``first`` to ``last``, oldest first."""
+    rows = connection.execute(_PUBLICATIONS, {"first": first, "last": last}).mappings()
+    return [Publication(**row) for row in rows]
+
+
+def speaking_publications(
+    connection: sa.Connection, first: dt.date, last: dt.date
+) -> dict[tuple[dt.date, str], list[Publication]]:
+    """By (week_ending, tier), the captures that speak for it, in the order in which they apply."""
+    captures: dict[tuple[dt.date, str], list[Publication]] = {}
+    for publication in publications(connection, first, last):
+        captures.setdefault((publication.week_ending, publication.tier), []).append(publication)
+    return {key: speaking(group) for key, group in captures.items()}
+
+
+def week_rows(
+    connection: sa.Connection, table: str, weeks: Sequence[dt.date], tier: str | None = None
+) -> pl.DataFrame:
+    """The rows of ``weeks`` of a table, in its schema's columns and order, sorted by the table's key.
+
+    Raises:
+        ValueError: the table is none of TABLES.
+    """
+    if table not in TABLES:
+        raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(TABLES)}")
+    columns = ", ".join(TABLES[table])
+    # The weeks are a list of constants: TimescaleDB leaves chunks out at planning time only for those.
+    query = f"SELECT {columns} FROM otc.{table} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
+    params: list[Any] = list(weeks)
+    if tier is not None:
+        query += " AND tier = %s"
+        params.append(tier)
+    return copy_out(connection, query, TABLES[table], params)
+
+
+_CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"
+
+
+def summarized_tiers(connection: sa.Connection, weeks: Sequence[dt.date]) -> pl.DataFrame:
+    """(week_ending, tier) of the weeks that are summarized and whose grade is not F."""
+    columns = pl.Schema({"week_ending": pl.Date, "tier": pl.String})
+    frame = copy_out(connection, _CAPTURED_TIERS.format(", ".join(["%s"] * len(weeks))), columns, list(weeks))
+    return frame.filter(~pl.col("week_ending").is_in(list(blocked_weeks(connection, weeks))))
+
+
+_BLOCKED = sa.text(
+    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending = ANY(:weeks)"
+)
+
+
+def blocked_weeks(connection: sa.Connection, weeks: Sequence[dt.date]) -> set[dt.date]:
+    """Those of ``weeks`` that are graded F: nothing downstream is made of them."""
+    return set(connection.execute(_BLOCKED, {"weeks": list(weeks)}).scalars())
+
+
+_QUALITY = sa.text("""
+    SELECT tier, grade, score, findings, version FROM otc.week_quality
+    WHERE week_ending = :week_ending ORDER BY tier
+""")
+
+
+def quality(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, Any]]:
+    """The week's grades, one a tier: tier, grade, score, findings, and the version that was judged."""
+    rows = connection.execute(_QUALITY, {"week_ending": week_ending}).mappings()
+    return [dict(row) for row in rows]
+
+
+def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) -> dt.date | None:
+    """The newest week before ``week_ending`` in which the tier has venue volume."""
+    return connection.execute(
+        sa.text("""
+            SELECT max(week_ending) FROM otc.venue_volume WHERE week_ending < :week_ending AND tier = :tier
+        """),
+        {"week_ending": week_ending, "tier": tier},
+    ).scalar()
+
+
+CAPTURED = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "tier": pl.String,
+        "rows_loaded": pl.Int64,
+        "rows_expected": pl.Int64,
+        "complete": pl.Boolean,
+    }
+)
+
+
+def captured(connection: sa.Connection, first: dt.date, last: dt.date) -> pl.DataFrame:
+    """What is captured, one row a (week_ending, tier), as ``domain.gaps`` wants it (CAPTURED).
+
+    ``complete`` where the captures that speak are a whole publication, and each is complete itself. A
+    (week, tier) of which nothing but empty captures came has ``rows_loaded`` 0.
+    """
+    groups: dict[tuple[dt.date, str], list[Publication]] = {}
+    for publication in publications(connection, first, last):
+        groups.setdefault((publication.week_ending, publication.tier), []).append(publication)
+    rows = []
+    for (week, tier), group in groups.items():
+        heard = speaking(group)
+        stated = [p.rows_expected for p in heard if p.rows_expected is not None]
+        rows.append(
+            {
+                "week_ending": week,
+                "tier": tier,
+                "rows_loaded": sum(p.rows_accepted for p in heard),
+                "rows_expected": sum(stated) if stated and len(stated) == len(heard) else None,
+                "complete": is_whole(heard) and all(p.complete for p in heard if p.scope != "PARTIAL"),
+            }
+        )
+    return pl.DataFrame(rows, schema=CAPTURED)

@@ -1,0 +1,129 @@
+"""Connections to the server, and typed frames over COPY in both directions.
+
+Here: engines, the forms of a database URL, COPY of Polars frames to and from tables, the lock of a week.
+Not here: any table of ours (``load``, ``read``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import polars as pl
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+#: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
+_SLICE_ROWS = 50_000
+
+#: The first key of our advisory locks, so that they never meet anybody else's.
+_LOCK_SPACE = 0x07C0
+
+
+class DatabaseUnreachable(Exception):
+    """The server did not answer, or refused us. The message has no password in it."""
+
+
+def database_url(url: str, driver: str) -> str:
+    """``url`` with the SQLAlchemy driver named: ``psycopg`` for our data, ``psycopg2`` for Dagster's storage.
+
+    Raises:
+        ValueError: not a PostgreSQL URL.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise ValueError(
+            "OTC_DATABASE_URL is not a URL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        ) from None
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError(
+            f"OTC_DATABASE_URL names {parsed.get_backend_name()!r}: only PostgreSQL is supported, "
+            "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
+    return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
+
+
+def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
+    """An engine on the server at ``url``; no connection is made yet."""
+    return sa.create_engine(
+        database_url(url, "psycopg"),
+        pool_size=pool_size,
+        max_overflow=4,
+        pool_pre_ping=True,
+        connect_args={"application_name": "otc-assets", "connect_timeout": 10, "options": "-c TimeZone=UTC"},
+    )
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction: all of it, or nothing.
+
+    Raises:
+        DatabaseUnreachable: there is no connection to be had.
+    """
+    try:
+        connection = engine.connect()
+    except sa.exc.OperationalError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise DatabaseUnreachable(
+            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
+        ) from None
+    with connection, connection.begin():
+        yield connection
+
+
+def lock_week(connection: sa.Connection, week_ending: dt.date) -> None:
+    """Waits until no other transaction works on the week, and holds it to this transaction's end."""
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(:space, :week)"),
+        {"space": _LOCK_SPACE, "week": week_ending.toordinal()},
+    )
+
+
+def _cursor(connection: sa.Connection) -> psycopg.Cursor[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver.cursor()
+
+
+def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
+    """Appends ``frame`` to ``table`` (``schema.name`` or a temporary one's name) by COPY, column by name.
+
+    Quoted CSV keeps nulls, empty strings and line breaks apart exactly.
+
+    Returns:
+        The number of rows.
+    """
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
+    )
+    with _cursor(connection) as cursor, cursor.copy(statement) as copy:
+        for rows in frame.iter_slices(_SLICE_ROWS):
+            copy.write(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
+    return frame.height
+
+
+def copy_out(
+    connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = ()
+) -> pl.DataFrame:
+    """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
+    buffer = io.BytesIO()
+    statement = b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)"
+    with _cursor(connection) as cursor, cursor.copy(statement, params or None) as copy:
+        for block in copy:
+            buffer.write(block)
+    if not buffer.tell():
+        return schema.to_frame()
+    buffer.seek(0)
+    # Booleans arrive as t and f, which the reader does not take for booleans.
+    stored = pl.Schema({name: pl.String if kind == pl.Boolean else kind for name, kind in schema.items()})
+    # Every value is quoted and a null is not: the reader keeps '' and null apart by that.
+    frame = pl.read_csv(buffer, has_header=False, schema=stored)
+    flags = [pl.col(name).eq("t").alias(name) for name, kind in schema.items() if kind == pl.Boolean]
+    return frame.with_columns(flags) if flags else frame
