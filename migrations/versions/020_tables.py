@@ -12,6 +12,17 @@ branch_labels = None
 depends_on = None
 
 UP = """
+CREATE TABLE otc.week_calendar (
+    week_ending      date NOT NULL CHECK (extract(isodow FROM week_ending) = 5),
+    tier             text NOT NULL,
+    week_start       date NOT NULL,
+    trading_days     integer NOT NULL CHECK (trading_days BETWEEN 0 AND 5),
+    publication_date date NOT NULL,
+    PRIMARY KEY (week_ending, tier)
+);
+COMMENT ON TABLE otc.week_calendar IS
+    'The week by the NYSE''s calendar: days traded, and the day on which FINRA publishes each tier of it.';
+
 CREATE TABLE otc.publication (
     id                     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     week_ending            date NOT NULL CHECK (extract(isodow FROM week_ending) = 5),
@@ -190,7 +201,7 @@ COMMENT ON TABLE otc.computed_week IS
 DOWN = """
 DROP TABLE otc.computed_week, otc.gap, otc.week_quality, otc.venue_share, otc.symbol_summary,
     otc.published_total, otc.venue_volume_revision, otc.venue_volume, otc.rejected_record, otc.raw_record,
-    otc.publication;
+    otc.publication, otc.week_calendar;
 """
 
 

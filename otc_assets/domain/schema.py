@@ -32,6 +32,17 @@ FIRM_TOTAL_CODES = {"ATS_W_FIRM": ATS, "OTC_W_FIRM": NON_ATS}
 MARKET_TOTAL_CODES = {"ATS_W_VOL_STATS": ATS, "OTC_W_VOL_STATS": NON_ATS}
 SUMMARY_CODES = frozenset({**FIRM_ROW_CODES, **SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES})
 
+#: The week by the calendar: the days the NYSE traded, and the day on which FINRA publishes the tier.
+WEEK_CALENDAR = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "tier": pl.String,
+        "week_start": pl.Date,
+        "trading_days": pl.Int64,
+        "publication_date": pl.Date,
+    }
+)
+
 #: A row as FINRA states it, typed: what ``domain.parsing`` makes of every layout. Columns that a layout
 #: does not carry are null. `line` is the 1-based line of the file (of the object, in JSON).
 RECORD = pl.Schema(

@@ -18,6 +18,7 @@ from otc_assets.warehouse.server import copy_in, lock_week
 
 #: Tables that hold one computed set of rows a week, and are replaced by the week.
 COMPUTED_TABLES = (
+    "week_calendar",
     "symbol_summary",
     "venue_share",
     "symbol_rolling",

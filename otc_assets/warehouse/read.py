@@ -20,6 +20,7 @@ from otc_assets.warehouse.server import copy_out
 
 #: The frames that can be read by week, with their columns.
 TABLES = {
+    "week_calendar": schema.WEEK_CALENDAR,
     "venue_volume": schema.VENUE_VOLUME,
     "published_total": schema.PUBLISHED_TOTAL,
     "symbol_summary": schema.SYMBOL_SUMMARY,

@@ -1,0 +1,104 @@
+"""The second stage: venue volume, made of all captures that speak for a week.
+
+Here: normalizing the captures of a week, tier by tier, and replacing the week in one transaction. Not here:
+which captures speak (``domain.revisions``), what a row means (``domain.normalize``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from dagster import AssetDep, AssetExecutionContext, MaterializeResult, asset
+
+from otc_assets.archive.store import Archive
+from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, table_metadata
+from otc_assets.domain.normalize import normalize
+from otc_assets.domain.parsing import parse
+from otc_assets.domain.revisions import Part, assemble
+from otc_assets.domain.schema import VENUE_VOLUME
+from otc_assets.domain.weeks import TIER_BY_NAME, TIERS
+from otc_assets.partitions import same_week_if_published, weeks
+from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.warehouse.lineage import volume_version
+from otc_assets.warehouse.load import VolumeChange, mark_computed, replace_totals, replace_volume
+from otc_assets.warehouse.read import Publication, speaking_publications
+from otc_assets.warehouse.server import lock_week
+
+
+def read_part(publication: Publication, archive: Archive) -> Part:
+    """The rows of a captured publication, from its archived bytes."""
+    result = normalize(
+        parse(archive.get(publication.digest), name=publication.origin),
+        week_ending=publication.week_ending,
+        tier=TIER_BY_NAME[publication.tier],
+        summary_type=publication.summary_type,
+    )
+    return Part(publication.scope, result.volume, result.totals)
+
+
+def make_venue_volume(
+    week_ending: dt.date, warehouse: Warehouse, archive: Archive
+) -> tuple[str, dict[str, VolumeChange]]:
+    """Makes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
+
+    Returns:
+        The version that the week now has, and by tier how it changed.
+    """
+    changes: dict[str, VolumeChange] = {}
+    with warehouse.transaction() as connection:
+        lock_week(connection, week_ending)
+        speaking = {
+            tier: captures
+            for (_, tier), captures in speaking_publications(connection, week_ending, week_ending).items()
+        }
+        # One tier at a time: a full-size week of all tiers would not stand in memory twice.
+        for tier, captures in speaking.items():
+            if captures:
+                volume, totals = assemble([read_part(publication, archive) for publication in captures])
+                changes[tier] = replace_volume(connection, week_ending, tier, volume)
+                replace_totals(connection, week_ending, tier, totals)
+                del volume, totals
+        version = volume_version(speaking)
+        rows = sum(change.added + change.changed + change.unchanged for change in changes.values())
+        mark_computed(connection, "venue_volume", week_ending, version, rows)
+    return version, changes
+
+
+def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
+    metadata: dict[str, object] = {"captures": version or "none"}
+    for tier in TIERS:
+        change = changes.get(tier.name)
+        name = tier.id
+        metadata[f"{name} rows"] = change.added + change.changed + change.unchanged if change else 0
+        if change and change.touched and change.shares_before:
+            metadata[f"{name} revised"] = (
+                f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
+                f"{change.shares_before:,} shares before, {change.shares_after:,} after"
+            )
+    rows = sum(c.added + c.changed + c.unchanged for c in changes.values())
+    return WeekMade(rows=rows, version=version, metadata=metadata)
+
+
+@asset(
+    deps=[
+        AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS
+    ],
+    partitions_def=weeks,
+    backfill_policy=IN_QUARTERS,
+    retry_policy=RETRY,
+    pool="database",
+    group_name="volume",
+    kinds={"polars", "postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("venue_volume", VENUE_VOLUME),
+)
+def venue_volume(
+    context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive
+) -> MaterializeResult:
+    """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
+
+    Made of the tiers that are out so far, and made again when another arrives or one is revised: what a
+    revision replaced is kept in `otc.venue_volume_revision`.
+    """
+    archive = raw_archive.open()
+    return each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))

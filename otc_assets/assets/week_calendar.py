@@ -1,0 +1,59 @@
+"""The root of the graph: the weeks themselves, by the calendar.
+
+Every publication stands downstream of its week, so that one choice of weeks in the UI's dialog reaches all
+assets, whatever lag their tier has. Here: the calendar as a table. Not here: its rules (``domain.weeks``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+from dagster import AssetExecutionContext, MaterializeResult, asset
+
+from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.domain.schema import WEEK_CALENDAR
+from otc_assets.domain.weeks import TIERS, publication_date, trading_days, week_start_of
+from otc_assets.partitions import weeks
+from otc_assets.resources import Warehouse
+from otc_assets.warehouse.load import replace_week
+
+
+def calendar_rows(week_ending: dt.date) -> pl.DataFrame:
+    """The week's rows of ``otc.week_calendar``, one a tier."""
+    return pl.DataFrame(
+        [
+            {
+                "week_ending": week_ending,
+                "tier": tier.name,
+                "week_start": week_start_of(week_ending),
+                "trading_days": trading_days(week_ending),
+                "publication_date": publication_date(week_ending, tier),
+            }
+            for tier in TIERS
+        ],
+        schema=WEEK_CALENDAR,
+    )
+
+
+def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
+    """Makes the week of ``otc.week_calendar``."""
+    rows = calendar_rows(week_ending)
+    with warehouse.transaction() as connection:
+        replace_week(connection, "week_calendar", week_ending, rows, version="calendar")
+    return WeekMade(rows.height, "calendar", {"preview": preview(rows)})
+
+
+@asset(
+    partitions_def=weeks,
+    backfill_policy=IN_QUARTERS,
+    retry_policy=RETRY,
+    pool="database",
+    group_name="publications",
+    kinds={"postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("week_calendar", WEEK_CALENDAR),
+)
+def week_calendar(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult:
+    """The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it."""
+    return each_week(context, lambda week: make_week_calendar(week, warehouse))

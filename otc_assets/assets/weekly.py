@@ -1,0 +1,124 @@
+"""What all week-keyed assets share: a loop over the weeks of a run, metadata a week, failures a week.
+
+Here: how a run over one week or a range of weeks behaves. Not here: what is made of a week.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from dagster import (
+    AssetExecutionContext,
+    AssetMaterialization,
+    BackfillPolicy,
+    Backoff,
+    DataVersion,
+    Failure,
+    Jitter,
+    MaterializeResult,
+    MetadataValue,
+    RetryPolicy,
+    TableColumn,
+    TableSchema,
+)
+
+from otc_assets.finra.source import PermanentSourceError
+from otc_assets.partitions import key_of, weeks_of
+
+OWNERS = ["team:market-structure"]
+
+#: A backfill's runs take up to 13 weeks each: a run per week pays Dagster's cost of a run every time, and
+#: one run for all would lose all of it when it is killed.
+IN_QUARTERS = BackfillPolicy.multi_run(max_partitions_per_run=13)
+
+#: What passes by itself is tried again, three times; what can't pass says so (``allow_retries=False``).
+RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
+
+
+class WeekRefused(Exception):
+    """A week can't be made, and trying again will not help. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class WeekMade:
+    """What was made of a week: its rows, the version of its inputs, and what else is worth showing."""
+
+    rows: int
+    version: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_metadata(self) -> dict[str, Any]:
+        """The week's metadata in Dagster's terms."""
+        return {"dagster/partition_row_count": self.rows, **self.metadata}
+
+
+def each_week(
+    context: AssetExecutionContext, make: Callable[[dt.date], WeekMade]
+) -> MaterializeResult:
+    """Makes the run's weeks one after another, oldest first, each in its own transaction.
+
+    A week that is refused does not stop the others: they are made and reported as materialized, and the
+    step then fails with the list of those that were not, so that only they count as failed.
+
+    Raises:
+        Failure: weeks were refused; not retried.
+    """
+    weeks = weeks_of(context.partition_keys)
+    made: dict[dt.date, WeekMade] = {}
+    refused: dict[dt.date, str] = {}
+    for number, week in enumerate(weeks, 1):
+        try:
+            made[week] = make(week)
+        except (WeekRefused, PermanentSourceError) as error:
+            refused[week] = str(error)
+            context.log.error("%s: %s", week, error)
+        else:
+            context.log.info("%s: %s rows (week %s of %s)", week, f"{made[week].rows:,}", number, len(weeks))
+    if refused:
+        for week, result in made.items():
+            context.log_event(
+                AssetMaterialization(
+                    context.asset_key, partition=key_of(week), metadata=result.as_metadata()
+                )
+            )
+        raise Failure(
+            description="; ".join(f"{week}: {reason}" for week, reason in refused.items()),
+            metadata={"weeks refused": ", ".join(map(str, refused)), "weeks made": len(made)},
+            allow_retries=False,
+        )
+    if len(made) == 1:
+        (result,) = made.values()
+        version = DataVersion(result.version) if result.version else None
+        return MaterializeResult(metadata=result.as_metadata(), data_version=version)
+    for week, result in made.items():
+        context.add_asset_metadata(result.as_metadata(), partition_key=key_of(week))
+    return MaterializeResult(metadata={"weeks": len(made), "rows": sum(m.rows for m in made.values())})
+
+
+def column_schema(schema: pl.Schema, notes: Mapping[str, str] | None = None) -> TableSchema:
+    """Dagster's table schema of a frame's schema, for the catalog."""
+    notes = notes or {}
+    return TableSchema(
+        [TableColumn(name, str(kind), description=notes.get(name)) for name, kind in schema.items()]
+    )
+
+
+def table_metadata(table: str, schema: pl.Schema) -> dict[str, Any]:
+    """An asset's definition metadata: its table's name and columns."""
+    return {"dagster/table_name": f"otc.{table}", "dagster/column_schema": column_schema(schema)}
+
+
+def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:
+    """A few rows as Markdown, for the asset's page."""
+    shown = frame.head(rows)
+    lines = ["| " + " | ".join(shown.columns) + " |", "|" + " --- |" * shown.width]
+    lines += ["| " + " | ".join("" if v is None else str(v) for v in row) + " |" for row in _rows(shown)]
+    return MetadataValue.md("\n".join(lines))
+
+
+def _rows(frame: pl.DataFrame) -> Iterable[tuple[Any, ...]]:
+    return frame.iter_rows()
