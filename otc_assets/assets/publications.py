@@ -12,15 +12,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, WeekRefused, each_week, table_metadata
+from otc_assets.assets.weekly import (
+    IN_QUARTERS,
+    OWNERS,
+    RETRY,
+    WeekMade,
+    WeekRefused,
+    each_week,
+    preview,
+    table_metadata,
+)
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import Parsed, UnreadableFile, parse, raw_lines
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
-from otc_assets.finra.source import FULL, PARTIAL, Capture
-from otc_assets.partitions import weeks_of_tier
+from otc_assets.finra.source import PARTIAL, Capture
+from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.warehouse.load import NewPublication, Recorded, record_publication
 from otc_assets.warehouse.read import publications
@@ -88,3 +97,96 @@ def _record(
     with warehouse.transaction() as connection:
         recorded = record_publication(connection, publication, lines, result.rejected)
     return Captured(capture, publication, recorded, result.rejected)
+
+
+def _weeks_of_this_run(warehouse: Warehouse, week: dt.date, tier: Tier, run_id: str) -> int:
+    """Captures of the week that this very run recorded: a retried step does not fetch them again."""
+    with warehouse.transaction() as connection:
+        captures = publications(connection, week, week)
+    return sum(p.rows_received for p in captures if p.tier == tier.name and p.run_id == run_id)
+
+
+def make_publication(
+    week: dt.date,
+    tier: Tier,
+    source: PublicationSource,
+    archive: Archive,
+    warehouse: Warehouse,
+    run_id: str,
+    now: dt.datetime,
+) -> WeekMade:
+    """Fetches and records one publication.
+
+    Before its day, and where FINRA has nothing, the week is made with 0 rows and says so.
+
+    Raises:
+        WeekRefused: what came can't be read.
+        SourceError: FINRA did not answer; trying again may help.
+    """
+    if already := _weeks_of_this_run(warehouse, week, tier, run_id):
+        return WeekMade(already, metadata={"state": "captured by an earlier try of this run"})
+    due = due_at(week, tier)
+    if now < due:
+        return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
+    captures = source.open().fetch(week, tier)
+    if not captures:
+        return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
+    try:
+        captured = list(capture_all(captures, archive, warehouse, run_id))
+    except UnreadableFile as error:
+        raise WeekRefused(str(error)) from error
+    metadata: dict[str, object] = {
+        "state": ", ".join(sorted({c.recorded.outcome for c in captured})),
+        "received": sum(c.publication.rows_received for c in captured),
+        "accepted": sum(c.publication.rows_accepted for c in captured),
+        "rejected": sum(c.publication.rows_rejected for c in captured),
+        "digest": ", ".join(c.publication.digest for c in captured),
+        "from": ", ".join(c.publication.origin for c in captured),
+        "complete": all(c.publication.complete for c in captured),
+    }
+    reasons = pl.concat([c.rejected for c in captured])
+    if reasons.height:
+        metadata["rejected rows"] = preview(reasons, rows=20)
+    version = " ".join(c.publication.digest[:16] for c in captured)
+    return WeekMade(sum(c.publication.rows_received for c in captured), version, metadata)
+
+
+def publication_asset(tier: Tier) -> AssetsDefinition:
+    """The asset of one tier's publications, with that tier's lag."""
+
+    @asset(
+        name=f"publication_{tier.slug}",
+        deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
+        partitions_def=weeks_of_tier(tier),
+        backfill_policy=IN_QUARTERS,
+        retry_policy=RETRY,
+        pool="finra_api",
+        group_name="publications",
+        kinds={"finra", "postgres"},
+        owners=OWNERS,
+        description=(
+            f"FINRA's publications of {tier.name}, out {tier.lag_weeks} weeks after the week's Monday: the bytes "
+            "as they came, archived for ever by digest, every row verbatim in `otc.raw_record`, and those "
+            "that were not accepted in `otc.rejected_record` with the reason."
+        ),
+        metadata=table_metadata("raw_record", RAW),
+    )
+    def publication(
+        context: AssetExecutionContext,
+        publication_source: PublicationSource,
+        raw_archive: RawArchive,
+        warehouse: Warehouse,
+    ) -> MaterializeResult:
+        archive = raw_archive.open()
+        now = dt.datetime.now(NEW_YORK)
+        return each_week(
+            context,
+            lambda week: make_publication(
+                week, tier, publication_source, archive, warehouse, context.run_id, now
+            ),
+        )
+
+    return publication
+
+
+PUBLICATIONS = [publication_asset(tier) for tier in TIERS]

@@ -37,6 +37,7 @@ class Capture:
         scope: FULL, ATS, NON_ATS or PARTIAL.
         origin: where from, for people: the endpoint, or the file's name.
         rows_expected: how many rows FINRA says there are (``Record-Total``); None where it says nothing.
+        summary_type: the ``summaryTypeCode`` of all rows, told by whoever gave a file that has no such column.
     """
 
     week_ending: dt.date
@@ -45,6 +46,7 @@ class Capture:
     content: bytes
     origin: str
     rows_expected: int | None = None
+    summary_type: str | None = None
 
 
 @dataclass(frozen=True)
