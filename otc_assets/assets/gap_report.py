@@ -1,0 +1,69 @@
+"""The last stage: which expected publications are missing, late, incomplete, empty or pending.
+
+Here: asking the calendar, the warehouse and the source, and keeping the answer. Not here: what counts as a
+gap (``domain.gaps``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+from dagster import AssetDep, AssetExecutionContext, MaterializeResult, asset
+
+from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.domain.gaps import classify
+from otc_assets.domain.schema import GAP
+from otc_assets.domain.weeks import NEW_YORK, week_containing
+from otc_assets.finra.source import Source, SourceError
+from otc_assets.partitions import weeks
+from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse.load import replace_gaps
+from otc_assets.warehouse.read import captured
+from otc_assets.warehouse.server import lock_week
+
+
+def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.DataFrame:
+    """All gaps at the moment ``now``, from the first week wanted to the newest that has ended (GAP).
+
+    Where the source does not answer, what is fetchable is judged by FINRA's stated window instead.
+    """
+    try:
+        offered: set[tuple[dt.date, str]] | None = {(week, tier.name) for tier, week in source.offered()}
+    except SourceError:
+        offered = None
+    first = settings().first_week
+    with warehouse.transaction() as connection:
+        have = captured(connection, first, week_containing(now.date()))
+    return classify(have, offered, first_week=first, now=now)
+
+
+@asset(
+    deps=[AssetDep("venue_volume")],
+    partitions_def=weeks,
+    backfill_policy=IN_QUARTERS,
+    retry_policy=RETRY,
+    pool="database",
+    group_name="reports",
+    kinds={"polars", "postgres"},
+    owners=OWNERS,
+    metadata=table_metadata("gap", GAP),
+)
+def gap_report(
+    context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource
+) -> MaterializeResult:
+    """Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
+
+    Expected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week.
+    """
+    gaps = current_gaps(warehouse, publication_source.open(), dt.datetime.now(NEW_YORK))
+
+    def report(week: dt.date) -> WeekMade:
+        of_week = gaps.filter(pl.col("week_ending") == week)
+        with warehouse.transaction() as connection:
+            lock_week(connection, week)
+            replace_gaps(connection, week, of_week)
+        return WeekMade(of_week.height, metadata={"gaps": preview(of_week)})
+
+    return each_week(context, report)

@@ -1,0 +1,70 @@
+"""What FINRA has that we have not: late weeks, and revised ones.
+
+Here: comparing the source's word on a publication with what is captured. Not here: asking on time
+(``schedules``, ``sensors``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Iterator
+
+from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier, newest_due, weeks_between
+from otc_assets.finra.source import PARTIAL, PublicationState, Source
+from otc_assets.resources import Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse.read import speaking_publications
+
+
+def captured_states(
+    warehouse: Warehouse, first: dt.date, last: dt.date
+) -> dict[tuple[Tier, dt.date], PublicationState]:
+    """What is captured of each (tier, week_ending), in the words in which a source states it."""
+    with warehouse.transaction() as connection:
+        groups = speaking_publications(connection, first, last)
+    states = {}
+    for (week, tier), captures in groups.items():
+        whole = [p for p in captures if p.scope != PARTIAL]
+        if whole:
+            dates = [p.last_update_date for p in whole if p.last_update_date]
+            states[TIER_BY_NAME[tier], week] = PublicationState(
+                sum(p.rows_received for p in whole), max(dates, default=None)
+            )
+    return states
+
+
+def look_back(now: dt.datetime) -> list[tuple[Tier, dt.date]]:
+    """The publications to look at again: of each tier, the newest that is due and the look-back's weeks before it."""
+    first_wanted, weeks_back = settings().first_week, settings().lookback_weeks
+    publications = []
+    for tier in TIERS:
+        newest = newest_due(tier, now)
+        first = max(first_wanted, newest - dt.timedelta(weeks=weeks_back))
+        publications += [(tier, week) for week in weeks_between(first, newest)]
+    return publications
+
+
+def changed(
+    candidates: Iterable[tuple[Tier, dt.date]], warehouse: Warehouse, source: Source
+) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
+    """Those of ``candidates`` that stand otherwise at the source than they were captured.
+
+    A week that was never captured counts where a week before it is captured: it came late. Weeks before
+    the first captured one are history that nobody asked for yet, and are left to a backfill.
+
+    Raises:
+        SourceError: the source did not answer.
+    """
+    wanted = list(candidates)
+    if not wanted:
+        return
+    weeks = [week for _, week in wanted]
+    states = captured_states(warehouse, min(weeks), max(weeks))
+    begun = {tier: min((w for t, w in states if t == tier), default=None) for tier in TIERS}
+    for tier, week in wanted:
+        start = begun[tier]
+        if start is None or week < start:
+            continue
+        state = source.state(week, tier)
+        if state is not None and state.rows and state != states.get((tier, week)):
+            yield tier, week, state

@@ -1,0 +1,126 @@
+"""Jobs: what schedules and sensors launch.
+
+Here: selections of assets, and the job that takes in files. Not here: when they run (``schedules``, ``sensors``).
+
+The tiers' weeks come at different lags, and a job's assets must share their weeks: one capture job a tier,
+and one for everything that is made of the tiers.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+from dagster import (
+    AssetKey,
+    AssetMaterialization,
+    AssetSelection,
+    Config,
+    Failure,
+    OpExecutionContext,
+    define_asset_job,
+    job,
+    op,
+)
+
+from otc_assets.assets.publications import capture_all
+from otc_assets.domain.parsing import UnreadableFile
+from otc_assets.domain.weeks import TIERS
+from otc_assets.finra.download_files import read_file
+from otc_assets.finra.source import PermanentSourceError
+from otc_assets.partitions import key_of, weeks, weeks_of_tier
+from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
+
+CAPTURE_JOBS = {
+    tier.id: define_asset_job(
+        f"capture_{tier.slug}",
+        selection=AssetSelection.assets(f"publication_{tier.slug}"),
+        partitions_def=weeks_of_tier(tier),
+        description=f"Captures FINRA's publication of {tier.name} for a week.",
+    )
+    for tier in TIERS
+}
+
+MAKE_WEEK = define_asset_job(
+    "make_week",
+    selection=AssetSelection.assets(
+        "week_calendar", "venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report"
+    ),
+    partitions_def=weeks,
+    description="Makes a week of everything from what is captured of it.",
+)
+
+MAKE_ROLLING = define_asset_job(
+    "make_rolling",
+    selection=AssetSelection.assets(*ROLLING_TABLES),
+    partitions_def=weeks,
+    description="Makes a week's six-week figures anew, after one of the five weeks before it has changed.",
+)
+
+
+class FilesToIngest(Config):
+    """Which files, and what their names and rows can't tell.
+
+    Attributes:
+        paths: files of the website, or of API records.
+        week_ending: the Friday, where a file does not settle its week.
+        summary_type: FINRA's summaryTypeCode, where a file of totals does not carry it.
+    """
+
+    paths: list[str]
+    week_ending: str | None = None
+    summary_type: str | None = None
+
+
+@op(pool="database")
+def ingest(
+    context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
+) -> None:
+    """Captures downloaded files; what is made of their weeks follows by itself."""
+    week = dt.date.fromisoformat(config.week_ending) if config.week_ending else None
+    archive = raw_archive.open()
+    refused: dict[str, str] = {}
+    for path in map(Path, config.paths):
+        try:
+            captures = read_file(path, week_ending=week, summary_type=config.summary_type)
+            for captured in capture_all(captures, archive, warehouse, context.run_id):
+                publication, outcome = captured.publication, captured.recorded.outcome
+                context.log.info(
+                    "%s: %s of week %s, %s: %s rows received, %s accepted, %s rejected",
+                    path.name,
+                    publication.tier,
+                    publication.week_ending,
+                    outcome,
+                    *(f"{n:,}" for n in (publication.rows_received, publication.rows_accepted)),
+                    f"{publication.rows_rejected:,}",
+                )
+                if outcome != "unchanged":
+                    context.log_event(
+                        AssetMaterialization(
+                            AssetKey(f"publication_{captured.capture.tier.slug}"),
+                            partition=key_of(publication.week_ending),
+                            metadata={
+                                "state": outcome,
+                                "received": publication.rows_received,
+                                "accepted": publication.rows_accepted,
+                                "rejected": publication.rows_rejected,
+                                "digest": publication.digest,
+                                "from": publication.origin,
+                            },
+                        )
+                    )
+        except (UnreadableFile, PermanentSourceError) as error:
+            # The other files are taken in all the same.
+            refused[path.name] = str(error)
+            context.log.error("%s: %s", path.name, error)
+    if refused:
+        raise Failure(
+            description="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
+            allow_retries=False,
+        )
+
+
+@job(description="Takes in downloaded files of FINRA's website, or files of API records.")
+def ingest_files() -> None:
+    ingest()

@@ -1,0 +1,72 @@
+"""The Wednesday run: the newest week of every tier, and a look back for revisions.
+
+Here: when and for which weeks. Not here: what a run does (``jobs``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import Iterator
+
+from dagster import (
+    DefaultScheduleStatus,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    schedule,
+)
+
+from otc_assets.automation.changes import changed, look_back
+from otc_assets.automation.jobs import CAPTURE_JOBS
+from otc_assets.domain.weeks import TIERS, Tier, newest_due
+from otc_assets.finra.source import SourceError
+from otc_assets.partitions import key_of
+from otc_assets.resources import PublicationSource, Warehouse
+
+#: T1 of a week is out by then, and so are T2 and OTC of the week two before it, holidays included.
+WEDNESDAY_MORNING = "0 6 * * 3"
+
+
+def wednesday_requests(
+    tier: Tier, now: dt.datetime, warehouse: Warehouse, source: PublicationSource, log: logging.Logger
+) -> Iterator[RunRequest]:
+    """The newest week of the tier, and of the weeks before it those that FINRA says have changed.
+
+    Run keys are made of the week and of FINRA's state of it, so that asking twice runs once.
+    """
+    newest = newest_due(tier, now)
+    yield RunRequest(partition_key=key_of(newest), run_key=f"{tier.id} {newest} on {now:%Y-%m-%d}")
+    earlier = [(t, week) for t, week in look_back(now) if t == tier and week < newest]
+    try:
+        for _, week, state in changed(earlier, warehouse, source.open()):
+            yield RunRequest(partition_key=key_of(week), run_key=f"{tier.id} {week} {state.fingerprint()}")
+    except SourceError as error:
+        # The newest week's run has retries of its own; the revision sensor looks at the rest again.
+        log.warning("the look-back was broken off: %s", error)
+
+
+def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
+    """The Wednesday schedule of one tier."""
+
+    @schedule(
+        name=f"wednesday_{tier.slug}",
+        job=CAPTURE_JOBS[tier.id],
+        cron_schedule=WEDNESDAY_MORNING,
+        execution_timezone="America/New_York",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=(
+            f"Captures the newest week of {tier.name}, and again the weeks of the look-back that FINRA revised."
+        ),
+    )
+    def wednesday(
+        context: ScheduleEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
+    ) -> Iterator[RunRequest]:
+        yield from wednesday_requests(
+            tier, context.scheduled_execution_time, warehouse, publication_source, context.log
+        )
+
+    return wednesday
+
+
+SCHEDULES = [wednesday_schedule(tier) for tier in TIERS]

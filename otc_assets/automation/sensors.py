@@ -1,0 +1,171 @@
+"""Sensors: files that were dropped, weeks that came late or were revised, weeks that are stale.
+
+Here: what each looks at, and which run it asks for. Not here: what a run does (``jobs``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultSensorStatus,
+    RunConfig,
+    RunRequest,
+    RunsFilter,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+from otc_assets.automation.changes import changed, look_back
+from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, FilesToIngest, ingest_files
+from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.finra.source import SourceError
+from otc_assets.partitions import key_of
+from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
+
+#: A file younger than this may still be on its way into the folder.
+_SETTLED_SECONDS = 5
+
+#: Questions to FINRA in one tick of the revision sensor; the next tick goes on where it stopped.
+_QUESTIONS_A_TICK = 30
+
+
+def new_files(folder: Path, seen: dict[str, str], now: float) -> dict[str, str]:
+    """Files of ``folder`` that are new or have changed since ``seen`` (name to mark), with their marks."""
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        stat = path.stat()
+        mark = f"{stat.st_mtime_ns}:{stat.st_size}"
+        if seen.get(path.name) != mark and now - stat.st_mtime >= _SETTLED_SECONDS:
+            found[path.name] = mark
+    return found
+
+
+@sensor(
+    job=ingest_files,
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Takes in files of FINRA's website, or of API records, that are put into the folder OTC_FILES.",
+)
+def file_drop(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+    """Asks for one run a new or changed file."""
+    folder = settings().files_folder
+    seen: dict[str, str] = json.loads(context.cursor or "{}")
+    found = new_files(folder, seen, time.time())
+    if not found:
+        return SkipReason(f"no new file in {folder}")
+    still_there = {name: mark for name, mark in seen.items() if (folder / name).exists()}
+    return SensorResult(
+        run_requests=[
+            RunRequest(
+                run_key=f"{name} {mark}",
+                run_config=RunConfig(ops={"ingest": FilesToIngest(paths=[str(folder / name)])}),
+                tags={"otc/file": name[:255]},
+            )
+            for name, mark in found.items()
+        ],
+        cursor=json.dumps({**still_there, **found}),
+    )
+
+
+@sensor(
+    jobs=list(CAPTURE_JOBS.values()),
+    minimum_interval_seconds=900,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Captures weeks that came late, and those that FINRA has revised, within the look-back.",
+)
+def late_and_revised(
+    context: SensorEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
+) -> SensorResult | SkipReason:
+    """Goes round the publications of the look-back, a few a tick, and asks for those that have changed."""
+    candidates = look_back(dt.datetime.now(NEW_YORK))
+    start = int(context.cursor or 0) % max(len(candidates), 1)
+    turn = candidates[start : start + _QUESTIONS_A_TICK]
+    try:
+        found = list(changed(turn, warehouse, publication_source.open()))
+    except SourceError as error:
+        # The cursor stays: the next tick asks the same again.
+        return SkipReason(f"the source did not answer: {error}")
+    return SensorResult(
+        run_requests=[
+            RunRequest(
+                job_name=CAPTURE_JOBS[tier.id].name,
+                partition_key=key_of(week),
+                run_key=f"{tier.id} {week} {state.fingerprint()}",
+            )
+            for tier, week, state in found
+        ],
+        cursor=str((start + len(turn)) % max(len(candidates), 1)),
+    )
+
+
+def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
+    """Runs that make every stale week anew, oldest first: whole weeks, or their six-week figures alone.
+
+    Run keys name the version to be made, so that each is asked for once.
+    """
+    whole = sorted({week for table in ("venue_volume", *WEEKLY_TABLES) for week in now_known.stale(table)})
+    for week in whole:
+        version = now_known.version("venue_volume", week)
+        yield RunRequest(
+            job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=f"week {week} {version}"
+        )
+    rolling = sorted({week for table in ROLLING_TABLES for week in now_known.stale(table)} - set(whole))
+    for week in rolling:
+        versions = " ".join(str(now_known.version(table, week)) for table in ROLLING_TABLES)
+        yield RunRequest(
+            job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}"
+        )
+
+
+def something_runs(instance: DagsterInstance) -> bool:
+    """Whether runs or backfills are under way: they may be about to make what is stale now."""
+    under_way = [
+        DagsterRunStatus.QUEUED,
+        DagsterRunStatus.NOT_STARTED,
+        DagsterRunStatus.STARTING,
+        DagsterRunStatus.STARTED,
+    ]
+    backfills = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
+    return bool(
+        instance.get_run_ids(RunsFilter(statuses=under_way), limit=1)
+        or instance.get_backfills(filters=backfills, limit=1)
+    )
+
+
+@sensor(
+    jobs=[MAKE_WEEK, MAKE_ROLLING],
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description=(
+        "Makes weeks anew whose inputs have changed: after a tier arrived or was revised, the week itself and "
+        "the six-week figures of the five weeks after it."
+    ),
+)
+def stale_weeks(
+    context: SensorEvaluationContext, warehouse: Warehouse
+) -> SensorResult | SkipReason:
+    """Compares what every week was made from with what stands there now."""
+    if something_runs(context.instance):
+        return SkipReason("runs are under way: what is stale is judged when they have ended")
+    with warehouse.transaction() as connection:
+        requests = list(requests_for_stale_weeks(lineage(connection)))
+    if not requests:
+        return SkipReason("every week is up to date")
+    return SensorResult(run_requests=requests)
+
+
+SENSORS = [file_drop, late_and_revised, stale_weeks]

@@ -1,0 +1,61 @@
+"""The keys: ``week_ending``, one partition a Friday, and how tiers' weeks map to each other.
+
+Here: partitions definitions and mappings. Not here: what a week is (``domain.weeks``).
+
+The key is the Friday that the week ends with. Dagster's *window* of such a key begins on that Friday: never
+use ``partition_time_window``, use ``week_of``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+
+from dagster import TimeWindowPartitionMapping, TimeWindowPartitionsDefinition
+
+from otc_assets.domain.rolling import WINDOW_WEEKS
+from otc_assets.domain.weeks import T1, Tier
+from otc_assets.settings import settings
+
+
+def weeks_of_tier(tier: Tier) -> TimeWindowPartitionsDefinition:
+    """The weeks of a tier, from the first week wanted to the newest that is out.
+
+    The publication lag is the end offset, so that a week becomes a partition when it can be there; the start
+    is fixed by the settings and never computed from the clock, because a stored backfill refuses to go on
+    when its definition has changed.
+    """
+    return TimeWindowPartitionsDefinition(
+        start=settings().first_week.isoformat(),
+        fmt="%Y-%m-%d",
+        cron_schedule="0 0 * * 5",
+        timezone="America/New_York",
+        end_offset=2 - tier.lag_weeks,
+    )
+
+
+#: The weeks of what stands downstream of the tiers: those of the tier that comes first.
+weeks = weeks_of_tier(T1)
+
+#: From a tier's publication to what is made of all tiers: week to week, whether or not it is out yet.
+same_week_if_published = TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+
+#: From weekly figures to six-week figures: the week and the five before it.
+rolling_window = TimeWindowPartitionMapping(
+    start_offset=1 - WINDOW_WEEKS, end_offset=0, allow_nonexistent_upstream_partitions=True
+)
+
+
+def week_of(key: str) -> dt.date:
+    """The ``week_ending`` of a partition key."""
+    return dt.date.fromisoformat(key)
+
+
+def key_of(week_ending: dt.date) -> str:
+    """The partition key of a ``week_ending``."""
+    return week_ending.isoformat()
+
+
+def weeks_of(keys: Iterable[str]) -> list[dt.date]:
+    """The weeks of partition keys, oldest first: figures of a week build on the weeks before it."""
+    return sorted(map(week_of, keys))
