@@ -1,0 +1,323 @@
+"""From FINRA's records to venue volume and FINRA's own totals, of one (week, tier).
+
+Here: which rows are accepted, what names a venue, and why a row is not accepted. Not here: reading bytes
+(``domain.parsing``), several captures of one week (``domain.revisions``), judging figures (``domain.quality``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import polars as pl
+
+from otc_assets.domain.parsing import Parsed, UnreadableFile
+from otc_assets.domain.schema import (
+    ATS,
+    DE_MINIMIS,
+    DE_MINIMIS_NAME,
+    DE_MINIMIS_VENUE_ID,
+    FIRM_ROW_CODES,
+    FIRM_TOTAL_CODES,
+    MARKET_TOTAL_CODES,
+    NON_ATS,
+    PUBLISHED_TOTAL,
+    RECORD,
+    REJECTED,
+    SUMMARY_CODES,
+    SYMBOL_TOTAL_CODES,
+    VENUE_VOLUME,
+    VENUE_VOLUME_KEY,
+)
+from otc_assets.domain.weeks import TIERS, Tier, week_start_of
+
+#: More than any row can truly be. The whole US market trades about 10^11 shares and 10^13 dollars a week.
+MOST_SHARES = 10**13
+MOST_TRADES = 10**10
+MOST_DOLLARS = 10**15
+
+
+@dataclass(frozen=True)
+class Normalized:
+    """The rows of one (week, tier).
+
+    Attributes:
+        volume: VENUE_VOLUME.
+        totals: PUBLISHED_TOTAL.
+        rejected: REJECTED, with what parsing rejected.
+        initial_published_date, last_update_date: the oldest and the newest that its rows state.
+    """
+
+    volume: pl.DataFrame
+    totals: pl.DataFrame
+    rejected: pl.DataFrame
+    initial_published_date: dt.date | None
+    last_update_date: dt.date | None
+
+    @property
+    def accepted(self) -> int:
+        """Rows that became venue volume or totals."""
+        return self.volume.height + self.totals.height
+
+    @property
+    def received(self) -> int:
+        """Rows that came: accepted and rejected."""
+        return self.accepted + self.rejected.height
+
+
+_WEEK_ENDING = (pl.col("week_start") + pl.duration(days=4)).alias("week_ending")
+_NAMES = {tier.id: tier.name for tier in TIERS}
+#: A row's tier by its description, which the double weeks under `NMS` carry too, or else by its identifier.
+_TIER_NAME = (
+    pl.when(pl.col("tier_name").is_in([tier.name for tier in TIERS]))
+    .then(pl.col("tier_name"))
+    .otherwise(pl.col("tier_id").replace_strict(_NAMES, default=None, return_dtype=pl.String))
+)
+
+
+def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
+    """The parts of a file of records that spans weeks or tiers, by (week_ending, tier), oldest first.
+
+    Rows that name no week or tier, and those that could not be read, go with the first part, where they are
+    rejected: no row is left out.
+
+    Raises:
+        UnreadableFile: no row names its week and tier.
+    """
+    whose = parsed.records.select(
+        "line",
+        pl.when(pl.col("week_start").dt.weekday() == 1).then(_WEEK_ENDING).alias("week_ending"),
+        _TIER_NAME.alias("tier"),
+    )
+    found = whose.drop_nulls().select("week_ending", "tier").unique()
+    by_name = {tier.name: tier for tier in TIERS}
+    order = {tier.name: number for number, tier in enumerate(TIERS)}
+    groups = sorted(found.rows(), key=lambda group: (group[0], order[group[1]]))
+    if not groups:
+        raise UnreadableFile(
+            "the file",
+            "none of its rows has both a Monday as weekStartDate and a tier of FINRA's",
+            "Give a download file, or records of the Query API with these fields",
+        )
+    first_week, first_tier = groups[0]
+    nowhere = pl.any_horizontal(pl.col("_week", "_tier").is_null())
+    placed = parsed.records.join(
+        whose.rename({"week_ending": "_week", "tier": "_tier"}), on="line", maintain_order="left"
+    ).with_columns(
+        pl.when(nowhere).then(pl.lit(first_week)).otherwise("_week").alias("_week"),
+        pl.when(nowhere).then(pl.lit(first_tier)).otherwise("_tier").alias("_tier"),
+    )
+    parts: dict[tuple[dt.date, Tier], Parsed] = {}
+    frames = placed.partition_by("_week", "_tier", as_dict=True, maintain_order=True)
+    for group in groups:
+        records = frames[group].select(list(RECORD))
+        rejected = parsed.rejected if group == groups[0] else REJECTED.to_frame()
+        lines = pl.concat([records["line"], rejected["line"]])
+
+        def raw(lines: pl.Series = lines) -> pl.DataFrame:
+            return parsed.raw.filter(pl.col("line").is_in(lines.implode()))
+
+        week, tier = group
+        parts[week, by_name[tier]] = Parsed(
+            parsed.layout, parsed.columns, records, rejected, parsed.cut_off, raw
+        )
+    return parts
+
+
+def normalize(
+    parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type: str | None = None
+) -> Normalized:
+    """Venue volume and FINRA's totals of one publication.
+
+    Args:
+        parsed: its rows; those of another week or tier are rejected.
+        week_ending: the publication's week, a Friday.
+        tier: the publication's tier.
+        summary_type: FINRA's ``summaryTypeCode`` of all rows, for a file that has no such column.
+
+    Raises:
+        UnreadableFile: the rows don't say what they are, and ``summary_type`` doesn't either.
+    """
+    records = _with_summary_type(parsed, summary_type)
+    records = records.with_columns(_reason(parsed, week_ending, tier).alias("reason"))
+    bad = records.filter(pl.col("reason").is_not_null()).select("line", "reason")
+    good = records.filter(pl.col("reason").is_null()) if bad.height else records
+    is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
+    volume = _volume(good.filter(is_firm_row), week_ending, tier)
+    totals = _totals(good.filter(~is_firm_row), week_ending, tier)
+    volume, twice = _without_duplicates(volume, VENUE_VOLUME_KEY)
+    totals, totals_twice = _without_duplicates(totals, _TOTAL_KEY)
+    rejected = pl.concat([bad, twice, totals_twice])
+    if rejected.height:
+        rejected = rejected.join(parsed.raw, on="line", how="left").select(list(REJECTED))
+    else:
+        rejected = REJECTED.to_frame()
+    return Normalized(
+        volume=volume.select(list(VENUE_VOLUME)),
+        totals=totals.select(list(PUBLISHED_TOTAL)),
+        rejected=pl.concat([parsed.rejected, rejected]).sort("line"),
+        initial_published_date=parsed.records["initial_published_date"].min(),  # type: ignore[arg-type]
+        last_update_date=parsed.records["last_update_date"].max(),  # type: ignore[arg-type]
+    )
+
+
+def _with_summary_type(parsed: Parsed, told: str | None) -> pl.DataFrame:
+    if told is not None:
+        if told not in SUMMARY_CODES:
+            known = ", ".join(sorted(SUMMARY_CODES))
+            raise UnreadableFile("--summary-type", f"{told!r} is no summaryTypeCode", f"FINRA's are {known}")
+        return parsed.records.with_columns(pl.col("summary_type").fill_null(told))
+    if "summary_type" not in parsed.columns and not {"mpid", "firm_crd", "participant_name"} & parsed.columns:
+        raise UnreadableFile(
+            "the file",
+            "its rows name no venue and have no summaryTypeCode: they are totals, but nothing says of what",
+            "Tell it: --summary-type ATS_W_SMBL for totals of ATSs by symbol, OTC_W_SMBL for those of firms",
+        )
+    return parsed.records
+
+
+def _text(value: pl.Expr) -> pl.Expr:
+    return value.cast(pl.String).fill_null("nothing")
+
+
+def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
+    """Why a row is not accepted; null where it is."""
+    code = pl.col("summary_type")
+    names_a_symbol = code.is_null() | code.is_in([*FIRM_ROW_CODES, *SYMBOL_TOTAL_CODES])
+    names_a_venue = code.is_null() | code.is_in([*FIRM_ROW_CODES, *FIRM_TOTAL_CODES])
+    no_venue = pl.all_horizontal(pl.col("mpid", "firm_crd", "participant_name").is_null())
+    reasons = [
+        (
+            pl.col("tier_id") == "NMS",
+            pl.lit("published a second time under tierIdentifier NMS: the row under T1 is the one that counts"),
+        ),
+        (
+            pl.coalesce(_TIER_NAME != tier.name, pl.lit(True)),
+            pl.format("tier {} / {} is not " + tier.name, _text(pl.col("tier_id")), _text(pl.col("tier_name"))),
+        ),
+        (~code.is_in(list(SUMMARY_CODES)), pl.format("unknown summaryTypeCode {}", code)),
+        (
+            names_a_symbol & pl.col("symbol").is_null() & pl.col("issue_name").is_null(),
+            pl.lit("neither symbol nor issue name: it can't be told what traded"),
+        ),
+        (names_a_symbol & pl.col("symbol").is_null(), pl.lit("no symbol: it can't be told what traded")),
+        (names_a_venue & no_venue, pl.lit("no MPID, CRD number or venue name: it can't be told where it traded")),
+    ]
+    if "week_start" in parsed.columns:
+        start = week_start_of(week_ending)
+        reasons.append(
+            (
+                pl.col("week_start").ne_missing(start),
+                pl.format(
+                    "weekStartDate {} is not " + str(start) + ", the publication's", _text(pl.col("week_start"))
+                ),
+            )
+        )
+    for column, field, most in (
+        ("shares", "totalWeeklyShareQuantity", MOST_SHARES),
+        ("trades", "totalWeeklyTradeCount", MOST_TRADES),
+        ("notional", "totalNotionalSum", MOST_DOLLARS),
+    ):
+        value = pl.col(column)
+        reasons.append((value < 0, pl.format(field + " is negative: {}", value)))
+        reasons.append((value > most, pl.format(field + " is absurd: {} is more than " + f"{most:,}", value)))
+    return pl.coalesce(pl.when(condition).then(reason) for condition, reason in reasons)
+
+
+def _venue(records: pl.DataFrame) -> pl.DataFrame:
+    """With ``venue_kind`` and ``venue_id``: an ATS by its MPID, a firm by its CRD, small firms as a group."""
+    is_small = (
+        pl.col("mpid").is_null()
+        & pl.col("firm_crd").is_null()
+        & (pl.col("participant_name").str.to_lowercase() == DE_MINIMIS_NAME.lower())
+    )
+    return records.with_columns(
+        pl.when(pl.col("mpid").is_not_null())
+        .then(pl.lit(ATS))
+        .when(is_small)
+        .then(pl.lit(DE_MINIMIS))
+        .otherwise(pl.lit(NON_ATS))
+        .alias("venue_kind"),
+        pl.coalesce(
+            "mpid",
+            "firm_crd",
+            pl.when(is_small).then(pl.lit(DE_MINIMIS_VENUE_ID)),
+            pl.lit("name:") + pl.col("participant_name"),
+        ).alias("venue_id"),
+    )
+
+
+def _volume(records: pl.DataFrame, week_ending: dt.date, tier: Tier) -> pl.DataFrame:
+    trades = pl.col("trades")
+    return _venue(records).select(
+        "line",
+        pl.lit(week_ending).alias("week_ending"),
+        pl.lit(tier.name).alias("tier"),
+        "symbol",
+        pl.col("issue_name").fill_null(""),
+        pl.col("product_type").fill_null(""),
+        "venue_kind",
+        "venue_id",
+        "mpid",
+        "firm_crd",
+        pl.col("participant_name").alias("venue_name"),
+        pl.col("shares").alias("share_volume"),
+        trades.alias("trade_count"),
+        "notional",
+        (pl.col("shares") / pl.when(trades > 0).then(trades)).alias("avg_trade_size"),
+        "last_update_date",
+        "initial_published_date",
+    )
+
+
+_TOTAL_KEY = tuple(c for c in PUBLISHED_TOTAL if c not in ("share_volume", "trade_count", "notional"))
+
+
+def _totals(records: pl.DataFrame, week_ending: dt.date, tier: Tier) -> pl.DataFrame:
+    code = pl.col("summary_type")
+    of = {
+        **dict.fromkeys(SYMBOL_TOTAL_CODES, "SYMBOL"),
+        **dict.fromkeys(FIRM_TOTAL_CODES, "VENUE"),
+        **dict.fromkeys(MARKET_TOTAL_CODES, "MARKET"),
+    }
+    kind = {**SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES}
+    total_of = code.replace_strict(of, return_dtype=pl.String)
+    of_symbol, of_venue = total_of == "SYMBOL", total_of == "VENUE"
+    nothing = pl.lit("")
+    return _venue(records).select(
+        "line",
+        pl.lit(week_ending).alias("week_ending"),
+        pl.lit(tier.name).alias("tier"),
+        total_of.alias("total_of"),
+        code.replace_strict(kind, return_dtype=pl.String).alias("venue_kind"),
+        pl.when(of_symbol).then("symbol").otherwise(nothing).fill_null("").alias("symbol"),
+        pl.when(of_symbol).then("issue_name").otherwise(nothing).fill_null("").alias("issue_name"),
+        pl.col("product_type").fill_null(""),
+        pl.when(of_venue).then("venue_id").otherwise(nothing).fill_null("").alias("venue_id"),
+        pl.col("shares").alias("share_volume"),
+        pl.col("trades").alias("trade_count"),
+        "notional",
+    )
+
+
+def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The first row of each key; of the others, their lines with the reason."""
+    reasons = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
+    # The week and the tier are the same everywhere: hashing them again would cost as much as the rest.
+    varying = [name for name in key if name not in ("week_ending", "tier")]
+    if rows.select(varying).n_unique() == rows.height:
+        return rows.drop("line"), reasons
+    first = pl.col("line").first().over(varying)
+    same = pl.all_horizontal(
+        pl.col(name).eq_missing(pl.col(name).first().over(varying)) for name in ("share_volume", "trade_count")
+    )
+    marked = rows.with_columns(first.alias("_first"), same.alias("_same"))
+    twice = marked.filter(pl.col("line") != pl.col("_first")).select(
+        "line",
+        pl.format(
+            "stands twice in the publication, in line {} already, with {} figures",
+            "_first",
+            pl.when("_same").then(pl.lit("the same")).otherwise(pl.lit("other")),
+        ).alias("reason"),
+    )
+    return marked.filter(pl.col("line") == pl.col("_first")).drop("line", "_first", "_same"), twice

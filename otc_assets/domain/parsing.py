@@ -1,0 +1,506 @@
+"""Bytes of FINRA's publications to typed records, whatever their layout.
+
+Layouts: the website's download file, its legacy form with a trailer line, and records of the Query API as
+delimited text or JSON. Here: what a line is, and whether it can be read. Not here: what a row means and
+whether it is accepted (``domain.normalize``), and reading files from disk (``finra.download_files``).
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+
+from otc_assets.domain.schema import RECORD, REJECTED
+
+WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
+
+#: A longer line is no row of FINRA's: its longest names have about 200 characters.
+MAX_LINE_BYTES = 1 << 20
+#: What a gzip file may grow to: a full-size week of all tiers is about 50 MB.
+MAX_UNPACKED_BYTES = 2 << 30
+
+#: FINRA's field names (Query API and download file), and where they go.
+FIELDS = {
+    "weekStartDate": "week_start",
+    "tierIdentifier": "tier_id",
+    "tierDescription": "tier_name",
+    "issueSymbolIdentifier": "symbol",
+    "issueName": "issue_name",
+    "productTypeCode": "product_type",
+    "summaryTypeCode": "summary_type",
+    "MPID": "mpid",
+    "firmCRDNumber": "firm_crd",
+    "marketParticipantName": "participant_name",
+    "totalWeeklyShareQuantity": "shares",
+    "totalWeeklyTradeCount": "trades",
+    "totalNotionalSum": "notional",
+    "lastUpdateDate": "last_update_date",
+    "initialPublishedDate": "initial_published_date",
+    "lastReportedDate": "last_reported_date",
+}
+#: The column names of files to about 2018.
+LEGACY_FIELDS = {
+    "Report_Type": "tier_name",
+    "Symbol": "symbol",
+    "Issue_Description": "issue_name",
+    "ATS_Description": "participant_name",
+    "OTC_Non-ATS_Description": "participant_name",
+    "ATS_MPID": "mpid",
+    "Shares": "shares",
+    "Trades": "trades",
+    "Last_Updated": "last_update_date",
+    "Shares_Last_Updated": "last_update_date",
+}
+_REQUIRED = {
+    WEBSITE: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
+    LEGACY: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
+    API: ("week_start", "symbol", "shares", "trades"),
+}
+#: Columns without which a record says nothing: a row without them is rejected.
+_NEVER_NULL = ("shares", "trades")
+
+
+class UnreadableFile(ValueError):
+    """The bytes are no publication that is known. The message says what, where, and what to do."""
+
+    def __init__(self, name: str, problem: str, remedy: str, *, line: int | None = None) -> None:
+        where = f"{name}, line {line}" if line else name
+        super().__init__(f"{where}: {problem}. {remedy}")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A publication's rows, typed.
+
+    Attributes:
+        layout: WEBSITE, LEGACY, API or API_JSON.
+        columns: the columns of RECORD that the layout carries.
+        records: RECORD, the rows that could be read.
+        rejected: REJECTED, those that could not.
+        cut_off: whether the bytes end within a row, or before the trailer.
+    """
+
+    layout: str
+    columns: frozenset[str]
+    records: pl.DataFrame
+    rejected: pl.DataFrame
+    cut_off: bool
+    _raw: Callable[[], pl.DataFrame]
+
+    @property
+    def received(self) -> int:
+        """Rows that came: those that could be read and those that could not."""
+        return self.records.height + self.rejected.height
+
+    @cached_property
+    def raw(self) -> pl.DataFrame:
+        """Every row as it came, verbatim: columns ``line`` and ``record``."""
+        return self._raw()
+
+
+def parse(data: bytes, *, name: str) -> Parsed:
+    """Reads a publication in whatever layout it is.
+
+    A byte order mark, CRLF line ends, gzip, and a missing last newline are taken as they are. A row that
+    can't be read does not stop the others: it is in ``rejected``, with its reason.
+
+    Args:
+        data: the file or reply.
+        name: where it is from, for messages.
+
+    Raises:
+        UnreadableFile: it is no publication.
+    """
+    data = _unwrap(data, name)
+    if data[:1] in (b"[", b"{"):
+        return _parse_json(data, name)
+    return _parse_delimited(data, name)
+
+
+# --- before the first row ------------------------------------------------------------------------------
+
+
+def _unwrap(data: bytes, name: str) -> bytes:
+    """The text itself, with LF line ends; refuses what is no text of rows at all."""
+    if data[:2] == b"\x1f\x8b":
+        data = _gunzip(data, name)
+    if data[:4] == b"PK\x03\x04":
+        raise UnreadableFile(name, "it is a zip archive", "Unpack it, and give the files inside")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UnreadableFile(name, "it is UTF-16", "FINRA's files are UTF-8: download it again, or convert it")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if not data.strip():
+        raise UnreadableFile(name, "it is empty", "Download it again: a file of FINRA's has a header at least")
+    if (at := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, at) + 1
+        raise UnreadableFile(name, "it has NUL bytes", "The file is damaged: download it again", line=line)
+    if data.lstrip()[:1] == b"<":
+        start = data.lstrip()[:60].decode(errors="replace").splitlines()[0]
+        raise UnreadableFile(
+            name, f"it is a page of HTML or XML, not data ({start!r})", "The download failed: try it again"
+        )
+    for start_of_window in range(0, len(data) - MAX_LINE_BYTES, MAX_LINE_BYTES):
+        if data[:1] not in (b"[", b"{") and data.find(b"\n", start_of_window, start_of_window + MAX_LINE_BYTES) < 0:
+            line = data.count(b"\n", 0, start_of_window) + 1
+            raise UnreadableFile(
+                name, "the line is longer than 1 MiB", "It is no file of FINRA's: download it again", line=line
+            )
+    return data.replace(b"\r\n", b"\n") if b"\r\n" in data else data
+
+
+def _gunzip(data: bytes, name: str) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as packed:
+            unpacked = packed.read(MAX_UNPACKED_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise UnreadableFile(name, f"its gzip is damaged ({error})", "Download it again") from None
+    if len(unpacked) > MAX_UNPACKED_BYTES:
+        raise UnreadableFile(name, "it unpacks to more than 2 GiB", "It is no file of FINRA's")
+    return unpacked
+
+
+@dataclass(frozen=True)
+class _Header:
+    layout: str
+    delimiter: str
+    quoted: bool
+    names: list[str]
+    columns: list[str | None]  # by position; None is a column that we have no use for
+
+
+def _header(line: bytes, name: str) -> _Header:
+    text = line.decode(errors="replace")
+    delimiter = next((d for d in "|,;\t" if d in text), None)
+    if delimiter is None:
+        raise UnreadableFile(
+            name,
+            f"its first line is no header of FINRA's: {text[:80]!r}",
+            "A download file begins with tierDescription|issueSymbolIdentifier|...",
+            line=1,
+        )
+    names = [column.strip() for column in next(csv.reader([text], delimiter=delimiter))]
+    known: Mapping[str, str]
+    if any(column in FIELDS for column in names):
+        known, layout = FIELDS, API if "weekStartDate" in names else WEBSITE
+    elif any(column in LEGACY_FIELDS for column in names):
+        known, layout = LEGACY_FIELDS, LEGACY
+    else:
+        raise UnreadableFile(
+            name,
+            f"its header has none of FINRA's columns: {text[:120]!r}",
+            "A download file begins with tierDescription|issueSymbolIdentifier|...",
+            line=1,
+        )
+    if layout != API and delimiter != "|":
+        raise UnreadableFile(
+            name,
+            f"its columns are separated by {delimiter!r}, and FINRA's by '|'",
+            "It was opened and saved by another program: download it again",
+            line=1,
+        )
+    columns = [known.get(column) for column in names]
+    missing = [c for c in _REQUIRED[layout] if c not in columns]
+    if layout == API and "tier_id" not in columns and "tier_name" not in columns:
+        missing.append("tier_id")
+    if missing:
+        theirs = {ours: field for field, ours in reversed(known.items())}
+        raise UnreadableFile(
+            name,
+            f"its header lacks {', '.join(theirs[c] for c in missing)}; it has {', '.join(names)}",
+            "The file is not whole, or FINRA has changed it: download it again",
+            line=1,
+        )
+    return _Header(layout, delimiter, '"' in text or layout == API and delimiter != "|", names, columns)
+
+
+# --- delimited text ------------------------------------------------------------------------------------
+
+
+def _parse_delimited(data: bytes, name: str) -> Parsed:
+    first, _, _ = data.partition(b"\n")
+    header = _header(first, name)
+    body_starts = len(first) + 1
+    whole_text = data.endswith(b"\n")
+    trailer_missing = False
+    if header.layout == LEGACY:
+        data, trailer_missing = _without_trailer(data, header)
+        whole_text = True
+    if len(data) <= body_starts:
+        nothing = RECORD.to_frame()
+        return Parsed(
+            header.layout, _carried(header), nothing, REJECTED.to_frame(), trailer_missing, lambda: _no_lines()
+        )
+    records = _read_at_once(data, header) if whole_text or _last_row_is_whole(data, header) else None
+    rejected = REJECTED.to_frame()
+    cut_off = trailer_missing
+    if records is None:
+        records, rejected, last_is_bad = _read_row_by_row(data[body_starts:], header)
+        if not records.height:
+            raise UnreadableFile(
+                name,
+                f"not one of its {rejected.height} rows can be read; the first: {rejected['reason'][0]}",
+                "Its header and its rows don't agree: download it again",
+                line=rejected["line"][0],
+            )
+        cut_off = cut_off or (last_is_bad and not whole_text)
+    return Parsed(
+        header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data, body_starts)
+    )
+
+
+def _carried(header: _Header) -> frozenset[str]:
+    return frozenset(column for column in header.columns if column is not None)
+
+
+def _without_trailer(data: bytes, header: _Header) -> tuple[bytes, bool]:
+    """A legacy file without its trailer line, and whether that is missing or counts other rows than there are."""
+    text = data.rstrip(b"\n")
+    start = text.rfind(b"\n") + 1
+    trailer = text[start:].decode(errors="replace")
+    if trailer.count(header.delimiter) == len(header.names) - 1:
+        return data if data.endswith(b"\n") else data + b"\n", True
+    counted = re.findall(r"\d+", trailer.replace(",", ""))
+    rows = text.count(b"\n") - 1
+    return data[:start], bool(counted) and str(rows) not in counted
+
+
+def _last_row_is_whole(data: bytes, header: _Header) -> bool:
+    """Whether a last row without its newline ends with what can only be a whole value.
+
+    Where the last column is a date, ten characters are. Elsewhere nothing tells, and the row counts as whole.
+    """
+    last = data[data.rfind(b"\n") + 1 :].decode(errors="replace")
+    values = last.split(header.delimiter)
+    if len(values) != len(header.names):
+        return False
+    column = header.columns[-1]
+    return column is None or RECORD[column] != pl.Date or bool(_DATE.fullmatch(values[-1]))
+
+
+#: Polars rounds a seventh decimal away without a word.
+_SEVEN_DECIMALS = re.compile(rb"\.[0-9]{7}")
+
+
+def _read_at_once(data: bytes, header: _Header) -> pl.DataFrame | None:
+    """All rows by one typed read, or None where anything about it is in doubt."""
+    rows = data.count(b"\n") - data.endswith(b"\n")
+    # The count of delimiters proves that no row was short: longer ones Polars refuses itself. It proves
+    # nothing where values may be quoted.
+    if header.quoted or data.count(header.delimiter.encode()) != (rows + 1) * (len(header.names) - 1):
+        return None
+    if b"\n\n" in data or _SEVEN_DECIMALS.search(data):
+        return None
+    schema = {
+        column if column is not None else f"unused {position}": RECORD[column] if column else pl.String
+        for position, column in enumerate(header.columns)
+    }
+    if len(schema) != len(header.columns):
+        return None
+    try:
+        frame = pl.read_csv(
+            data, separator=header.delimiter, quote_char=None, schema=schema, empty_string_is_null=True
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        return None
+    if frame.height != rows or any(frame[column].null_count() for column in _NEVER_NULL):
+        return None
+    line = pl.int_range(2, rows + 2, dtype=pl.Int64).alias("line")
+    return frame.select(line, *_as_record(frame.columns))
+
+
+def _as_record(have: Iterable[str]) -> list[pl.Expr]:
+    """All columns of RECORD but ``line``, null where they are not among ``have``."""
+    present = set(have)
+    return [
+        pl.col(column) if column in present else pl.lit(None, kind).alias(column)
+        for column, kind in RECORD.items()
+        if column != "line"
+    ]
+
+
+def _read_row_by_row(
+    body: bytes, header: _Header
+) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
+    """Every row for itself: what can be read, what can't and why, and whether the last one can't."""
+    rows: list[dict[str, Any]] = []
+    rejected: list[tuple[int, str, str]] = []
+    lines = body.split(b"\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    for number, raw in enumerate(lines, 2):
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError as error:
+            rejected.append((number, raw.decode(errors="backslashreplace"), f"not valid UTF-8 at byte {error.start + 1}"))
+            continue
+        values = next(csv.reader([text], delimiter=header.delimiter), []) if header.quoted else text.split(header.delimiter)
+        if len(values) != len(header.names):
+            reason = f"expected {len(header.names)} fields, found {len(values) if text else 0}"
+            rejected.append((number, text, reason))
+            continue
+        try:
+            row = {
+                column: _value(value or None, column, field)
+                for column, field, value in zip(header.columns, header.names, values, strict=True)
+                if column is not None
+            }
+            _require(row, dict(zip(header.columns, header.names, strict=True)))
+        except _BadValue as bad:
+            rejected.append((number, text, str(bad)))
+            continue
+        row["line"] = number
+        rows.append(row)
+    last_is_bad = bool(rejected) and rejected[-1][0] == len(lines) + 1
+    return (
+        pl.DataFrame(rows, schema=RECORD),
+        pl.DataFrame(rejected, schema=REJECTED, orient="row"),
+        last_is_bad,
+    )
+
+
+def _lines(data: bytes, body_starts: int) -> pl.DataFrame:
+    body = data[body_starts:]
+    if not body:
+        return _no_lines()
+    try:
+        # A separator that no row has makes the whole line one column; fields are never split here.
+        frame = pl.read_csv(
+            body,
+            has_header=False,
+            separator="\x01",
+            quote_char=None,
+            schema={"record": pl.String},
+            empty_string_is_null=False,
+        )
+    except pl.exceptions.PolarsError:
+        texts = [line.decode(errors="backslashreplace") for line in body.removesuffix(b"\n").split(b"\n")]
+        frame = pl.DataFrame({"record": texts})
+    return frame.select(pl.int_range(2, frame.height + 2, dtype=pl.Int64).alias("line"), "record")
+
+
+def _no_lines() -> pl.DataFrame:
+    return pl.DataFrame(schema={"line": pl.Int64, "record": pl.String})
+
+
+# --- JSON ----------------------------------------------------------------------------------------------
+
+_SPACE = re.compile(r"[\s,]*")
+
+
+def _parse_json(data: bytes, name: str) -> Parsed:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None
+    # Numbers stay text until they become decimals: a float would round them.
+    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+    rows: list[dict[str, Any]] = []
+    rejected: list[tuple[int, str, str]] = []
+    verbatim: list[str] = []
+    columns: set[str] = set()
+    cut_off = False
+    at, number = (1 if text[0] == "[" else 0), 0
+    while True:
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        if at >= len(text):
+            cut_off = cut_off or text[0] == "["
+            break
+        if text[at] == "]":
+            break
+        number += 1
+        try:
+            record, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            rejected.append((number, text[at:], f"not valid JSON: {error.msg} at character {error.pos + 1}"))
+            verbatim.append(text[at:])
+            cut_off = True
+            break
+        source, at = text[at:end], end
+        verbatim.append(source)
+        if not isinstance(record, dict) or not any(field in record for field in FIELDS):
+            rejected.append((number, source, "not a record of FINRA's: it has none of its fields"))
+            continue
+        try:
+            row = {
+                column: _value(record[field], column, field)
+                for field, column in FIELDS.items()
+                if field in record
+            }
+            _require(row, {column: field for field, column in FIELDS.items()})
+        except _BadValue as bad:
+            rejected.append((number, source, str(bad)))
+            continue
+        columns |= row.keys()
+        row["line"] = number
+        rows.append(row)
+    if not rows and rejected:
+        raise UnreadableFile(name, rejected[0][2], "It is no reply of FINRA's: fetch it again")
+    return Parsed(
+        API_JSON,
+        frozenset(columns),
+        pl.DataFrame(rows, schema=RECORD),
+        pl.DataFrame(rejected, schema=REJECTED, orient="row"),
+        cut_off,
+        lambda: pl.DataFrame(
+            {"line": range(1, len(verbatim) + 1), "record": verbatim},
+            schema={"line": pl.Int64, "record": pl.String},
+        ),
+    )
+
+
+# --- values --------------------------------------------------------------------------------------------
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+class _BadValue(Exception):
+    """A value that its column can't have."""
+
+
+def _value(text: Any, column: str, field: str) -> Any:
+    """The value of one field, typed as its column in RECORD."""
+    if text is None:
+        return None
+    kind = RECORD[column]
+    if not isinstance(text, str):
+        raise _BadValue(f"{field} is {json.dumps(text)[:40]}, not a plain value")
+    if kind == pl.String:
+        return text
+    if kind == pl.Date:
+        try:
+            if not _DATE.fullmatch(text):
+                raise ValueError
+            return dt.date.fromisoformat(text)
+        except ValueError:
+            raise _BadValue(f"{field} is {text[:40]!r}, not a date YYYY-MM-DD") from None
+    try:
+        number = Decimal(text)
+        if not number.is_finite():
+            raise InvalidOperation
+    except InvalidOperation:
+        raise _BadValue(f"{field} is {text[:40]!r}, not a number") from None
+    if kind == pl.Int64:
+        if number != number.to_integral_value() or abs(number) >= 2**63:
+            raise _BadValue(f"{field} is {text[:40]!r}, not a whole number")
+        return int(number)
+    if abs(number) >= 10**32 or number != number.quantize(Decimal("0.000001")):
+        raise _BadValue(f"{field} is {text[:40]!r}, which has more than six decimals or 32 digits")
+    return number
+
+
+def _require(row: Mapping[str, Any], fields: Mapping[Any, str]) -> None:
+    for column in _NEVER_NULL:
+        if row.get(column) is None:
+            raise _BadValue(f"{fields[column]} is empty")
