@@ -1,0 +1,102 @@
+"""Concentration of a week's volume over venues: HHI, top shares, effective number of venues.
+
+The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many share evenly,
+10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
+Justice and the Federal Trade Commission (2010, section 5.3): below 1,500 unconcentrated ('competitive'), to
+2,500 moderate, above it highly concentrated. The De Minimis group enters as one participant, which makes the
+index of non-ATS firms an upper bound: FINRA does not say how many firms are in it.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from otc_assets.domain.schema import ALL, ATS, MARKET_CONCENTRATION, NON_ATS, RATIO, SYMBOL_CONCENTRATION
+from otc_assets.domain.summaries import percent
+from otc_assets.domain.weeks import TIERS
+
+MODERATE_FROM = 1_500
+CONCENTRATED_ABOVE = 2_500
+
+
+def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
+    """How each symbol's volume is spread over venues: over ATSs, over non-ATS firms, and over both.
+
+    Args:
+        venue_volume: VENUE_VOLUME of any weeks and tiers.
+
+    Returns:
+        SYMBOL_CONCENTRATION, sorted by its key; a `venue_scope` in which a symbol did not trade has no
+        row. Where the shares add up to zero, so that there are none, the figures are null.
+    """
+    return _concentration(venue_volume, ["week_ending", "tier", "symbol"], SYMBOL_CONCENTRATION)
+
+
+def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
+    """How the market's volume is spread over venues, by tier, and for all tiers of weeks that have all three.
+
+    Args:
+        venue_volume: VENUE_VOLUME of any weeks and tiers.
+
+    Returns:
+        MARKET_CONCENTRATION, sorted by its key. `tier` is ALL for all tiers together.
+    """
+    whole = (
+        venue_volume.group_by("week_ending")
+        .agg(pl.col("tier").n_unique().alias("tiers"))
+        .filter(pl.col("tiers") == len(TIERS))
+    )
+    venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(
+        pl.col("share_volume").sum()
+    )
+    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(ALL).alias("tier"))
+    return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
+
+
+def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
+    key = [*of, "venue_scope"]
+    is_ats = pl.col("venue_kind") == ATS
+    columns = [*of, "venue_id", "share_volume", "venue_scope"]
+    apart = rows.with_columns(pl.when(is_ats).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS)).alias("venue_scope"))
+    both = rows.with_columns(pl.lit(ALL).alias("venue_scope"))
+    volume = pl.col("share_volume")
+    share = volume.cast(pl.Float64) / volume.sum().cast(pl.Float64)
+    figures = (
+        pl.concat([apart.select(columns), both.select(columns)])
+        .group_by(*key, "venue_id")
+        .agg(volume.sum())
+        .sort("share_volume", "venue_id", descending=[True, False])
+        .group_by(key, maintain_order=True)
+        .agg(
+            volume.sum().alias("total_volume"),
+            pl.len().cast(pl.Int64).alias("venue_count"),
+            pl.col("venue_id").first().alias("top_venue"),
+            volume.first().alias("_top"),
+            volume.head(3).sum().alias("_top_3"),
+            # A sum of squares of at most a few hundred shares: double precision holds it far beyond the
+            # sixth place. It can't exceed 1 but by rounding.
+            pl.min_horizontal((share * share).sum(), 1.0).alias("_hhi"),
+        )
+        .with_columns(pl.when(pl.col("total_volume") > 0).then(pl.col("_hhi") * 10_000).alias("_hhi"))
+    )
+    total, hhi = pl.col("total_volume"), pl.col("_hhi")
+    level = (
+        pl.when(hhi < MODERATE_FROM)
+        .then(pl.lit("competitive"))
+        .when(hhi <= CONCENTRATED_ABOVE)
+        .then(pl.lit("moderate"))
+        .when(hhi > CONCENTRATED_ABOVE)
+        .then(pl.lit("concentrated"))
+    )
+    return (
+        figures.with_columns(
+            hhi.round(6).cast(RATIO).alias("hhi"),
+            level.alias("concentration_level"),
+            percent(pl.col("_top"), total).alias("top_venue_share_pct"),
+            percent(pl.col("_top_3"), total).alias("top_3_share_pct"),
+            (10_000 / hhi).round(6).cast(RATIO).alias("effective_venues"),
+        )
+        .select(list(schema))
+        .cast(dict(schema))  # type: ignore[arg-type]
+        .sort(key)
+    )
