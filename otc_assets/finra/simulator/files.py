@@ -1,0 +1,109 @@
+"""The simulator's publications as the website's download files, in today's layout and the legacy one.
+
+Here: rendering and naming files. Not here: what is in them (``generator``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import polars as pl
+
+from otc_assets.domain.schema import AMOUNT, ATS
+from otc_assets.domain.weeks import Tier, publication_date, week_start_of
+from otc_assets.finra.simulator.generator import Simulator
+
+_COLUMNS = (
+    "tierDescription",
+    "issueSymbolIdentifier",
+    "issueName",
+    "marketParticipantName",
+    "MPID",
+    "totalWeeklyShareQuantity",
+    "totalWeeklyTradeCount",
+    "lastUpdateDate",
+)
+_LEGACY = {
+    ATS: "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated",
+    "NON_ATS": "Report_Type|Symbol|Issue_Description|OTC_Non-ATS_Description|Shares|Trades|Last_Updated",
+}
+_CODES = {ATS: "ATS_W_SMBL_FIRM", "NON_ATS": "OTC_W_SMBL_FIRM"}
+
+
+def plain(amount: pl.Expr) -> pl.Expr:
+    """A decimal as FINRA writes it: no zeros behind the last place that counts."""
+    return amount.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+
+
+def as_text(rows: pl.DataFrame) -> pl.DataFrame:
+    """All amounts as FINRA writes them, the rest as it is."""
+    return rows.with_columns(plain(pl.col(name)) for name, kind in rows.schema.items() if kind == AMOUNT)
+
+
+def _firm_rows(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> pl.DataFrame:
+    publication = simulator.publication(week_ending, tier, as_of)
+    if publication is None:
+        day = publication_date(week_ending, tier)
+        raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}: not out on {as_of}")
+    rows = publication.filter(pl.col("summaryTypeCode") == _CODES[kind])
+    return as_text(rows).sort("issueSymbolIdentifier", "issueName", "marketParticipantName")
+
+
+def _lines(rows: pl.DataFrame) -> bytes:
+    return rows.write_csv(separator="|", include_header=False, quote_style="never").encode()
+
+
+def download_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
+    """The website's file of a week's ``kind`` (ATS or NON_ATS): no week column, and no last newline.
+
+    Raises:
+        ValueError: the week is not out on ``as_of``.
+    """
+    rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
+    return "|".join(_COLUMNS).encode() + b"\n" + _lines(rows.select(_COLUMNS)).removesuffix(b"\n")
+
+
+def legacy_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
+    """The same in the layout of files to about 2018, with its trailer line.
+
+    Raises:
+        ValueError: the week is not out on ``as_of``.
+    """
+    rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
+    columns = _COLUMNS if kind == ATS else tuple(c for c in _COLUMNS if c != "MPID")
+    trailer = f"Total Records: {rows.height}\n".encode()
+    return _LEGACY[kind].encode() + b"\n" + _lines(rows.select(columns)) + trailer
+
+
+def file_name(week_ending: dt.date, tier: Tier, kind: str, *, legacy: bool = False) -> str:
+    """A file's name as people keep them: by the publication day; a legacy one by the week's Monday."""
+    side = "ats" if kind == ATS else "nonats"
+    if legacy:
+        return f"{side}.{tier.slug}.{week_start_of(week_ending):%Y%m%d}.txt"
+    return f"finra_{side}_weekly_{tier.slug}_{publication_date(week_ending, tier):%Y%m%d}.csv"
+
+
+def write_files(
+    simulator: Simulator,
+    folder: Path,
+    weeks: Iterable[dt.date],
+    tiers: Iterable[Tier],
+    as_of: dt.date,
+    progress: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Writes the download files, both halves, of all publications of the weeks and tiers that are out on ``as_of``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    tiers = list(tiers)
+    for week in weeks:
+        for tier in tiers:
+            if publication_date(week, tier) > as_of:
+                continue
+            for kind in _CODES:
+                path = folder / file_name(week, tier, kind)
+                path.write_bytes(download_file(simulator, week, tier, kind, as_of))
+                written.append(path)
+                progress(path)
+    return written

@@ -1,0 +1,279 @@
+"""The Query API as FINRA's server speaks it, traps included, over the simulator's publications.
+
+A WSGI application: used in this process through ``httpx.WSGITransport``, or served on loopback. Here: the
+protocol. Not here: the rows (``generator``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import polars as pl
+
+from otc_assets.domain.weeks import TIER_BY_ID, week_ending_of
+from otc_assets.finra.simulator.files import as_text
+from otc_assets.finra.simulator.generator import COLUMNS, Simulator
+
+_DATA = "/data/group/otcMarket/name/"
+_PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
+_TOKEN = "/fip/rest/ews/oauth2/access_token"  # noqa: S105 - a path
+_DATASETS = ("weeklySummary", "weeklySummaryHistoric", "weeklyDownloadDetails")
+MAX_ROWS = 5_000
+MAX_BYTES = 3_000_000
+
+
+@dataclass(frozen=True)
+class Traps:
+    """What goes wrong, and how often: every n-th request for rows; 0 is never.
+
+    Attributes:
+        too_many_requests: answered 429 with Retry-After.
+        server_errors: answered 504.
+        truncated: the reply ends within a row.
+        moving_total: Record-Total is one more than it was.
+        short_pages: rows a page has at most, less than was asked for; 0 keeps FINRA's own limit.
+        needs_token: requests without a token are answered 401.
+        empty_as_list: no data is `200 []`, as in 2021 and 2022, instead of 204.
+        retry_after: the value of Retry-After.
+    """
+
+    too_many_requests: int = 0
+    server_errors: int = 0
+    truncated: int = 0
+    moving_total: int = 0
+    short_pages: int = 0
+    needs_token: bool = False
+    empty_as_list: bool = False
+    retry_after: str = "0"
+
+
+NO_TRAPS = Traps()
+
+
+class _Refused(Exception):
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: str
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def make_app(
+    simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps = NO_TRAPS
+) -> WSGIApplication:
+    """The Query API over ``simulator``, as it stands on the day that ``clock`` tells."""
+    api = _Api(simulator, clock, traps)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            reply = api.answer(environ)
+        except _Refused as refused:
+            message = json.dumps({"statusCode": int(refused.status[:3]), "message": str(refused)})
+            reply = _Reply(refused.status, message.encode(), (("Content-Type", "application/json"),))
+        # A length that the body does not have is one of the traps; it is stated only where it is right.
+        start_response(reply.status, [*reply.headers, ("Content-Length", str(len(reply.body)))])
+        return [reply.body]
+
+    return app
+
+
+class _Api:
+    def __init__(self, simulator: Simulator, clock: Callable[[], dt.date], traps: Traps) -> None:
+        self.simulator, self.clock, self.traps = simulator, clock, traps
+        self.requests = itertools.count(1)
+        self._rendered = lru_cache(maxsize=4)(self._render)
+
+    def answer(self, environ: WSGIEnvironment) -> _Reply:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if path == _TOKEN:
+            if not environ.get("HTTP_AUTHORIZATION", "").startswith("Basic "):
+                raise _Refused("401 Unauthorized", "no credentials")
+            token = {"access_token": "simulated", "token_type": "Bearer", "expires_in": "1800"}
+            return _json(token)
+        if self.traps.needs_token and environ.get("HTTP_AUTHORIZATION") != "Bearer simulated":
+            raise _Refused("401 Unauthorized", "Full authentication is required to access this resource")
+        if path == _PARTITIONS:
+            listed = [[start.isoformat(), tier] for start, tier in self.simulator.partitions(self.clock())]
+            return _json(
+                {
+                    "datasetGroup": "otcMarket",
+                    "datasetName": "weeklySummary",
+                    "partitionFields": ["weekStartDate", "tierIdentifier"],
+                    "availablePartitions": [{"partitions": pair} for pair in listed],
+                }
+            )
+        dataset = path.removeprefix(_DATA)
+        if not path.startswith(_DATA) or dataset not in _DATASETS:
+            raise _Refused("404 Not Found", f"no such resource: {path}")
+        number = next(self.requests)
+        if _hits(self.traps.too_many_requests, number):
+            return _Reply("429 Too Many Requests", b"", (("Retry-After", self.traps.retry_after),))
+        if _hits(self.traps.server_errors, number):
+            return _Reply("504 Gateway Timeout", b"<html><body>504 Gateway Time-out</body></html>")
+        # Filters of a GET request are ignored, without a word.
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        query = json.loads(environ["wsgi.input"].read(length) or b"{}") if method == "POST" else {}
+        as_json = "application/json" in environ.get("HTTP_ACCEPT", "")
+        return self._page(dataset, query, as_json, number)
+
+    def _page(self, dataset: str, query: dict[str, Any], as_json: bool, number: int) -> _Reply:
+        asked = {k: v for k, v in query.items() if k not in ("limit", "offset")}
+        rows = self._rendered(dataset, json.dumps(asked, sort_keys=True), as_json, self.clock())
+        limit = max(0, min(int(query.get("limit", 1_000)), MAX_ROWS, self.traps.short_pages or MAX_ROWS))
+        offset = int(query.get("offset", 0))
+        if not rows.lines:
+            return _json([]) if self.traps.empty_as_list else _Reply("204 No Content")
+        page = rows.lines[offset : offset + limit]
+        while sum(map(len, page)) > MAX_BYTES:
+            page = page[: len(page) // 2]
+        total = len(rows.lines) + _hits(self.traps.moving_total, number)
+        body = rows.join(page)
+        if _hits(self.traps.truncated, number) and page:
+            body = body[: -(len(page[-1]) // 2 + 2)]
+        headers = (
+            ("Content-Type", "application/json" if as_json else "text/plain"),
+            ("Record-Limit", str(limit)),
+            ("Record-Offset", str(offset)),
+            ("Record-Max-Limit", str(MAX_ROWS)),
+            ("Record-Total", str(total)),
+            ("Total-Records-On-Page", str(len(page))),
+            ("Response-Payload-Max-Size", "3mb"),
+        )
+        return _Reply("200 OK", body, headers)
+
+    def _render(self, dataset: str, asked: str, as_json: bool, today: dt.date) -> _Rendered:
+        query = json.loads(asked)
+        rows = self._select(dataset, query, today)
+        fields = query.get("fields") or list(COLUMNS)
+        if unknown := [field for field in fields if field not in rows.columns]:
+            raise _Refused("400 Bad Request", f"unknown fields: {', '.join(unknown)}")
+        if as_json:
+            text = rows.select(fields).with_columns(pl.col(pl.Decimal(38, 6)).cast(pl.Float64)).write_ndjson()
+            return _Rendered([line.encode() for line in text.splitlines()], b"[", b",", b"]")
+        text = as_text(rows.select(fields)).write_csv(
+            separator=query.get("delimiter", ","),
+            quote_style="always" if query.get("quoteValues", True) else "never",
+        )
+        header, *lines = text.splitlines()
+        return _Rendered([line.encode() for line in lines], header.encode() + b"\n", b"\n", b"\n")
+
+    def _select(self, dataset: str, query: dict[str, Any], today: dt.date) -> pl.DataFrame:
+        filters = query.get("compareFilters", [])
+        exact = {f["fieldName"]: str(f["fieldValue"]) for f in filters if f["compareType"] == "EQUAL"}
+        sort = query.get("sortFields") or []
+        named = {"weekStartDate", "tierIdentifier"} <= exact.keys()
+        if dataset == "weeklyDownloadDetails":
+            rows = self._download_details(exact, today)
+        else:
+            if sort and (dataset == "weeklySummaryHistoric" or not named):
+                raise _Refused("400 Bad Request", "sortFields need EQUAL filters on weekStartDate and tierIdentifier")
+            if "weekStartDate" not in exact:
+                raise _Refused("504 Gateway Timeout", "the range is too wide")
+            tiers = [exact["tierIdentifier"]] if named else [*TIER_BY_ID, "NMS", "NA"]
+            parts = [self._partition(dt.date.fromisoformat(exact["weekStartDate"]), t, today) for t in tiers]
+            rows = pl.concat([COLUMNS.to_frame(), *(part for part in parts if part is not None)])
+        for f in filters:
+            column = pl.col(f["fieldName"])
+            kind, stated = rows.schema[f["fieldName"]], str(f["fieldValue"])
+            value = pl.lit(dt.date.fromisoformat(stated) if kind == pl.Date else stated).cast(kind)
+            compare = {
+                "EQUAL": column.eq,
+                "GREATER": column.gt,
+                "GTE": column.ge,
+                "LESSER": column.lt,
+                "LTE": column.le,
+                "NOT_EQUAL": column.ne,
+            }
+            if f["compareType"] not in compare:
+                raise _Refused("400 Bad Request", f"unknown compareType {f['compareType']}")
+            rows = rows.filter(compare[f["compareType"]](value))
+        if sort:
+            down = [field.startswith("-") for field in sort]
+            rows = rows.sort([field.lstrip("+-") for field in sort], descending=down, maintain_order=True)
+        return rows
+
+    def _partition(self, start: dt.date, tier_id: str, today: dt.date) -> pl.DataFrame | None:
+        if start.weekday() != 0:
+            return None
+        week = week_ending_of(start)
+        if tier_id == "NA":
+            return self.simulator.market_statistics(week, today)
+        if tier_id == "NMS":
+            if not self.simulator.is_double(week):
+                return None
+            rows = self.simulator.publication(week, TIER_BY_ID["T1"], today)
+            return None if rows is None else rows.with_columns(pl.lit("NMS").alias("tierIdentifier"))
+        if tier_id not in TIER_BY_ID:
+            return None
+        return self.simulator.publication(week, TIER_BY_ID[tier_id], today)
+
+    def _download_details(self, exact: dict[str, str], today: dt.date) -> pl.DataFrame:
+        weeks = [
+            {"weekStartDate": start, "tierIdentifier": tier, "summaryTypeCode": code}
+            for start, tier in self.simulator.partitions(today)
+            for code in ("ATS_W_SMBL", "OTC_W_SMBL", "ATS_W_FIRM", "OTC_W_FIRM")
+            if exact.get("tierIdentifier", tier) == tier
+        ]
+        schema = {name: COLUMNS[name] for name in ("weekStartDate", "tierIdentifier", "summaryTypeCode")}
+        return pl.DataFrame(weeks, schema=schema)
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """All rows of a query as bytes, one a line, and what goes around and between them."""
+
+    lines: list[bytes]
+    before: bytes
+    between: bytes
+    after: bytes
+
+    def join(self, page: list[bytes]) -> bytes:
+        return self.before + self.between.join(page) + self.after
+
+
+def _hits(every: int, number: int) -> bool:
+    return bool(every) and number % every == 0
+
+
+def _json(value: Any) -> _Reply:
+    body = json.dumps(value).encode()
+    return _Reply("200 OK", body, (("Content-Type", "application/json"), ("Record-Total", "0")))
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """One line a request would drown everything else."""
+
+
+@contextmanager
+def serve(app: WSGIApplication, port: int = 0) -> Iterator[str]:
+    """Serves ``app`` on loopback while the context lasts; gives its address. Port 0 takes a free one."""
+    with _Server(("127.0.0.1", port), _Quiet) as server:
+        server.set_app(app)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
