@@ -309,7 +309,7 @@ def _read_at_once(data: bytes, header: _Header) -> pl.DataFrame | None:
         return None
     try:
         frame = pl.read_csv(
-            data, separator=header.delimiter, quote_char=None, schema=schema, empty_string_is_null=True
+            data, has_header=False, skip_lines=1, separator=header.delimiter, quote_char=None, schema=schema
         )
     except (pl.exceptions.PolarsError, UnicodeDecodeError):
         return None
