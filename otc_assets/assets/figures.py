@@ -4,19 +4,18 @@ Here: for each figure its inputs, the domain function that makes it, and its tab
 (``domain``), the gap report.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Callable
 
 import polars as pl
 import sqlalchemy as sa
-from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.assets.weekly import (
-    IN_QUARTERS,
+    IN_YEARS,
     OWNERS,
     RETRY,
+    Made,
     WeekMade,
     WeekRefused,
     each_week,
@@ -100,7 +99,7 @@ def _figures(
         name=table,
         deps=[AssetDep(upstream, partition_mapping=mapping)],
         partitions_def=weeks,
-        backfill_policy=IN_QUARTERS,
+        backfill_policy=IN_YEARS,
         retry_policy=RETRY,
         pool="database",
         group_name=group,
@@ -109,8 +108,8 @@ def _figures(
         description=description,
         metadata=table_metadata(table, columns),
     )
-    def figures(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult:
-        return each_week(context, lambda week: make_figures(table, compute, week, warehouse))
+    def figures(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
+        yield from each_week(context, lambda week: make_figures(table, compute, week, warehouse))
 
     return figures
 

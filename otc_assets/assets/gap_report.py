@@ -4,14 +4,12 @@ Here: asking the calendar, the warehouse and the source, and keeping the answer.
 gap (``domain.gaps``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
 
 import polars as pl
-from dagster import AssetDep, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetDep, AssetExecutionContext, asset
 
-from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, preview, table_metadata
 from otc_assets.domain.gaps import classify
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, week_containing
@@ -42,7 +40,7 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
 @asset(
     deps=[AssetDep("venue_volume")],
     partitions_def=weeks,
-    backfill_policy=IN_QUARTERS,
+    backfill_policy=IN_YEARS,
     retry_policy=RETRY,
     pool="database",
     group_name="reports",
@@ -52,7 +50,7 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
 )
 def gap_report(
     context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource
-) -> MaterializeResult:
+) -> Made:
     """Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
 
     Expected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week.
@@ -66,4 +64,4 @@ def gap_report(
             replace_gaps(connection, week, of_week)
         return WeekMade(of_week.height, metadata={"gaps": preview(of_week)})
 
-    return each_week(context, report)
+    yield from each_week(context, report)

@@ -5,28 +5,27 @@ rejected rows. Not here: the figures (``venue_volume``); how bytes are fetched (
 (``domain.parsing``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, MaterializeResult, asset
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.archive.store import Archive
 from otc_assets.assets.weekly import (
-    IN_QUARTERS,
+    IN_YEARS,
     OWNERS,
     RETRY,
+    Made,
     WeekMade,
     WeekRefused,
     each_week,
     preview,
     table_metadata,
 )
-from otc_assets.domain.normalize import normalize
-from otc_assets.domain.parsing import Parsed, UnreadableFile, parse, raw_lines
+from otc_assets.domain.normalize import normalize, split
+from otc_assets.domain.parsing import Parsed, UnreadableFile, parse
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
@@ -55,19 +54,18 @@ def capture_all(
     Raises:
         UnreadableFile: the bytes are no publication in any layout that is known; nothing was recorded of it.
     """
-    parsed: Parsed | None = None
-    lines = pl.DataFrame()
-    content = b""
+    content: bytes | None = None
     for capture in captures:
-        if parsed is None or capture.content is not content:
+        if capture.content is not content:
             content = capture.content
             parsed = parse(content, name=capture.origin)
-            lines = raw_lines(content, name=capture.origin)
-        yield _record(capture, parsed, lines, archive, warehouse, run_id)
+            parts = split(parsed) if capture.scope == PARTIAL else {}
+        part = parts[capture.week_ending, capture.tier] if capture.scope == PARTIAL else parsed
+        yield _record(capture, part, archive, warehouse, run_id)
 
 
 def _record(
-    capture: Capture, parsed: Parsed, lines: pl.DataFrame, archive: Archive, warehouse: Warehouse, run_id: str | None
+    capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None
 ) -> Captured:
     result = normalize(
         parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
@@ -95,7 +93,7 @@ def _record(
         run_id=run_id,
     )
     with warehouse.transaction() as connection:
-        recorded = record_publication(connection, publication, lines, result.rejected)
+        recorded = record_publication(connection, publication, parsed.raw, result.rejected)
     return Captured(capture, publication, recorded, result.rejected)
 
 
@@ -158,7 +156,7 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
         name=f"publication_{tier.slug}",
         deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
         partitions_def=weeks_of_tier(tier),
-        backfill_policy=IN_QUARTERS,
+        backfill_policy=IN_YEARS,
         retry_policy=RETRY,
         pool="finra_api",
         group_name="publications",
@@ -176,10 +174,10 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
         publication_source: PublicationSource,
         raw_archive: RawArchive,
         warehouse: Warehouse,
-    ) -> MaterializeResult:
+    ) -> Made:
         archive = raw_archive.open()
         now = dt.datetime.now(NEW_YORK)
-        return each_week(
+        yield from each_week(
             context,
             lambda week: make_publication(
                 week, tier, publication_source, archive, warehouse, context.run_id, now

@@ -4,19 +4,19 @@ Here: normalizing the captures of a week, tier by tier, and replacing the week i
 which captures speak (``domain.revisions``), what a row means (``domain.normalize``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
+from functools import lru_cache
 
-from dagster import AssetDep, AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, table_metadata
-from otc_assets.domain.normalize import normalize
-from otc_assets.domain.parsing import parse
+from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, table_metadata
+from otc_assets.domain.normalize import normalize, split
+from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.revisions import Part, assemble
 from otc_assets.domain.schema import VENUE_VOLUME
-from otc_assets.domain.weeks import TIER_BY_NAME, TIERS
+from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier
+from otc_assets.finra.source import PARTIAL
 from otc_assets.partitions import same_week_if_published, weeks
 from otc_assets.resources import RawArchive, Warehouse
 from otc_assets.warehouse.lineage import volume_version
@@ -25,14 +25,20 @@ from otc_assets.warehouse.read import Publication, speaking_publications
 from otc_assets.warehouse.server import lock_week
 
 
+@lru_cache(maxsize=2)
+def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
+    """A file of records by week and tier: such a file may span years, and is read once for all of them."""
+    return split(parse(archive.get(digest), name=origin))
+
+
 def read_part(publication: Publication, archive: Archive) -> Part:
     """The rows of a captured publication, from its archived bytes."""
-    result = normalize(
-        parse(archive.get(publication.digest), name=publication.origin),
-        week_ending=publication.week_ending,
-        tier=TIER_BY_NAME[publication.tier],
-        summary_type=publication.summary_type,
-    )
+    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
+    if publication.scope == PARTIAL:
+        parsed = _parts_of_records(archive, publication.digest, publication.origin)[week, tier]
+    else:
+        parsed = parse(archive.get(publication.digest), name=publication.origin)
+    result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
     return Part(publication.scope, result.volume, result.totals)
 
 
@@ -84,7 +90,7 @@ def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
         AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS
     ],
     partitions_def=weeks,
-    backfill_policy=IN_QUARTERS,
+    backfill_policy=IN_YEARS,
     retry_policy=RETRY,
     pool="database",
     group_name="volume",
@@ -94,11 +100,11 @@ def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
 )
 def venue_volume(
     context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive
-) -> MaterializeResult:
+) -> Made:
     """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
 
     Made of the tiers that are out so far, and made again when another arrives or one is revised: what a
     revision replaced is kept in `otc.venue_volume_revision`.
     """
     archive = raw_archive.open()
-    return each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))
+    yield from each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))

@@ -4,14 +4,12 @@ Every publication stands downstream of its week, so that one choice of weeks in 
 assets, whatever lag their tier has. Here: the calendar as a table. Not here: its rules (``domain.weeks``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
 
 import polars as pl
-from dagster import AssetExecutionContext, MaterializeResult, asset
+from dagster import AssetExecutionContext, asset
 
-from otc_assets.assets.weekly import IN_QUARTERS, OWNERS, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, preview, table_metadata
 from otc_assets.domain.schema import WEEK_CALENDAR
 from otc_assets.domain.weeks import TIERS, publication_date, trading_days, week_start_of
 from otc_assets.partitions import weeks
@@ -46,7 +44,7 @@ def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
 
 @asset(
     partitions_def=weeks,
-    backfill_policy=IN_QUARTERS,
+    backfill_policy=IN_YEARS,
     retry_policy=RETRY,
     pool="database",
     group_name="publications",
@@ -54,6 +52,6 @@ def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
     owners=OWNERS,
     metadata=table_metadata("week_calendar", WEEK_CALENDAR),
 )
-def week_calendar(context: AssetExecutionContext, warehouse: Warehouse) -> MaterializeResult:
+def week_calendar(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
     """The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it."""
-    return each_week(context, lambda week: make_week_calendar(week, warehouse))
+    yield from each_week(context, lambda week: make_week_calendar(week, warehouse))

@@ -3,10 +3,8 @@
 Here: how a run over one week or a range of weeks behaves. Not here: what is made of a week.
 """
 
-from __future__ import annotations
-
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,9 +29,9 @@ from otc_assets.partitions import key_of, weeks_of
 
 OWNERS = ["team:market-structure"]
 
-#: A backfill's runs take up to 13 weeks each: a run per week pays Dagster's cost of a run every time, and
-#: one run for all would lose all of it when it is killed.
-IN_QUARTERS = BackfillPolicy.multi_run(max_partitions_per_run=13)
+#: A backfill makes up to a year of weeks in one run: a run per week pays Dagster's cost of a run every time.
+#: Six-week figures join the run of what they are made of only where the limit is above the weeks asked for.
+IN_YEARS = BackfillPolicy.multi_run(max_partitions_per_run=52)
 
 #: What passes by itself is tried again, three times; what can't pass says so (``allow_retries=False``).
 RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
@@ -56,9 +54,11 @@ class WeekMade:
         return {"dagster/partition_row_count": self.rows, **self.metadata}
 
 
-def each_week(
-    context: AssetExecutionContext, make: Callable[[dt.date], WeekMade]
-) -> MaterializeResult:
+#: What an asset of ours yields.
+Made = Iterator[AssetMaterialization | MaterializeResult]
+
+
+def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade]) -> Made:
     """Makes the run's weeks one after another, oldest first, each in its own transaction.
 
     A week that is refused does not stop the others: they are made and reported as materialized, and the
@@ -79,24 +79,24 @@ def each_week(
         else:
             context.log.info("%s: %s rows (week %s of %s)", week, f"{made[week].rows:,}", number, len(weeks))
     if refused:
+        # Yielded, because what is logged just before a failure is lost.
         for week, result in made.items():
-            context.log_event(
-                AssetMaterialization(
-                    context.asset_key, partition=key_of(week), metadata=result.as_metadata()
-                )
+            yield AssetMaterialization(
+                context.asset_key, partition=key_of(week), metadata=result.as_metadata()
             )
         raise Failure(
             description="; ".join(f"{week}: {reason}" for week, reason in refused.items()),
             metadata={"weeks refused": ", ".join(map(str, refused)), "weeks made": len(made)},
             allow_retries=False,
         )
-    if len(made) == 1:
+    if len(made) == 1 and context.has_partition_key:
         (result,) = made.values()
         version = DataVersion(result.version) if result.version else None
-        return MaterializeResult(metadata=result.as_metadata(), data_version=version)
+        yield MaterializeResult(metadata=result.as_metadata(), data_version=version)
+        return
     for week, result in made.items():
         context.add_asset_metadata(result.as_metadata(), partition_key=key_of(week))
-    return MaterializeResult(metadata={"weeks": len(made), "rows": sum(m.rows for m in made.values())})
+    yield MaterializeResult(metadata={"weeks": len(made), "rows": sum(m.rows for m in made.values())})
 
 
 def column_schema(schema: pl.Schema, notes: Mapping[str, str] | None = None) -> TableSchema:
@@ -116,9 +116,5 @@ def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:
     """A few rows as Markdown, for the asset's page."""
     shown = frame.head(rows)
     lines = ["| " + " | ".join(shown.columns) + " |", "|" + " --- |" * shown.width]
-    lines += ["| " + " | ".join("" if v is None else str(v) for v in row) + " |" for row in _rows(shown)]
+    lines += ["| " + " | ".join("" if v is None else str(v) for v in row) + " |" for row in shown.iter_rows()]
     return MetadataValue.md("\n".join(lines))
-
-
-def _rows(frame: pl.DataFrame) -> Iterable[tuple[Any, ...]]:
-    return frame.iter_rows()

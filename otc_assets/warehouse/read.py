@@ -177,3 +177,11 @@ def captured(connection: sa.Connection, first: dt.date, last: dt.date) -> pl.Dat
             }
         )
     return pl.DataFrame(rows, schema=CAPTURED)
+
+
+def computed_version(connection: sa.Connection, table: str, week_ending: dt.date) -> str | None:
+    """The version of the inputs that the week of ``table`` was made from; None where it was not made."""
+    return connection.execute(
+        sa.text("SELECT version FROM otc.computed_week WHERE table_name = :t AND week_ending = :w"),
+        {"t": table, "w": week_ending},
+    ).scalar()

@@ -1,0 +1,72 @@
+"""The grade of a week: judged when venue volume was made, and again whenever it has changed.
+
+Here: gathering the evidence, keeping the grade. Not here: how it is judged (``domain.quality``), and telling
+Dagster (``checks``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain.quality import Evidence, grade, judge_volume, worst
+from otc_assets.domain.revisions import covered_kinds, is_whole
+from otc_assets.domain.schema import FINDING
+from otc_assets.domain.weeks import TIER_BY_NAME
+from otc_assets.finra.source import PARTIAL
+from otc_assets.warehouse.load import save_quality
+from otc_assets.warehouse.read import (
+    computed_version,
+    previous_week,
+    quality,
+    speaking_publications,
+    week_rows,
+)
+
+
+def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """Judges the week's venue volume, tier by tier, and keeps the grades. Returns the findings (FINDING)."""
+    findings = [FINDING.to_frame()]
+    speaking = speaking_publications(connection, week_ending, week_ending)
+    for (_, tier), captures in sorted(speaking.items()):
+        if not captures:
+            continue
+        before = previous_week(connection, week_ending, tier)
+        stated = [p.rows_expected for p in captures]
+        findings.append(
+            judge_volume(
+                Evidence(
+                    week_ending=week_ending,
+                    tier=TIER_BY_NAME[tier],
+                    volume=week_rows(connection, "venue_volume", [week_ending], tier),
+                    totals=week_rows(connection, "published_total", [week_ending], tier),
+                    rows_received=sum(p.rows_received for p in captures),
+                    rows_accepted=sum(p.rows_accepted for p in captures),
+                    rows_rejected=sum(p.rows_rejected for p in captures),
+                    rows_expected=sum(stated) if None not in stated else None,  # type: ignore[arg-type]
+                    whole_kinds=covered_kinds(captures),
+                    complete=is_whole(captures) and all(p.complete for p in captures if p.scope != PARTIAL),
+                    previous=week_rows(connection, "venue_volume", [before], tier) if before else None,
+                )
+            )
+        )
+    judged = pl.concat(findings)
+    version = computed_version(connection, "venue_volume", week_ending)
+    if version is not None:
+        save_quality(connection, grade(judged), version)
+    return judged
+
+
+def grade_of_week(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    """The week's grade, the worst of its tiers'; None where nothing is there to be graded.
+
+    A grade that was given to an earlier version of the week is given anew.
+    """
+    version = computed_version(connection, "venue_volume", week_ending)
+    grades = quality(connection, week_ending)
+    if version and (not grades or any(row["version"] != version for row in grades)):
+        judge_week(connection, week_ending)
+        grades = quality(connection, week_ending)
+    return worst([row["grade"] for row in grades])
