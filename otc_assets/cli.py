@@ -18,10 +18,27 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
-from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, Tier, newest_due, tier_of, week_start_of, weeks_between, weeks_up_to
+from otc_assets.domain.weeks import (
+    NEW_YORK,
+    T1,
+    TIERS,
+    Tier,
+    newest_due,
+    tier_of,
+    week_start_of,
+    weeks_between,
+    weeks_up_to,
+)
 from otc_assets.settings import Settings, settings
 
 app = typer.Typer(
@@ -74,7 +91,8 @@ def _weeks(text: str) -> list[dt.date]:
 
 
 Weeks = Annotated[
-    list[dt.date], typer.Option("--weeks", parser=_weeks, metavar="A..B", help="A week (its Friday), or a range.")
+    list[dt.date],
+    typer.Option("--weeks", parser=_weeks, metavar="A..B", help="A week (its Friday), or a range."),
 ]
 TierOption = Annotated[
     Tier | None, typer.Option("--tier", parser=_tier, metavar="T1|T2|OTCE", help="Capture this tier alone.")
@@ -115,3 +133,330 @@ def _installation(chosen: Settings) -> Iterator[str]:
     with local.database(chosen) as url:
         local.prepare(chosen, url)
         yield url
+
+
+@contextmanager
+def _dagster(chosen: Settings) -> Iterator[Any]:
+    """A prepared installation and its Dagster instance."""
+    from otc_assets import local
+
+    with _installation(chosen), local.instance() as instance:
+        yield instance
+
+
+def _report_failures(failed: Sequence[str]) -> None:
+    if failed:
+        for words in failed:
+            err.print(f"[red]failed[/red] {words}", soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def _tiers(tier: Tier | None) -> tuple[Tier, ...]:
+    return TIERS if tier is None else (tier,)
+
+
+# --- the commands --------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    newest: Annotated[
+        int, typer.Option(min=0, help="Materialize so many of the newest weeks, where they are missing.")
+    ] = 8,
+    port: Annotated[int | None, typer.Option(help="Where the UI listens, on loopback. [OTC_PORT]")] = None,
+) -> None:
+    """Start everything: database, migrations, the Dagster UI with daemon, schedules and sensors.
+
+    Then the newest weeks are materialized, unless they are there already. Ctrl-C stops everything; the next
+    start goes on where this one stopped.
+    """
+    from otc_assets import local
+
+    chosen = settings()
+    if port is not None:
+        chosen = chosen.model_copy(update={"port": port})
+    # A shell's background jobs ignore SIGINT; a service manager sends SIGTERM. Both stop us cleanly.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    with local.database(chosen) as url:
+        where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
+        before, after = local.prepare(chosen, url)
+        err.print(
+            f"database  {where}; schema {after}" + (f", migrated from {before or 'nothing'}" if before != after else "")
+        )
+        err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
+        with _progress("starting the Dagster UI", None) as tick:
+            served = local.serve(chosen, lambda: tick(0, ""))
+        try:
+            err.print(f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything")
+            with local.instance() as instance:
+                failed = _bring_newest(instance, newest)
+                for words in failed:
+                    err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
+            err.print(f"ready     {served.url}/asset-groups")
+            while served.running():
+                time.sleep(0.5)
+            raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
+        finally:
+            with _progress("stopping", None):
+                served.stop()
+
+
+def _bring_newest(instance: Any, count: int) -> list[str]:
+    """Materializes the newest weeks, as far as their publications are missing."""
+    if not count:
+        return []
+    from otc_assets import running
+    from otc_assets.resources import Warehouse
+
+    now = dt.datetime.now(NEW_YORK)
+    weeks = [w for w in weeks_up_to(newest_due(T1, now), count) if w >= settings().first_week]
+    missing = running.missing_weeks(Warehouse(), weeks, now)
+    if not missing:
+        err.print(f"weeks     the newest {len(weeks)}, {weeks[0]} to {weeks[-1]}, are there")
+        return []
+    with _progress("materializing the newest weeks", len(missing)) as tick:
+        return running.materialize(instance, missing, TIERS, tick)
+
+
+@app.command()
+def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) -> None:
+    """Capture weeks and make everything of them, in this process.
+
+    Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
+    """
+    from otc_assets import running
+
+    with _dagster(settings()) as instance, _progress("materializing", len(weeks)) as tick:
+        failed = running.materialize(instance, weeks, _tiers(tier), tick)
+    if as_json:
+        _print_json({"weeks": weeks, "failed": failed})
+    _report_failures(failed)
+
+
+@app.command()
+def backfill(
+    weeks: Weeks,
+    tier: TierOption = None,
+    follow: Annotated[bool, typer.Option(help="Stay until it has ended, and show how far it is.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Have the daemon of a running 'otc-assets up' capture and make weeks, as the UI's dialog does.
+
+    Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
+    """
+    from otc_assets import running
+
+    with _dagster(settings()) as instance:
+        if not running.daemon_is_alive(instance):
+            raise Refused(
+                "no daemon runs here, which would carry out the backfill. Start 'otc-assets up' in another "
+                "terminal, or use 'otc-assets materialize', which does the work itself."
+            )
+        backfill_id = running.launch_backfill(instance, weeks, _tiers(tier))
+        err.print(f"backfill {backfill_id}: http://127.0.0.1:{settings().port}/runs/b/{backfill_id}")
+        state = running.backfill_state(instance, backfill_id)
+        if follow:
+            with _progress("backfilling", None) as tick:
+                while not state.ended:
+                    time.sleep(1)
+                    state = running.backfill_state(instance, backfill_id)
+                    tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
+        if as_json:
+            _print_json(
+                {
+                    "backfill": backfill_id,
+                    "status": state.status,
+                    "done": state.done,
+                    "of": state.of,
+                    "failed": state.failed,
+                }
+            )
+        if follow and not state.succeeded:
+            _report_failures([f"the backfill ended as {state.status}: {state.failed} partitions failed"])
+
+
+@app.command()
+def status(
+    newest: Annotated[int, typer.Option(min=1, help="So many of the newest weeks.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Show what is there: the newest weeks by tier, with rows, grades and what is stale."""
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        rows = reports.week_status(Warehouse(), newest, dt.datetime.now(NEW_YORK))
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
+    _table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
+
+
+@app.command()
+def gaps(
+    check: Annotated[bool, typer.Option("--check", help="Exit with 3 where there are gaps.")] = False,
+    pending: Annotated[bool, typer.Option(help="Show publications that are not due yet, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched."""
+    from otc_assets import reports
+    from otc_assets.resources import PublicationSource, Warehouse
+
+    with _installation(settings()):
+        found = reports.gap_ranges(
+            Warehouse(), PublicationSource().open(), dt.datetime.now(NEW_YORK), with_pending=pending
+        )
+    if as_json:
+        _print_json(found)
+    elif not found:
+        out.print(f"no gaps since {settings().first_week}")
+    else:
+        columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
+        shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in found]
+        _table(columns, shown, right=["weeks"])
+        fetchable = [r for r in found if r["fetchable"] and r["status"] != "pending"]
+        if fetchable:
+            first, last = min(r["first_week"] for r in fetchable), max(r["last_week"] for r in fetchable)
+            out.print(f"\nTo fetch what can be: otc-assets backfill --weeks {first}..{last}")
+    if check and any(r["status"] != "pending" for r in found):
+        raise typer.Exit(3)
+
+
+@app.command()
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="Files of FINRA's website, or of API records.")],
+    week_ending: Annotated[
+        dt.date | None,
+        typer.Option(parser=_friday, metavar="DATE", help="The week (its Friday), where a file does not settle it."),
+    ] = None,
+    summary_type: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="FINRA's summaryTypeCode, for totals in a file that has no such column."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take in downloaded files, and make everything of their weeks.
+
+    The week of a download file is settled by its rows and its name, and refused where they don't settle it.
+    """
+    from otc_assets import reports, running
+    from otc_assets.automation.jobs import FilesToIngest
+    from otc_assets.resources import Warehouse
+
+    absent = [path for path in files if not path.is_file()]
+    if absent:
+        raise Refused(f"no such file: {', '.join(map(str, absent))}")
+    failed: list[str] = []
+    with _dagster(settings()) as instance:
+        warehouse = Warehouse()
+        begun = dt.datetime.now(dt.UTC)
+        wanted = FilesToIngest(
+            paths=[str(path.resolve()) for path in files],
+            week_ending=week_ending.isoformat() if week_ending else None,
+            summary_type=summary_type,
+        )
+        with _progress("taking in files", None) as tick:
+            tick(0, ", ".join(path.name for path in files))
+            try:
+                running.ingest(instance, wanted)
+            except running.RunFailed as error:
+                failed.append(str(error))
+        taken = reports.captured_since(warehouse, begun)
+        stale = running.stale_weeks(warehouse)
+        with _progress("making the weeks", len(stale)) as tick:
+            failed += running.make_downstream(instance, stale, tick)
+    if as_json:
+        _print_json({"captured": taken, "weeks made": stale, "failed": failed})
+    elif taken:
+        columns = ["origin", "weeks", "tier", "scope", "received", "accepted", "rejected"]
+        _table(columns, [[row[c] for c in columns] for row in taken], right=columns[-3:])
+    elif not failed:
+        out.print("nothing new: these bytes were taken in before")
+    _report_failures(failed)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path | None, typer.Argument(help="Where to write download files.")] = None,
+    weeks: Annotated[
+        list[dt.date] | None,
+        typer.Option("--weeks", parser=_weeks, metavar="A..B", help="Which weeks to write."),
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
+    port: Annotated[int, typer.Option(help="The port to serve at; 0 takes a free one.")] = 8080,
+    scale: Annotated[float | None, typer.Option(help="How large: 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which FINRA to play. [OTC_SIMULATOR_SEED]")] = None,
+) -> None:
+    """Play FINRA: write download files, or serve the Query API.
+
+    Examples: otc-assets simulate files/ --weeks 2026-08-07..2026-08-28
+    or: otc-assets simulate --serve --scale 1, and elsewhere OTC_SOURCE=api OTC_FINRA_URL=http://127.0.0.1:8080
+    """
+    from otc_assets.finra.simulator import files as rendering
+    from otc_assets.finra.simulator.generator import Simulator
+    from otc_assets.finra.simulator.server import make_app
+    from otc_assets.finra.simulator.server import serve as serving
+    from otc_assets.resources import today_in_new_york
+
+    chosen = settings()
+    simulator = Simulator(
+        seed=chosen.simulator_seed if seed is None else seed,
+        scale=chosen.simulator_scale if scale is None else scale,
+    )
+    if serve:
+        with serving(make_app(simulator, clock=today_in_new_york), port) as url:
+            out.print(f"the Query API, simulated, at {url}   Ctrl-C stops it")
+            while True:
+                time.sleep(1)
+    if folder is None or weeks is None:
+        raise Refused("say where to and which weeks: otc-assets simulate FOLDER --weeks A..B; or --serve")
+    done = 0
+    with _progress("writing files", None) as tick:
+
+        def written(path: Path) -> None:
+            nonlocal done
+            done += 1
+            tick(done, path.name)
+
+        paths = rendering.write_files(simulator, folder, weeks, TIERS, today_in_new_york(), written)
+    out.print(f"{len(paths)} files in {folder}")
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="A migration's number; 'base' for none.")] = "head",
+) -> None:
+    """Bring the database to the newest version, or to another one."""
+    from otc_assets import local
+    from otc_assets.warehouse.migrate import migrate as run
+
+    with local.database(settings()) as url:
+        before, after = run(url, to)
+    out.print(f"schema {after or 'none'}" + ("" if before == after else f", was {before or 'none'}"))
+
+
+def main() -> None:
+    """The console script: every error that has words for a person is shown as such, without a traceback."""
+    from pydantic import ValidationError
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(["OTC", *map(str, problem["loc"])]).upper()
+            err.print(f"[red]{name}[/red]: {problem['msg']}", soft_wrap=True)
+        sys.exit(2)
+    except Exception as error:
+        if hasattr(error, "show"):  # a mistake in the command line: usage and the reason
+            error.show()
+            sys.exit(2)
+        if type(error).__module__.startswith("otc_assets") or isinstance(error, RuntimeError | ValueError):
+            err.print(f"[red]{error}[/red]", soft_wrap=True)
+            sys.exit(1)
+        raise

@@ -136,7 +136,7 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
             # A group of its own: Ctrl-C reaches us alone, and we stop it in order, before the database. A
             # shell's background jobs inherit an ignored SIGINT, which Dagster would then ignore too.
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,  # noqa: PLW1509
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
         )
     served = Served(process, url, log)
     deadline = time.monotonic() + _READY_SECONDS

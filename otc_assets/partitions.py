@@ -9,13 +9,24 @@ use ``partition_time_window``, use ``week_of``.
 from __future__ import annotations
 
 import datetime as dt
+import warnings
 from collections.abc import Iterable
 
-from dagster import TimeWindowPartitionMapping, TimeWindowPartitionsDefinition
+from dagster import (
+    BetaWarning,
+    PreviewWarning,
+    TimeWindowPartitionMapping,
+    TimeWindowPartitionsDefinition,
+)
 
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, Tier
 from otc_assets.settings import settings
+
+# Loose mappings, backfill policies and partitioned checks are in beta: measured, and pinned to one release.
+# Every module that defines assets or checks imports this one first.
+for _category in (BetaWarning, PreviewWarning):
+    warnings.filterwarnings("ignore", category=_category)
 
 
 def weeks_of_tier(tier: Tier) -> TimeWindowPartitionsDefinition:

@@ -85,9 +85,7 @@ def _source(kind: str) -> Source:
     simulator = Simulator(seed=chosen.simulator_seed, scale=chosen.simulator_scale)
     # The client that reads FINRA reads the simulator, in this process and without a socket.
     app = make_app(simulator, clock=today_in_new_york)
-    return QueryApi(
-        "http://simulator", transport=httpx.WSGITransport(app=app), requests_per_minute=60_000
-    )
+    return QueryApi("http://simulator", transport=httpx.WSGITransport(app=app), requests_per_minute=60_000)
 
 
 class PublicationSource(ConfigurableResource):

@@ -11,6 +11,7 @@ import polars as pl
 import sqlalchemy as sa
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
+from otc_assets.assets.grading import grade_of_week
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -22,7 +23,6 @@ from otc_assets.assets.weekly import (
     preview,
     table_metadata,
 )
-from otc_assets.assets.grading import grade_of_week
 from otc_assets.domain import schema
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
 from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling

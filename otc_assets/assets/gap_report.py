@@ -9,7 +9,16 @@ import datetime as dt
 import polars as pl
 from dagster import AssetDep, AssetExecutionContext, asset
 
-from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.assets.weekly import (
+    IN_YEARS,
+    OWNERS,
+    RETRY,
+    Made,
+    WeekMade,
+    each_week,
+    preview,
+    table_metadata,
+)
 from otc_assets.domain.gaps import classify
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, week_containing
@@ -48,9 +57,7 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
     owners=OWNERS,
     metadata=table_metadata("gap", GAP),
 )
-def gap_report(
-    context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource
-) -> Made:
+def gap_report(context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource) -> Made:
     """Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
 
     Expected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week.

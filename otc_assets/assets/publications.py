@@ -64,12 +64,8 @@ def capture_all(
         yield _record(capture, part, archive, warehouse, run_id)
 
 
-def _record(
-    capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None
-) -> Captured:
-    result = normalize(
-        parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
-    )
+def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None) -> Captured:
+    result = normalize(parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type)
     digest = archive.put(capture.content)
     whole = capture.scope != PARTIAL and not parsed.cut_off
     if capture.rows_expected is not None:
@@ -179,9 +175,7 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
         now = dt.datetime.now(NEW_YORK)
         yield from each_week(
             context,
-            lambda week: make_publication(
-                week, tier, publication_source, archive, warehouse, context.run_id, now
-            ),
+            lambda week: make_publication(week, tier, publication_source, archive, warehouse, context.run_id, now),
         )
 
     return publication

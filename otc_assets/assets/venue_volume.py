@@ -10,7 +10,7 @@ from functools import lru_cache
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, table_metadata
+from otc_assets.assets.weekly import IN_YEARS, OWNERS, RETRY, Made, WeekMade, each_week, table_metadata
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.revisions import Part, assemble
@@ -86,9 +86,7 @@ def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
 
 
 @asset(
-    deps=[
-        AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS
-    ],
+    deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
     partitions_def=weeks,
     backfill_policy=IN_YEARS,
     retry_policy=RETRY,
@@ -98,9 +96,7 @@ def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
     owners=OWNERS,
     metadata=table_metadata("venue_volume", VENUE_VOLUME),
 )
-def venue_volume(
-    context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive
-) -> Made:
+def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
     """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
 
     Made of the tiers that are out so far, and made again when another arrives or one is revised: what a

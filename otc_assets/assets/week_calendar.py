@@ -9,7 +9,16 @@ import datetime as dt
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
-from otc_assets.assets.weekly import IN_YEARS, OWNERS, Made, RETRY, WeekMade, each_week, preview, table_metadata
+from otc_assets.assets.weekly import (
+    IN_YEARS,
+    OWNERS,
+    RETRY,
+    Made,
+    WeekMade,
+    each_week,
+    preview,
+    table_metadata,
+)
 from otc_assets.domain.schema import WEEK_CALENDAR
 from otc_assets.domain.weeks import TIERS, publication_date, trading_days, week_start_of
 from otc_assets.partitions import weeks

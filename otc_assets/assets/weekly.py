@@ -81,9 +81,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     if refused:
         # Yielded, because what is logged just before a failure is lost.
         for week, result in made.items():
-            yield AssetMaterialization(
-                context.asset_key, partition=key_of(week), metadata=result.as_metadata()
-            )
+            yield AssetMaterialization(context.asset_key, partition=key_of(week), metadata=result.as_metadata())
         raise Failure(
             description="; ".join(f"{week}: {reason}" for week, reason in refused.items()),
             metadata={"weeks refused": ", ".join(map(str, refused)), "weeks made": len(made)},
@@ -102,9 +100,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
 def column_schema(schema: pl.Schema, notes: Mapping[str, str] | None = None) -> TableSchema:
     """Dagster's table schema of a frame's schema, for the catalog."""
     notes = notes or {}
-    return TableSchema(
-        [TableColumn(name, str(kind), description=notes.get(name)) for name, kind in schema.items()]
-    )
+    return TableSchema([TableColumn(name, str(kind), description=notes.get(name)) for name, kind in schema.items()])
 
 
 def table_metadata(table: str, schema: pl.Schema) -> dict[str, Any]:

@@ -6,9 +6,8 @@ The tiers' weeks come at different lags, and a job's assets must share their wee
 and one for everything that is made of the tiers.
 """
 
-from __future__ import annotations
-
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
 
 from dagster import (
@@ -17,7 +16,9 @@ from dagster import (
     AssetSelection,
     Config,
     Failure,
+    Nothing,
     OpExecutionContext,
+    Out,
     define_asset_job,
     job,
     op,
@@ -29,7 +30,7 @@ from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks, weeks_of_tier
-from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 
 CAPTURE_JOBS = {
@@ -44,9 +45,7 @@ CAPTURE_JOBS = {
 
 MAKE_WEEK = define_asset_job(
     "make_week",
-    selection=AssetSelection.assets(
-        "week_calendar", "venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report"
-    ),
+    selection=AssetSelection.assets("week_calendar", "venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report"),
     partitions_def=weeks,
     description="Makes a week of everything from what is captured of it.",
 )
@@ -73,52 +72,50 @@ class FilesToIngest(Config):
     summary_type: str | None = None
 
 
-@op(pool="database")
+@op(pool="database", out=Out(Nothing))
 def ingest(
     context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
-) -> None:
+) -> Iterator[AssetMaterialization]:
     """Captures downloaded files; what is made of their weeks follows by itself."""
     week = dt.date.fromisoformat(config.week_ending) if config.week_ending else None
     archive = raw_archive.open()
     refused: dict[str, str] = {}
     for path in map(Path, config.paths):
         try:
-            captures = read_file(path, week_ending=week, summary_type=config.summary_type)
+            captures = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
             for captured in capture_all(captures, archive, warehouse, context.run_id):
                 publication, outcome = captured.publication, captured.recorded.outcome
+                counts = {
+                    "received": publication.rows_received,
+                    "accepted": publication.rows_accepted,
+                    "rejected": publication.rows_rejected,
+                }
+                said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
                 context.log.info(
-                    "%s: %s of week %s, %s: %s rows received, %s accepted, %s rejected",
+                    "%s: %s of week %s, %s: %s",
                     path.name,
                     publication.tier,
                     publication.week_ending,
                     outcome,
-                    *(f"{n:,}" for n in (publication.rows_received, publication.rows_accepted)),
-                    f"{publication.rows_rejected:,}",
+                    said,
                 )
                 if outcome != "unchanged":
-                    context.log_event(
-                        AssetMaterialization(
-                            AssetKey(f"publication_{captured.capture.tier.slug}"),
-                            partition=key_of(publication.week_ending),
-                            metadata={
-                                "state": outcome,
-                                "received": publication.rows_received,
-                                "accepted": publication.rows_accepted,
-                                "rejected": publication.rows_rejected,
-                                "digest": publication.digest,
-                                "from": publication.origin,
-                            },
-                        )
+                    yield AssetMaterialization(
+                        AssetKey(f"publication_{captured.capture.tier.slug}"),
+                        partition=key_of(publication.week_ending),
+                        metadata={
+                            "state": outcome,
+                            **counts,
+                            "digest": publication.digest,
+                            "from": publication.origin,
+                        },
                     )
         except (UnreadableFile, PermanentSourceError) as error:
             # The other files are taken in all the same.
             refused[path.name] = str(error)
             context.log.error("%s: %s", path.name, error)
     if refused:
-        raise Failure(
-            description="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
-            allow_retries=False,
-        )
+        raise Failure(description="; ".join(refused.values()), allow_retries=False)
 
 
 @job(description="Takes in downloaded files of FINRA's website, or files of API records.")

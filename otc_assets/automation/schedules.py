@@ -3,8 +3,6 @@
 Here: when and for which weeks. Not here: what a run does (``jobs``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import logging
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Here: what each looks at, and which run it asks for. Not here: what a run does (``jobs``).
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import json
 import time
@@ -120,15 +118,11 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
     whole = sorted({week for table in ("venue_volume", *WEEKLY_TABLES) for week in now_known.stale(table)})
     for week in whole:
         version = now_known.version("venue_volume", week)
-        yield RunRequest(
-            job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=f"week {week} {version}"
-        )
+        yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=f"week {week} {version}")
     rolling = sorted({week for table in ROLLING_TABLES for week in now_known.stale(table)} - set(whole))
     for week in rolling:
         versions = " ".join(str(now_known.version(table, week)) for table in ROLLING_TABLES)
-        yield RunRequest(
-            job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}"
-        )
+        yield RunRequest(job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}")
 
 
 def something_runs(instance: DagsterInstance) -> bool:
@@ -155,9 +149,7 @@ def something_runs(instance: DagsterInstance) -> bool:
         "the six-week figures of the five weeks after it."
     ),
 )
-def stale_weeks(
-    context: SensorEvaluationContext, warehouse: Warehouse
-) -> SensorResult | SkipReason:
+def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult | SkipReason:
     """Compares what every week was made from with what stands there now."""
     if something_runs(context.instance):
         return SkipReason("runs are under way: what is stale is judged when they have ended")

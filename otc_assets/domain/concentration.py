@@ -46,9 +46,7 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("tier").n_unique().alias("tiers"))
         .filter(pl.col("tiers") == len(TIERS))
     )
-    venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(
-        pl.col("share_volume").sum()
-    )
+    venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(pl.col("share_volume").sum())
     together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(ALL).alias("tier"))
     return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
 

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 import polars as pl
 
 from otc_assets.domain.schema import GAP
-from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at, publication_date, week_containing, weeks_between
+from otc_assets.domain.weeks import (
+    NEW_YORK,
+    TIERS,
+    Tier,
+    due_at,
+    publication_date,
+    week_containing,
+    weeks_between,
+)
 
 PENDING, LATE, MISSING_INSIDE = "pending", "late", "missing_inside"
 MISSING_AT_END, INCOMPLETE, EMPTY = "missing_at_end", "incomplete", "empty"
@@ -64,7 +72,11 @@ def coverage(
             else:
                 fetchable = (week, tier.name) in offered
             if status not in (PENDING, COMPLETE) and not fetchable:
-                detail += "; FINRA offers it no more" if now >= due_at(week, tier) + LATE_FOR else "; FINRA does not offer it yet"
+                detail += (
+                    "; FINRA offers it no more"
+                    if now >= due_at(week, tier) + LATE_FOR
+                    else "; FINRA does not offer it yet"
+                )
             rows.append(
                 {
                     "week_ending": week,
@@ -89,7 +101,10 @@ def _status(
     if row is not None and not row["complete"]:
         expected = row["rows_expected"]
         stated = f" of {expected:,}" if expected is not None else ""
-        return INCOMPLETE, f"{row['rows_loaded']:,} rows{stated} are loaded: only a part of the publication came"
+        return (
+            INCOMPLETE,
+            f"{row['rows_loaded']:,} rows{stated} are loaded: only a part of the publication came",
+        )
     if row is not None:
         return COMPLETE, ""
     if now < due:
@@ -110,9 +125,9 @@ def classify(
     retained_from: dt.date | None = None,
 ) -> pl.DataFrame:
     """The gaps alone (GAP): ``coverage`` without the complete publications, with the same arguments."""
-    return coverage(
-        captured, offered, first_week=first_week, now=now, retained_from=retained_from
-    ).filter(pl.col("status") != COMPLETE)
+    return coverage(captured, offered, first_week=first_week, now=now, retained_from=retained_from).filter(
+        pl.col("status") != COMPLETE
+    )
 
 
 def ranges(gaps: pl.DataFrame) -> pl.DataFrame:

@@ -118,15 +118,11 @@ def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
             return parsed.raw.filter(pl.col("line").is_in(lines.implode()))
 
         week, tier = group
-        parts[week, by_name[tier]] = Parsed(
-            parsed.layout, parsed.columns, records, rejected, parsed.cut_off, raw
-        )
+        parts[week, by_name[tier]] = Parsed(parsed.layout, parsed.columns, records, rejected, parsed.cut_off, raw)
     return parts
 
 
-def normalize(
-    parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type: str | None = None
-) -> Normalized:
+def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type: str | None = None) -> Normalized:
     """Venue volume and FINRA's totals of one publication.
 
     Args:
@@ -192,7 +188,7 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
             pl.lit("published a second time under tierIdentifier NMS: the row under T1 is the one that counts"),
         ),
         (
-            pl.coalesce(_TIER_NAME != tier.name, pl.lit(True)),
+            pl.coalesce(tier.name != _TIER_NAME, pl.lit(True)),
             pl.format("tier {} / {} is not " + tier.name, _text(pl.col("tier_id")), _text(pl.col("tier_name"))),
         ),
         (~code.is_in(list(SUMMARY_CODES)), pl.format("unknown summaryTypeCode {}", code)),
@@ -201,7 +197,10 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
             pl.lit("neither symbol nor issue name: it can't be told what traded"),
         ),
         (names_a_symbol & pl.col("symbol").is_null(), pl.lit("no symbol: it can't be told what traded")),
-        (names_a_venue & no_venue, pl.lit("no MPID, CRD number or venue name: it can't be told where it traded")),
+        (
+            names_a_venue & no_venue,
+            pl.lit("no MPID, CRD number or venue name: it can't be told where it traded"),
+        ),
     ]
     if "week_start" in parsed.columns:
         start = week_start_of(week_ending)
@@ -209,7 +208,8 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
             (
                 pl.col("week_start").ne_missing(start),
                 pl.format(
-                    "weekStartDate {} is not " + str(start) + ", the publication's", _text(pl.col("week_start"))
+                    "weekStartDate {} is not " + str(start) + ", the publication's",
+                    _text(pl.col("week_start")),
                 ),
             )
         )

@@ -63,7 +63,15 @@ LEGACY_FIELDS = {
     "Shares_Last_Updated": "last_update_date",
 }
 _REQUIRED = {
-    WEBSITE: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
+    WEBSITE: (
+        "tier_name",
+        "symbol",
+        "issue_name",
+        "participant_name",
+        "shares",
+        "trades",
+        "last_update_date",
+    ),
     LEGACY: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
     API: ("week_start", "symbol", "shares", "trades"),
 }
@@ -154,7 +162,10 @@ def _unwrap(data: bytes, name: str) -> bytes:
         if data[:1] not in (b"[", b"{") and data.find(b"\n", start_of_window, start_of_window + MAX_LINE_BYTES) < 0:
             line = data.count(b"\n", 0, start_of_window) + 1
             raise UnreadableFile(
-                name, "the line is longer than 1 MiB", "It is no file of FINRA's: download it again", line=line
+                name,
+                "the line is longer than 1 MiB",
+                "It is no file of FINRA's: download it again",
+                line=line,
             )
     return data.replace(b"\r\n", b"\n") if b"\r\n" in data else data
 
@@ -221,7 +232,7 @@ def _header(line: bytes, name: str) -> _Header:
             "The file is not whole, or FINRA has changed it: download it again",
             line=1,
         )
-    return _Header(layout, delimiter, '"' in text or layout == API and delimiter != "|", names, columns)
+    return _Header(layout, delimiter, '"' in text or (layout == API and delimiter != "|"), names, columns)
 
 
 # --- delimited text ------------------------------------------------------------------------------------
@@ -239,7 +250,12 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
     if len(data) <= body_starts:
         nothing = RECORD.to_frame()
         return Parsed(
-            header.layout, _carried(header), nothing, REJECTED.to_frame(), trailer_missing, lambda: _no_lines()
+            header.layout,
+            _carried(header),
+            nothing,
+            REJECTED.to_frame(),
+            trailer_missing,
+            lambda: _no_lines(),
         )
     records = _read_at_once(data, header) if whole_text or _last_row_is_whole(data, header) else None
     rejected = REJECTED.to_frame()
@@ -254,9 +270,7 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
                 line=rejected["line"][0],
             )
         cut_off = cut_off or (last_is_bad and not whole_text)
-    return Parsed(
-        header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data, body_starts)
-    )
+    return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data, body_starts))
 
 
 def _carried(header: _Header) -> frozenset[str]:
@@ -329,9 +343,7 @@ def _as_record(have: Iterable[str]) -> list[pl.Expr]:
     ]
 
 
-def _read_row_by_row(
-    body: bytes, header: _Header
-) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
+def _read_row_by_row(body: bytes, header: _Header) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
     """Every row for itself: what can be read, what can't and why, and whether the last one can't."""
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[int, str, str]] = []
@@ -342,9 +354,13 @@ def _read_row_by_row(
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
-            rejected.append((number, raw.decode(errors="backslashreplace"), f"not valid UTF-8 at byte {error.start + 1}"))
+            rejected.append(
+                (number, raw.decode(errors="backslashreplace"), f"not valid UTF-8 at byte {error.start + 1}")
+            )
             continue
-        values = next(csv.reader([text], delimiter=header.delimiter), []) if header.quoted else text.split(header.delimiter)
+        values = (
+            next(csv.reader([text], delimiter=header.delimiter), []) if header.quoted else text.split(header.delimiter)
+        )
         if len(values) != len(header.names):
             reason = f"expected {len(header.names)} fields, found {len(values) if text else 0}"
             rejected.append((number, text, reason))
@@ -433,11 +449,7 @@ def _parse_json(data: bytes, name: str) -> Parsed:
             rejected.append((number, source, "not a record of FINRA's: it has none of its fields"))
             continue
         try:
-            row = {
-                column: _value(record[field], column, field)
-                for field, column in FIELDS.items()
-                if field in record
-            }
+            row = {column: _value(record[field], column, field) for field, column in FIELDS.items() if field in record}
             _require(row, {column: field for field, column in FIELDS.items()})
         except _BadValue as bad:
             rejected.append((number, source, str(bad)))

@@ -230,9 +230,7 @@ def _week_in_calendar(e: Evidence) -> dict[str, Any]:
         detail += f"{early.len():,} rows say they were published before, on {early.min()}: they are of another week"
     else:
         detail += f"the rows say {published.min()}" if published.len() else "the rows don't say when they were"
-    return _of(
-        e, "week_in_calendar", not early.len(), detail, observed=float(early.len()), threshold=0.0
-    )
+    return _of(e, "week_in_calendar", not early.len(), detail, observed=float(early.len()), threshold=0.0)
 
 
 def _matches_finra_totals(e: Evidence) -> dict[str, Any]:
@@ -278,9 +276,7 @@ def _matches_finra_totals(e: Evidence) -> dict[str, Any]:
         detail = f"{differing:,} of {compared:,} totals differ from FINRA's: {'; '.join(examples[:3])}"
     else:
         detail = f"{compared:,} totals equal FINRA's, to the share"
-    return _of(
-        e, "matches_finra_totals", differing == 0, detail, observed=float(differing), threshold=0.0
-    )
+    return _of(e, "matches_finra_totals", differing == 0, detail, observed=float(differing), threshold=0.0)
 
 
 def _complete(e: Evidence) -> dict[str, Any]:
@@ -389,7 +385,12 @@ def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.Data
         else:
             shifts = (
                 group.select("venue_id", "market_share_pct")
-                .join(before.select("venue_id", _then="market_share_pct"), on="venue_id", how="full", coalesce=True)
+                .join(
+                    before.select("venue_id", _then="market_share_pct"),
+                    on="venue_id",
+                    how="full",
+                    coalesce=True,
+                )
                 .with_columns((pl.col("market_share_pct").fill_null(0) - pl.col("_then").fill_null(0)).alias("shift"))
                 .sort(pl.col("shift").abs(), "venue_id", descending=[True, False])
             )
@@ -425,7 +426,10 @@ def judge_concentration(rows: pl.DataFrame) -> pl.DataFrame:
     findings = []
     for (week, tier), group in rows.group_by("week_ending", "tier", maintain_order=True):
         out = group.filter(
-            (hhi > 10_000) | (hhi < 10_000 / venues - slack) | (hhi < top**2 - slack) | (hhi.is_null() & (pl.col("total_volume") > 0))
+            (hhi > 10_000)
+            | (hhi < 10_000 / venues - slack)
+            | (hhi < top**2 - slack)
+            | (hhi.is_null() & (pl.col("total_volume") > 0))
         )
         example = f"; the first: {out.row(0)}" if out.height else ""
         findings.append(

@@ -128,9 +128,7 @@ class QueryApi:
         )
         self._origin = base_url.rstrip("/") + _DATA
         self._budget = RequestBudget(requests_per_minute)
-        self._credentials = (
-            (client_id, client_secret) if client_id and client_secret is not None else None
-        )
+        self._credentials = (client_id, client_secret) if client_id and client_secret is not None else None
         self._token_url = token_url
         self._token: tuple[str, float] | None = None
         self._token_lock = threading.Lock()

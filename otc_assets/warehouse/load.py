@@ -168,9 +168,7 @@ _INSERT_NEW = sa.text(f"""
 """)  # noqa: S608
 
 
-def replace_volume(
-    connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame
-) -> VolumeChange:
+def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> VolumeChange:
     """Makes ``volume`` (VENUE_VOLUME, all rows of the week and tier) the truth; what differed is kept as a revision.
 
     A row that did not change is not touched, so that ``known_from`` says since when it has been as it is.
@@ -211,9 +209,7 @@ def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, t
     copy_in(connection, "otc.published_total", totals)
 
 
-def replace_week(
-    connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str
-) -> None:
+def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str) -> None:
     """Makes ``rows`` the week's rows of a computed table, made from inputs of ``version``.
 
     Raises:
@@ -240,13 +236,9 @@ _MARK = sa.text("""
 """)
 
 
-def mark_computed(
-    connection: sa.Connection, table: str, week_ending: dt.date, version: str, rows: int
-) -> None:
+def mark_computed(connection: sa.Connection, table: str, week_ending: dt.date, version: str, rows: int) -> None:
     """Notes that the week of ``table`` was made from inputs of ``version``."""
-    connection.execute(
-        _MARK, {"table_name": table, "week_ending": week_ending, "version": version, "rows": rows}
-    )
+    connection.execute(_MARK, {"table_name": table, "week_ending": week_ending, "version": version, "rows": rows})
 
 
 _SAVE_QUALITY = sa.text("""
@@ -266,7 +258,5 @@ def save_quality(connection: sa.Connection, quality: pl.DataFrame, version: str)
 
 def replace_gaps(connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame) -> None:
     """Makes ``gaps`` (GAP) the reported gaps of the week."""
-    connection.execute(
-        sa.text("DELETE FROM otc.gap WHERE week_ending = :week_ending"), {"week_ending": week_ending}
-    )
+    connection.execute(sa.text("DELETE FROM otc.gap WHERE week_ending = :week_ending"), {"week_ending": week_ending})
     copy_in(connection, "otc.gap", gaps)

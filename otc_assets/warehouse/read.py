@@ -81,9 +81,7 @@ def speaking_publications(
     return {key: speaking(group) for key, group in captures.items()}
 
 
-def week_rows(
-    connection: sa.Connection, table: str, weeks: Sequence[dt.date], tier: str | None = None
-) -> pl.DataFrame:
+def week_rows(connection: sa.Connection, table: str, weeks: Sequence[dt.date], tier: str | None = None) -> pl.DataFrame:
     """The rows of ``weeks`` of a table, in its schema's columns and order, sorted by the table's key.
 
     Raises:
@@ -111,9 +109,7 @@ def summarized_tiers(connection: sa.Connection, weeks: Sequence[dt.date]) -> pl.
     return frame.filter(~pl.col("week_ending").is_in(list(blocked_weeks(connection, weeks))))
 
 
-_BLOCKED = sa.text(
-    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending = ANY(:weeks)"
-)
+_BLOCKED = sa.text("SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending = ANY(:weeks)")
 
 
 def blocked_weeks(connection: sa.Connection, weeks: Sequence[dt.date]) -> set[dt.date]:

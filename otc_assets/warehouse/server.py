@@ -37,9 +37,7 @@ def database_url(url: str, driver: str) -> str:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise ValueError(
-            "OTC_DATABASE_URL is not a URL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-        ) from None
+        raise ValueError("OTC_DATABASE_URL is not a URL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise ValueError(
             f"OTC_DATABASE_URL names {parsed.get_backend_name()!r}: only PostgreSQL is supported, "
@@ -109,9 +107,7 @@ def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
     return frame.height
 
 
-def copy_out(
-    connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = ()
-) -> pl.DataFrame:
+def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = ()) -> pl.DataFrame:
     """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
     buffer = io.BytesIO()
     statement = b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)"

@@ -75,16 +75,9 @@ _SHAPES = {
 }
 _ATS_COUNT, _FIRM_COUNT = 42, 120
 
-_FIRST_WORDS = (
-    "Granite Harbor Juniper Meridian Northgate Orchard Paragon Quarry Ridgeline Sable Tamarack Umber Vantage "
-    "Westlake Yarrow Zenith Alder Birch Cobalt Drift Ember Fathom Gable Heron Indigo Jasper Kestrel Lumen Marlow "
-    "Nimbus Onyx Pewter Quill Rowan Saffron Thistle Ursa Verdant Willow Xylem Yonder Zephyr Amber Basalt"
-).split()
-_SECOND_WORDS = "Point Crossing Match Pool Link Cross Exchange Liquidity Book Square Harbor Bridge Lane Gate".split()
-_ISSUES = (
-    "Common Stock|Inc. Common Stock|Class A Common Stock|Holdings, Inc. Com Par $0.001|Corp. Ordinary Shares|"
-    "plc American Depositary Shares|Trust ETF|Acquisition Corp. Warrant|Series D Preferred|Ltd. Unsponsored ADR"
-).split("|")
+_FIRST_WORDS = ["Granite", "Harbor", "Juniper", "Meridian", "Northgate", "Orchard", "Paragon", "Quarry", "Ridgeline", "Sable", "Tamarack", "Umber", "Vantage", "Westlake", "Yarrow", "Zenith", "Alder", "Birch", "Cobalt", "Drift", "Ember", "Fathom", "Gable", "Heron", "Indigo", "Jasper", "Kestrel", "Lumen", "Marlow", "Nimbus", "Onyx", "Pewter", "Quill", "Rowan", "Saffron", "Thistle", "Ursa", "Verdant", "Willow", "Xylem", "Yonder", "Zephyr", "Amber", "Basalt"]
+_SECOND_WORDS = ["Point", "Crossing", "Match", "Pool", "Link", "Cross", "Exchange", "Liquidity", "Book", "Square", "Harbor", "Bridge", "Lane", "Gate"]
+_ISSUES = ["Common Stock", "Inc. Common Stock", "Class A Common Stock", "Holdings, Inc. Com Par $0.001", "Corp. Ordinary Shares", "plc American Depositary Shares", "Trust ETF", "Acquisition Corp. Warrant", "Series D Preferred", "Ltd. Unsponsored ADR"]
 
 
 @dataclass(frozen=True)
@@ -220,9 +213,7 @@ class Simulator:
         names = self._symbols(number, count, rng)
         words = rng.integers(0, len(_FIRST_WORDS), (count, 2))
         kinds = rng.integers(0, len(_ISSUES), count)
-        issues = [
-            f"{_FIRST_WORDS[a]} {_FIRST_WORDS[b]} {_ISSUES[k]}" for (a, b), k in zip(words, kinds, strict=True)
-        ]
+        issues = [f"{_FIRST_WORDS[a]} {_FIRST_WORDS[b]} {_ISSUES[k]}" for (a, b), k in zip(words, kinds, strict=True)]
         first = np.zeros(count, dtype=np.int64)
         last = np.full(count, 10_000, dtype=np.int64)
         moves = rng.permutation(count)
@@ -400,7 +391,9 @@ class Simulator:
             }
         ).with_columns(
             *(
-                pl.Series(name, value, dtype=pl.String) if isinstance(value, np.ndarray) else pl.lit(value, pl.String).alias(name)
+                pl.Series(name, value, dtype=pl.String)
+                if isinstance(value, np.ndarray)
+                else pl.lit(value, pl.String).alias(name)
                 for name, value in identity.items()
             ),
             pl.lit(None, pl.String).alias("productTypeCode"),
@@ -461,14 +454,14 @@ def _decimal(micro: str, name: str) -> pl.Expr:
 def _totals(rows: pl.DataFrame, by: list[str], code: pl.Expr) -> pl.DataFrame:
     """FINRA's own totals of ``rows``: nothing but their sums."""
     fixed = ["weekStartDate", "summaryStartDate", "tierIdentifier", "tierDescription", "initialPublishedDate"]
-    totals = rows.with_columns(code.alias("summaryTypeCode")).group_by(
-        "summaryTypeCode", *by, maintain_order=True
-    ).agg(
-        pl.col(*fixed).first(),
-        pl.col("lastReportedDate", "lastUpdateDate").max(),
-        pl.col("totalWeeklyShareQuantity", "totalWeeklyTradeCount", "totalNotionalSum").sum(),
+    totals = (
+        rows.with_columns(code.alias("summaryTypeCode"))
+        .group_by("summaryTypeCode", *by, maintain_order=True)
+        .agg(
+            pl.col(*fixed).first(),
+            pl.col("lastReportedDate", "lastUpdateDate").max(),
+            pl.col("totalWeeklyShareQuantity", "totalWeeklyTradeCount", "totalNotionalSum").sum(),
+        )
     )
     absent = [pl.lit(None, kind).alias(name) for name, kind in COLUMNS.items() if name not in totals.columns]
     return totals.with_columns(absent).select(list(COLUMNS))
-
-

@@ -74,9 +74,7 @@ class _Reply:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def make_app(
-    simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps = NO_TRAPS
-) -> WSGIApplication:
+def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps = NO_TRAPS) -> WSGIApplication:
     """The Query API over ``simulator``, as it stands on the day that ``clock`` tells."""
     api = _Api(simulator, clock, traps)
 
@@ -261,7 +259,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+    def log_message(self, format: str, *args: Any) -> None:
         """One line a request would drown everything else."""
 
 

@@ -1,0 +1,327 @@
+"""FINRA's download files, and files of API records, as a source of publications.
+
+The website's file does not say its week: it is settled by the rows' `lastUpdateDate`, where that is a
+publication day of the tier, and by the date in the file's name, where it has one; the two must agree. What
+does not settle is refused. Here: reading files from disk and settling their week. Not here: what their
+rows mean (``domain``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from otc_assets.domain.normalize import split
+from otc_assets.domain.parsing import (
+    API,
+    API_JSON,
+    MAX_LINE_BYTES,
+    MAX_UNPACKED_BYTES,
+    Parsed,
+    UnreadableFile,
+    parse,
+)
+from otc_assets.domain.weeks import (
+    TIER_BY_NAME,
+    Tier,
+    due_at,
+    publication_date,
+    week_published_on,
+    week_start_of,
+)
+from otc_assets.finra.source import (
+    ATS_HALF,
+    NON_ATS_HALF,
+    PARTIAL,
+    Capture,
+    PermanentSourceError,
+    Progress,
+    PublicationState,
+)
+
+log = logging.getLogger(__name__)
+
+_DATE_IN_NAME = re.compile(r"(?<!\d)(20\d{2})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)")
+#: So much of a file's rows must carry one publication day; the others are later revisions.
+_MOST_ROWS = 0.5
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file, refused while they are read if they can be no file of FINRA's.
+
+    Raises:
+        UnreadableFile: a line is longer than 1 MiB, or the file than 2 GiB; neither is read to its end.
+        PermanentSourceError: the file can't be opened.
+    """
+    chunks: list[bytes] = []
+    size = since_newline = 0
+    is_text = True
+    try:
+        with path.open("rb") as handle:
+            while chunk := handle.read(MAX_LINE_BYTES):
+                if not chunks:
+                    is_text = chunk[:2] != b"\x1f\x8b" and chunk.lstrip()[:1] not in (b"[", b"{")
+                size += len(chunk)
+                last = chunk.rfind(b"\n")
+                since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
+                if is_text and since_newline > MAX_LINE_BYTES:
+                    raise UnreadableFile(path.name, "a line is longer than 1 MiB", "It is no file of FINRA's")
+                if size > MAX_UNPACKED_BYTES:
+                    raise UnreadableFile(path.name, "it is larger than 2 GiB", "It is no file of FINRA's")
+                chunks.append(chunk)
+    except OSError as error:
+        raise PermanentSourceError(f"{path} can't be read: {error.strerror}") from None
+    return b"".join(chunks)
+
+
+def read_file(
+    path: Path,
+    *,
+    week_ending: dt.date | None = None,
+    summary_type: str | None = None,
+    today: dt.date | None = None,
+) -> list[Capture]:
+    """The captures that a file holds: one a tier of a download file, one a (week, tier) of API records.
+
+    Args:
+        path: the file.
+        week_ending: its week, where it is known; checked against the calendar all the same.
+        summary_type: FINRA's ``summaryTypeCode``, for totals in a file that has no such column.
+        today: weeks that are not published by this day are refused; None does not look.
+
+    Raises:
+        UnreadableFile: it is no publication, or its week can't be settled; the message says what to do.
+        PermanentSourceError: it can't be opened.
+    """
+    content = read_bounded(path)
+    parsed = parse(content, name=path.name)
+    if parsed.layout in (API, API_JSON):
+        captures = [
+            Capture(week, tier, PARTIAL, content, path.name, summary_type=summary_type)
+            for week, tier in split(parsed)
+            if week_ending is None or week == week_ending
+        ]
+        if not captures:
+            raise UnreadableFile(
+                path.name,
+                f"none of its records is of the week ending {week_ending}",
+                "Leave out --week-ending",
+            )
+        for capture in captures:
+            _refuse_future(path.name, capture.week_ending, capture.tier, today)
+        return captures
+    if not parsed.records.height:
+        raise UnreadableFile(
+            path.name, "it has a header and no rows", "Download it again; FINRA has no empty publications"
+        )
+    captures = []
+    for name in parsed.records["tier_name"].unique(maintain_order=True):
+        tier = TIER_BY_NAME.get(name)
+        if tier is None:
+            continue
+        rows = parsed.records.filter(pl.col("tier_name") == name)
+        week = _settle(path.name, rows, tier, week_ending)
+        _refuse_future(path.name, week, tier, today)
+        captures.append(Capture(week, tier, _half(parsed), content, path.name, summary_type=summary_type))
+    if not captures:
+        known = ", ".join(TIER_BY_NAME)
+        found = ", ".join(map(repr, parsed.records["tier_name"].unique()))
+        raise UnreadableFile(path.name, f"its tiers are unknown: {found}", f"FINRA's are {known}")
+    if len(captures) > 1:
+        raise UnreadableFile(
+            path.name,
+            f"it holds {len(captures)} tiers, and FINRA's files hold one each",
+            "Take in the files as FINRA's website gives them, one a tier",
+        )
+    return captures
+
+
+def _half(parsed: Parsed) -> str:
+    """Which half of the publication a download file is: only ATSs have MPIDs."""
+    with_mpid = parsed.records["mpid"].is_not_null().sum()
+    return ATS_HALF if with_mpid * 2 > parsed.records.height else NON_ATS_HALF
+
+
+def _dates_in(name: str) -> list[dt.date]:
+    dates = []
+    for year, month, day in _DATE_IN_NAME.findall(name):
+        try:
+            dates.append(dt.date(int(year), int(month), int(day)))
+        except ValueError:
+            continue
+    return dates
+
+
+def _weeks_meant(day: dt.date, tier: Tier) -> set[dt.date]:
+    """The weeks that a date in a file's name can mean: by its publication day, its Monday, or its Friday."""
+    meant = {week for week in (week_published_on(day, tier),) if week}
+    if day.weekday() == 0:
+        meant.add(day + dt.timedelta(days=4))
+    if day.weekday() == 4:
+        meant.add(day)
+    return meant
+
+
+def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> dt.date:
+    """The week of a download file's rows.
+
+    Raises:
+        UnreadableFile: it can't be settled, or what was told can't be.
+    """
+    stated = Counter(rows["last_update_date"].drop_nulls().to_list())
+    day, count = stated.most_common(1)[0] if stated else (None, 0)
+    by_rows = week_published_on(day, tier) if day and count > _MOST_ROWS * rows.height else None
+    if told is not None:
+        week_start_of(told)
+        earliest = min(stated, default=None)
+        if earliest is not None and earliest < publication_date(told, tier):
+            raise UnreadableFile(
+                name,
+                f"its rows were written on {earliest}, and {tier.name} of the week ending {told} is published on "
+                f"{publication_date(told, tier)}",
+                "The file is of an earlier week: check --week-ending",
+            )
+        return told
+    dates = _dates_in(name)
+    by_name = set().union(*(_weeks_meant(date, tier) for date in dates)) if dates else None
+    remedy = "Say the week: --week-ending YYYY-MM-DD, its Friday"
+    if by_rows is None:
+        if by_name is not None and len(by_name) == 1 and not stated:
+            return by_name.pop()
+        legacy = {week for week in by_name or () if not stated or min(stated) >= publication_date(week, tier)}
+        if len(legacy) == 1:
+            return legacy.pop()
+        seen = f"most of its rows carry no one publication day of {tier.name}'s (the commonest is {day}, in {count} of {rows.height})"
+        raise UnreadableFile(name, f"its week can't be settled: {seen}", remedy)
+    if by_name is not None and by_rows not in by_name:
+        raise UnreadableFile(
+            name,
+            f"its week can't be settled: by its rows, written on {day}, it is the week ending {by_rows}; the date in "
+            "its name is neither that week's publication day nor its Monday or Friday",
+            remedy,
+        )
+    return by_rows
+
+
+def _refuse_future(name: str, week: dt.date, tier: Tier, today: dt.date | None) -> None:
+    if today is not None and due_at(week, tier).date() > today:
+        raise UnreadableFile(
+            name,
+            f"{tier.name} of the week ending {week} is not published before {publication_date(week, tier)}",
+            "It can't be of that week: check the week, and this machine's clock",
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A file of the folder, and what it holds."""
+
+    mark: tuple[int, int]
+    captures: tuple[tuple[dt.date, Tier, str], ...]
+    rows: int
+    last_update_date: dt.date | None
+    digest: str
+
+
+class DownloadFiles:
+    """A folder of downloaded files, as a source.
+
+    Files that can't be read or whose week does not settle are named in the log and left out; taking them in
+    by hand (``otc-assets ingest``) says what to do.
+
+    Args:
+        folder: where they lie.
+        clock: tells the day.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], dt.date]) -> None:
+        self.folder = folder
+        self._clock = clock
+        self._known: dict[Path, _Known] = {}
+
+    def offered(self) -> set[tuple[Tier, dt.date]]:
+        """Every (tier, week_ending) that a file of the folder holds."""
+        return {(tier, week) for known in self._index().values() for week, tier, _ in known.captures}
+
+    def state(self, week_ending: dt.date, tier: Tier) -> PublicationState | None:
+        """Rows and newest date of the files that hold the publication's halves."""
+        files = [known for path, known in self._files_of(week_ending, tier) if known.captures[0][2] != PARTIAL]
+        if not files:
+            return None
+        dates = [known.last_update_date for known in files if known.last_update_date]
+        return PublicationState(sum(known.rows for known in files), max(dates, default=None))
+
+    def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
+        """The publication's files: one a half, and those of records that have some of it.
+
+        Raises:
+            PermanentSourceError: a file can't be read any more.
+        """
+        captures = []
+        for path, _ in self._files_of(week_ending, tier):
+            captures += [
+                capture
+                for capture in read_file(path, today=self._clock())
+                if (capture.week_ending, capture.tier) == (week_ending, tier)
+            ]
+            if progress:
+                progress(len(captures), len(captures))
+        return captures
+
+    def _files_of(self, week_ending: dt.date, tier: Tier) -> list[tuple[Path, _Known]]:
+        """The files that hold the publication. Of two for one half, the one with the newer rows speaks."""
+        chosen: dict[str, tuple[Path, _Known]] = {}
+        for path, known in self._index().items():
+            for week, of_tier, scope in known.captures:
+                if (week, of_tier) != (week_ending, tier):
+                    continue
+                place = f"{scope} {known.digest}" if scope == PARTIAL else scope
+                other = chosen.get(place)
+                if other is not None:
+                    newer = (known.last_update_date or dt.date.min) > (other[1].last_update_date or dt.date.min)
+                    log.info(
+                        "%s and %s hold the same: %s speaks",
+                        other[0].name,
+                        path.name,
+                        (path if newer else other[0]).name,
+                    )
+                    if not newer:
+                        continue
+                chosen[place] = (path, known)
+        return list(chosen.values())
+
+    def _index(self) -> dict[Path, _Known]:
+        """What every file holds; a file is read again only when it has changed."""
+        found: dict[Path, _Known] = {}
+        paths = (
+            sorted(p for p in self.folder.iterdir() if p.is_file() and not p.name.startswith("."))
+            if self.folder.is_dir()
+            else []
+        )
+        for path in paths:
+            stat = path.stat()
+            mark = (stat.st_mtime_ns, stat.st_size)
+            known = self._known.get(path)
+            if known is None or known.mark != mark:
+                try:
+                    captures = read_file(path, today=self._clock())
+                    parsed = parse(captures[0].content, name=path.name)
+                except (UnreadableFile, PermanentSourceError) as error:
+                    log.warning("left out: %s", error)
+                    known = _Known(mark, (), 0, None, "")
+                else:
+                    held = tuple((c.week_ending, c.tier, c.scope) for c in captures)
+                    newest = parsed.records["last_update_date"].max()
+                    digest = hashlib.sha256(captures[0].content).hexdigest()
+                    known = _Known(mark, held, parsed.received, newest, digest)  # type: ignore[arg-type]
+            found[path] = known
+        self._known = found
+        return found

@@ -1,0 +1,93 @@
+"""Tables for the command line: the state of weeks, gaps, what was taken in.
+
+Here: asking the warehouse and shaping rows for people and programs. Not here: printing (``cli``), judging
+(``domain``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.assets.gap_report import current_gaps
+from otc_assets.domain.gaps import PENDING, ranges
+from otc_assets.domain.quality import worst
+from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
+from otc_assets.finra.source import Source
+from otc_assets.resources import Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+
+_BY_WEEK = sa.text("""
+    SELECT week_ending, tier, count(*) AS rows, sum(share_volume) AS shares FROM otc.venue_volume
+    WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending, tier
+""")
+_GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE week_ending BETWEEN :first AND :last")
+_CAPTURED = sa.text("""
+    SELECT origin, tier, scope, count(*) AS weeks, min(week_ending) AS first, max(week_ending) AS last,
+        sum(rows_received) AS received, sum(rows_accepted) AS accepted, sum(rows_rejected) AS rejected
+    FROM otc.publication WHERE captured_at >= :since
+    GROUP BY origin, tier, scope ORDER BY min(id)
+""")
+
+
+def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
+    """The newest weeks, newest last: by tier 'rows', 'pending' or 'missing'; rows, grade, shares, state."""
+    weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
+    span = {"first": weeks[0], "last": weeks[-1]}
+    with warehouse.transaction() as connection:
+        loaded = {(row.week_ending, row.tier): row for row in connection.execute(_BY_WEEK, span)}
+        grades: dict[dt.date, list[str]] = {}
+        for week, _, grade in connection.execute(_GRADES, span):
+            grades.setdefault(week, []).append(grade)
+        known = lineage(connection)
+    stale = {t: set(known.stale(t)) for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES)}
+    rows = []
+    for week in weeks:
+        parts = {tier.id: loaded.get((week, tier.name)) for tier in TIERS}
+        waiting = [table for table, found in stale.items() if week in found]
+        rows.append(
+            {
+                "week_ending": week,
+                **{
+                    tier.id: part.rows
+                    if (part := parts[tier.id])
+                    else "pending"
+                    if now < due_at(week, tier)
+                    else "missing"
+                    for tier in TIERS
+                },
+                "rows": sum(part.rows for part in parts.values() if part),
+                "grade": worst(grades.get(week, [])),
+                "shares": int(sum(part.shares for part in parts.values() if part)),
+                "state": "blocked" if week in known.blocked else f"stale: {', '.join(waiting)}" if waiting else "",
+            }
+        )
+    return rows
+
+
+def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_pending: bool) -> list[dict[str, Any]]:
+    """The gaps at this moment, consecutive weeks folded into one row."""
+    found = current_gaps(warehouse, source, now)
+    if not with_pending:
+        found = found.filter(pl.col("status") != PENDING)
+    return ranges(found).to_dicts()
+
+
+def captured_since(warehouse: Warehouse, since: dt.datetime) -> list[dict[str, Any]]:
+    """What was captured since a moment, by file and tier."""
+    with warehouse.transaction() as connection:
+        found = connection.execute(_CAPTURED, {"since": since}).mappings().all()
+    return [
+        {
+            "origin": row["origin"],
+            "weeks": str(row["first"]) if row["weeks"] == 1 else f"{row['first']}..{row['last']} ({row['weeks']})",
+            "tier": row["tier"],
+            "scope": row["scope"],
+            **{name: int(row[name]) for name in ("received", "accepted", "rejected")},
+        }
+        for row in found
+    ]

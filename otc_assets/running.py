@@ -1,0 +1,286 @@
+"""Runs that the command line asks for: in this process, or as a backfill that the daemon carries out.
+
+Here: launching and following Dagster runs. Not here: what they do (``assets``), and parsing commands (``cli``).
+Dagster has no public way to launch a run in a process that shows up complete in the UI, so some of its
+private names stand here; the pinned release holds them still.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from dagster import AssetKey, DagsterEventType, DagsterInstance, RunConfig
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.selector import (
+    PartitionRangeSelector,
+    PartitionsByAssetSelector,
+    PartitionsSelector,
+)
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.utils import make_new_backfill_id
+from dagster._time import get_current_timestamp
+
+from otc_assets.automation.jobs import FilesToIngest, ingest_files
+from otc_assets.definitions import defs
+from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.partitions import key_of, week_of, weeks_of_tier
+from otc_assets.resources import Warehouse
+from otc_assets.settings import PROJECT_ROOT
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.read import speaking_publications
+
+#: Weeks a run in this process takes at a time: enough to be fast, few enough that the bar moves.
+_WEEKS_AT_A_TIME = 4
+
+#: What is made of the publications, all with the weeks of T1.
+DOWNSTREAM = ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report")
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+Progress = Callable[[int, str], None]
+
+
+class RunFailed(Exception):
+    """A run did not succeed. The message has the failed steps' own words, and the run to look at."""
+
+
+def _origin(job_name: str) -> RemoteJobOrigin:
+    """Where the UI finds the code of a run: without it the run's page has no links and can't be repeated."""
+    target = LoadableTargetOrigin(
+        executable_path=sys.executable,
+        module_name="otc_assets.definitions",
+        attribute="defs",
+        working_directory=str(PROJECT_ROOT),
+    )
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name="otc_assets")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
+
+
+def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date, last: dt.date) -> None:
+    """Makes ``assets``, which share their weeks, for a week or a range of weeks, in this process.
+
+    Raises:
+        RunFailed: the run did not succeed.
+    """
+    whole = defs.resolve_implicit_global_asset_job_def()
+    keys = {AssetKey(name) for name in assets}
+    job = whole.get_subset(asset_selection=keys)  # the assets' checks come with them
+    if first == last:
+        tags = {"dagster/partition": key_of(first)}
+    else:
+        tags = {
+            "dagster/asset_partition_range_start": key_of(first),
+            "dagster/asset_partition_range_end": key_of(last),
+        }
+    run = instance.create_run_for_job(
+        job_def=job,
+        run_config=_QUIET,
+        tags={**tags, "otc/launched_by": "otc-assets"},
+        asset_selection=frozenset(keys),
+        remote_job_origin=_origin(whole.name),
+    )
+    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
+        raise RunFailed(_why(instance, run.run_id))
+
+
+def _why(instance: DagsterInstance, run_id: str) -> str:
+    """The failed steps' own words."""
+    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
+    words = []
+    for record in records:
+        event = record.event_log_entry.dagster_event
+        failure = event.step_failure_data if event else None
+        if failure is None:
+            continue
+        said = failure.user_failure_data.description if failure.user_failure_data else None
+        error = failure.error
+        while said is None and error is not None:
+            said = None if error.cause else error.message.strip()
+            error = error.cause
+        words.append(f"{event.step_key}: {said}" if event else str(said))
+    return "; ".join(words or ["the run did not succeed"]) + f" (run {run_id})"
+
+
+def materialize(
+    instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier], progress: Progress
+) -> list[str]:
+    """Captures the tiers of ``weeks`` and makes everything of them, a few weeks at a time, oldest first.
+
+    A run that fails does not stop the others.
+
+    Args:
+        instance: Dagster's.
+        weeks: consecutive weeks.
+        tiers: the tiers to capture; figures are made of all that is captured.
+        progress: told how many weeks are done, and what is being done.
+
+    Returns:
+        What failed, in words; empty where nothing did.
+    """
+    failed: list[str] = []
+    for start in range(0, len(weeks), _WEEKS_AT_A_TIME):
+        chunk = weeks[start : start + _WEEKS_AT_A_TIME]
+        for assets, some in _stages(chunk, tiers):
+            progress(start, f"{some[0]}..{some[-1]}: {', '.join(assets[:3])}{' ...' if len(assets) > 3 else ''}")
+            try:
+                run_assets(instance, assets, some[0], some[-1])
+            except RunFailed as error:
+                failed.append(f"{some[0]}..{some[-1]}: {error}")
+        progress(start + len(chunk), f"{chunk[-1]} done")
+    return failed
+
+
+def _stages(weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> Iterator[tuple[list[str], list[dt.date]]]:
+    """The runs that make ``weeks``: assets with the same weeks together, in the order of the graph."""
+    first = ["week_calendar", *(f"publication_{T1.slug}" for tier in tiers if tier == T1)]
+    yield first, list(weeks)
+    late = [tier for tier in TIERS if tier != T1 and tier in tiers]
+    for tier in late[:1]:
+        newest = week_of(str(weeks_of_tier(tier).get_last_partition_key()))
+        if out := [week for week in weeks if week <= newest]:
+            yield [f"publication_{tier.slug}" for tier in late], out
+    yield list(DOWNSTREAM), list(weeks)
+
+
+def missing_weeks(warehouse: Warehouse, weeks: Sequence[dt.date], now: dt.datetime) -> list[dt.date]:
+    """From the first of ``weeks`` that lacks a publication that is due, to the last: what is still to be made."""
+    with warehouse.transaction() as connection:
+        have = speaking_publications(connection, weeks[0], weeks[-1])
+    lacking = [
+        week for week in weeks if any(now >= due_at(week, tier) and not have.get((week, tier.name)) for tier in TIERS)
+    ]
+    return weeks_between(lacking[0], weeks[-1]) if lacking else []
+
+
+def stale_weeks(warehouse: Warehouse) -> list[dt.date]:
+    """Weeks of which something was made from other inputs than stand there now, or not at all."""
+    with warehouse.transaction() as connection:
+        known = lineage(connection)
+    return sorted({week for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES) for week in known.stale(t)})
+
+
+def make_downstream(instance: DagsterInstance, weeks: Sequence[dt.date], progress: Progress) -> list[str]:
+    """Makes everything of what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
+    failed: list[str] = []
+    done = 0
+    for first, last, count in _stretches(weeks):
+        progress(done, f"{first}..{last}")
+        try:
+            run_assets(instance, ["week_calendar", *DOWNSTREAM], first, last)
+        except RunFailed as error:
+            failed.append(f"{first}..{last}: {error}")
+        done += count
+        progress(done, f"{last} done")
+    return failed
+
+
+def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int]]:
+    """(first, last, count) of stretches of consecutive weeks, at most so many at a time."""
+    stretch: list[dt.date] = []
+    for week in sorted(weeks):
+        if stretch and (week - stretch[-1] != dt.timedelta(weeks=1) or len(stretch) == 3 * _WEEKS_AT_A_TIME):
+            yield stretch[0], stretch[-1], len(stretch)
+            stretch = []
+        stretch.append(week)
+    if stretch:
+        yield stretch[0], stretch[-1], len(stretch)
+
+
+def ingest(instance: DagsterInstance, files: FilesToIngest) -> None:
+    """Takes in files, in this process, as the job that the file-drop sensor launches.
+
+    Raises:
+        RunFailed: a file was refused; the others were taken in.
+    """
+    config = RunConfig(ops={"ingest": files}, loggers=_QUIET["loggers"])
+    job = defs.resolve_job_def(ingest_files.name)
+    run = instance.create_run_for_job(
+        job_def=job,
+        run_config=config.to_config_dict(),
+        tags={"otc/launched_by": "otc-assets"},
+        remote_job_origin=_origin(job.name),
+    )
+    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
+        raise RunFailed(_why(instance, run.run_id))
+
+
+# --- backfills by the daemon ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BackfillState:
+    """How far a backfill is, in partitions over all its assets."""
+
+    done: int
+    failed: int
+    of: int
+    ended: bool
+    succeeded: bool
+    status: str
+
+
+def daemon_is_alive(instance: DagsterInstance) -> bool:
+    """Whether a daemon that carries out backfills has been heard of lately."""
+    heartbeat = instance.get_daemon_heartbeats().get("BACKFILL")
+    return heartbeat is not None and time.time() - heartbeat.timestamp < 180
+
+
+def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> str:
+    """Asks the daemon to capture and make ``weeks``, as the UI's dialog does. Returns the backfill's id."""
+    graph = defs.resolve_asset_graph()
+    wanted: list[tuple[str, list[dt.date]]] = []
+    for assets, some in _stages(weeks, tiers):
+        wanted += [(asset, some) for asset in assets]
+    backfill = PartitionBackfill.from_partitions_by_assets(
+        partitions_by_assets=[
+            PartitionsByAssetSelector(
+                asset_key=AssetKey(asset),
+                partitions=PartitionsSelector(
+                    ranges=[PartitionRangeSelector(start=key_of(some[0]), end=key_of(some[-1]))]
+                ),
+            )
+            for asset, some in wanted
+        ],
+        backfill_id=make_new_backfill_id(),
+        asset_graph=graph,
+        backfill_timestamp=get_current_timestamp(),
+        tags={"otc/launched_by": "otc-assets"},
+        dynamic_partitions_store=instance,
+        title=f"weeks {weeks[0]} to {weeks[-1]}",
+        description=None,
+        run_config=None,
+    )
+    instance.add_backfill(backfill)
+    return backfill.backfill_id
+
+
+def backfill_state(instance: DagsterInstance, backfill_id: str) -> BackfillState:
+    """How far a backfill is."""
+    backfill = instance.get_backfill(backfill_id)
+    if backfill is None:
+        raise RunFailed(f"there is no backfill {backfill_id}")
+    ended = backfill.status not in (
+        BulkActionStatus.REQUESTED,
+        BulkActionStatus.CANCELING,
+        BulkActionStatus.FAILING,
+    )
+    data = backfill.asset_backfill_data
+    return BackfillState(
+        done=data.materialized_subset.num_partitions_and_non_partitioned_assets if data else 0,
+        failed=data.failed_and_downstream_subset.num_partitions_and_non_partitioned_assets if data else 0,
+        of=data.target_subset.num_partitions_and_non_partitioned_assets if data else 0,
+        ended=ended,
+        succeeded=backfill.status == BulkActionStatus.COMPLETED_SUCCESS,
+        status=backfill.status.value,
+    )
