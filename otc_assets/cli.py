@@ -117,7 +117,14 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequenc
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on the terminal, or a line a step where there is none."""
     if not err.is_terminal:
-        yield lambda done, note: err.print(f"{what}: {done} of {total}: {note}" if total else f"{what}: {note}")
+        said: set[str] = set()
+
+        def say(done: int, note: str) -> None:
+            if note not in said:
+                said.add(note)
+                err.print(f"{what}: {f'{done} of {total}: ' if total else ''}{note}".rstrip(": "), soft_wrap=True)
+
+        yield say
         return
     columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=err) as bar:
@@ -188,7 +195,7 @@ def up(
         with _progress("starting the Dagster UI", None) as tick:
             served = local.serve(chosen, lambda: tick(0, ""))
         try:
-            err.print(f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything")
+            err.print(f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True)
             with local.instance() as instance:
                 failed = _bring_newest(instance, newest)
                 for words in failed:
