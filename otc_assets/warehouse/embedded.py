@@ -17,7 +17,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -152,8 +152,7 @@ class EmbeddedServer:
         """
         self._lay_out()
         with self._locked():
-            if self.running():
-                self._wait_until_ready(None)
+            if self.running() and self._wait_until_ready(self.running):
                 return
             if not (self.data / "PG_VERSION").exists():
                 self._initialize()
@@ -305,7 +304,9 @@ class EmbeddedServer:
                 *(part for name, value in chosen.items() for part in ("-c", f"{name}={value}")),
                 output=log,
             )
-        self._wait_until_ready(self._process)
+        process = self._process
+        if not self._wait_until_ready(lambda: process.poll() is None):
+            raise EmbeddedServerError(self._not_started("it ended"))
 
     def _await_burial(self) -> None:
         """Waits while a killed server is still in the process table: PostgreSQL takes it for a living one."""
@@ -322,21 +323,24 @@ class EmbeddedServer:
                 pass
             time.sleep(0.05)
 
-    def _wait_until_ready(self, process: subprocess.Popen[bytes] | None) -> None:
+    def _wait_until_ready(self, alive: Callable[[], bool]) -> bool:
+        """Waits until the server answers; False where it ended instead, as one that was just killed does."""
         deadline = time.monotonic() + _START_SECONDS
-        while True:
+        while alive():
             try:
                 self._connect("postgres").close()
-                return
             except psycopg.OperationalError as error:
-                ended = process is not None and process.poll() is not None
-                if ended or time.monotonic() > deadline:
-                    lines = self.log.read_text(errors="replace").splitlines()[-10:] if self.log.exists() else []
-                    raise EmbeddedServerError(
-                        f"the embedded PostgreSQL in {self.home} did not start: {error}. {self.log} says:\n"
-                        + "\n".join(lines)
-                    ) from None
+                if time.monotonic() > deadline:
+                    raise EmbeddedServerError(self._not_started(str(error))) from None
                 time.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def _not_started(self, reason: str) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-10:] if self.log.exists() else []
+        said = "\n".join(lines)
+        return f"the embedded PostgreSQL in {self.home} did not start: {reason}. {self.log} says:\n{said}"
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(

@@ -1,0 +1,58 @@
+"""The archive: the same bytes once, and what was put there or an error."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+
+from otc_assets.archive.store import ArchiveError, LocalArchive
+
+
+def test_bytes_come_back_by_their_sha256_and_are_kept_compressed(tmp_path: Path) -> None:
+    archive = LocalArchive(tmp_path)
+    content = b"OTC|AABB|Asia|OTCN|1\n" * 10_000
+    digest = archive.put(content)
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert digest in archive
+    assert archive.get(digest) == content
+    (kept,) = tmp_path.rglob("*.zst")
+    assert kept.stat().st_size < len(content) / 100
+    assert kept.stat().st_mode & 0o222 == 0
+
+
+def test_the_same_bytes_again_change_nothing(tmp_path: Path) -> None:
+    archive = LocalArchive(tmp_path)
+    archive.put(b"x")
+    (kept,) = tmp_path.rglob("*.zst")
+    before = kept.stat().st_mtime_ns
+    archive.put(b"x")
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_absent_bytes_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="capture the publication again"):
+        LocalArchive(tmp_path).get("0" * 64)
+
+
+@pytest.mark.parametrize("damage", [b"not zstandard at all", None])
+def test_damaged_bytes_are_never_given_out(tmp_path: Path, damage: bytes | None) -> None:
+    archive = LocalArchive(tmp_path)
+    digest, other = archive.put(b"one"), archive.put(b"two")
+    path = archive._path(digest)
+    path.chmod(0o644)
+    path.write_bytes(damage if damage is not None else archive._path(other).read_bytes())
+    with pytest.raises(ArchiveError, match="damaged"):
+        archive.get(digest)
+
+
+def test_many_writers_of_the_same_bytes_leave_one_file_and_no_rest(tmp_path: Path) -> None:
+    archive = LocalArchive(tmp_path)
+    threads = [threading.Thread(target=archive.put, args=(b"same" * 1000,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1

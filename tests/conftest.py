@@ -1,0 +1,136 @@
+"""Fixtures: a real PostgreSQL, a fresh database a test, an installation to run in, and FINRA's real rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+import stamina
+from dagster import DagsterInstance
+
+from otc_assets import resources
+from otc_assets.settings import settings
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.server import connect
+
+_number = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_between_tries() -> None:
+    """Retries happen, but nobody waits for them."""
+    stamina.set_testing(True, attempts=6)
+
+
+@pytest.fixture(scope="session")
+def folder_for_all() -> Iterator[Path]:
+    """A folder that every account can enter: the server does not run as root, and pytest's own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="otc-tests-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
+    """One embedded PostgreSQL for the whole test run."""
+    with EmbeddedServer(folder_for_all / "postgres", durable=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _template(server: EmbeddedServer) -> str:
+    migrate(server.url)
+    return "otc"
+
+
+def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
+    name = f"test_{next(_number)}"
+    with server._connect("postgres") as admin:
+        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template}")
+    yield server.url.rpartition("/")[0] + f"/{name}"
+    with server._connect("postgres") as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database(server: EmbeddedServer) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    yield from _new_database(server, "template1")
+
+
+@pytest.fixture
+def database(server: EmbeddedServer, _template: str) -> Iterator[str]:
+    """The URL of a migrated, empty database."""
+    yield from _new_database(server, _template)
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[sa.Engine]:
+    """An engine on a migrated, empty database."""
+    engine = connect(database)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sql(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection of its own to the database, for looking from outside."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def installation(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installation with a small simulated FINRA: settings that point at a fresh database and folder."""
+    monkeypatch.setenv("OTC_DATABASE_URL", database)
+    monkeypatch.setenv("OTC_HOME", str(tmp_path))
+    monkeypatch.setenv("OTC_SOURCE", "simulator")
+    monkeypatch.setenv("OTC_SIMULATOR_SCALE", "0.01")
+    _forget()
+    yield tmp_path
+    if resources._engine.cache_info().currsize:
+        resources._engine(database).dispose()
+    _forget()
+
+
+def _forget() -> None:
+    settings.cache_clear()
+    resources._source.cache_clear()
+    resources._engine.cache_clear()
+
+
+@pytest.fixture
+def dagster(installation: Path) -> Iterator[DagsterInstance]:
+    """A Dagster instance of its own, kept in memory."""
+    with DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def finra_data() -> Path:
+    """Real rows of FINRA's, which lie beside the project and never in it."""
+    folder = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"FINRA's real rows are not here ({folder}): what they show is tested on made rows as well")
+    return folder
+
+
+@pytest.fixture
+def week() -> dt.date:
+    """A week that is long out in every tier."""
+    return dt.date(2026, 8, 21)
+
+
+def pytest_report_header() -> str:
+    """What the run has at hand."""
+    return f"running as uid {os.geteuid()}"

@@ -1,0 +1,112 @@
+"""The embedded server: found again, recovered, stopped, and never open to others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from otc_assets.warehouse.embedded import EmbeddedServer, EmbeddedServerError
+
+
+@pytest.fixture
+def home(folder_for_all: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of its own for one server."""
+    folder = folder_for_all / request.node.name[:40]
+    folder.mkdir()
+    yield folder
+
+
+def put(server: EmbeddedServer, value: int) -> None:
+    with psycopg.connect(server.url) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (v int)")
+        connection.execute("INSERT INTO t VALUES (%s)", [value])
+
+
+def got(server: EmbeddedServer) -> list[int]:
+    with psycopg.connect(server.url) as connection:
+        return [v for (v,) in connection.execute("SELECT v FROM t ORDER BY v")]
+
+
+def test_data_and_address_are_there_again_after_a_restart(home: Path) -> None:
+    with EmbeddedServer(home, durable=False) as server:
+        put(server, 1)
+        first = server.url
+    assert not server.running()
+    with EmbeddedServer(home, durable=False) as again:
+        assert again.url == first
+        assert got(again) == [1]
+
+
+def test_rows_that_were_committed_survive_a_kill(home: Path) -> None:
+    """The killed server can stand in the process table for a while, and PostgreSQL takes it for a living one."""
+    server = EmbeddedServer(home)
+    server.start()
+    put(server, 7)
+    pid = server._pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with EmbeddedServer(home) as again:
+        assert got(again) == [7]
+
+
+def test_a_second_process_joins_the_server_and_leaves_it_running(home: Path) -> None:
+    with EmbeddedServer(home, durable=False) as owner:
+        with EmbeddedServer(home, durable=False) as guest:
+            assert guest.url == owner.url
+        assert owner.running()
+    assert not owner.running()
+
+
+def test_another_port_is_taken_where_somebody_sits_on_ours(home: Path) -> None:
+    with EmbeddedServer(home, durable=False) as server:
+        put(server, 1)
+        port = server._port()
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", port))
+        squatter.listen()
+        with EmbeddedServer(home, durable=False) as again:
+            assert again._port() != port
+            assert got(again) == [1]
+
+
+def test_only_the_owner_can_read_the_passwords_and_only_with_one_can_anyone_enter(home: Path) -> None:
+    with EmbeddedServer(home, durable=False) as server:
+        for role in ("otc", "postgres"):
+            assert stat.S_IMODE((home / f"password-{role}").stat().st_mode) == 0o600
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(host="127.0.0.1", port=server._port(), user="otc", dbname="otc", password="wrong")
+        with psycopg.connect(server.url) as connection:
+            listening = connection.execute("SHOW listen_addresses").fetchone()
+            rights = connection.execute(
+                "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+    assert listening == ("127.0.0.1",)
+    assert rights == (False, False, False)
+
+
+def test_data_of_another_version_is_refused_with_what_to_do(home: Path) -> None:
+    EmbeddedServer(home, durable=False).start()
+    server = EmbeddedServer(home, durable=False)
+    pid = server._pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    server._await_burial()
+    (home / "data" / "PG_VERSION").write_text("14\n")
+    with pytest.raises(EmbeddedServerError, match=r"made by PostgreSQL 14.*OTC_HOME"):
+        server.start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders that the server's account can't enter")
+def test_a_folder_that_the_servers_account_cannot_enter_is_refused_with_what_to_do(home: Path) -> None:
+    closed = home / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(EmbeddedServerError, match="OTC_HOME"):
+        EmbeddedServer(closed / "postgres").start()
