@@ -68,13 +68,17 @@ def make_figures(
     Raises:
         WeekRefused: the week is graded F: nothing is made of it until it is right.
     """
+    # The grade is kept in a transaction of its own: a refusal must not take it back.
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
-        if grade_of_week(connection, week_ending) == "F":
-            raise WeekRefused(
-                f"venue_volume is graded F, so otc.{table} is not made of it. The failed checks of "
-                "venue_volume say why; capture the week again once FINRA has put it right."
-            )
+        grade = grade_of_week(connection, week_ending)
+    if grade == "F":
+        raise WeekRefused(
+            f"venue_volume is graded F, so otc.{table} is not made of it. The failed checks of "
+            "venue_volume say why; capture the week again once FINRA has put it right."
+        )
+    with warehouse.transaction() as connection:
+        lock_week(connection, week_ending)
         span_start = weeks_up_to(week_ending, WINDOW_WEEKS)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:

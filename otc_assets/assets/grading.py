@@ -11,6 +11,7 @@ import datetime as dt
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.domain.normalize import PUBLISHED_TWICE
 from otc_assets.domain.quality import Evidence, grade, judge_volume, worst
 from otc_assets.domain.revisions import covered_kinds, is_whole
 from otc_assets.domain.schema import FINDING
@@ -21,6 +22,7 @@ from otc_assets.warehouse.read import (
     computed_version,
     previous_week,
     quality,
+    rejected_for,
     speaking_publications,
     week_rows,
 )
@@ -45,6 +47,7 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
                     rows_received=sum(p.rows_received for p in captures),
                     rows_accepted=sum(p.rows_accepted for p in captures),
                     rows_rejected=sum(p.rows_rejected for p in captures),
+                    rows_published_twice=rejected_for(connection, [p.id for p in captures], PUBLISHED_TWICE),
                     rows_expected=sum(stated) if None not in stated else None,  # type: ignore[arg-type]
                     whole_kinds=covered_kinds(captures),
                     complete=is_whole(captures) and all(p.complete for p in captures if p.scope != PARTIAL),

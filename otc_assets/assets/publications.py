@@ -175,7 +175,7 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
         now = dt.datetime.now(NEW_YORK)
         yield from each_week(
             context,
-            lambda week: make_publication(week, tier, publication_source, archive, warehouse, context.run_id, now),
+            lambda week: make_publication(week, tier, publication_source, archive, warehouse, context.run.run_id, now),
         )
 
     return publication

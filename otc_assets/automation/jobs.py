@@ -29,7 +29,7 @@ from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import read_file
 from otc_assets.finra.source import PermanentSourceError
-from otc_assets.partitions import key_of, weeks, weeks_of_tier
+from otc_assets.partitions import key_of
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 
@@ -37,7 +37,6 @@ CAPTURE_JOBS = {
     tier.id: define_asset_job(
         f"capture_{tier.slug}",
         selection=AssetSelection.assets(f"publication_{tier.slug}"),
-        partitions_def=weeks_of_tier(tier),
         description=f"Captures FINRA's publication of {tier.name} for a week.",
     )
     for tier in TIERS
@@ -46,14 +45,12 @@ CAPTURE_JOBS = {
 MAKE_WEEK = define_asset_job(
     "make_week",
     selection=AssetSelection.assets("week_calendar", "venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report"),
-    partitions_def=weeks,
     description="Makes a week of everything from what is captured of it.",
 )
 
 MAKE_ROLLING = define_asset_job(
     "make_rolling",
     selection=AssetSelection.assets(*ROLLING_TABLES),
-    partitions_def=weeks,
     description="Makes a week's six-week figures anew, after one of the five weeks before it has changed.",
 )
 

@@ -37,6 +37,10 @@ MOST_TRADES = 10**10
 MOST_DOLLARS = 10**15
 
 
+#: Why a row of FINRA's 17 double weeks is rejected: nothing is wrong with it, but for its twin.
+PUBLISHED_TWICE = "published a second time under tierIdentifier NMS: the row under T1 is the one that counts"
+
+
 @dataclass(frozen=True)
 class Normalized:
     """The rows of one (week, tier).
@@ -185,7 +189,7 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
     reasons = [
         (
             pl.col("tier_id") == "NMS",
-            pl.lit("published a second time under tierIdentifier NMS: the row under T1 is the one that counts"),
+            pl.lit(PUBLISHED_TWICE),
         ),
         (
             pl.coalesce(tier.name != _TIER_NAME, pl.lit(True)),

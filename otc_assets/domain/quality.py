@@ -54,6 +54,7 @@ class Evidence:
         volume: VENUE_VOLUME of the week and tier.
         totals: PUBLISHED_TOTAL of the same.
         rows_received, rows_accepted, rows_rejected: of the captures that speak for it.
+        rows_published_twice: of the rejected ones, those whose twin was accepted.
         rows_expected: what FINRA said there are; None where it said nothing.
         whole_kinds: the kinds of venues of which it is the whole.
         complete: whether every capture that speaks is complete, and they are the whole publication.
@@ -67,6 +68,7 @@ class Evidence:
     rows_received: int
     rows_accepted: int
     rows_rejected: int
+    rows_published_twice: int
     rows_expected: int | None
     whole_kinds: frozenset[str]
     complete: bool
@@ -294,12 +296,14 @@ def _complete(e: Evidence) -> dict[str, Any]:
 
 
 def _few_rejected(e: Evidence) -> dict[str, Any]:
-    share = 100 * e.rows_rejected / e.rows_received if e.rows_received else 0.0
+    bad = e.rows_rejected - e.rows_published_twice
+    share = 100 * bad / e.rows_received if e.rows_received else 0.0
     return _of(
         e,
         "few_rejected",
         share <= REJECTED_PCT,
-        f"{e.rows_rejected:,} of {e.rows_received:,} rows were rejected; otc.rejected_record has them and why",
+        f"{bad:,} of {e.rows_received:,} rows were rejected, and {e.rows_published_twice:,} that FINRA published "
+        "twice; otc.rejected_record has them and why",
         observed=share,
         threshold=float(REJECTED_PCT),
     )

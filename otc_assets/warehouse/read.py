@@ -181,3 +181,12 @@ def computed_version(connection: sa.Connection, table: str, week_ending: dt.date
         sa.text("SELECT version FROM otc.computed_week WHERE table_name = :t AND week_ending = :w"),
         {"t": table, "w": week_ending},
     ).scalar()
+
+
+def rejected_for(connection: sa.Connection, publications: Sequence[int], reason: str) -> int:
+    """How many rows of the publications were rejected for ``reason``."""
+    found = connection.execute(
+        sa.text("SELECT count(*) FROM otc.rejected_record WHERE publication_id = ANY(:ids) AND reason = :reason"),
+        {"ids": list(publications), "reason": reason},
+    )
+    return int(found.scalar_one())
