@@ -1,0 +1,135 @@
+"""The house in order: imports run one way, the graph is as it is known, nothing secret is shown."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from dagster import AssetKey
+
+from otc_assets.definitions import defs
+from otc_assets.settings import Settings
+
+PACKAGE = Path(__file__).resolve().parent.parent / "otc_assets"
+
+#: From top to bottom: a module imports from its own row and those below it.
+FLOORS = [
+    {"cli"},
+    {"reports", "running", "local"},
+    {"definitions"},
+    {"checks", "automation"},
+    {"assets"},
+    {"resources", "partitions", "exporter"},
+    {"finra", "warehouse", "archive"},
+    {"settings", "tracing"},
+    {"domain"},
+]
+
+
+def imports(path: Path) -> set[str]:
+    """The rooms that a module imports from, function bodies included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "otc_assets" else [f"otc_assets.{a.name}" for a in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("otc_assets.")}
+    return found
+
+
+def floor_of(room: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_imports_run_downward_only() -> None:
+    upward = []
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        upward += [
+            f"{path.relative_to(PACKAGE)} imports {other}"
+            for other in imports(path)
+            if other != room and floor_of(other) < floor_of(room)
+        ]
+    assert upward == []
+
+
+def test_the_domain_is_pure() -> None:
+    """No Dagster, no SQL, no network, no clock."""
+    allowed_outside = {"polars", "holidays"}
+    forbidden = {"dagster", "sqlalchemy", "psycopg", "httpx", "os", "pathlib", "time", "socket", "requests"}
+    for path in (PACKAGE / "domain").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        modules = {n.module.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+        modules |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        assert not modules & forbidden, f"{path.name} imports {modules & forbidden}"
+        assert allowed_outside >= {m for m in modules if m in {"polars", "holidays", "numpy", "pydantic"}}
+        calls = {
+            n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+        }
+        assert not calls & {"now", "today", "utcnow"}, f"{path.name} looks at the clock"
+
+
+def test_the_graph_is_as_it_is_known() -> None:
+    """A changed dependency, group or check is seen here before users see it."""
+    graph = defs.resolve_asset_graph()
+    edges = {
+        key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
+        for key in graph.get_all_asset_keys()
+    }
+    assert edges == {
+        "week_calendar": [],
+        "publication_t1": ["week_calendar"],
+        "publication_t2": ["week_calendar"],
+        "publication_otce": ["week_calendar"],
+        "venue_volume": ["publication_otce", "publication_t1", "publication_t2"],
+        "symbol_summary": ["venue_volume"],
+        "venue_share": ["venue_volume"],
+        "symbol_concentration": ["venue_volume"],
+        "market_concentration": ["venue_volume"],
+        "gap_report": ["venue_volume"],
+        "symbol_rolling": ["symbol_summary"],
+        "venue_rolling": ["venue_share"],
+    }
+    checks = {}
+    for check in graph.asset_check_keys:
+        checks.setdefault(check.asset_key.to_user_string(), set()).add(check.name)
+    assert {asset: len(names) for asset, names in checks.items()} == {
+        "venue_volume": 11,
+        "venue_share": 2,
+        "symbol_concentration": 1,
+        "market_concentration": 1,
+        "gap_report": 2,
+    }
+
+
+def test_every_asset_tells_who_owns_it_what_it_is_and_what_columns_it_has() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.owners == ["team:market-structure"]
+        assert node.description
+        assert node.group_name != "default"
+        assert node.kinds
+        assert node.metadata["dagster/column_schema"].columns
+        assert node.backfill_policy is not None
+
+
+def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> None:
+    offsets = {
+        key.to_user_string(): node.partitions_def.end_offset  # type: ignore[union-attr]
+        for key in defs.resolve_asset_graph().get_all_asset_keys()
+        if (node := defs.resolve_asset_graph().get(AssetKey(key.path)))
+    }
+    late = {"publication_t2": -3, "publication_otce": -3}
+    assert offsets == {name: late.get(name, -1) for name in offsets}
+
+
+def test_secrets_are_not_shown(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://u:hunter2@h/d")
+    monkeypatch.setenv("OTC_FINRA_CLIENT_SECRET", "hunter3")
+    shown = repr(Settings()) + str(Settings())
+    assert "hunter" not in shown
