@@ -257,11 +257,12 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
             trailer_missing,
             lambda: _no_lines(),
         )
-    records = _read_at_once(data, header) if whole_text or _last_row_is_whole(data, header) else None
+    last_is_whole = whole_text or _last_row_is_whole(data, header)
+    records = _read_at_once(data, header) if last_is_whole else None
     rejected = REJECTED.to_frame()
-    cut_off = trailer_missing
+    cut_off = trailer_missing or not last_is_whole
     if records is None:
-        records, rejected, last_is_bad = _read_row_by_row(data[body_starts:], header)
+        records, rejected = _read_row_by_row(data[body_starts:], header, last_is_whole)
         if not records.height:
             raise UnreadableFile(
                 name,
@@ -292,7 +293,8 @@ def _without_trailer(data: bytes, header: _Header) -> tuple[bytes, bool]:
 def _last_row_is_whole(data: bytes, header: _Header) -> bool:
     """Whether a last row without its newline ends with what can only be a whole value.
 
-    Where the last column is a date, ten characters are. Elsewhere nothing tells, and the row counts as whole.
+    Where the last column is a date, ten characters are. Elsewhere nothing tells, and a row with all its
+    fields counts as whole.
     """
     last = data[data.rfind(b"\n") + 1 :].decode(errors="replace")
     values = last.split(header.delimiter)
@@ -343,8 +345,8 @@ def _as_record(have: Iterable[str]) -> list[pl.Expr]:
     ]
 
 
-def _read_row_by_row(body: bytes, header: _Header) -> tuple[pl.DataFrame, pl.DataFrame, bool]:
-    """Every row for itself: what can be read, what can't and why, and whether the last one can't."""
+def _read_row_by_row(body: bytes, header: _Header, last_is_whole: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Every row for itself: what can be read, and what can't and why."""
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[int, str, str]] = []
     lines = body.split(b"\n")
@@ -372,17 +374,14 @@ def _read_row_by_row(body: bytes, header: _Header) -> tuple[pl.DataFrame, pl.Dat
                 if column is not None
             }
             _require(row, dict(zip(header.columns, header.names, strict=True)))
+            if number == len(lines) + 1 and not last_is_whole:
+                raise _BadValue(f"the file ends within this row, in {header.names[-1]}")
         except _BadValue as bad:
             rejected.append((number, text, str(bad)))
             continue
         row["line"] = number
         rows.append(row)
-    last_is_bad = bool(rejected) and rejected[-1][0] == len(lines) + 1
-    return (
-        pl.DataFrame(rows, schema=RECORD),
-        pl.DataFrame(rejected, schema=REJECTED, orient="row"),
-        last_is_bad,
-    )
+    return pl.DataFrame(rows, schema=RECORD), pl.DataFrame(rejected, schema=REJECTED, orient="row")
 
 
 def _lines(data: bytes, body_starts: int) -> pl.DataFrame:

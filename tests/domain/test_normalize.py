@@ -1,0 +1,187 @@
+"""From records to venue volume and FINRA's totals: what is accepted, what is not, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+
+import pytest
+
+from otc_assets.domain.normalize import normalize, split
+from otc_assets.domain.parsing import UnreadableFile, parse
+from otc_assets.domain.revisions import Part, assemble
+from otc_assets.domain.weeks import OTCE, T1, T2
+
+WEEK = dt.date(2026, 8, 21)
+
+
+def record(**other: object) -> dict[str, object]:
+    return {
+        "weekStartDate": "2026-08-17",
+        "tierIdentifier": "T1",
+        "tierDescription": "NMS Tier 1",
+        "issueSymbolIdentifier": "ABC",
+        "issueName": "Abc Inc.",
+        "MPID": "PPEX",
+        "firmCRDNumber": None,
+        "marketParticipantName": "PPEX POOL",
+        "totalWeeklyShareQuantity": 10,
+        "totalWeeklyTradeCount": 4,
+        "totalNotionalSum": 100.5,
+        "productTypeCode": None,
+        "summaryTypeCode": "ATS_W_SMBL_FIRM",
+        "lastUpdateDate": "2026-09-08",
+        "initialPublishedDate": "2026-09-08",
+        **other,
+    }
+
+
+def parsed(*records: dict[str, object]):  # type: ignore[no-untyped-def]
+    return parse(json.dumps(list(records)).encode(), name="f")
+
+
+FIRM = {"MPID": None, "firmCRDNumber": "79", "marketParticipantName": "JUNIPER", "summaryTypeCode": "OTC_W_SMBL_FIRM"}
+SMALL = {**FIRM, "firmCRDNumber": None, "marketParticipantName": "De Minimis Firms"}
+
+
+def test_venues_are_named_by_mpid_by_crd_or_as_the_group_of_small_firms() -> None:
+    nameless = {**FIRM, "firmCRDNumber": None, "marketParticipantName": "NO NUMBER LLC"}
+    rows = normalize(
+        parsed(record(), record(**FIRM), record(**SMALL), record(**nameless)), week_ending=WEEK, tier=T1
+    ).volume
+    assert rows.select("venue_kind", "venue_id").rows() == [
+        ("ATS", "PPEX"),
+        ("NON_ATS", "79"),
+        ("DE_MINIMIS", "DE_MINIMIS"),
+        ("NON_ATS", "name:NO NUMBER LLC"),
+    ]
+
+
+def test_the_average_trade_size_is_exact_to_six_places_and_absent_without_trades() -> None:
+    """10 / 4 and 10 / 3, by hand."""
+    rows = normalize(
+        parsed(
+            record(),
+            record(issueSymbolIdentifier="B", totalWeeklyTradeCount=3),
+            record(issueSymbolIdentifier="C", totalWeeklyTradeCount=0),
+        ),
+        week_ending=WEEK,
+        tier=T1,
+    ).volume
+    assert rows["avg_trade_size"].to_list() == [Decimal("2.5"), Decimal("3.333333"), None]
+
+
+def test_totals_are_kept_apart_from_rows_and_never_added_to_them() -> None:
+    """Summing all codes counts everything about four times: the commonest error in public code."""
+    by_symbol = record(summaryTypeCode="ATS_W_SMBL", MPID=None, marketParticipantName=None, productTypeCode="UTP")
+    by_venue = record(summaryTypeCode="ATS_W_FIRM", issueSymbolIdentifier=None, issueName=None)
+    result = normalize(parsed(record(), by_symbol, by_venue), week_ending=WEEK, tier=T1)
+    assert result.volume["share_volume"].to_list() == [Decimal(10)]
+    assert result.totals.select("total_of", "venue_kind", "symbol", "venue_id").rows() == [
+        ("SYMBOL", "ATS", "ABC", ""),
+        ("VENUE", "ATS", "", "PPEX"),
+    ]
+    assert (result.received, result.accepted) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"issueSymbolIdentifier": None, "issueName": None}, "neither symbol nor issue name"),
+        ({"issueSymbolIdentifier": None}, "no symbol"),
+        ({"MPID": None, "marketParticipantName": None}, "no MPID, CRD number or venue name"),
+        ({"tierIdentifier": "NMS"}, "under tierIdentifier NMS"),
+        ({"tierIdentifier": "T9", "tierDescription": "Tier 9"}, "tier T9 / Tier 9 is not NMS Tier 1"),
+        ({"tierIdentifier": "OTCE", "tierDescription": "OTC"}, "is not NMS Tier 1"),
+        ({"summaryTypeCode": "ATS_M_SMBL"}, "unknown summaryTypeCode ATS_M_SMBL"),
+        ({"weekStartDate": "2026-08-10"}, "weekStartDate 2026-08-10 is not 2026-08-17"),
+        ({"totalWeeklyShareQuantity": -1}, "totalWeeklyShareQuantity is negative"),
+        ({"totalWeeklyTradeCount": -1}, "totalWeeklyTradeCount is negative"),
+        ({"totalNotionalSum": -0.5}, "totalNotionalSum is negative"),
+        ({"totalWeeklyShareQuantity": 10**14}, "totalWeeklyShareQuantity is absurd"),
+    ],
+)
+def test_a_row_that_is_not_accepted_is_kept_verbatim_with_its_reason(other: dict[str, object], reason: str) -> None:
+    bad = record(**({"issueSymbolIdentifier": "BAD"} | other))
+    result = normalize(parsed(record(), bad), week_ending=WEEK, tier=T1)
+    assert (result.received, result.accepted) == (2, 1)
+    ((line, text, said),) = result.rejected.rows()
+    assert (line, json.loads(text)) == (2, bad)
+    assert reason in said
+
+
+def test_the_second_row_of_a_key_is_rejected_and_names_the_first() -> None:
+    result = normalize(
+        parsed(record(), record(), record(totalWeeklyShareQuantity=11), record(issueName="Other")),
+        week_ending=WEEK,
+        tier=T1,
+    )
+    assert result.volume.height == 2
+    assert result.rejected["line"].to_list() == [2, 3]
+    assert "in line 1 already, with the same figures" in result.rejected["reason"][0]
+    assert "in line 1 already, with other figures" in result.rejected["reason"][1]
+
+
+def test_symbols_that_differ_in_case_alone_stay_two() -> None:
+    rows = normalize(
+        parsed(record(issueSymbolIdentifier="ABRpD"), record(issueSymbolIdentifier="ABRPD")), week_ending=WEEK, tier=T1
+    ).volume
+    assert rows["symbol"].to_list() == ["ABRpD", "ABRPD"]
+
+
+def test_a_file_of_records_is_split_by_week_and_tier_and_no_row_is_left_out() -> None:
+    other_week = record(weekStartDate="2026-08-10")
+    otc = record(tierIdentifier="OTCE", tierDescription="OTC")
+    double = record(tierIdentifier="NMS")
+    nowhere = record(tierIdentifier="T9", tierDescription="Tier 9", issueSymbolIdentifier="X")
+    parts = split(parsed(record(), other_week, otc, double, nowhere))
+    assert list(parts) == [(dt.date(2026, 8, 14), T1), (WEEK, T1), (WEEK, OTCE)]
+    results = {group: normalize(part, week_ending=group[0], tier=group[1]) for group, part in parts.items()}
+    assert sum(result.received for result in results.values()) == 5
+    assert [result.accepted for result in results.values()] == [1, 1, 1]
+    assert "NMS" in results[WEEK, T1].rejected["reason"][0]
+    assert "Tier 9" in results[dt.date(2026, 8, 14), T1].rejected["reason"][0]
+    assert parts[WEEK, T1].raw["line"].to_list() == [1, 4]
+
+
+def test_totals_that_do_not_say_what_they_are_of_are_refused_until_told() -> None:
+    bare = {
+        k: v
+        for k, v in record(productTypeCode="UTP").items()
+        if k not in ("summaryTypeCode", "MPID", "firmCRDNumber", "marketParticipantName", "tierIdentifier")
+    }
+    with pytest.raises(UnreadableFile, match="--summary-type ATS_W_SMBL"):
+        normalize(parsed(bare), week_ending=WEEK, tier=T1)
+    told = normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="OTC_W_SMBL")
+    assert told.totals.select("total_of", "venue_kind", "symbol").rows() == [("SYMBOL", "NON_ATS", "ABC")]
+    with pytest.raises(UnreadableFile, match="no summaryTypeCode"):
+        normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="WRONG")
+
+
+def part(scope: str, *records: dict[str, object]) -> Part:
+    result = normalize(parsed(*records), week_ending=WEEK, tier=T1)
+    return Part(scope, result.volume, result.totals)
+
+
+def test_a_half_replaces_its_kind_and_a_part_never_replaces_a_whole() -> None:
+    """By hand: the ATS file speaks for PPEX; of the records only the firm's row counts."""
+    records = part("PARTIAL", record(totalWeeklyShareQuantity=1), record(**FIRM))
+    ats_file = part("ATS", record(totalWeeklyShareQuantity=5))
+    volume, _ = assemble([records, ats_file])
+    assert sorted(volume.select("venue_id", "share_volume").rows()) == [("79", Decimal(10)), ("PPEX", Decimal(5))]
+
+
+def test_later_records_replace_what_earlier_ones_said_of_the_same_symbol() -> None:
+    first = part("PARTIAL", record(), record(MPID="GONE"), record(issueSymbolIdentifier="OTHER"))
+    later = part("PARTIAL", record(totalWeeklyShareQuantity=12))
+    volume, _ = assemble([first, later])
+    assert sorted(volume.select("symbol", "venue_id", "share_volume").rows()) == [
+        ("ABC", "PPEX", Decimal(12)),
+        ("OTHER", "PPEX", Decimal(10)),
+    ]
+
+
+def test_a_publication_of_another_tier_is_rejected_row_by_row() -> None:
+    result = normalize(parsed(record()), week_ending=WEEK, tier=T2)
+    assert (result.accepted, result.rejected.height) == (0, 1)

@@ -1,0 +1,256 @@
+"""Reading bytes: every layout, and every kind of damage."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import io
+import json
+import zipfile
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.weeks import OTCE, T1
+from otc_assets.finra.simulator.files import download_file, legacy_file
+from otc_assets.finra.simulator.generator import Simulator
+
+HEADER = (
+    "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
+    "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate"
+)
+ROW = 'OTC|ABRpD|Say "Hi", Inc.  #1 $ ! &|SOME  VENUE|PPEX|123.000001|7|2025-12-22'
+
+
+def website(*rows: str, end: str = "\n") -> bytes:
+    return ("\n".join([HEADER, *rows]) + end).encode()
+
+
+def test_a_row_is_read_to_the_letter_and_the_last_decimal() -> None:
+    """Quotes, double blanks and case are part of names; fractions are part of shares."""
+    parsed = parse(website(ROW), name="f")
+    (row,) = parsed.records.iter_rows(named=True)
+    assert (parsed.layout, parsed.received, parsed.cut_off) == (WEBSITE, 1, False)
+    assert row["symbol"] == "ABRpD"
+    assert row["issue_name"] == 'Say "Hi", Inc.  #1 $ ! &'
+    assert row["participant_name"] == "SOME  VENUE"
+    assert row["shares"] == Decimal("123.000001")
+    assert (row["trades"], row["last_update_date"], row["line"]) == (7, dt.date(2025, 12, 22), 2)
+    assert row["firm_crd"] is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        website(ROW, end=""),
+        b"\xef\xbb\xbf" + website(ROW),
+        website(ROW).replace(b"\n", b"\r\n"),
+        gzip.compress(website(ROW)),
+    ],
+    ids=["no last newline", "byte order mark", "CRLF", "gzip"],
+)
+def test_what_is_harmless_changes_nothing(data: bytes) -> None:
+    assert parse(data, name="f").records.equals(parse(website(ROW), name="f").records)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("OTC|A|B|C|D|1|1", "expected 8 fields, found 7"),
+        ("OTC|A|B|C|D|1|1|2025-12-22|x", "expected 8 fields, found 9"),
+        ("OTC|A|B|C|D|1x|1|2025-12-22", "totalWeeklyShareQuantity is '1x', not a number"),
+        ("OTC|A|B|C|D|NaN|1|2025-12-22", "totalWeeklyShareQuantity is 'NaN', not a number"),
+        ("OTC|A|B|C|D|1|1.5|2025-12-22", "totalWeeklyTradeCount is '1.5', not a whole number"),
+        ("OTC|A|B|C|D|1|1|2025-13-22", "lastUpdateDate is '2025-13-22', not a date"),
+        ("OTC|A|B|C|D|1.1234567|1|2025-12-22", "more than six decimals"),
+        ("OTC|A|B|C|D||1|2025-12-22", "totalWeeklyShareQuantity is empty"),
+        ("OTC|A|B|C|D|1||2025-12-22", "totalWeeklyTradeCount is empty"),
+        ("", "expected 8 fields, found 0"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_rejected_verbatim_with_the_reason_and_the_others_are_read(
+    bad: str, reason: str
+) -> None:
+    parsed = parse(website(ROW, bad, ROW), name="f")
+    assert (parsed.records["line"].to_list(), parsed.received) == ([2, 4], 3)
+    ((line, record, said),) = parsed.rejected.rows()
+    assert (line, record) == (3, bad)
+    assert reason in said
+    assert parsed.raw.rows() == [(2, ROW), (3, bad), (4, ROW)]
+
+
+def test_a_row_that_is_no_utf8_is_rejected_and_the_others_are_read() -> None:
+    parsed = parse(website(ROW) + b"OTC|\xff|B|C|D|1|1|2025-12-22\n", name="f")
+    ((line, record, reason),) = parsed.rejected.rows()
+    assert (line, record, parsed.records.height) == (3, "OTC|\\xff|B|C|D|1|1|2025-12-22", 1)
+    assert "UTF-8" in reason
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_file_that_ends_within_a_row_says_so_and_loses_no_other_row(cut: int) -> None:
+    """`2025-12-2` reads as a date: a cut row must not pass for a whole one."""
+    parsed = parse(website(ROW, ROW)[:-1][:-cut], name="f")
+    assert parsed.cut_off
+    assert (parsed.records.height, parsed.rejected.height) == (1, 1)
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("f.csv", website(ROW))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty"),
+        (b" \n\n", "it is empty"),
+        (b"<!DOCTYPE html><html><body>Sorry</body></html>", "page of HTML"),
+        (zipped(), "zip archive"),
+        (website(ROW).replace(b"|", b","), "separated by ','"),
+        (website(ROW).replace(b"|", b";"), "separated by ';'"),
+        (website(ROW).replace(b"|totalWeeklyShareQuantity", b""), "lacks totalWeeklyShareQuantity"),
+        (website(ROW).replace(b"|MPID", b""), "not one of its 1 rows can be read"),
+        (website(ROW)[:200] + b"\0" + website(ROW)[200:], "line 2: it has NUL bytes"),
+        (website(ROW, "x" * (3 << 20)), "line 3: the line is longer than 1 MiB"),
+        (b"a|b|c\n1|2|3\n", "none of FINRA's columns"),
+        (b"hello\nworld\n", "no header of FINRA's"),
+        (website(ROW).decode().encode("utf-16"), "UTF-16"),
+        (gzip.compress(website(ROW))[:-9], "gzip is damaged"),
+        (b'[{"hello": 1}]', "none of its fields"),
+        (b'[{"weekStartDate": ', "not valid JSON"),
+    ],
+)
+def test_what_is_no_publication_is_refused_with_the_name_the_problem_and_what_to_do(data: bytes, said: str) -> None:
+    with pytest.raises(UnreadableFile) as caught:
+        parse(data, name="weekly.csv")
+    message = str(caught.value)
+    assert message.startswith("weekly.csv")
+    assert said in message
+    assert message.count(". ") >= 1
+
+
+def test_a_header_alone_is_a_publication_of_no_rows() -> None:
+    parsed = parse(website(), name="f")
+    assert (parsed.received, parsed.raw.height, parsed.cut_off) == (0, 0, False)
+
+
+JSON_ROW = {
+    "weekStartDate": "2026-08-17",
+    "tierIdentifier": "T1",
+    "tierDescription": "NMS Tier 1",
+    "issueSymbolIdentifier": "EXR",
+    "issueName": None,
+    "MPID": "PPEX",
+    "totalWeeklyTradeCount": 3,
+    "summaryTypeCode": "ATS_W_SMBL_FIRM",
+}
+
+
+def test_numbers_in_json_never_pass_through_a_float() -> None:
+    """5027197407.123456 has sixteen digits: a double holds fifteen."""
+    text = json.dumps([JSON_ROW])[:-2] + ', "totalNotionalSum": 5027197407.123457, "totalWeeklyShareQuantity": 0.1}]'
+    parsed = parse(text.encode(), name="f")
+    (row,) = parsed.records.iter_rows(named=True)
+    assert parsed.layout == API_JSON
+    assert row["notional"] == Decimal("5027197407.123457")
+    assert row["shares"] == Decimal("0.1")
+    assert row["issue_name"] is None
+    assert parsed.raw["record"][0] == text[1:-1]
+
+
+def test_json_that_is_cut_off_keeps_its_whole_records() -> None:
+    whole = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    parsed = parse(f"[{whole},\n{whole[:40]}".encode(), name="f")
+    assert (parsed.records.height, parsed.rejected.height, parsed.cut_off) == (1, 1, True)
+    assert parsed.rejected["record"][0] == whole[:40]
+
+
+def test_api_records_as_quoted_csv_are_read_too() -> None:
+    """FINRA quotes and separates by commas unless asked otherwise."""
+    text = (
+        '"weekStartDate","tierIdentifier","issueSymbolIdentifier","issueName","totalWeeklyShareQuantity",'
+        '"totalWeeklyTradeCount"\n"2026-08-17","T1","EXR","Extra Space, Inc. ""A""","1.5","2"\n'
+    )
+    parsed = parse(text.encode(), name="f")
+    (row,) = parsed.records.iter_rows(named=True)
+    assert (parsed.layout, row["issue_name"], row["shares"]) == (API, 'Extra Space, Inc. "A"', Decimal("1.5"))
+
+
+@pytest.mark.parametrize("kind", ["ATS", "NON_ATS"])
+def test_a_legacy_file_is_read_without_its_trailer_which_is_checked(kind: str) -> None:
+    simulator, week, today = Simulator(scale=0.02), dt.date(2026, 8, 21), dt.date(2026, 10, 14)
+    legacy = legacy_file(simulator, week, T1, kind, today)
+    current = parse(download_file(simulator, week, T1, kind, today), name="f")
+    parsed = parse(legacy, name="f")
+    assert (parsed.layout, parsed.cut_off, parsed.rejected.height) == (LEGACY, False, 0)
+    columns = ["symbol", "participant_name", "shares", "trades"]
+    assert parsed.records.select(columns).equals(current.records.select(columns))
+    lines = legacy.split(b"\n")
+    missing_row = b"\n".join(lines[:5] + lines[6:])
+    assert parse(missing_row, name="f").cut_off
+    without_trailer = b"\n".join(lines[:-2]) + b"\n"
+    cut = parse(without_trailer, name="f")
+    assert (cut.cut_off, cut.received) == (True, parsed.received)
+
+
+def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ways of reading are one way of meaning."""
+    from otc_assets.domain import parsing
+
+    data = download_file(Simulator(scale=0.05), dt.date(2026, 8, 21), OTCE, "NON_ATS", dt.date(2026, 10, 14))
+    at_once = parse(data, name="f")
+    monkeypatch.setattr(parsing, "_read_at_once", lambda *_: None)
+    assert parse(data, name="f").records.equals(at_once.records)
+
+
+NAME = st.text(st.characters(blacklist_characters="|\n\r\0\x01", blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            NAME,
+            NAME,
+            st.decimals(0, 10**12, places=6),
+            st.integers(0, 10**9),
+            st.dates(dt.date(2014, 1, 1), dt.date(2030, 1, 1)),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_rows_come_back_as_they_were_written(
+    rows: list[tuple[str, str, Decimal, int, dt.date]],
+) -> None:
+    lines = [f"OTC|{symbol}|{name}|V|MPID|{shares}|{trades}|{day}" for symbol, name, shares, trades, day in rows]
+    parsed = parse(website(*lines), name="f")
+    assert parsed.rejected.height == 0
+    got = parsed.records.select("symbol", "issue_name", "shares", "trades", "last_update_date").rows()
+    assert got == rows
+
+
+@given(data=st.data())
+def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject) -> None:
+    """received = read + rejected, for any damage that leaves the header alone."""
+    body = bytearray("\n".join([ROW] * 4).encode())
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(body) - 1))
+        body[at] = data.draw(st.sampled_from(list(b'|\nx9"\xff- ')))
+    content = HEADER.encode() + b"\n" + bytes(body)
+    try:
+        parsed = parse(content, name="f")
+    except UnreadableFile:
+        return
+    lines = content.split(b"\n")[1:]
+    if not lines[-1]:
+        lines.pop()
+    assert parsed.received == len(lines)
+    assert parsed.raw.height == len(lines)
+    assert sorted([*parsed.records["line"], *parsed.rejected["line"]]) == list(range(2, len(lines) + 2))
+    assert pl.concat([parsed.records["line"], parsed.rejected["line"]]).n_unique() == len(lines)
