@@ -270,7 +270,6 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
                 "Its header and its rows don't agree: download it again",
                 line=rejected["line"][0],
             )
-        cut_off = cut_off or (last_is_bad and not whole_text)
     return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data, body_starts))
 
 
