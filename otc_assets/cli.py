@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,6 +55,13 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+@dataclass(frozen=True)
+class WeekRange:
+    """Consecutive weeks, as named on the command line."""
+
+    weeks: list[dt.date]
+
+
 class Refused(Exception):
     """What was asked for can't be done; the message says why and what to do."""
 
@@ -77,7 +85,7 @@ def _tier(text: str) -> Tier:
         raise typer.BadParameter(str(error)) from None
 
 
-def _weeks(text: str) -> list[dt.date]:
+def _weeks(text: str) -> WeekRange:
     first, dots, last = text.partition("..")
     weeks = weeks_between(_friday(first), _friday(last if dots else first))
     if not weeks:
@@ -87,11 +95,11 @@ def _weeks(text: str) -> list[dt.date]:
         raise typer.BadParameter(f"{weeks[0]} is before the first week wanted, {begin} (OTC_FIRST_WEEK).")
     if weeks[-1] > newest:
         raise typer.BadParameter(f"{weeks[-1]} is not published in any tier yet: the newest that is, is {newest}.")
-    return weeks
+    return WeekRange(weeks)
 
 
 Weeks = Annotated[
-    list[dt.date],
+    WeekRange,
     typer.Option("--weeks", parser=_weeks, metavar="A..B", help="A week (its Friday), or a range."),
 ]
 TierOption = Annotated[
@@ -234,10 +242,10 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
     """
     from otc_assets import running
 
-    with _dagster(settings()) as instance, _progress("materializing", len(weeks)) as tick:
-        failed = running.materialize(instance, weeks, _tiers(tier), tick)
+    with _dagster(settings()) as instance, _progress("materializing", len(weeks.weeks)) as tick:
+        failed = running.materialize(instance, weeks.weeks, _tiers(tier), tick)
     if as_json:
-        _print_json({"weeks": weeks, "failed": failed})
+        _print_json({"weeks": weeks.weeks, "failed": failed})
     _report_failures(failed)
 
 
@@ -260,7 +268,7 @@ def backfill(
                 "no daemon runs here, which would carry out the backfill. Start 'otc-assets up' in another "
                 "terminal, or use 'otc-assets materialize', which does the work itself."
             )
-        backfill_id = running.launch_backfill(instance, weeks, _tiers(tier))
+        backfill_id = running.launch_backfill(instance, weeks.weeks, _tiers(tier))
         err.print(f"backfill {backfill_id}: http://127.0.0.1:{settings().port}/runs/b/{backfill_id}")
         state = running.backfill_state(instance, backfill_id)
         if follow:
@@ -358,7 +366,6 @@ def ingest(
     failed: list[str] = []
     with _dagster(settings()) as instance:
         warehouse = Warehouse()
-        begun = dt.datetime.now(dt.UTC)
         wanted = FilesToIngest(
             paths=[str(path.resolve()) for path in files],
             week_ending=week_ending.isoformat() if week_ending else None,
@@ -367,10 +374,11 @@ def ingest(
         with _progress("taking in files", None) as tick:
             tick(0, ", ".join(path.name for path in files))
             try:
-                running.ingest(instance, wanted)
+                run_id = running.ingest(instance, wanted)
             except running.RunFailed as error:
                 failed.append(str(error))
-        taken = reports.captured_since(warehouse, begun)
+                run_id = error.run_id
+        taken = reports.captured_by(warehouse, run_id)
         stale = running.stale_weeks(warehouse)
         with _progress("making the weeks", len(stale)) as tick:
             failed += running.make_downstream(instance, stale, tick)
@@ -388,7 +396,7 @@ def ingest(
 def simulate(
     folder: Annotated[Path | None, typer.Argument(help="Where to write download files.")] = None,
     weeks: Annotated[
-        list[dt.date] | None,
+        WeekRange | None,
         typer.Option("--weeks", parser=_weeks, metavar="A..B", help="Which weeks to write."),
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
@@ -427,7 +435,7 @@ def simulate(
             done += 1
             tick(done, path.name)
 
-        paths = rendering.write_files(simulator, folder, weeks, TIERS, today_in_new_york(), written)
+        paths = rendering.write_files(simulator, folder, weeks.weeks, TIERS, today_in_new_york(), written)
     out.print(f"{len(paths)} files in {folder}")
 
 
@@ -449,9 +457,7 @@ def main() -> None:
     from pydantic import ValidationError
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
+        sys.exit(app(standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ValidationError as error:

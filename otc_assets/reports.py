@@ -29,7 +29,7 @@ _GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE w
 _CAPTURED = sa.text("""
     SELECT origin, tier, scope, count(*) AS weeks, min(week_ending) AS first, max(week_ending) AS last,
         sum(rows_received) AS received, sum(rows_accepted) AS accepted, sum(rows_rejected) AS rejected
-    FROM otc.publication WHERE captured_at >= :since
+    FROM otc.publication WHERE run_id = :run_id
     GROUP BY origin, tier, scope ORDER BY min(id)
 """)
 
@@ -77,10 +77,10 @@ def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_p
     return ranges(found).to_dicts()
 
 
-def captured_since(warehouse: Warehouse, since: dt.datetime) -> list[dict[str, Any]]:
-    """What was captured since a moment, by file and tier."""
+def captured_by(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
+    """What a run captured, by file and tier."""
     with warehouse.transaction() as connection:
-        found = connection.execute(_CAPTURED, {"since": since}).mappings().all()
+        found = connection.execute(_CAPTURED, {"run_id": run_id}).mappings().all()
     return [
         {
             "origin": row["origin"],

@@ -52,7 +52,11 @@ Progress = Callable[[int, str], None]
 
 
 class RunFailed(Exception):
-    """A run did not succeed. The message has the failed steps' own words, and the run to look at."""
+    """A run did not succeed. The message has the failed steps' own words, and ``run_id`` the run to look at."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(f"{message} (run {run_id})")
+        self.run_id = run_id
 
 
 def _origin(job_name: str) -> RemoteJobOrigin:
@@ -91,7 +95,7 @@ def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date,
         remote_job_origin=_origin(whole.name),
     )
     if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(_why(instance, run.run_id))
+        raise RunFailed(_why(instance, run.run_id), run.run_id)
 
 
 def _why(instance: DagsterInstance, run_id: str) -> str:
@@ -109,7 +113,7 @@ def _why(instance: DagsterInstance, run_id: str) -> str:
             said = None if error.cause else error.message.strip()
             error = error.cause
         words.append(f"{event.step_key}: {said}" if event else str(said))
-    return "; ".join(words or ["the run did not succeed"]) + f" (run {run_id})"
+    return "; ".join(words or ["the run did not succeed"])
 
 
 def materialize(
@@ -197,8 +201,8 @@ def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int
         yield stretch[0], stretch[-1], len(stretch)
 
 
-def ingest(instance: DagsterInstance, files: FilesToIngest) -> None:
-    """Takes in files, in this process, as the job that the file-drop sensor launches.
+def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
+    """Takes in files, in this process, as the job that the file-drop sensor launches. Returns the run's id.
 
     Raises:
         RunFailed: a file was refused; the others were taken in.
@@ -212,7 +216,8 @@ def ingest(instance: DagsterInstance, files: FilesToIngest) -> None:
         remote_job_origin=_origin(job.name),
     )
     if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(_why(instance, run.run_id))
+        raise RunFailed(_why(instance, run.run_id), run.run_id)
+    return run.run_id
 
 
 # --- backfills by the daemon ---------------------------------------------------------------------------
@@ -269,7 +274,7 @@ def backfill_state(instance: DagsterInstance, backfill_id: str) -> BackfillState
     """How far a backfill is."""
     backfill = instance.get_backfill(backfill_id)
     if backfill is None:
-        raise RunFailed(f"there is no backfill {backfill_id}")
+        raise LookupError(f"there is no backfill {backfill_id}")
     ended = backfill.status not in (
         BulkActionStatus.REQUESTED,
         BulkActionStatus.CANCELING,

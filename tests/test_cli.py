@@ -1,0 +1,180 @@
+"""The command line: what it prints, how it exits, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import time_machine
+
+from otc_assets import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs a command as the console script does: (exit code, standard output, standard error)."""
+    for name in ("OTC_DAGSTER_STORAGE_URL", "OTC_DAGSTER_LOGS", "OTC_DAGSTER_ARTIFACTS", "DAGSTER_HOME"):
+        monkeypatch.setenv(name, "set by the command")
+    monkeypatch.setattr(cli.out, "_width", 200)
+    monkeypatch.setattr(cli.err, "_width", 200)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["otc-assets", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
+        yield command
+
+
+COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "migrate")
+
+
+def test_help_names_every_command_and_each_has_help_of_its_own(run: Run) -> None:
+    code, text, _ = run("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert command in text
+        assert run(command, "--help")[0] == 0
+
+
+def test_weeks_are_materialized_and_shown(run: Run) -> None:
+    code, _, _ = run("materialize", "--weeks", "2026-08-14..2026-08-21", "--tier", "T1")
+    assert code == 0
+    code, text, _ = run("status", "--json")
+    rows = {row["week_ending"]: row for row in json.loads(text)}
+    assert rows["2026-08-21"]["T1"] > 0
+    assert rows["2026-08-21"]["T2"] == "missing"
+    assert rows["2026-08-21"]["grade"] == "A"
+    assert rows["2026-09-25"]["T2"] == "pending"
+    code, text, _ = run("status")
+    assert code == 0
+    assert "2026-08-21" in text
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--weeks", "2026-08-20"], "Thursday"),
+        (["--weeks", "soon"], "Name a week by its Friday"),
+        (["--weeks", "2026-08-21..2026-08-14"], "ends before it begins"),
+        (["--weeks", "2026-12-25"], "not published in any tier yet"),
+        (["--weeks", "2001-01-05"], "OTC_FIRST_WEEK"),
+        (["--weeks", "2026-08-21", "--tier", "T9"], "FINRA's tiers are"),
+        ([], "--weeks"),
+    ],
+)
+def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, arguments: list[str], said: str) -> None:
+    code, _, text = run("materialize", *arguments)
+    assert code == 2
+    assert said in " ".join(text.split())
+
+
+def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run) -> None:
+    run("materialize", "--weeks", "2026-08-14", "--tier", "T1")
+    code, text, _ = run("gaps", "--json")
+    found = json.loads(text)
+    t1 = [(g["first_week"], g["last_week"], g["status"]) for g in found if g["tier"] == "NMS Tier 1"]
+    assert code == 0
+    assert t1 == [
+        ("2021-12-10", "2026-08-07", "missing_inside"),
+        ("2026-08-21", "2026-09-18", "missing_at_end"),
+        ("2026-09-25", "2026-09-25", "late"),
+    ]
+    assert all(g["fetchable"] for g in found)
+    assert run("gaps", "--check")[0] == 3
+    _, text, _ = run("gaps")
+    assert "otc-assets backfill --weeks 2021-12-10..2026-09-25" in text
+
+
+def test_files_are_written_taken_in_and_taken_in_once(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "files of mine"
+    code, text, _ = run("simulate", str(folder), "--weeks", "2026-08-14..2026-08-21")
+    assert code == 0
+    files = sorted(map(str, folder.iterdir()))
+    assert len(files) == 12
+    code, text, errors = run("ingest", *files, "--json")
+    assert code == 0, errors
+    taken = json.loads(text)
+    assert len(taken["captured"]) == 12
+    assert taken["weeks made"] == ["2026-08-14", "2026-08-21"]
+    assert sum(row["rejected"] for row in taken["captured"]) == 0
+    _, text, _ = run("status", "--json")
+    rows = {row["week_ending"]: row for row in json.loads(text)}
+    # Both halves make a whole publication; FINRA's totals are not in these files.
+    assert rows["2026-08-14"]["grade"] == "A"
+    assert rows["2026-08-21"]["state"] == ""
+    code, text, _ = run("ingest", files[0])
+    assert (code, text.strip()) == (0, "nothing new: these bytes were taken in before")
+
+
+def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tmp_path: Path) -> None:
+    header = "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
+    header += "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
+    path = tmp_path / "revised.csv"
+    path.write_text(header + "OTC|AABB|Asia|SOME VENUE|PPEX|100|1|2026-10-01\n")
+    code, _, text = run("ingest", str(path))
+    assert code == 1
+    assert "revised.csv" in text
+    assert "--week-ending" in text
+    code, text, errors = run("ingest", str(path), "--week-ending", "2026-08-21", "--json")
+    assert code == 0, errors
+    (row,) = json.loads(text)["captured"]
+    assert (row["weeks"], row["tier"], row["scope"], row["accepted"]) == ("2026-08-21", "OTC", "ATS", 1)
+
+
+def test_files_that_are_not_there_and_files_that_are_no_publication_exit_with_1(run: Run, tmp_path: Path) -> None:
+    code, _, text = run("ingest", str(tmp_path / "nowhere.csv"))
+    assert (code, "no such file" in text) == (1, True)
+    page = tmp_path / "page.csv"
+    page.write_text("<html>Sorry</html>")
+    code, _, text = run("ingest", str(page))
+    assert code == 1
+    assert "page.csv: it is a page of HTML" in " ".join(text.split())
+
+
+def test_a_backfill_without_a_daemon_is_refused_with_what_to_do(run: Run) -> None:
+    code, _, text = run("backfill", "--weeks", "2026-08-21")
+    assert code == 1
+    assert "otc-assets up" in text
+
+
+def test_migrate_says_which_version_the_database_has(run: Run) -> None:
+    code, text, _ = run("migrate")
+    assert code == 0
+    assert text.strip() == "schema 022"
+
+
+def test_a_setting_that_cannot_be_right_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from otc_assets.settings import settings
+
+    monkeypatch.setenv("OTC_FIRST_WEEK", "2021-12-09")
+    settings.cache_clear()
+    code, _, text = run("status")
+    assert code == 2
+    assert "OTC_FIRST_WEEK" in text
+    assert "Thursday" in text
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from otc_assets.settings import settings
+
+    monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:1/otc")
+    settings.cache_clear()
+    code, _, text = run("status")
+    assert code == 1
+    assert "127.0.0.1:1" in text
+    assert "hunter2" not in text

@@ -1,0 +1,199 @@
+"""A newcomer's first hour: start everything, look at the lineage, backfill half a year from the dialog, stop.
+
+The real command, a real browser, and the real daemon; FINRA alone is simulated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PROGRESS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+    status assetBackfillData { assetBackfillStatuses { ... on AssetPartitionsStatusCounts {
+        assetKey { path } numPartitionsTargeted numPartitionsMaterialized numPartitionsFailed } } } } } }"""
+
+
+class Running:
+    """An ``otc-assets up`` of the test's own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.said = home / "terminal.txt"
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
+        env |= {"OTC_HOME": str(home), "OTC_SIMULATOR_SCALE": "0.01", "OTC_PORT": str(self.port)}
+        self.env = env
+        with self.said.open("wb") as output:
+            self.process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "otc-assets"), "up", "--newest", "2"],
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until_ready(self) -> str:
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            text = self.said.read_text()
+            if "ready " in text:
+                return text
+            assert self.process.poll() is None, text
+            time.sleep(0.2)
+        pytest.fail(f"not ready after three minutes: {self.said.read_text()}")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command, in another terminal."""
+        command = [str(Path(sys.executable).parent / "otc-assets"), *arguments]
+        return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=300, check=False)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Running]:
+    home = Path(tempfile.mkdtemp(prefix="otc-up-"))
+    home.chmod(0o755)
+    running = Running(home)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def page(up: Running) -> Iterator[object]:
+    if BROWSER is None:
+        if os.environ.get("OTC_REQUIRE_BROWSER"):
+            pytest.fail("no Chromium is installed, and OTC_REQUIRE_BROWSER is set")
+        pytest.skip("no Chromium is installed (Debian: apt install chromium): the UI is not looked at")
+    up.wait_until_ready()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
+        page = browser.new_page(viewport={"width": 1700, "height": 1000})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def weeks_offered(up: Running) -> list[str]:
+    query = '{ assetNodeOrError(assetKey: {path: ["week_calendar"]}) { ... on AssetNode { partitionKeys } } }'
+    answer = httpx.post(f"{up.url}/graphql", json={"query": query}, timeout=60).json()
+    return list(answer["data"]["assetNodeOrError"]["partitionKeys"])
+
+
+def test_up_tells_where_everything_is_and_materializes_the_newest_weeks(up: Running) -> None:
+    text = up.wait_until_ready()
+    assert up.url in text
+    assert "embedded" in text
+    assert "failed" not in text
+    found = json.loads(up.run("status", "--json", "--newest", "2").stdout)
+    assert [row["week_ending"] for row in found] == weeks_offered(up)[-2:]
+    assert all(isinstance(row["T1"], int) for row in found)
+
+
+def test_the_lineage_shows_every_asset(up: Running, page: object) -> None:
+    page.goto(f"{up.url}/asset-groups")  # type: ignore[attr-defined]
+    page.get_by_role("button", name=re.compile("Materialize all")).first.wait_for()  # type: ignore[attr-defined]
+    for group in ("publications", "volume", "summaries", "rolling", "concentration", "reports"):
+        page.get_by_text(group, exact=True).first.wait_for()  # type: ignore[attr-defined]
+
+
+def test_a_backfill_of_26_weeks_from_the_dialog_succeeds(up: Running, page: object) -> None:
+    """Assets whose roots have different weeks once left the dialog with 'all partitions' alone."""
+    weeks = weeks_offered(up)[-26:]
+    page.goto(f"{up.url}/asset-groups")  # type: ignore[attr-defined]
+    button = page.get_by_role("button", name=re.compile("Materialize all")).first  # type: ignore[attr-defined]
+    button.wait_for()
+    button.click()
+    page.get_by_text("Launch runs to materialize").wait_for()  # type: ignore[attr-defined]
+    page.get_by_text("week_calendar").first.wait_for()  # type: ignore[attr-defined]
+    page.wait_for_timeout(1_500)  # type: ignore[attr-defined]
+    every = page.get_by_role("button", name="Show all partitions")  # type: ignore[attr-defined]
+    if every.count():
+        every.click()
+        page.wait_for_timeout(1_500)  # type: ignore[attr-defined]
+    box = page.locator("input[data-lpignore]").locator("visible=true").last  # type: ignore[attr-defined]
+    box.click()
+    page.keyboard.press("Control+a")  # type: ignore[attr-defined]
+    page.keyboard.type(f"[{weeks[0]}...{weeks[-1]}]")  # type: ignore[attr-defined]
+    page.keyboard.press("Enter")  # type: ignore[attr-defined]
+    page.wait_for_timeout(1_000)  # type: ignore[attr-defined]
+
+    def is_launch(reply: object) -> bool:
+        return "launchPartitionBackfill" in (reply.request.post_data or "")  # type: ignore[attr-defined]
+
+    with page.expect_response(is_launch) as launched:  # type: ignore[attr-defined]
+        page.get_by_role("button", name=re.compile("Launch backfill")).last.click()  # type: ignore[attr-defined]
+    backfill = launched.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
+    deadline = time.monotonic() + 420
+    while time.monotonic() < deadline:
+        body = {"query": PROGRESS, "variables": {"id": backfill}}
+        state = httpx.post(f"{up.url}/graphql", json=body, timeout=60).json()["data"]["partitionBackfillOrError"]
+        if state["status"] not in ("REQUESTED", "CANCELING", "FAILING"):
+            break
+        time.sleep(2)
+    assert state["status"] == "COMPLETED_SUCCESS"
+    counts = {
+        "/".join(s["assetKey"]["path"]): (s["numPartitionsMaterialized"], s["numPartitionsFailed"])
+        for s in state["assetBackfillData"]["assetBackfillStatuses"]
+    }
+    late = {"publication_t2": (24, 0), "publication_otce": (24, 0)}
+    assert len(counts) == 12
+    for asset, (made, failed) in counts.items():
+        expected = late.get(asset, (26, 0))
+        # Five weeks after a Friday the tiers that come late have a partition already on some weekdays.
+        assert (failed, expected[0] <= made <= 26) == (0, True), asset
+
+
+def test_the_backfilled_weeks_are_all_there_and_every_check_is_recorded_by_week(up: Running) -> None:
+    found = json.loads(up.run("status", "--json", "--newest", "26").stdout)
+    assert len(found) == 26
+    assert {row["grade"] for row in found} == {"A"}
+    assert all(row["state"] == "" for row in found)
+    gaps = json.loads(up.run("gaps", "--json").stdout)
+    assert all(gap["last_week"] < found[0]["week_ending"] for gap in gaps if gap["status"] != "pending")
+
+
+def test_ctrl_c_stops_everything_and_the_next_start_finds_it_all_again(up: Running) -> None:
+    up.wait_until_ready()
+    before = up.run("status", "--json", "--newest", "4").stdout
+    assert up.stop() == 130
+    url = f"postgresql://otc@127.0.0.1:{(up.home / 'postgres' / 'port').read_text()}/otc"
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url, connect_timeout=2)
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"{up.url}/server_info", timeout=2)
+    left = subprocess.run(["pgrep", "-f", str(up.home)], capture_output=True, text=True, check=False).stdout.split()
+    assert left == []
+    assert up.run("status", "--json", "--newest", "4").stdout == before
