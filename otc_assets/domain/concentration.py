@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import polars as pl
 
-from otc_assets.domain.schema import ALL, ATS, MARKET_CONCENTRATION, NON_ATS, RATIO, SYMBOL_CONCENTRATION
-from otc_assets.domain.summaries import percent
+from otc_assets.domain.exact import millionths, percent, quotient
+from otc_assets.domain.schema import ALL, ATS, MARKET_CONCENTRATION, NON_ATS, SYMBOL_CONCENTRATION
 from otc_assets.domain.weeks import TIERS
 
 MODERATE_FROM = 1_500
 CONCENTRATED_ABOVE = 2_500
+#: Both levels are whole twentieths of 10,000: comparing in twentieths keeps the squares within 128 bits.
+_TWENTIETHS = 20
+
+#: Shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
+#: instead: the index is then good to five places. The whole US market trades a tenth of it in a week.
+EXACT_UP_TO = 10**12
 
 
 def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
@@ -57,42 +63,50 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
     columns = [*of, "venue_id", "share_volume", "venue_scope"]
     apart = rows.with_columns(pl.when(is_ats).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS)).alias("venue_scope"))
     both = rows.with_columns(pl.lit(ALL).alias("venue_scope"))
-    volume = pl.col("share_volume")
-    share = volume.cast(pl.Float64) / volume.sum().cast(pl.Float64)
-    figures = (
+    volume, total = pl.col("share_volume"), pl.col("total_volume")
+    exact = millionths(volume)
+    in_shares = exact // 1_000_000
+    huge = total > EXACT_UP_TO
+    venues = (
         pl.concat([apart.select(columns), both.select(columns)])
         .group_by(*key, "venue_id")
         .agg(volume.sum())
         .sort("share_volume", "venue_id", descending=[True, False])
-        .group_by(key, maintain_order=True)
+    )
+    figures = (
+        venues.group_by(key, maintain_order=True)
         .agg(
             volume.sum().alias("total_volume"),
             pl.len().cast(pl.Int64).alias("venue_count"),
             pl.col("venue_id").first().alias("top_venue"),
             volume.first().alias("_top"),
             volume.head(3).sum().alias("_top_3"),
-            # A sum of squares of at most a few hundred shares: double precision holds it far beyond the
-            # sixth place. It can't exceed 1 but by rounding.
-            pl.min_horizontal((share * share).sum(), 1.0).alias("_hhi"),
+            (exact * exact).sum().alias("_squares"),
+            (in_shares * in_shares).sum().alias("_squares_in_shares"),
+            in_shares.sum().alias("_shares"),
         )
-        .with_columns(pl.when(pl.col("total_volume") > 0).then(pl.col("_hhi") * 10_000).alias("_hhi"))
+        .with_columns(
+            pl.when(huge).then("_squares_in_shares").otherwise("_squares").alias("_squares"),
+            pl.when(huge).then("_shares").otherwise(millionths(total)).alias("_sum"),
+        )
+        .with_columns((pl.col("_sum") * pl.col("_sum")).alias("_square"))
     )
-    total, hhi = pl.col("total_volume"), pl.col("_hhi")
+    squares, square = pl.col("_squares"), pl.col("_square")
+    # HHI = 10,000 * squares / square, compared without dividing: what is rounded up to a level is not at it.
     level = (
-        pl.when(hhi < MODERATE_FROM)
+        pl.when(squares * _TWENTIETHS < square * (MODERATE_FROM * _TWENTIETHS // 10_000))
         .then(pl.lit("competitive"))
-        .when(hhi <= CONCENTRATED_ABOVE)
+        .when(squares * _TWENTIETHS <= square * (CONCENTRATED_ABOVE * _TWENTIETHS // 10_000))
         .then(pl.lit("moderate"))
-        .when(hhi > CONCENTRATED_ABOVE)
-        .then(pl.lit("concentrated"))
+        .otherwise(pl.lit("concentrated"))
     )
     return (
         figures.with_columns(
-            hhi.round(6).cast(RATIO).alias("hhi"),
-            level.alias("concentration_level"),
+            quotient(squares, square, shift=4).alias("hhi"),
+            pl.when(total > 0).then(level).alias("concentration_level"),
             percent(pl.col("_top"), total).alias("top_venue_share_pct"),
             percent(pl.col("_top_3"), total).alias("top_3_share_pct"),
-            (10_000 / hhi).round(6).cast(RATIO).alias("effective_venues"),
+            quotient(square, squares).alias("effective_venues"),
         )
         .select(list(schema))
         .cast(dict(schema))  # type: ignore[arg-type]

@@ -3,7 +3,12 @@
 The window is the week and the five before it. Averages are over the weeks of the window that are captured
 for the tier: a captured week in which nothing traded counts as zero and is stated in
 `weeks_without_trades`; a week that is not captured is not counted, and `weeks_in_window` below six states
-that. Here: these figures. Not here: the weekly ones they are made of (``domain.summaries``).
+that. What traded in the window but not in the week itself has a row too, with `current_volume` zero. The
+average trade size is the window's shares over the window's trades, not an average of averages. `trend` is
+'up' where the week's volume is more than 10 % above the average, 'down' where it is more than 10 % below,
+judged before rounding, and else 'stable', also where the average is zero.
+
+Here: these figures. Not here: the weekly ones they are made of (``domain.summaries``).
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ import datetime as dt
 
 import polars as pl
 
-from otc_assets.domain.schema import AMOUNT, RATIO, SYMBOL_ROLLING, VENUE_ROLLING
-from otc_assets.domain.summaries import per_trade
+from otc_assets.domain.exact import millionths, per_trade, quotient
+from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
 
 WINDOW_WEEKS = 6
 
@@ -32,11 +37,16 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
     Returns:
         SYMBOL_ROLLING, sorted by its key: a row for every symbol that traded in the window, also where it
         did not trade in the week itself. Tiers that are not captured in the week have no rows.
+        `weeks_in_other_tier` counts, of the weeks without trades, those in which it traded in another tier.
     """
-    rows = _window(history, captured, week_ending, ["tier", "symbol"], {"venue_count": "avg_6w_venue_count"})
+    history, captured = _in_window(history, captured, week_ending)
+    rows = _figures(history, captured, week_ending, ["tier", "symbol"], {"venue_count": "avg_6w_venue_count"})
     traded = history.select("week_ending", "symbol", pl.col("tier").alias("_traded_in"))
+    # Only symbols that the window has in two tiers can have traded in another: few, so the rest is left out.
+    several = history.group_by("symbol").agg(pl.col("tier").n_unique()).filter(pl.col("tier") > 1)
     idle = (
         rows.select("tier", "symbol")
+        .join(several, on="symbol", how="semi")
         .join(captured, on="tier")
         .join(history.select("week_ending", "tier", "symbol"), on=["week_ending", "tier", "symbol"], how="anti")
         .join(traded, on=["week_ending", "symbol"])
@@ -63,12 +73,13 @@ def venue_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt
 
     Returns:
         VENUE_ROLLING, sorted by its key, with the rows that ``symbol_rolling`` would have. The average
-        share counts weeks without trades as zero, like every average here.
+        share is that of the weeks' shares (`market_share_pct`), weeks without trades as zero.
     """
+    history, captured = _in_window(history, captured, week_ending)
     averages = {"symbol_count": "avg_6w_symbol_count", "market_share_pct": "avg_6w_share_pct"}
     kinds = history.sort("week_ending").group_by("tier", "venue_id").agg(pl.col("venue_kind").last())
     return (
-        _window(history, captured, week_ending, ["tier", "venue_id"], averages)
+        _figures(history, captured, week_ending, ["tier", "venue_id"], averages)
         .join(kinds, on=["tier", "venue_id"])
         .select(list(VENUE_ROLLING))
         .cast(dict(VENUE_ROLLING))  # type: ignore[arg-type]
@@ -76,7 +87,18 @@ def venue_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt
     )
 
 
-def _window(
+def _in_window(
+    history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The captured weeks of the window, and the rows of those weeks."""
+    first = week_ending - dt.timedelta(weeks=WINDOW_WEEKS - 1)
+    window = (
+        captured.filter(pl.col("week_ending").is_between(first, week_ending)).select("week_ending", "tier").unique()
+    )
+    return history.join(window, on=["week_ending", "tier"], how="semi"), window
+
+
+def _figures(
     history: pl.DataFrame,
     captured: pl.DataFrame,
     week_ending: dt.date,
@@ -84,50 +106,46 @@ def _window(
     averages: dict[str, str],
 ) -> pl.DataFrame:
     """The figures that symbols and venues share; ``averages`` names further columns to be averaged."""
-    begin = week_ending - dt.timedelta(weeks=WINDOW_WEEKS - 1)
-    in_window = pl.col("week_ending").is_between(begin, week_ending)
-    captured = captured.filter(in_window)
+    is_current = pl.col("week_ending") == week_ending
     tiers = (
         captured.group_by("tier")
         .agg(
-            pl.col("week_ending").n_unique().cast(pl.Int64).alias("weeks_in_window"),
+            pl.len().cast(pl.Int64).alias("weeks_in_window"),
             pl.col("week_ending").min().alias("earliest_week"),
-            (pl.col("week_ending") == week_ending).any().alias("_has_week"),
+            is_current.any().alias("_has_week"),
         )
         .filter("_has_week")
     )
-    weeks = pl.col("weeks_in_window")
-    current, average = pl.col("current_volume"), pl.col("avg_6w_volume")
     sums = (
-        history.filter(in_window)
-        .join(captured, on=["week_ending", "tier"], how="semi")
-        .group_by(key)
+        history.group_by(key)
         .agg(
             pl.col("total_volume").sum().alias("_volume"),
             pl.col("total_trades").sum().alias("_trades"),
-            pl.col("total_volume").filter(pl.col("week_ending") == week_ending).sum().alias("current_volume"),
-            pl.col("week_ending").n_unique().cast(pl.Int64).alias("weeks_traded"),
+            pl.col("total_volume").filter(is_current).sum().alias("current_volume"),
+            pl.len().cast(pl.Int64).alias("weeks_traded"),
             *(pl.col(name).sum().cast(AMOUNT).alias(f"_{name}") for name in averages),
         )
         .join(tiers, on="tier")
     )
-    change = ((current - average) * 100 / pl.when(average != 0).then(average)).cast(RATIO)
-    return (
-        sums.with_columns(
-            pl.lit(week_ending).alias("week_ending"),
-            (pl.col("_volume") / weeks).alias("avg_6w_volume"),
-            (pl.col("_trades").cast(AMOUNT) / weeks).alias("avg_6w_trades"),
-            per_trade(pl.col("_volume"), pl.col("_trades")).alias("avg_6w_trade_size"),
-            (weeks - pl.col("weeks_traded")).alias("weeks_without_trades"),
-            *((pl.col(f"_{name}") / weeks).alias(column) for name, column in averages.items()),
-        )
-        .with_columns(change.alias("volume_vs_avg_pct"))
-        .with_columns(
-            pl.when(pl.col("volume_vs_avg_pct") > TREND_PCT)
-            .then(pl.lit("up"))
-            .when(pl.col("volume_vs_avg_pct") < -TREND_PCT)
-            .then(pl.lit("down"))
-            .otherwise(pl.lit("stable"))
-            .alias("trend")
-        )
+    weeks, volume = pl.col("weeks_in_window").cast(pl.Int128), millionths(pl.col("_volume"))
+    # The week's volume, and the window's as if every week were like it: their ratio is that to the average.
+    as_if = millionths(pl.col("current_volume")) * weeks
+
+    def average(column: str) -> pl.Expr:
+        return quotient(millionths(pl.col(column)), weeks, shift=-6)
+
+    return sums.with_columns(
+        pl.lit(week_ending).alias("week_ending"),
+        average("_volume").alias("avg_6w_volume"),
+        quotient(pl.col("_trades"), weeks).alias("avg_6w_trades"),
+        per_trade(pl.col("_volume"), pl.col("_trades")).alias("avg_6w_trade_size"),
+        (pl.col("weeks_in_window") - pl.col("weeks_traded")).alias("weeks_without_trades"),
+        *(average(f"_{name}").alias(column) for name, column in averages.items()),
+        quotient(as_if - volume, volume, shift=2).alias("volume_vs_avg_pct"),
+        pl.when(as_if * 100 > volume * (100 + TREND_PCT))
+        .then(pl.lit("up"))
+        .when(as_if * 100 < volume * (100 - TREND_PCT))
+        .then(pl.lit("down"))
+        .otherwise(pl.lit("stable"))
+        .alias("trend"),
     )

@@ -7,17 +7,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from otc_assets.domain.schema import AMOUNT, ATS, DE_MINIMIS, RATIO, SYMBOL_SUMMARY, VENUE_SHARE
-
-
-def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """``part`` in percent of ``whole``, to six places; null where the whole is zero. Decimal arithmetic throughout."""
-    return (part * 100 / pl.when(whole != 0).then(whole)).cast(RATIO)
-
-
-def per_trade(shares: pl.Expr, trades: pl.Expr) -> pl.Expr:
-    """Shares a trade, to six places; null where there was no trade."""
-    return (shares / pl.when(trades > 0).then(trades)).cast(AMOUNT)
+from otc_assets.domain.exact import per_trade, percent
+from otc_assets.domain.schema import AMOUNT, ATS, DE_MINIMIS, SYMBOL_SUMMARY, VENUE_SHARE
 
 
 def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,63 @@
+"""Exact quotients of shares, dollars and counts: averages, shares, indices.
+
+Here: one division, in integers, rounded half up. Not here: what is divided by what (the module of the figure).
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from otc_assets.domain.schema import AMOUNT
+
+_WHOLE = pl.Int128
+_HUNDRED = pl.Series([100], dtype=_WHOLE)
+_MILLION = pl.Series([1_000_000], dtype=AMOUNT)
+
+
+def millionths(amount: pl.Expr) -> pl.Expr:
+    """An amount (AMOUNT) as a whole number of millionths (Int128)."""
+    return amount.cast(AMOUNT).to_physical()
+
+
+def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.Expr:
+    """``numerator / denominator * 10**shift`` as a decimal of six places, rounded half up.
+
+    Polars divides decimals half to even, and PostgreSQL half up (away from zero, as here): a figure would be
+    one thing in a frame and another in SQL. Digit pairs are divided out one after another, so nothing is lost
+    to an intermediate result either.
+
+    Args:
+        numerator: whole numbers, of either sign.
+        denominator: whole numbers, not negative, below 10**36; the quotient is null where it is zero.
+        shift: an even number, -6 or more.
+
+    Returns:
+        Decimal(38, 6).
+    """
+    return pl.map_batches(
+        [numerator.cast(_WHOLE), denominator.cast(_WHOLE)],
+        lambda columns: _divide(columns[0], columns[1], (6 + shift) // 2),
+        return_dtype=AMOUNT,
+        is_elementwise=True,
+    )
+
+
+def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> pl.Series:
+    size = numerator.abs()
+    result, rest = size // denominator, size % denominator
+    for _ in range(digit_pairs):
+        rest = rest * _HUNDRED
+        result, rest = result * _HUNDRED + rest // denominator, rest % denominator
+    result = result + (rest + rest >= denominator).cast(_WHOLE)
+    # A count of millionths over a million: this division is exact.
+    return (result * numerator.sign()).cast(AMOUNT) / _MILLION
+
+
+def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
+    """``part`` in percent of ``whole``, both amounts; null where the whole is zero."""
+    return quotient(millionths(part), millionths(whole), shift=2)
+
+
+def per_trade(shares: pl.Expr, trades: pl.Expr) -> pl.Expr:
+    """Shares a trade; null where there was no trade."""
+    return quotient(millionths(shares), trades, shift=-6)
