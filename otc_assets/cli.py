@@ -203,7 +203,9 @@ def up(
         with _progress("starting the Dagster UI", None) as tick:
             served = local.serve(chosen, lambda: tick(0, ""))
         try:
-            err.print(f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True)
+            err.print(
+                f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
+            )
             with local.instance() as instance:
                 failed = _bring_newest(instance, newest)
                 for words in failed:

@@ -67,9 +67,7 @@ def test_the_domain_is_pure() -> None:
         modules |= {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         assert not modules & forbidden, f"{path.name} imports {modules & forbidden}"
         assert allowed_outside >= {m for m in modules if m in {"polars", "holidays", "numpy", "pydantic"}}
-        calls = {
-            n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
-        }
+        calls = {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
         assert not calls & {"now", "today", "utcnow"}, f"{path.name} looks at the clock"
 
 

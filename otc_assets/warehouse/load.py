@@ -176,7 +176,7 @@ def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, v
     where = {"week_ending": week_ending, "tier": tier}
     lock_week(connection, week_ending)
     before = connection.execute(_SHARES, where).one()
-    shares_after = volume["share_volume"].sum() or Decimal(0)
+    shares_after = Decimal(volume["share_volume"].sum() or 0)
     if not before.rows:
         copy_in(connection, "otc.venue_volume", volume)
         return VolumeChange(volume.height, 0, 0, 0, Decimal(0), shares_after)

@@ -80,7 +80,9 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
             MPID IS NOT NULL AS is_ats, totalWeeklyShareQuantity AS shares, totalWeeklyTradeCount AS trades
         FROM '{tmp_path}/published.parquet' WHERE summaryTypeCode LIKE '%_W_SMBL_FIRM'
     """)
-    received = sql.execute("SELECT sum(rows_received), sum(rows_accepted), sum(rows_rejected) FROM otc.publication").fetchone()
+    received = sql.execute(
+        "SELECT sum(rows_received), sum(rows_accepted), sum(rows_rejected) FROM otc.publication"
+    ).fetchone()
     assert received == (rows.height, rows.height, 0)
     assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (rows.height,)
 
@@ -130,7 +132,11 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
         assert float(ours_avg) == pytest.approx(float(avg), abs=1e-5)  # type: ignore[arg-type]
         assert (ours_traded, ours_current, window) == (traded, current, 4)
 
-    shares = dict(sql.execute("SELECT tier, sum(market_share_pct) FROM otc.venue_share WHERE week_ending = %s GROUP BY tier", [last]))  # type: ignore[arg-type]
+    shares = dict(
+        sql.execute(
+            "SELECT tier, sum(market_share_pct) FROM otc.venue_share WHERE week_ending = %s GROUP BY tier", [last]
+        )
+    )  # type: ignore[arg-type]
     assert all(abs(total - 100) < Decimal("0.001") for total in shares.values())  # type: ignore[operator]
     assert len(shares) == 3
 
@@ -158,13 +164,17 @@ def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_ra
         ).records
         assert record.asset_materialization is not None
         stated = record.asset_materialization.metadata["dagster/partition_row_count"].value
-        assert (stated,) == sql.execute("SELECT count(*) FROM otc.venue_volume WHERE week_ending = %s", [week]).fetchone()
+        assert (stated,) == sql.execute(
+            "SELECT count(*) FROM otc.venue_volume WHERE week_ending = %s", [week]
+        ).fetchone()
     from dagster import AssetCheckKey
 
     for check in ("books_balance", "matches_finra_totals", "grade", "volume_swing"):
         key = AssetCheckKey(AssetKey("venue_volume"), check)
         history = dagster.event_log_storage.get_asset_check_execution_history(key, limit=10)
-        evaluations = [r.event.dagster_event.asset_check_evaluation_data for r in history if r.event and r.event.dagster_event]
+        evaluations = [
+            r.event.dagster_event.asset_check_evaluation_data for r in history if r.event and r.event.dagster_event
+        ]
         by_week = {e.partition: e.passed for e in evaluations if e.partition}  # type: ignore[union-attr]
         assert by_week == {week.isoformat(): True for week in WEEKS[:2]}
 

@@ -38,8 +38,7 @@ def tick(name: str, dagster: DagsterInstance, cursor: str | None = None) -> sens
     """One evaluation of a sensor, with the resources of the definitions."""
     sensor = defs.resolve_sensor_def(name)
     context = build_sensor_context(dagster, cursor=cursor, resources=RESOURCES, repository_def=REPOSITORY)
-    data = sensor.evaluate_tick(context)
-    return data  # type: ignore[return-value]
+    return sensor.evaluate_tick(context)  # type: ignore[return-value]
 
 
 def test_on_wednesday_morning_the_newest_week_of_each_tier_is_asked_for(dagster: DagsterInstance) -> None:
@@ -47,7 +46,9 @@ def test_on_wednesday_morning_the_newest_week_of_each_tier_is_asked_for(dagster:
     asked = {}
     for tier in TIERS:
         schedule = defs.resolve_schedule_def(f"wednesday_{tier.slug}")
-        context = build_schedule_context(dagster, scheduled_execution_time=WEDNESDAY, resources=RESOURCES, repository_def=REPOSITORY)
+        context = build_schedule_context(
+            dagster, scheduled_execution_time=WEDNESDAY, resources=RESOURCES, repository_def=REPOSITORY
+        )
         (request,) = schedule.evaluate_tick(context).run_requests or []
         asked[tier.id] = request.partition_key
         assert schedule.cron_schedule == "0 6 * * 3"
@@ -76,9 +77,7 @@ def test_the_look_back_asks_for_what_finra_revised_and_for_nothing_else(dagster:
     candidates = [(T1, w) for w in weeks_between(week - dt.timedelta(weeks=1), others[0])]
     found = list(changes.changed(candidates, Warehouse(), source))
     assert [(tier, w) for tier, w, _ in found] == [(T1, week)]
-    requests = list(
-        schedules.wednesday_requests(T1, WEDNESDAY, Warehouse(), PublicationSource(), logging.getLogger())
-    )
+    requests = list(schedules.wednesday_requests(T1, WEDNESDAY, Warehouse(), PublicationSource(), logging.getLogger()))
     assert week.isoformat() in [r.partition_key for r in requests]
     assert others[0].isoformat() not in [r.partition_key for r in requests[1:]]
     assert len({r.run_key for r in requests}) == len(requests)

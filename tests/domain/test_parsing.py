@@ -209,7 +209,9 @@ def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyP
     assert parse(data, name="f").records.equals(at_once.records)
 
 
-NAME = st.text(st.characters(blacklist_characters="|\n\r\0\x01", blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20)
+NAME = st.text(
+    st.characters(blacklist_characters="|\n\r\0\x01", blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20
+)
 
 
 @given(

@@ -270,7 +270,9 @@ def test_recorded_replies_have_the_headers_and_shapes_that_the_client_relies_on(
         assert int(headers["Record-Total"]) >= int(headers["Total-Records-On-Page"])
         assert int(headers["Record-Limit"]) <= 5000
         if "totalWeeklyShareQuantity" in body[0]:
-            reply = httpx.Response(200, headers={"Record-Total": headers["Record-Total"]}, text=pair["response"]["body"])
+            reply = httpx.Response(
+                200, headers={"Record-Total": headers["Record-Total"]}, text=pair["response"]["body"]
+            )
             api = answering(lambda request, reply=reply: reply)
             state = api.state(WEEK, T1)
             assert state is not None

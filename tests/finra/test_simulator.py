@@ -46,9 +46,7 @@ def _client(simulator: Simulator, traps: Traps = NO_TRAPS) -> httpx.Client:
 
 
 def _equal(**wanted: str) -> list[dict[str, str]]:
-    return [
-        {"compareType": "EQUAL", "fieldName": name, "fieldValue": value} for name, value in wanted.items()
-    ]
+    return [{"compareType": "EQUAL", "fieldName": name, "fieldValue": value} for name, value in wanted.items()]
 
 
 def _week(**more: object) -> dict[str, object]:
@@ -108,7 +106,7 @@ def test_every_total_is_the_sum_of_its_rows(small: Simulator, tier: Tier, tmp_pa
             for side in ("ATS", "OTC"):
                 summed, stated = (
                     witness.execute(
-                        f"SELECT {key}, sum(totalWeeklyShareQuantity), sum(totalWeeklyTradeCount::BIGINT),"  # noqa: S608
+                        f"SELECT {key}, sum(totalWeeklyShareQuantity), sum(totalWeeklyTradeCount::BIGINT),"
                         f" sum(totalNotionalSum) FROM rows WHERE summaryTypeCode = ?"
                         f" GROUP BY {key} ORDER BY ALL",
                         [code],
@@ -148,9 +146,7 @@ def test_symbols_differ_by_case_alone() -> None:
         (dt.date(2025, 3, 14), "totalNotionalSum", "ATS_W_SMBL_FIRM", True),
     ],
 )
-def test_decimals_begin_with_their_week(
-    small: Simulator, week: dt.date, column: str, code: str, decimal: bool
-) -> None:
+def test_decimals_begin_with_their_week(small: Simulator, week: dt.date, column: str, code: str, decimal: bool) -> None:
     """Fractional shares on non-ATS rows from the week of 2026-02-23, decimal notional from 2025-03-10."""
     values = _published(small, week, T1).filter(pl.col("summaryTypeCode") == code)[column]
     assert any(value != int(value) for value in values.to_list()) is decimal
@@ -288,9 +284,7 @@ def test_failures_come_by_the_count_of_requests(small: Simulator) -> None:
 def test_a_truncated_reply_ends_within_a_row(small: Simulator) -> None:
     """Guards against taking what came for all there is."""
     with _client(small, Traps(truncated=2)) as client:
-        whole, cut = (
-            client.post(DATA + "weeklySummary", json=_week(limit=5), headers=JSON) for _ in range(2)
-        )
+        whole, cut = (client.post(DATA + "weeklySummary", json=_week(limit=5), headers=JSON) for _ in range(2))
     assert len(whole.json()) == 5
     with pytest.raises(json.JSONDecodeError):
         cut.json()
@@ -320,9 +314,7 @@ def test_partitions_are_listed_newest_first(small: Simulator) -> None:
     with _client(small) as client:
         listed = [
             entry["partitions"]
-            for entry in client.get("/partitions/group/otcMarket/name/weeklySummary").json()[
-                "availablePartitions"
-            ]
+            for entry in client.get("/partitions/group/otcMarket/name/weeklySummary").json()["availablePartitions"]
         ]
     starts = [start for start, _ in listed]
     assert starts == sorted(starts, reverse=True)

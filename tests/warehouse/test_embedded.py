@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -16,11 +15,11 @@ from otc_assets.warehouse.embedded import EmbeddedServer, EmbeddedServerError
 
 
 @pytest.fixture
-def home(folder_for_all: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+def home(folder_for_all: Path, request: pytest.FixtureRequest) -> Path:
     """A folder of its own for one server."""
     folder = folder_for_all / request.node.name[:40]
     folder.mkdir()
-    yield folder
+    return folder
 
 
 def put(server: EmbeddedServer, value: int) -> None:

@@ -79,7 +79,13 @@ def test_rows_come_back_as_they_went_in_to_the_last_decimal_and_letter(engine: s
     """int() once lost FINRA's fractions, and upper-casing merged ABRpD with ABRPD."""
     rows = frame(
         row("ABRPD", "V1", "1"),
-        row("ABRpD", "V1", "0.000001", issue_name="double  blank, and | pipe\nand line", notional=Decimal("5027197407.123456")),
+        row(
+            "ABRpD",
+            "V1",
+            "0.000001",
+            issue_name="double  blank, and | pipe\nand line",
+            notional=Decimal("5027197407.123456"),
+        ),
         row("Z", "79", "99999999999.999999", venue_kind="NON_ATS", mpid=None, firm_crd="79"),
     )
     with transaction(engine) as connection:
@@ -103,7 +109,9 @@ def test_a_revision_keeps_what_it_replaced_and_leaves_the_rest_untouched(
     with transaction(engine) as connection:
         assert stored(connection).equals(after)
         kept = connection.execute(
-            sa.text("SELECT symbol, share_volume, change, known_from < known_to FROM otc.venue_volume_revision ORDER BY 1")
+            sa.text(
+                "SELECT symbol, share_volume, change, known_from < known_to FROM otc.venue_volume_revision ORDER BY 1"
+            )
         ).all()
         since = dict(connection.execute(sa.text("SELECT symbol, known_from FROM otc.venue_volume")).all())  # type: ignore[arg-type]
     assert kept == [("B", Decimal(10), "changed", True), ("C", Decimal(7), "removed", True)]

@@ -27,9 +27,19 @@ from otc_assets.domain.weeks import (
 
 #: The first week that is offered. Every later one exists, once its day has come.
 FIRST_WEEK = dt.date(2021, 12, 10)
-#: Weeks that FINRA published twice, under T1 and under NMS: 17 of those that began in this time.
-_DOUBLE_FROM, _DOUBLE_TO = dt.date(2023, 6, 5), dt.date(2023, 11, 6)
-_DOUBLE_WEEKS = 17
+#: The Mondays of the 17 weeks that FINRA published twice, under T1 and under NMS.
+DOUBLE_WEEKS = frozenset(
+    dt.date(2023, month, day)
+    for month, days in {
+        6: (5, 12, 19, 26),
+        7: (10, 17),
+        8: (21, 28),
+        9: (4, 11, 18),
+        10: (2, 9, 16, 23, 30),
+        11: (6,),
+    }.items()
+    for day in days
+)
 _FRACTIONAL_SHARES_FROM = dt.date(2026, 2, 23)
 _DECIMAL_NOTIONAL_FROM = dt.date(2025, 3, 10)
 
@@ -75,9 +85,80 @@ _SHAPES = {
 }
 _ATS_COUNT, _FIRM_COUNT = 42, 120
 
-_FIRST_WORDS = ["Granite", "Harbor", "Juniper", "Meridian", "Northgate", "Orchard", "Paragon", "Quarry", "Ridgeline", "Sable", "Tamarack", "Umber", "Vantage", "Westlake", "Yarrow", "Zenith", "Alder", "Birch", "Cobalt", "Drift", "Ember", "Fathom", "Gable", "Heron", "Indigo", "Jasper", "Kestrel", "Lumen", "Marlow", "Nimbus", "Onyx", "Pewter", "Quill", "Rowan", "Saffron", "Thistle", "Ursa", "Verdant", "Willow", "Xylem", "Yonder", "Zephyr", "Amber", "Basalt"]
-_SECOND_WORDS = ["Point", "Crossing", "Match", "Pool", "Link", "Cross", "Exchange", "Liquidity", "Book", "Square", "Harbor", "Bridge", "Lane", "Gate"]
-_ISSUES = ["Common Stock", "Inc. Common Stock", "Class A Common Stock", "Holdings, Inc. Com Par $0.001", "Corp. Ordinary Shares", "plc American Depositary Shares", "Trust ETF", "Acquisition Corp. Warrant", "Series D Preferred", "Ltd. Unsponsored ADR"]
+_FIRST_WORDS = [
+    "Granite",
+    "Harbor",
+    "Juniper",
+    "Meridian",
+    "Northgate",
+    "Orchard",
+    "Paragon",
+    "Quarry",
+    "Ridgeline",
+    "Sable",
+    "Tamarack",
+    "Umber",
+    "Vantage",
+    "Westlake",
+    "Yarrow",
+    "Zenith",
+    "Alder",
+    "Birch",
+    "Cobalt",
+    "Drift",
+    "Ember",
+    "Fathom",
+    "Gable",
+    "Heron",
+    "Indigo",
+    "Jasper",
+    "Kestrel",
+    "Lumen",
+    "Marlow",
+    "Nimbus",
+    "Onyx",
+    "Pewter",
+    "Quill",
+    "Rowan",
+    "Saffron",
+    "Thistle",
+    "Ursa",
+    "Verdant",
+    "Willow",
+    "Xylem",
+    "Yonder",
+    "Zephyr",
+    "Amber",
+    "Basalt",
+]
+_SECOND_WORDS = [
+    "Point",
+    "Crossing",
+    "Match",
+    "Pool",
+    "Link",
+    "Cross",
+    "Exchange",
+    "Liquidity",
+    "Book",
+    "Square",
+    "Harbor",
+    "Bridge",
+    "Lane",
+    "Gate",
+]
+_ISSUES = [
+    "Common Stock",
+    "Inc. Common Stock",
+    "Class A Common Stock",
+    "Holdings, Inc. Com Par $0.001",
+    "Corp. Ordinary Shares",
+    "plc American Depositary Shares",
+    "Trust ETF",
+    "Acquisition Corp. Warrant",
+    "Series D Preferred",
+    "Ltd. Unsponsored ADR",
+]
 
 
 @dataclass(frozen=True)
@@ -134,9 +215,7 @@ class Simulator:
     @staticmethod
     def is_double(week_ending: dt.date) -> bool:
         """Whether the week's T1 publication stands under `NMS` as well."""
-        start = week_start_of(week_ending)
-        weeks_in = (start - _DOUBLE_FROM).days // 7
-        return _DOUBLE_FROM <= start <= _DOUBLE_TO and weeks_in < _DOUBLE_WEEKS
+        return week_start_of(week_ending) in DOUBLE_WEEKS
 
     def revisions(self, week_ending: dt.date, tier: Tier) -> list[dt.date]:
         """The days on which the publication is revised: none, for most; one, for about one in twenty."""
@@ -210,7 +289,7 @@ class Simulator:
         number = list(_SHAPES).index(tier_id)
         count = max(12, round(shape.symbols * self.scale))
         rng = self._rng(4, number)
-        names = self._symbols(number, count, rng)
+        names = self._symbols(number, count)
         words = rng.integers(0, len(_FIRST_WORDS), (count, 2))
         kinds = rng.integers(0, len(_ISSUES), count)
         issues = [f"{_FIRST_WORDS[a]} {_FIRST_WORDS[b]} {_ISSUES[k]}" for (a, b), k in zip(words, kinds, strict=True)]
@@ -251,7 +330,7 @@ class Simulator:
         )
 
     @staticmethod
-    def _symbols(number: int, count: int, rng: np.random.Generator) -> list[str]:
+    def _symbols(number: int, count: int) -> list[str]:
         """Tickers that no other tier has; some differ from another in case alone, as preferred shares do."""
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
         names = []
@@ -346,9 +425,9 @@ class Simulator:
             side + "_W_SMBL",
         )
         by_firm = _totals(firm_rows, ["MPID", "firmCRDNumber", "marketParticipantName"], side + "_W_FIRM")
-        whole = pl.concat([firm_rows.select(list(COLUMNS)), by_symbol, by_firm])
+        everything = pl.concat([firm_rows.select(list(COLUMNS)), by_symbol, by_firm])
         # FINRA gives no order unless asked for one; this one is nobody's.
-        return whole.sample(fraction=1.0, shuffle=True, seed=week_ending.toordinal())
+        return everything.sample(fraction=1.0, shuffle=True, seed=week_ending.toordinal())
 
     def _rows(
         self,

@@ -31,6 +31,8 @@ _TOKEN = "/fip/rest/ews/oauth2/access_token"  # noqa: S105 - a path
 _DATASETS = ("weeklySummary", "weeklySummaryHistoric", "weeklyDownloadDetails")
 MAX_ROWS = 5_000
 MAX_BYTES = 3_000_000
+#: Weeks that one query may span before it ends in a 504.
+_WIDEST_RANGE = 4
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,14 @@ class _Api:
             return _Reply("504 Gateway Timeout", b"<html><body>504 Gateway Time-out</body></html>")
         # Filters of a GET request are ignored, without a word.
         length = int(environ.get("CONTENT_LENGTH") or 0)
-        query = json.loads(environ["wsgi.input"].read(length) or b"{}") if method == "POST" else {}
+        if method == "POST":
+            try:
+                query = json.loads(environ["wsgi.input"].read(length) or b"{}")
+            except ValueError:
+                raise _Refused("400 Bad Request", "the body is not valid JSON") from None
+        else:
+            start, tier_id = self.simulator.partitions(self.clock())[0]
+            query = {"compareFilters": [_equal("weekStartDate", start.isoformat()), _equal("tierIdentifier", tier_id)]}
         as_json = "application/json" in environ.get("HTTP_ACCEPT", "")
         return self._page(dataset, query, as_json, number)
 
@@ -181,11 +190,17 @@ class _Api:
         else:
             if sort and (dataset == "weeklySummaryHistoric" or not named):
                 raise _Refused("400 Bad Request", "sortFields need EQUAL filters on weekStartDate and tierIdentifier")
-            if "weekStartDate" not in exact:
-                raise _Refused("504 Gateway Timeout", "the range is too wide")
-            tiers = [exact["tierIdentifier"]] if named else [*TIER_BY_ID, "NMS", "NA"]
-            parts = [self._partition(dt.date.fromisoformat(exact["weekStartDate"]), t, today) for t in tiers]
+            tiers = [exact["tierIdentifier"]] if "tierIdentifier" in exact else [*TIER_BY_ID, "NMS", "NA"]
+            parts = [self._partition(start, t, today) for start in _weeks_asked_for(query, exact) for t in tiers]
             rows = pl.concat([COLUMNS.to_frame(), *(part for part in parts if part is not None)])
+        for f in [*filters, *query.get("domainFilters", []), *query.get("dateRangeFilters", [])]:
+            if f["fieldName"] not in rows.columns:
+                raise _Refused("400 Bad Request", f"unknown field {f['fieldName']}")
+        for f in query.get("domainFilters", []):
+            rows = rows.filter(pl.col(f["fieldName"]).cast(pl.String).is_in([str(v) for v in f["values"]]))
+        for f in query.get("dateRangeFilters", []):
+            first, last = (dt.date.fromisoformat(f[end]) for end in ("startDate", "endDate"))
+            rows = rows.filter(pl.col(f["fieldName"]).is_between(first, last))
         for f in filters:
             column = pl.col(f["fieldName"])
             kind, stated = rows.schema[f["fieldName"]], str(f["fieldValue"])
@@ -243,6 +258,24 @@ class _Rendered:
 
     def join(self, page: list[bytes]) -> bytes:
         return self.before + self.between.join(page) + self.after
+
+
+def _equal(field: str, value: str) -> dict[str, str]:
+    return {"compareType": "EQUAL", "fieldName": field, "fieldValue": value}
+
+
+def _weeks_asked_for(query: dict[str, Any], exact: dict[str, str]) -> list[dt.date]:
+    """The weeks' Mondays; a range over more than a few ends as it does at FINRA, in a 504."""
+    if "weekStartDate" in exact:
+        return [dt.date.fromisoformat(exact["weekStartDate"])]
+    for f in query.get("dateRangeFilters", []):
+        if f["fieldName"] == "weekStartDate":
+            first, last = (dt.date.fromisoformat(f[end]) for end in ("startDate", "endDate"))
+            days = [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
+            mondays = [day for day in days if day.weekday() == 0]
+            if len(mondays) <= _WIDEST_RANGE:
+                return mondays
+    raise _Refused("504 Gateway Timeout", "the range is too wide")
 
 
 def _hits(every: int, number: int) -> bool:
