@@ -6,7 +6,6 @@ which captures speak (``domain.revisions``), what a row means (``domain.normaliz
 
 import datetime as dt
 from functools import lru_cache
-from typing import Any
 
 from dagster import AssetDep, AssetExecutionContext, asset
 
@@ -27,7 +26,7 @@ from otc_assets.warehouse.server import lock_week
 
 
 @lru_cache(maxsize=2)
-def _parts_of_records(archive: Any, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
+def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
     """A file of records by week and tier: such a file may span years, and is read once for all of them."""
     return split(parse(archive.get(digest), name=origin))
 
@@ -36,7 +35,8 @@ def read_part(publication: Publication, archive: Archive) -> Part:
     """The rows of a captured publication, from its archived bytes."""
     week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
     if publication.scope == PARTIAL:
-        parsed = _parts_of_records(archive, publication.digest, publication.origin)[week, tier]
+        parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
+        parsed = parts[week, tier]
     else:
         parsed = parse(archive.get(publication.digest), name=publication.origin)
     result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)

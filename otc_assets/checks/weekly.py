@@ -112,18 +112,18 @@ def _weekly_checks(
                 passed[name].append(verdict[0])
                 last[name] = verdict
                 if not op.has_partition_key:
-                    op.log_event(  # type: ignore[arg-type]  # it takes them; its annotation does not say so
-                        AssetCheckEvaluation(
-                            asset_key=key,
-                            check_name=name,
-                            passed=verdict[0],
-                            severity=verdict[1],
-                            metadata=verdict[2],
-                            partition=key_of(week),
-                            target_materialization_data=_target(op, key, key_of(week)),
-                            blocking=name == blocking,
-                        )
+                    # log_event takes evaluations; its annotation does not say so.
+                    evaluation: Any = AssetCheckEvaluation(
+                        asset_key=key,
+                        check_name=name,
+                        passed=verdict[0],
+                        severity=verdict[1],
+                        metadata=verdict[2],
+                        partition=key_of(week),
+                        target_materialization_data=_target(op, key, key_of(week)),
+                        blocking=name == blocking,
                     )
+                    op.log_event(evaluation)
         for name in names:
             if op.has_partition_key:
                 good, severity, metadata = last[name]
