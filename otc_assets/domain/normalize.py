@@ -143,8 +143,13 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
     bad = records.filter(pl.col("reason").is_not_null()).select("line", "reason")
     good = records.filter(pl.col("reason").is_null()) if bad.height else records
     is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
-    volume = _volume(good.filter(is_firm_row), week_ending, tier)
-    totals = _totals(good.filter(~is_firm_row), week_ending, tier)
+    # Lazily, so that columns that go nowhere are not copied by the filters.
+    volume, totals = pl.collect_all(
+        [
+            _volume(good.lazy().filter(is_firm_row), week_ending, tier),
+            _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
+        ]
+    )
     volume, twice = _without_duplicates(volume, VENUE_VOLUME_KEY)
     totals, totals_twice = _without_duplicates(totals, _TOTAL_KEY)
     rejected = pl.concat([bad, twice, totals_twice])
@@ -228,12 +233,12 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
     return pl.coalesce(pl.when(condition).then(reason) for condition, reason in reasons)
 
 
-def _venue(records: pl.DataFrame) -> pl.DataFrame:
+def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
     """With ``venue_kind`` and ``venue_id``: an ATS by its MPID, a firm by its CRD, small firms as a group."""
     is_small = (
         pl.col("mpid").is_null()
         & pl.col("firm_crd").is_null()
-        & (pl.col("participant_name").str.to_lowercase() == DE_MINIMIS_NAME.lower())
+        & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
     )
     return records.with_columns(
         pl.when(pl.col("mpid").is_not_null())
@@ -251,7 +256,7 @@ def _venue(records: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _volume(records: pl.DataFrame, week_ending: dt.date, tier: Tier) -> pl.DataFrame:
+def _volume(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyFrame:
     trades = pl.col("trades")
     return _venue(records).select(
         "line",
@@ -277,7 +282,7 @@ def _volume(records: pl.DataFrame, week_ending: dt.date, tier: Tier) -> pl.DataF
 _TOTAL_KEY = tuple(c for c in PUBLISHED_TOTAL if c not in ("share_volume", "trade_count", "notional"))
 
 
-def _totals(records: pl.DataFrame, week_ending: dt.date, tier: Tier) -> pl.DataFrame:
+def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyFrame:
     code = pl.col("summary_type")
     of = {
         **dict.fromkeys(SYMBOL_TOTAL_CODES, "SYMBOL"),
@@ -309,7 +314,9 @@ def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.Da
     reasons = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
     # The week and the tier are the same everywhere: hashing them again would cost as much as the rest.
     varying = [name for name in key if name not in ("week_ending", "tier")]
-    if rows.select(varying).n_unique() == rows.height:
+    # Hashes of symbol and venue that all differ prove that the keys do; where two agree, the keys decide.
+    few = rows.select("symbol", "venue_id").hash_rows()
+    if few.n_unique() == rows.height or rows.select(varying).n_unique() == rows.height:
         return rows.drop("line"), reasons
     first = pl.col("line").first().over(varying)
     same = pl.all_horizontal(

@@ -1,0 +1,195 @@
+"""Runs the benchmarks: parse and normalize, load, and the memory of a run that makes one whole week.
+
+Each compares with the bare tool on the same rows, in one run; a ratio means something on any machine, the
+seconds beside it only on this one.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain.normalize import normalize
+from otc_assets.domain.parsing import FIELDS, parse
+from otc_assets.domain.schema import RECORD, VENUE_VOLUME
+from otc_assets.domain.weeks import TIERS, Tier
+from otc_assets.finra.query_api import QueryApi
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.finra.simulator.server import make_app
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.load import replace_volume
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.server import connect, copy_in, transaction
+
+WEEK = dt.date(2026, 8, 21)
+TODAY = dt.date(2026, 10, 14)
+_TIMES = 5
+
+
+def best(work: Callable[[], object], times: int = _TIMES) -> float:
+    """The shortest of several times, in seconds."""
+    seconds = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds)
+
+
+def whole_week() -> dict[Tier, bytes]:
+    """One full-size week as the Query API gives it."""
+    simulator = Simulator(scale=1.0)
+    transport = httpx.WSGITransport(app=make_app(simulator, clock=lambda: TODAY))
+    api = QueryApi("http://simulated", transport=transport, requests_per_minute=100_000)
+    return {tier: api.fetch(WEEK, tier)[0].content for tier in TIERS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a parser that goes row by row makes of a row; hashable, to find rows that stand twice."""
+
+    week_start: dt.date
+    tier: str
+    symbol: str
+    issue: str
+    mpid: str | None
+    crd: str | None
+    venue: str | None
+    shares: Decimal
+    trades: int
+    notional: Decimal
+    code: str
+    updated: dt.date
+
+
+def row_by_row(content: bytes) -> set[Row]:
+    """The usual way: csv.DictReader into dataclasses, each row once."""
+    rows = csv.DictReader(io.StringIO(content.decode()), delimiter="|", quoting=csv.QUOTE_NONE)
+    return {
+        Row(
+            dt.date.fromisoformat(r["weekStartDate"]),
+            r["tierIdentifier"],
+            r["issueSymbolIdentifier"],
+            r["issueName"],
+            r["MPID"] or None,
+            r["firmCRDNumber"] or None,
+            r["marketParticipantName"] or None,
+            Decimal(r["totalWeeklyShareQuantity"]),
+            int(r["totalWeeklyTradeCount"]),
+            Decimal(r["totalNotionalSum"]),
+            r["summaryTypeCode"],
+            dt.date.fromisoformat(r["lastUpdateDate"]),
+        )
+        for r in rows
+    }
+
+
+def bare_read(content: bytes) -> pl.DataFrame:
+    """Polars alone, with the types."""
+    names = content.partition(b"\n")[0].decode().split("|")
+    schema = {name: RECORD[FIELDS[name]] if name in FIELDS else pl.String for name in names}
+    return pl.read_csv(content, separator="|", quote_char=None, schema=schema)
+
+
+def parse_and_normalize(week: dict[Tier, bytes]) -> None:
+    """Ours against a bare read and against row by row."""
+    rows = sum(content.count(b"\n") - 1 for content in week.values())
+    size = sum(map(len, week.values())) / 1e6
+
+    def ours() -> None:
+        for tier, content in week.items():
+            normalize(parse(content, name="benchmark"), week_ending=WEEK, tier=tier)
+
+    mine = best(ours)
+    bare = best(lambda: [bare_read(content) for content in week.values()])
+    slow = best(lambda: [row_by_row(content) for content in week.values()], 2)
+    print(f"parse and normalize, {rows:,} rows, {size:.0f} MB")
+    print(f"  ours {mine:.3f} s   bare polars.read_csv {bare:.3f} s   csv.DictReader into dataclasses {slow:.3f} s")
+    print(f"  {mine / bare:.2f} x a bare read (wanted: at most 3)   {slow / mine:.1f} x faster than row by row (wanted: 15)")
+
+
+def load(week: dict[Tier, bytes], server: EmbeddedServer) -> None:
+    """Ours against a bare COPY of the same rows into the same table."""
+    frames = {t: normalize(parse(c, name="b"), week_ending=WEEK, tier=t).volume for t, c in week.items()}
+    rows = sum(frame.height for frame in frames.values())
+    text = {t: f.write_csv(include_header=False, quote_style="non_numeric").encode() for t, f in frames.items()}
+    migrate(server.url)
+    engine = connect(server.url)
+
+    def empty() -> None:
+        with transaction(engine) as connection:
+            connection.execute(sa.text("TRUNCATE otc.venue_volume, otc.venue_volume_revision"))
+
+    def bare() -> None:
+        with transaction(engine) as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            for content in text.values():
+                statement = f"COPY otc.venue_volume ({', '.join(VENUE_VOLUME)}) FROM STDIN (FORMAT csv)"
+                with driver.cursor() as cursor, cursor.copy(statement) as copy:
+                    copy.write(content)
+
+    def ours() -> None:
+        with transaction(engine) as connection:
+            for tier, frame in frames.items():
+                replace_volume(connection, WEEK, tier.name, frame)
+
+    def timed(work: Callable[[], None]) -> float:
+        seconds = []
+        for _ in range(_TIMES):
+            empty()
+            seconds.append(best(work, 1))
+        return min(seconds)
+
+    mine, theirs = timed(ours), timed(bare)
+    again = best(ours, 2)
+    engine.dispose()
+    print(f"load, {rows:,} rows of venue volume")
+    print(f"  ours {mine:.3f} s   bare COPY {theirs:.3f} s   the same week again, compared row by row {again:.3f} s")
+    print(f"  {mine / theirs:.2f} x a bare COPY (wanted: at most 1.5)")
+    assert copy_in is not None
+
+
+def memory(home: Path) -> None:
+    """The peak memory of a process that captures and makes one full-size week."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("OTC_")}
+    env |= {"OTC_HOME": str(home), "OTC_SIMULATOR_SCALE": "1"}
+    command = [sys.executable, "-m", "benchmarks.one_week", str(WEEK)]
+    print("one full-size week, captured and made, in a process of its own")
+    begun = time.perf_counter()
+    subprocess.run(command, env=env, check=True)
+    print(f"  {time.perf_counter() - begun:.1f} s in all, with start and stop of the server")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"  peak memory {peak:.0f} MiB (wanted: under 512)")
+
+
+def main() -> None:
+    """All of them."""
+    week = whole_week()
+    parse_and_normalize(week)
+    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        with EmbeddedServer(home / "load") as server:
+            load(week, server)
+        (home / "week").mkdir()
+        memory(home / "week")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Captures and makes one week in this process, as a run does; its peak memory is looked at from outside.
+
+The simulated FINRA is in a process of its own, as FINRA is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+
+from otc_assets import local
+from otc_assets.domain.weeks import TIERS
+from otc_assets.settings import settings
+
+
+def main() -> None:
+    """The week named on the command line."""
+    week = dt.date.fromisoformat(sys.argv[1])
+    finra = subprocess.Popen(
+        [sys.executable, "-c", "from otc_assets.cli import main; main()", "simulate", "--serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    try:
+        assert finra.stdout is not None
+        address = next(word for word in finra.stdout.readline().split() if word.startswith("http"))
+        os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
+        settings.cache_clear()
+        with local.database(settings()) as url:
+            local.prepare(settings(), url)
+            from otc_assets import running
+
+            with local.instance() as instance:
+                failed = running.materialize(instance, [week], TIERS, lambda done, note: None)
+            print("  " + ("; ".join(failed) or "made"))
+    finally:
+        finra.terminate()
+        finra.wait()
+
+
+if __name__ == "__main__":
+    main()
