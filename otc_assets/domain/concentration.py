@@ -4,7 +4,10 @@ The Herfindahl-Hirschman index is the sum of the squared percentage shares: near
 10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
 Justice and the Federal Trade Commission (2010, section 5.3): below 1,500 unconcentrated ('competitive'), to
 2,500 moderate, above it highly concentrated. The De Minimis group enters as one participant, which makes the
-index of non-ATS firms an upper bound: FINRA does not say how many firms are in it.
+index of non-ATS firms, and that of all venues, an upper bound: FINRA does not say how many firms are in it.
+
+Where nothing was traded there is nothing to be shared: index, level, shares and effective venues are null, not
+zero, which would read as perfect competition.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         SYMBOL_CONCENTRATION, sorted by its key; a `venue_scope` in which a symbol did not trade has no
-        row. Where the shares add up to zero, so that there are none, the figures are null.
+        row.
     """
     return _concentration(venue_volume, ["week_ending", "tier", "symbol"], SYMBOL_CONCENTRATION)
 

@@ -1,13 +1,23 @@
 """Which expected publications are missing, late, incomplete, empty, or not due yet.
 
 Expected is what the publication calendar says, tier by tier, from the first week wanted to the newest that
-has ended. Here: telling the kinds of gaps apart. Not here: asking FINRA or the warehouse.
+has ended. The kinds of gaps:
+
+- ``pending``: the week has ended, its publication is not due yet.
+- ``late``: it was due less than seven days ago, and no later week of the tier is there.
+- ``missing_at_end``: it was due longer ago, and no later week of the tier is there.
+- ``missing_inside``: it was due, and a later week of the tier is there.
+- ``incomplete``: captured, but short of the rows that FINRA counts, or only a part of the publication.
+- ``empty``: captured, but without a row that could be accepted.
+
+Here: telling them apart. Not here: asking FINRA or the warehouse.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from typing import Any
 
 import polars as pl
 
@@ -29,8 +39,20 @@ COMPLETE = "complete"
 #: For so long after its day a publication is late; after that it is missing.
 LATE_FOR = dt.timedelta(days=7)
 
-#: FINRA states that it offers a rolling twelve months, and four years more as history.
-STATED_WINDOW = dt.timedelta(days=5 * 365)
+#: FINRA states that it offers a rolling twelve months, and four years more as history: five years of 52 weeks.
+STATED_WINDOW = dt.timedelta(weeks=5 * 52)
+
+
+def expected(first_week: dt.date, now: dt.datetime, tiers: Iterable[Tier] = TIERS) -> list[tuple[dt.date, Tier]]:
+    """Every (week_ending, tier) from ``first_week`` to the newest week that has ended at ``now``, oldest first.
+
+    Weeks of which the publication is not due yet are among them. A week has ended on its Friday.
+    """
+    today = now.astimezone(NEW_YORK).date()
+    newest = week_containing(today)
+    if newest > today:
+        newest -= dt.timedelta(weeks=1)
+    return [(week, tier) for week in weeks_between(first_week, newest) for tier in tiers]
 
 
 def coverage(
@@ -42,78 +64,83 @@ def coverage(
     retained_from: dt.date | None = None,
     tiers: Iterable[Tier] = TIERS,
 ) -> pl.DataFrame:
-    """Every expected publication with its state, GAP's columns, newest week last.
+    """Every expected publication with its state: GAP's columns, oldest week first.
 
     Args:
         captured: columns `week_ending`, `tier`, `rows_loaded`, `rows_expected`, `complete`.
         offered: the (week_ending, tier name) that can be fetched now; None where nobody could be asked:
-            then FINRA's stated window decides.
-        first_week: the first week wanted.
+            then FINRA's stated window decides, and `detail` says so.
+        first_week: the first week wanted, a Friday.
         now: the moment of judging, with a time zone.
-        retained_from: weeks before it were dropped by retention: they are no gaps.
+        retained_from: weeks that end before this day were dropped by retention: they are no gaps.
         tiers: the tiers that are wanted.
 
     Returns:
         A row a (week_ending, tier): `status` is one of the six kinds of gap, or 'complete'.
     """
-    today = now.astimezone(NEW_YORK).date()
-    newest_ended = week_containing(today) if today.weekday() >= 5 else week_containing(today) - dt.timedelta(weeks=1)
-    first = max(first_week, retained_from) if retained_from else first_week
+    tiers = tuple(tiers)
     have = {(row["week_ending"], row["tier"]): row for row in captured.iter_rows(named=True)}
+    # A capture without rows is no sign that FINRA has gone on.
+    newest = dict(captured.filter(pl.col("rows_loaded") > 0).group_by("tier").agg(pl.col("week_ending").max()).rows())
     rows = []
-    for tier in tiers:
-        last_captured = max((w for (w, t), row in have.items() if t == tier.name and row["rows_loaded"]), default=None)
-        for week in weeks_between(first, newest_ended) if first <= newest_ended else []:
-            due = publication_date(week, tier)
-            row = have.get((week, tier.name))
-            status, detail = _status(week, tier, row, last_captured, now)
-            if offered is None:
-                fetchable = today - STATED_WINDOW <= week and now >= due_at(week, tier)
-            else:
-                fetchable = (week, tier.name) in offered
-            if status not in (PENDING, COMPLETE) and not fetchable:
-                detail += (
-                    "; FINRA offers it no more"
-                    if now >= due_at(week, tier) + LATE_FOR
-                    else "; FINRA does not offer it yet"
-                )
-            rows.append(
-                {
-                    "week_ending": week,
-                    "tier": tier.name,
-                    "status": status,
-                    "due": due,
-                    "fetchable": fetchable,
-                    "rows_loaded": row["rows_loaded"] if row else 0,
-                    "rows_expected": row["rows_expected"] if row else None,
-                    "detail": detail,
-                }
-            )
+    for week, tier in expected(first_week, now, tiers):
+        if retained_from is not None and week < retained_from:
+            continue
+        row = have.get((week, tier.name))
+        status, detail = _status(week, tier, row, newest.get(tier.name), now)
+        fetchable, remark = _fetchable(week, tier, offered, now)
+        if status not in (PENDING, COMPLETE) and remark:
+            detail += f"; {remark}"
+        rows.append(
+            {
+                "week_ending": week,
+                "tier": tier.name,
+                "status": status,
+                "due": publication_date(week, tier),
+                "fetchable": fetchable,
+                "rows_loaded": row["rows_loaded"] if row else 0,
+                "rows_expected": row["rows_expected"] if row else None,
+                "detail": detail,
+            }
+        )
     return pl.DataFrame(rows, schema=GAP).sort("week_ending", "tier")
 
 
 def _status(
-    week: dt.date, tier: Tier, row: dict[str, object] | None, last_captured: dt.date | None, now: dt.datetime
+    week: dt.date, tier: Tier, row: dict[str, Any] | None, newest_captured: dt.date | None, now: dt.datetime
 ) -> tuple[str, str]:
     due = due_at(week, tier)
     if row is not None and not row["rows_loaded"]:
         return EMPTY, "what came had no row that could be accepted"
     if row is not None and not row["complete"]:
-        expected = row["rows_expected"]
-        stated = f" of {expected:,}" if expected is not None else ""
-        return (
-            INCOMPLETE,
-            f"{row['rows_loaded']:,} rows{stated} are loaded: only a part of the publication came",
-        )
+        loaded, stated = row["rows_loaded"], row["rows_expected"]
+        if stated is not None and loaded < stated:
+            return INCOMPLETE, f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing"
+        return INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication came"
     if row is not None:
         return COMPLETE, ""
     if now < due:
         return PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
-    if last_captured is not None and week < last_captured:
-        return MISSING_INSIDE, "later weeks of the tier are there"
+    if newest_captured is not None and week < newest_captured:
+        return MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are there"
     if now < due + LATE_FOR:
         return LATE, f"it was due on {due:%A, %Y-%m-%d}"
     return MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is there"
+
+
+def _fetchable(
+    week: dt.date, tier: Tier, offered: set[tuple[dt.date, str]] | None, now: dt.datetime
+) -> tuple[bool, str]:
+    """Whether FINRA offers the week, and what is to be said of that."""
+    due = due_at(week, tier)
+    if offered is not None:
+        if (week, tier.name) in offered:
+            return True, ""
+        return False, "FINRA offers it no more" if now >= due + LATE_FOR else "FINRA does not offer it yet"
+    oldest = now.astimezone(NEW_YORK).date() - STATED_WINDOW
+    inside = week >= oldest and now >= due
+    verdict = "still offers it" if inside else "offers it no more"
+    return inside, f"FINRA could not be asked: by the five years that it states, it {verdict}"
 
 
 def classify(
@@ -123,11 +150,11 @@ def classify(
     first_week: dt.date,
     now: dt.datetime,
     retained_from: dt.date | None = None,
+    tiers: Iterable[Tier] = TIERS,
 ) -> pl.DataFrame:
     """The gaps alone (GAP): ``coverage`` without the complete publications, with the same arguments."""
-    return coverage(captured, offered, first_week=first_week, now=now, retained_from=retained_from).filter(
-        pl.col("status") != COMPLETE
-    )
+    every = coverage(captured, offered, first_week=first_week, now=now, retained_from=retained_from, tiers=tiers)
+    return every.filter(pl.col("status") != COMPLETE)
 
 
 def ranges(gaps: pl.DataFrame) -> pl.DataFrame:

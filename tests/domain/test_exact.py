@@ -1,0 +1,68 @@
+"""The one division: whole numbers, rounded half up."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otc_assets.domain.exact import per_trade, percent, quotient
+from otc_assets.domain.schema import AMOUNT
+
+
+def half_up(value: Fraction) -> int:
+    """Millionths of ``value``, half away from zero, in Python's unbounded whole numbers."""
+    size = abs(value) * 1_000_000
+    whole = (2 * size.numerator + size.denominator) // (2 * size.denominator)
+    return -whole if value < 0 else whole
+
+
+def divided(numerator: int, denominator: int, shift: int) -> int | None:
+    """What ``quotient`` makes of two whole numbers, in millionths."""
+    frame = pl.DataFrame({"n": [numerator], "d": [denominator]}, schema={"n": pl.Int128, "d": pl.Int128})
+    (value,) = frame.select(quotient(pl.col("n"), pl.col("d"), shift=shift)).to_series()
+    return None if value is None else int(Fraction(value) * 1_000_000)  # Decimal's own product keeps 28 digits
+
+
+@given(
+    numerator=st.integers(-(10**22), 10**22),
+    denominator=st.integers(1, 10**22),
+    shift=st.sampled_from([-6, 0, 2, 4]),
+)
+def test_a_quotient_is_the_exact_one_rounded_half_up(numerator: int, denominator: int, shift: int) -> None:
+    """Guards every average, share and index against float noise; the witness is Python's Fraction."""
+    exact = Fraction(numerator, denominator) * Fraction(10) ** shift
+    assert divided(numerator, denominator, shift) == half_up(exact)
+
+
+@given(share=st.integers(0, 10**36), whole=st.integers(1, 10**36))
+def test_squares_of_a_whole_market_are_divided_without_overflow(share: int, whole: int) -> None:
+    """Guards the HHI: 128 bits hold the squares, but not the squares times ten thousand."""
+    part = min(share, whole)
+    assert divided(part, whole, 4) == half_up(Fraction(part, whole) * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("numerator", "expected"),
+    # 1/2, 3/2 and 5/2 millionths: half to even would give 0, 2 and 2.
+    [(1, 1), (3, 2), (5, 3), (-1, -1), (-3, -2), (-5, -3)],
+)
+def test_halves_are_rounded_away_from_zero_as_postgresql_does(numerator: int, expected: int) -> None:
+    """Polars rounds halves of decimals to even, so that SQL on the same rows would give another figure."""
+    assert divided(numerator, 2, -6) == expected
+
+
+def test_a_quotient_by_zero_is_null() -> None:
+    """Guards against NaN, infinity and errors where nothing was traded."""
+    frame = pl.DataFrame({"a": ["0", "1.5"], "z": ["0", "0"]}).cast(AMOUNT)
+    assert frame.select(percent(pl.col("a"), pl.col("z"))).to_series().to_list() == [None, None]
+    assert frame.select(per_trade(pl.col("a"), pl.lit(0))).to_series().to_list() == [None, None]
+
+
+def test_no_rows_divide_to_no_rows() -> None:
+    """Guards weeks without rows: constants must not stretch them to one."""
+    frame = pl.DataFrame(schema={"n": pl.Int64, "d": pl.Int64})
+    assert frame.select(quotient(pl.col("n"), pl.col("d"))).shape == (0, 1)

@@ -1,0 +1,110 @@
+"""Rows of venue volume for the tests of this folder: worked by hand, or drawn by hypothesis.
+
+Here: making VENUE_VOLUME out of few words. Not here: what is expected of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Iterable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import duckdb
+import polars as pl
+from hypothesis import strategies as st
+
+from otc_assets.domain.schema import ATS, DE_MINIMIS, DE_MINIMIS_VENUE_ID, NON_ATS, VENUE_VOLUME
+from otc_assets.domain.weeks import T1, TIERS
+
+WEEK = dt.date(2026, 8, 21)
+
+#: (symbol, venue, shares, trades), for the tests that care for nothing else.
+Row = tuple[str, str, str | int, int]
+
+
+def kind_of(venue: str) -> str:
+    """MPIDs are letters, CRD numbers digits."""
+    if venue == DE_MINIMIS_VENUE_ID:
+        return DE_MINIMIS
+    return NON_ATS if venue.isdigit() else ATS
+
+
+def volume_row(
+    symbol: str, venue: str, shares: str | int | Decimal, trades: int, week: dt.date = WEEK, tier: str = T1.name
+) -> dict[str, Any]:
+    """One row of VENUE_VOLUME; what it does not say is null."""
+    return dict.fromkeys(VENUE_VOLUME) | {
+        "week_ending": week,
+        "tier": tier,
+        "symbol": symbol,
+        "issue_name": f"{symbol} Inc.",
+        "product_type": "",
+        "venue_kind": kind_of(venue),
+        "venue_id": venue,
+        "venue_name": f"Venue {venue}",
+        "share_volume": Decimal(shares),
+        "trade_count": trades,
+    }
+
+
+def volume(rows: Iterable[Row], week: dt.date = WEEK, tier: str = T1.name) -> pl.DataFrame:
+    """VENUE_VOLUME of one week and tier."""
+    return pl.DataFrame([volume_row(*row, week, tier) for row in rows], schema=VENUE_VOLUME)
+
+
+def sql(query: str, **frames: pl.DataFrame) -> list[tuple[Any, ...]]:
+    """What DuckDB answers of tables with these names: a witness that shares no code with Polars.
+
+    Its sums of decimals are exact; its division is not, so queries divide whole numbers (`//`).
+    """
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
+        for name, frame in frames.items():
+            frame.write_parquet(f"{folder}/{name}.parquet")
+            connection.execute(f"CREATE TABLE {name} AS FROM '{folder}/{name}.parquet'")
+        return connection.execute(query).fetchall()
+
+
+def rounded_sql(numerator: str, denominator: str) -> str:
+    """SQL of a quotient of two whole numbers in millionths, rounded half up; null where it divides by zero."""
+    return f"((2 * 1000000 * ({numerator}) + ({denominator})) // (2 * nullif({denominator}, 0)))"
+
+
+def millionths(frame: pl.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    """Rows of a frame, with decimals as whole numbers of millionths, as ``rounded_sql`` has them."""
+    return [
+        tuple(int(Fraction(value) * 1_000_000) if isinstance(value, Decimal) else value for value in row)
+        for row in frame.select(columns).rows()
+    ]
+
+
+_SHARES = st.one_of(
+    st.integers(0, 10**9).map(Decimal),
+    st.decimals(min_value=0, max_value=10**7, places=6, allow_nan=False, allow_infinity=False),
+)
+_VENUES = st.sampled_from(["UBSA", "INCR", "JPMX", "SGMT", "7897", "149777", "6413", DE_MINIMIS_VENUE_ID])
+
+
+@st.composite
+def volumes(draw: st.DrawFn, weeks: tuple[dt.date, ...] = (WEEK,), max_size: int = 40) -> pl.DataFrame:
+    """VENUE_VOLUME with unique keys: few symbols and venues, so that groups have several rows."""
+    keys = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(weeks),
+                st.sampled_from([tier.name for tier in TIERS]),
+                st.sampled_from(["AAPL", "ABRpD", "ABRPD", "AACT.WS"]),
+                _VENUES,
+            ),
+            unique=True,
+            min_size=1,
+            max_size=max_size,
+        )
+    )
+    rows = [
+        volume_row(symbol, venue, draw(_SHARES), draw(st.integers(0, 10**6)), week, tier)
+        for week, tier, symbol, venue in keys
+    ]
+    return pl.DataFrame(rows, schema=VENUE_VOLUME)
