@@ -27,6 +27,9 @@ from otc_assets.warehouse.read import (
     week_rows,
 )
 
+#: What of the week before is compared with the week.
+_OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
+
 
 def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     """Judges the week's venue volume, tier by tier, and keeps the grades. Returns the findings (FINDING)."""
@@ -51,7 +54,7 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
                     rows_expected=sum(stated) if None not in stated else None,  # type: ignore[arg-type]
                     whole_kinds=covered_kinds(captures),
                     complete=is_whole(captures) and all(p.complete for p in captures if p.scope != PARTIAL),
-                    previous=week_rows(connection, "venue_volume", [before], tier) if before else None,
+                    previous=week_rows(connection, "venue_volume", [before], tier, _OF_PREVIOUS) if before else None,
                 )
             )
         )

@@ -81,22 +81,40 @@ def speaking_publications(
     return {key: speaking(group) for key, group in captures.items()}
 
 
-def week_rows(connection: sa.Connection, table: str, weeks: Sequence[dt.date], tier: str | None = None) -> pl.DataFrame:
-    """The rows of ``weeks`` of a table, in its schema's columns and order, sorted by the table's key.
+def week_rows(
+    connection: sa.Connection,
+    table: str,
+    weeks: Sequence[dt.date],
+    tier: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """The rows of ``weeks`` of a table, in no particular order.
+
+    Args:
+        connection: inside a transaction.
+        table: one of TABLES.
+        weeks: which weeks.
+        tier: this tier alone.
+        columns: these alone; a full-size week in all its columns takes a hundred megabytes.
 
     Raises:
-        ValueError: the table is none of TABLES.
+        ValueError: the table is none of TABLES, or has no such column.
     """
     if table not in TABLES:
         raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(TABLES)}")
-    columns = ", ".join(TABLES[table])
+    schema = TABLES[table]
+    if columns is not None:
+        if unknown := set(columns) - set(schema):
+            raise ValueError(f"otc.{table} has no column {', '.join(sorted(unknown))}")
+        schema = pl.Schema({name: schema[name] for name in columns})
+    names = ", ".join(schema)
     # The weeks are a list of constants: TimescaleDB leaves chunks out at planning time only for those.
-    query = f"SELECT {columns} FROM otc.{table} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
+    query = f"SELECT {names} FROM otc.{table} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
     params: list[Any] = list(weeks)
     if tier is not None:
         query += " AND tier = %s"
         params.append(tier)
-    return copy_out(connection, query, TABLES[table], params)
+    return copy_out(connection, query, schema, params)
 
 
 _CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"

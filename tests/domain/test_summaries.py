@@ -162,7 +162,7 @@ def test_symbols_weeks_are_those_that_duckdb_computes(rows: pl.DataFrame) -> Non
             {rounded_sql("100 * any_value((top.share_volume * 1000000)::HUGEINT)", SHARES)}
         FROM v JOIN top ON (v.week_ending, v.tier, v.symbol, 1) = (top.week_ending, top.tier, top.symbol, place)
         GROUP BY ALL ORDER BY v.week_ending, v.tier, v.symbol
-        """,  # noqa: S608
+        """,
         v=rows,
     )
     made = symbol_summary(rows)
@@ -188,7 +188,7 @@ def test_venues_weeks_are_those_that_duckdb_computes(rows: pl.DataFrame) -> None
             {rounded_sql("100 * shares", "sum(shares) OVER (PARTITION BY tier, kind = 'ATS')")},
             row_number() OVER (PARTITION BY tier, kind = 'ATS' ORDER BY shares DESC, venue_id)
         FROM venue ORDER BY tier, venue_id
-        """,  # noqa: S608
+        """,
         v=rows,
     )
     columns = [c for c in VENUE_SHARE if c not in ("week_ending", "venue_kind", "venue_name")]
