@@ -120,9 +120,8 @@ def parse_and_normalize(week: dict[Tier, bytes]) -> None:
     slow = best(lambda: [row_by_row(content) for content in week.values()], 2)
     print(f"parse and normalize, {rows:,} rows, {size:.0f} MB")
     print(f"  ours {mine:.3f} s   bare polars.read_csv {bare:.3f} s   csv.DictReader into dataclasses {slow:.3f} s")
-    print(
-        f"  {mine / bare:.2f} x a bare read (wanted: at most 3)   {slow / mine:.1f} x faster than row by row (wanted: 15)"
-    )
+    print(f"  {mine / bare:.2f} x a bare read (wanted: at most 3)")
+    print(f"  {slow / mine:.1f} x faster than row by row (wanted: at least 15)")
 
 
 def load(week: dict[Tier, bytes], server: EmbeddedServer) -> None:
