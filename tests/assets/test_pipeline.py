@@ -320,3 +320,81 @@ def test_reading_by_week_gives_the_rows_of_the_weeks_asked_for(dagster: DagsterI
     assert one["week_ending"].unique().to_list() == [WEEKS[0]]
     assert both["week_ending"].n_unique() == 2
     assert none.height == 0
+
+
+def test_a_folder_of_download_files_is_a_source_like_any_other(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTC_SOURCE=files: the same figures as from the API, without FINRA's totals to judge them by."""
+    from otc_assets.finra.simulator.files import write_files
+
+    assert running.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    from_api = everything(sql, "symbol_summary")
+    sql.execute("TRUNCATE otc.symbol_summary, otc.venue_volume, otc.published_total, otc.computed_week")
+    sql.execute("TRUNCATE otc.publication, otc.raw_record, otc.rejected_record, otc.week_quality")
+    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
+    write_files(simulator, settings().files_folder, WEEKS[:1], TIERS, NOW.date())
+    monkeypatch.setenv("OTC_SOURCE", "files")
+    settings.cache_clear()
+    assert running.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    scopes = sql.execute("SELECT tier, scope, complete FROM otc.publication ORDER BY 1, 2").fetchall()
+    assert scopes == [(tier.name, half, True) for tier in TIERS for half in ("ATS", "NON_ATS")]
+    # The files have no dollars and no CRD numbers: firms go by their names.
+    same = [n for n, column in enumerate(TABLES["symbol_summary"]) if column not in ("total_notional", "top_venue")]
+    files = everything(sql, "symbol_summary")
+    assert [[row[n] for n in same] for row in files] == [[row[n] for n in same] for row in from_api]
+
+
+def test_the_same_week_with_other_content_is_a_revision_and_nothing_of_the_first_is_lost(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """By hand: one row changes from 1 share to 5."""
+    from otc_assets.automation.jobs import FilesToIngest
+
+    header = "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
+    header += "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
+    for number, shares in enumerate((1, 5)):
+        path = tmp_path / f"download-{number}.csv"
+        path.write_text(
+            f"{header}OTC|AAAA|A Inc|V ONE|VONE|{shares}|1|2026-09-21\nOTC|BBBB|B Inc|V ONE|VONE|2|1|2026-09-21\n"
+        )
+        running.ingest(dagster, FilesToIngest(paths=[str(path)]))
+        assert running.make_downstream(dagster, running.stale_weeks(Warehouse()), quiet) == []
+    revisions = sql.execute("SELECT revision, rows_received FROM otc.publication ORDER BY 1").fetchall()
+    assert revisions == [(1, 2), (2, 2)]
+    assert sql.execute("SELECT symbol, share_volume FROM otc.venue_volume ORDER BY 1").fetchall() == [
+        ("AAAA", Decimal(5)),
+        ("BBBB", Decimal(2)),
+    ]
+    assert sql.execute("SELECT symbol, share_volume, change FROM otc.venue_volume_revision").fetchall() == [
+        ("AAAA", Decimal(1), "changed")
+    ]
+    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (4,)
+
+
+def test_records_of_a_part_never_replace_a_whole_publication(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    from otc_assets.automation.jobs import FilesToIngest
+
+    week = WEEKS[0]
+    assert running.materialize(dagster, [week], [T1], quiet) == []
+    before = everything(sql, "venue_volume")
+    record = {
+        "weekStartDate": (week - dt.timedelta(days=4)).isoformat(),
+        "tierIdentifier": "T1",
+        "tierDescription": "NMS Tier 1",
+        "issueSymbolIdentifier": str(before[0][2]),
+        "issueName": "Another name",
+        "MPID": "ZZZZ",
+        "marketParticipantName": "ZZZZ POOL",
+        "totalWeeklyShareQuantity": 1,
+        "totalWeeklyTradeCount": 1,
+        "summaryTypeCode": "ATS_W_SMBL_FIRM",
+    }
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([record]))
+    running.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    assert running.make_downstream(dagster, running.stale_weeks(Warehouse()), quiet) == []
+    assert everything(sql, "venue_volume") == before
+    assert sql.execute("SELECT scope, rows_accepted FROM otc.publication ORDER BY id").fetchall()[-1] == ("PARTIAL", 1)

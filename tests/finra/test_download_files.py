@@ -1,0 +1,184 @@
+"""Files on disk: whose week they are is settled or refused, and no file is read that can be none of FINRA's."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from otc_assets.domain.parsing import UnreadableFile
+from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
+from otc_assets.finra.download_files import DownloadFiles, read_bounded, read_file
+from otc_assets.finra.simulator.files import download_file, file_name, legacy_file, write_files
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.finra.source import PermanentSourceError, PublicationState
+
+WEEK = dt.date(2026, 8, 21)
+TODAY = dt.date(2026, 10, 14)
+HEADER = (
+    "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
+    "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
+)
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Simulator:
+    return Simulator(scale=0.02)
+
+
+def rows(tier: Tier, day: dt.date, count: int = 10, mpid: str = "PPEX") -> str:
+    return "".join(f"{tier.name}|S{n}|Issue {n}|VENUE|{mpid}|{n + 1}|1|{day}\n" for n in range(count))
+
+
+def put(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.id)
+@pytest.mark.parametrize("kind", ["ATS", "NON_ATS"])
+def test_a_download_file_is_of_the_week_that_its_publication_day_says(
+    simulator: Simulator, tmp_path: Path, tier: Tier, kind: str
+) -> None:
+    """2026-09-07 is Labor Day: T1 of this week came out on the Tuesday."""
+    path = tmp_path / "downloaded.csv"
+    path.write_bytes(download_file(simulator, WEEK, tier, kind, publication_date(WEEK, tier)))
+    (capture,) = read_file(path)
+    assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, tier, kind)
+
+
+@pytest.mark.parametrize("name", ["finra_20260908.csv", "week-2026-08-17.csv", "2026-08-21 T1.csv", "t1.csv"])
+def test_the_date_in_the_name_may_be_the_publication_day_the_monday_or_the_friday(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, HEADER + rows(T1, dt.date(2026, 9, 8)))
+    assert read_file(path)[0].week_ending == WEEK
+
+
+@pytest.mark.parametrize(
+    ("name", "day", "said"),
+    [
+        ("finra_20260831.csv", dt.date(2026, 9, 8), "the date in its name is neither"),
+        ("finra.csv", dt.date(2026, 9, 10), "settles no week"),
+        ("finra.csv", dt.date(2026, 9, 7), "settles no week"),
+    ],
+    ids=["the name says another week", "no publication day", "the holiday itself"],
+)
+def test_a_week_that_does_not_settle_is_refused_with_why_and_what_to_do(
+    tmp_path: Path, name: str, day: dt.date, said: str
+) -> None:
+    """A guessed week is a wrong week for ever: the Monday minus three days was once taken for it."""
+    path = put(tmp_path, name, HEADER + rows(T1, day))
+    with pytest.raises(UnreadableFile, match="--week-ending") as caught:
+        read_file(path)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith(name)
+
+
+def test_single_revised_rows_do_not_unsettle_the_week(tmp_path: Path) -> None:
+    text = HEADER + rows(T1, dt.date(2026, 9, 8), 9) + rows(T1, dt.date(2026, 10, 1), 1)
+    assert read_file(put(tmp_path, "f.csv", text))[0].week_ending == WEEK
+
+
+def test_a_week_that_is_told_is_checked_against_the_calendar(tmp_path: Path) -> None:
+    path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 10)))
+    assert read_file(path, week_ending=WEEK)[0].week_ending == WEEK
+    with pytest.raises(UnreadableFile, match="check --week-ending"):
+        read_file(path, week_ending=WEEK + dt.timedelta(weeks=1))
+
+
+def test_a_future_week_is_refused(tmp_path: Path) -> None:
+    path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
+    with pytest.raises(UnreadableFile, match="not published before 2026-09-08"):
+        read_file(path, today=dt.date(2026, 9, 7))
+
+
+def test_unknown_tiers_are_refused_by_name_and_never_taken_for_otc(tmp_path: Path) -> None:
+    path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)).replace("NMS Tier 1", "NMS Tier 3"))
+    with pytest.raises(UnreadableFile, match=r"'NMS Tier 3'.*NMS Tier 1, NMS Tier 2, OTC"):
+        read_file(path)
+
+
+def test_a_file_without_rows_is_refused_because_it_would_be_an_empty_week(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="header and no rows"):
+        read_file(put(tmp_path, "f.csv", HEADER))
+
+
+@pytest.mark.parametrize("kind", ["ATS", "NON_ATS"])
+def test_a_legacy_file_is_of_the_monday_in_its_name(simulator: Simulator, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / file_name(WEEK, T2, kind, legacy=True)
+    path.write_bytes(legacy_file(simulator, WEEK, T2, kind, TODAY))
+    (capture,) = read_file(path)
+    assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, T2, kind)
+
+
+def test_records_of_the_api_are_parts_of_every_week_they_touch(tmp_path: Path) -> None:
+    record = {"tierIdentifier": "T1", "issueSymbolIdentifier": "A", "summaryTypeCode": "ATS_W_SMBL_FIRM", "MPID": "X"}
+    figures = {"totalWeeklyShareQuantity": 1, "totalWeeklyTradeCount": 1}
+    weeks = ["2026-08-10", "2026-08-17"]
+    path = put(tmp_path, "r.json", json.dumps([{**record, **figures, "weekStartDate": week} for week in weeks]))
+    captures = read_file(path)
+    assert [(c.week_ending, c.scope) for c in captures] == [(dt.date(2026, 8, 14), "PARTIAL"), (WEEK, "PARTIAL")]
+    assert [c.week_ending for c in read_file(path, week_ending=WEEK)] == [WEEK]
+    with pytest.raises(UnreadableFile, match="none of its records"):
+        read_file(path, week_ending=dt.date(2026, 8, 7))
+
+
+@pytest.mark.parametrize("start", [b"", HEADER.encode()], ids=["from the start", "after a header"])
+def test_a_line_of_ten_gigabytes_is_refused_before_it_is_read(tmp_path: Path, start: bytes) -> None:
+    """Such a file once took the machine down; this one is sparse, and would be read for minutes."""
+    path = tmp_path / "huge.csv"
+    with path.open("wb") as handle:
+        handle.write(start)
+        handle.truncate(10 << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.monotonic()
+    with pytest.raises(UnreadableFile, match="longer than 1 MiB"):
+        read_bounded(path)
+    assert time.monotonic() - begun < 30
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_for_a_person(tmp_path: Path) -> None:
+    with pytest.raises(PermanentSourceError, match="No such file"):
+        read_file(tmp_path / "nowhere.csv")
+
+
+def test_a_folder_of_files_is_a_source(simulator: Simulator, tmp_path: Path) -> None:
+    weeks = weeks_between(dt.date(2026, 8, 14), WEEK)
+    write_files(simulator, tmp_path, weeks, [T1, OTCE], TODAY)
+    put(tmp_path, "notes.csv", "not a publication")
+    put(tmp_path, ".hidden", "x")
+    source = DownloadFiles(tmp_path, clock=lambda: TODAY)
+    assert source.offered() == {(tier, week) for tier in (T1, OTCE) for week in weeks}
+    captures = source.fetch(WEEK, T1)
+    assert sorted(c.scope for c in captures) == ["ATS", "NON_ATS"]
+    publication = simulator.publication(WEEK, T1, TODAY)
+    assert publication is not None
+    firm_rows = publication.filter(publication["summaryTypeCode"].str.ends_with("_SMBL_FIRM"))
+    assert source.state(WEEK, T1) == PublicationState(firm_rows.height, firm_rows["lastUpdateDate"].max())  # type: ignore[arg-type]
+    assert source.state(WEEK, T2) is None
+    assert source.fetch(WEEK, T2) == []
+
+
+def test_of_two_files_for_one_half_the_newer_rows_speak(tmp_path: Path) -> None:
+    put(tmp_path, "b-old.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
+    put(tmp_path, "a-new.csv", HEADER + rows(T1, dt.date(2026, 9, 8), 9) + rows(T1, dt.date(2026, 10, 1), 1))
+    source = DownloadFiles(tmp_path, clock=lambda: TODAY)
+    assert [c.origin for c in source.fetch(WEEK, T1)] == ["a-new.csv"]
+    state = source.state(WEEK, T1)
+    assert state is not None
+    assert state.last_update_date == dt.date(2026, 10, 1)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
+    source = DownloadFiles(tmp_path, clock=lambda: TODAY)
+    assert source.state(WEEK, T1) == PublicationState(10, dt.date(2026, 9, 8))
+    path.write_text(HEADER + rows(T1, dt.date(2026, 9, 8), 11))
+    os.utime(path, (1, 1))
+    assert source.state(WEEK, T1) == PublicationState(11, dt.date(2026, 9, 8))
