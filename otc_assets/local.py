@@ -75,8 +75,6 @@ def prepare(chosen: Settings, url: str) -> tuple[str | None, str | None]:
         OTC_HOME=str(chosen.home),
         OTC_DATABASE_URL=url,
         OTC_DAGSTER_STORAGE_URL=database_url(url, "psycopg2"),
-        OTC_DAGSTER_LOGS=str(home / "logs"),
-        OTC_DAGSTER_ARTIFACTS=str(home / "artifacts"),
         DAGSTER_HOME=str(home),
     )
     settings.cache_clear()

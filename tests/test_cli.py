@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command as the console script does: (exit code, standard output, standard error)."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "OTC_DAGSTER_LOGS", "OTC_DAGSTER_ARTIFACTS", "DAGSTER_HOME"):
+    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
         monkeypatch.setenv(name, "set by the command")
     monkeypatch.setattr(cli.out, "_width", 200)
     monkeypatch.setattr(cli.err, "_width", 200)
@@ -178,3 +180,14 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert code == 1
     assert "127.0.0.1:1" in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("arguments", [["check", "defs"], ["list", "defs"]])
+def test_dagsters_own_tools_work_in_the_project_folder_without_any_setting(arguments: list[str]) -> None:
+    """dagster.yaml lies there too, and once asked for a database that only `up` knows."""
+    root = Path(__file__).resolve().parent.parent
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
+    dg = Path(sys.executable).parent / "dg"
+    done = subprocess.run([dg, *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "All definitions loaded successfully" in done.stdout + done.stderr or "venue_volume" in done.stdout

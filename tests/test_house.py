@@ -19,7 +19,7 @@ FLOORS = [
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
-    {"resources", "partitions", "exporter"},
+    {"resources", "partitions", "exporter", "dagster_storage"},
     {"finra", "warehouse", "archive"},
     {"settings", "tracing"},
     {"domain"},
