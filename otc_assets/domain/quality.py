@@ -25,13 +25,13 @@ from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_p
 
 #: A venue that leaves is news; a fifth of them at once is a file with a hole.
 VENUE_COUNT_DROP_PCT = 20
-#: Of the volume a trading day against the week before: holidays shorten weeks and must not alarm, and the
-#: wildest weeks of a whole tier moved by a third.
+#: Of the volume a trading day against the week before: holidays shorten weeks and must not alarm. A whole tier
+#: that trades half more or less is news, or a file with a hole: someone should look.
 VOLUME_SWING_PCT = 50
 #: Dollars of rows and totals were whole ones until 2025-03, each rounded by itself: 130 of 169 weeks of AAPL
 #: differ from their total by up to a few dollars.
 HALF_A_DOLLAR = Decimal("0.5")
-#: Of a venue's share of its tier, in points: the largest venues have about twenty, and gain or lose one or two.
+#: Of a venue's share of its tier, in points: a tenth of a market does not change hands in a week unnoticed.
 SHARE_SHIFT_POINTS = 10
 #: FINRA's files have one bad row in five thousand; one in a hundred is another layout than we think.
 REJECTED_PCT = 1
