@@ -25,13 +25,13 @@ from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_p
 
 #: A venue that leaves is news; a fifth of them at once is a file with a hole.
 VENUE_COUNT_DROP_PCT = 20
-#: Of the volume a trading day against the week before: holidays shorten weeks and must not alarm, and the
-#: wildest weeks of a whole tier moved by a third.
+#: Of the volume a trading day against the week before: holidays shorten weeks and must not alarm. A whole tier
+#: that trades half more or less is news, or a file with a hole: someone should look.
 VOLUME_SWING_PCT = 50
 #: Dollars of rows and totals were whole ones until 2025-03, each rounded by itself: 130 of 169 weeks of AAPL
 #: differ from their total by up to a few dollars.
 HALF_A_DOLLAR = Decimal("0.5")
-#: Of a venue's share of its tier, in points: the largest venues have about twenty, and gain or lose one or two.
+#: Of a venue's share of its tier, in points: a tenth of a market does not change hands in a week unnoticed.
 SHARE_SHIFT_POINTS = 10
 #: FINRA's files have one bad row in five thousand; one in a hundred is another layout than we think.
 REJECTED_PCT = 1
@@ -332,11 +332,12 @@ def _figures_of(row: dict[str, Any], whose: str) -> str:
 def _complete(e: Evidence) -> dict[str, Any]:
     stated = f" of {e.rows_expected:,}" if e.rows_expected is not None else ""
     missing = " and ".join(kind for kind in (ATS, NON_ATS) if kind not in e.whole_kinds)
-    lack = f"; not whole: {missing}" if missing else "; a capture was cut off" if not e.complete else ""
+    whole = e.complete and (e.rows_expected is None or e.rows_received >= e.rows_expected)
+    lack = f"; not whole: {missing}" if missing else "; a capture was cut off" if not whole else ""
     return _of(
         e,
         "complete",
-        e.complete,
+        whole,
         f"{e.rows_received:,} rows{stated} captured{lack}",
         observed=float(e.rows_received),
         threshold=float(e.rows_expected) if e.rows_expected is not None else None,
@@ -494,7 +495,7 @@ def judge_concentration(rows: pl.DataFrame) -> pl.DataFrame:
 
     By n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share.
     """
-    slack = 1e-4  # the published figures are rounded to six places
+    slack = 2e-4  # figures are rounded to six places, and the square of a share of 100 moves 200 times as fast
     hhi, venues = pl.col("hhi").cast(pl.Float64), pl.col("venue_count")
     top = pl.col("top_venue_share_pct").cast(pl.Float64)
     findings = []
