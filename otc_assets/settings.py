@@ -43,7 +43,8 @@ class Settings(BaseSettings):
         first_week: the first week wanted, a Friday; gaps are counted from here on, and partitions begin.
         finra_url: the Query API's address.
         finra_client_id, finra_client_secret: OAuth2 client credentials, for networks that FINRA asks for them.
-        requests_per_minute: the budget for FINRA, under its limit of about 1,200.
+        requests_per_minute: the budget for FINRA of one process; FINRA allows an address about 1,200, and two
+            runs, the sensors and a terminal may ask at once.
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     finra_url: str = "https://api.finra.org"
     finra_client_id: str | None = None
     finra_client_secret: SecretStr | None = None
-    requests_per_minute: int = Field(default=600, ge=1, le=1200)
+    requests_per_minute: int = Field(default=300, ge=1, le=1200)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
     simulator_seed: int = 2014
     simulator_scale: float = Field(default=0.1, gt=0, le=4)
