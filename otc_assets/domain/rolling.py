@@ -41,7 +41,6 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
     """
     history, captured = _in_window(history, captured, week_ending)
     rows = _figures(history, captured, week_ending, ["tier", "symbol"], {"venue_count": "avg_6w_venue_count"})
-    traded = history.select("week_ending", "symbol", pl.col("tier").alias("_traded_in"))
     # Only symbols that the window has in two tiers can have traded in another: few, so the rest is left out.
     several = history.group_by("symbol").agg(pl.col("tier").n_unique()).filter(pl.col("tier") > 1)
     idle = (
@@ -49,10 +48,10 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
         .join(several, on="symbol", how="semi")
         .join(captured, on="tier")
         .join(history.select("week_ending", "tier", "symbol"), on=["week_ending", "tier", "symbol"], how="anti")
-        .join(traded, on=["week_ending", "symbol"])
-        .filter(pl.col("tier") != pl.col("_traded_in"))
+        # Not in this tier, and yet in the week's rows: in another.
+        .join(history, on=["week_ending", "symbol"], how="semi")
         .group_by("tier", "symbol")
-        .agg(pl.col("week_ending").n_unique().cast(pl.Int64).alias("weeks_in_other_tier"))
+        .agg(pl.len().cast(pl.Int64).alias("weeks_in_other_tier"))
     )
     return (
         rows.join(idle, on=["tier", "symbol"], how="left")
