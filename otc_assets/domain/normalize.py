@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.exact import per_trade
 from otc_assets.domain.parsing import Parsed, UnreadableFile
 from otc_assets.domain.schema import (
     ATS,
@@ -273,7 +274,7 @@ def _volume(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
         pl.col("shares").alias("share_volume"),
         trades.alias("trade_count"),
         "notional",
-        (pl.col("shares") / pl.when(trades > 0).then(trades)).alias("avg_trade_size"),
+        per_trade(pl.col("shares"), trades).alias("avg_trade_size"),
         "last_update_date",
         "initial_published_date",
     )

@@ -148,10 +148,15 @@ def quality(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, A
 
 
 def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) -> dt.date | None:
-    """The newest week before ``week_ending`` in which the tier has venue volume."""
+    """The newest week before ``week_ending`` of which the tier's publication, or a half of it, is loaded.
+
+    Weeks of which only records of a part came are passed over: nothing compares with them.
+    """
     return connection.execute(
         sa.text("""
-            SELECT max(week_ending) FROM otc.venue_volume WHERE week_ending < :week_ending AND tier = :tier
+            SELECT max(p.week_ending) FROM otc.publication p
+            JOIN otc.computed_week c ON c.week_ending = p.week_ending AND c.table_name = 'venue_volume'
+            WHERE p.week_ending < :week_ending AND p.tier = :tier AND p.scope <> 'PARTIAL' AND p.rows_accepted > 0
         """),
         {"week_ending": week_ending, "tier": tier},
     ).scalar()

@@ -235,13 +235,18 @@ def test_rows_of_another_tier_are_f() -> None:
 @pytest.mark.parametrize("row", range(TOTALS.height))
 @pytest.mark.parametrize("column", ["share_volume", "trade_count"])
 def test_a_sum_that_differs_from_finras_total_by_the_least_is_f(row: int, column: str) -> None:
-    """To the share, to its millionth, to the trade: by symbol and by venue, at ATSs and at firms."""
+    """To the share, to its millionth, to the trade: by symbol and by venue, at ATSs and at firms.
+
+    A single firm's total is a warning, and seen: what is in it besides its rows FINRA does not say.
+    """
     changed = TOTALS.to_dicts()
     changed[row][column] += Decimal("0.000001") if column == "share_volume" else 1
     judged = evidence(totals=pl.DataFrame(changed, schema=PUBLISHED_TOTAL))
     assert failed(judged) == ["matches_finra_totals"]
     assert finding(judged, "matches_finra_totals")["observed"] == 1.0
-    assert graded(judged) == ("F", 0)
+    one_firm = changed[row]["total_of"] == "VENUE" and changed[row]["venue_kind"] == "NON_ATS"
+    assert finding(judged, "matches_finra_totals")["severity"] == ("warn" if one_firm else "error")
+    assert graded(judged) == (("A", 100) if one_firm else ("F", 0))
 
 
 def test_a_difference_is_named_with_both_figures() -> None:
