@@ -27,7 +27,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from otc_assets.domain.weeks import (
     NEW_YORK,
@@ -134,8 +134,10 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], Non
 
         yield say
         return
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=err) as bar:
+    how_far = [BarColumn(20), MofNCompleteColumn()] if total else []
+    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), *how_far, TimeElapsedColumn(), note]
+    with Progress(*columns, console=err) as bar:
         task = bar.add_task(what, total=total, note="")
         yield lambda done, note: bar.update(task, completed=done, note=note)
 
@@ -232,7 +234,7 @@ def _bring_newest(instance: Any, count: int) -> list[str]:
     if not missing:
         err.print(f"weeks     the newest {len(weeks)}, {weeks[0]} to {weeks[-1]}, are there")
         return []
-    with _progress("materializing the newest weeks", len(missing)) as tick:
+    with _progress("materializing", len(missing)) as tick:
         return running.materialize(instance, missing, TIERS, tick)
 
 

@@ -136,7 +136,7 @@ def materialize(
     for start in range(0, len(weeks), _WEEKS_AT_A_TIME):
         chunk = weeks[start : start + _WEEKS_AT_A_TIME]
         for assets, some in _stages(chunk, tiers):
-            progress(start, f"{some[0]}..{some[-1]}: {', '.join(assets[:3])}{' ...' if len(assets) > 3 else ''}")
+            progress(start, f"{some[0]}..{some[-1]} {assets[-1] if len(assets) < 4 else 'figures'}")
             try:
                 run_assets(instance, assets, some[0], some[-1])
             except RunFailed as error:
