@@ -112,7 +112,7 @@ def test_every_asset_tells_who_owns_it_what_it_is_and_what_columns_it_has() -> N
         assert node.description
         assert node.group_name != "default"
         assert node.kinds
-        assert node.metadata["dagster/column_schema"].columns
+        assert all(column.description for column in node.metadata["dagster/column_schema"].columns)
         assert node.backfill_policy is not None
 
 

@@ -24,6 +24,7 @@ from dagster import (
     TableSchema,
 )
 
+from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks_of
 
@@ -97,10 +98,9 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     yield MaterializeResult(metadata={"weeks": len(made), "rows": sum(m.rows for m in made.values())})
 
 
-def column_schema(schema: pl.Schema, notes: Mapping[str, str] | None = None) -> TableSchema:
+def column_schema(schema: pl.Schema) -> TableSchema:
     """Dagster's table schema of a frame's schema, for the catalog."""
-    notes = notes or {}
-    return TableSchema([TableColumn(name, str(kind), description=notes.get(name)) for name, kind in schema.items()])
+    return TableSchema([TableColumn(name, str(kind), description=COLUMN_NOTES[name]) for name, kind in schema.items()])
 
 
 def table_metadata(table: str, schema: pl.Schema) -> dict[str, Any]:
