@@ -216,9 +216,11 @@ def up(
             while served.running():
                 time.sleep(0.5)
             raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
+        except KeyboardInterrupt:
+            err.print("stopping  (a second Ctrl-C does not hurry it)")
         finally:
-            with _progress("stopping", None):
-                served.stop()
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            served.stop()
 
 
 def _bring_newest(instance: Any, count: int) -> list[str]:
@@ -459,11 +461,16 @@ def migrate(
 def main() -> None:
     """The console script: every error that has words for a person is shown as such, without a traceback."""
     from pydantic import ValidationError
+    from sqlalchemy.exc import DBAPIError
 
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except DBAPIError as error:
+        said = str(error.orig).strip().splitlines()
+        err.print(f"[red]the database refused: {said[0] if said else error}[/red]", soft_wrap=True)
+        sys.exit(1)
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(["OTC", *map(str, problem["loc"])]).upper()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -117,9 +118,19 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
     """Starts the UI with daemon, schedules and sensors, and returns when it answers.
 
     Raises:
-        NotStarted: it ended, or did not answer in time; the log's last lines are in the message.
+        NotStarted: the port is taken, or it ended, or did not answer in time; the log's last lines are in the
+            message.
     """
     url = f"http://127.0.0.1:{chosen.port}"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", chosen.port))
+        except OSError:
+            raise NotStarted(
+                f"port {chosen.port} is in use, perhaps by another 'otc-assets up'. Stop that one, or choose another "
+                "port: OTC_PORT=3001, or --port."
+            ) from None
     log = chosen.home / "dagster.log"
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +152,22 @@ def test_a_backfill_without_a_daemon_is_refused_with_what_to_do(run: Run) -> Non
     code, _, text = run("backfill", "--weeks", "2026-08-21")
     assert code == 1
     assert "otc-assets up" in text
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page of another server there was once taken for our own."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code, _, text = run("up", "--port", str(port))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    assert code == 1
+    assert f"port {port} is in use" in text
 
 
 def test_migrate_says_which_version_the_database_has(run: Run) -> None:

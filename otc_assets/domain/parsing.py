@@ -132,9 +132,13 @@ def parse(data: bytes, *, name: str) -> Parsed:
         UnreadableFile: it is no publication.
     """
     data = _unwrap(data, name)
-    if data[:1] in (b"[", b"{"):
+    if _is_json(data):
         return _parse_json(data, name)
     return _parse_delimited(data, name)
+
+
+def _is_json(data: bytes) -> bool:
+    return data[:4096].lstrip()[:1] in (b"[", b"{")
 
 
 # --- before the first row ------------------------------------------------------------------------------
@@ -159,8 +163,9 @@ def _unwrap(data: bytes, name: str) -> bytes:
         raise UnreadableFile(
             name, f"it is a page of HTML or XML, not data ({start!r})", "The download failed: try it again"
         )
-    for start_of_window in range(0, len(data) - MAX_LINE_BYTES, MAX_LINE_BYTES):
-        if data[:1] not in (b"[", b"{") and data.find(b"\n", start_of_window, start_of_window + MAX_LINE_BYTES) < 0:
+    windows = () if _is_json(data) else range(0, len(data) - MAX_LINE_BYTES, MAX_LINE_BYTES)
+    for start_of_window in windows:
+        if data.find(b"\n", start_of_window, start_of_window + MAX_LINE_BYTES) < 0:
             line = data.count(b"\n", 0, start_of_window) + 1
             raise UnreadableFile(
                 name,
@@ -415,7 +420,7 @@ _SPACE = re.compile(r"[\s,]*")
 
 def _parse_json(data: bytes, name: str) -> Parsed:
     try:
-        text = data.decode()
+        text = data.decode().lstrip()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None

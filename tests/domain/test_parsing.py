@@ -164,6 +164,11 @@ def test_numbers_in_json_never_pass_through_a_float() -> None:
     assert parsed.raw["record"][0] == text[1:-1]
 
 
+def test_blanks_before_json_change_nothing() -> None:
+    text = json.dumps([{**JSON_ROW, "totalWeeklyShareQuantity": 5}]).encode()
+    assert parse(b"\n  " + text, name="f").records.equals(parse(text, name="f").records)
+
+
 def test_json_that_is_cut_off_keeps_its_whole_records() -> None:
     whole = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
     parsed = parse(f"[{whole},\n{whole[:40]}".encode(), name="f")

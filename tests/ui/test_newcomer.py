@@ -189,7 +189,7 @@ def test_the_backfilled_weeks_are_all_there_and_every_check_is_recorded_by_week(
 def test_ctrl_c_stops_everything_and_the_next_start_finds_it_all_again(up: Running) -> None:
     up.wait_until_ready()
     before = up.run("status", "--json", "--newest", "4").stdout
-    assert up.stop() == 130
+    assert up.stop() == 0
     url = f"postgresql://otc@127.0.0.1:{(up.home / 'postgres' / 'port').read_text()}/otc"
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url, connect_timeout=2)
