@@ -19,7 +19,7 @@ FLOORS = [
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
-    {"resources", "partitions", "exporter", "dagster_storage"},
+    {"resources", "partitions", "dagster_storage"},
     {"finra", "warehouse", "archive"},
     {"settings", "tracing"},
     {"domain"},

@@ -15,14 +15,15 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from otc_assets.domain.schema import RECORD, REJECTED
+from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
+from otc_assets.domain.weeks import TIER_BY_NAME
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
@@ -69,6 +70,7 @@ _REQUIRED = {
         "symbol",
         "issue_name",
         "participant_name",
+        "mpid",
         "shares",
         "trades",
         "last_update_date",
@@ -153,6 +155,8 @@ def _unwrap(data: bytes, name: str) -> bytes:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UnreadableFile(name, "it is UTF-16", "FINRA's files are UTF-8: download it again, or convert it")
     data = data.removeprefix(b"\xef\xbb\xbf")
+    if data[:1].isspace() and _is_json(data):
+        data = data.lstrip()
     if not data[:4096].strip() and not data.strip():
         raise UnreadableFile(name, "it is empty", "Download it again: a file of FINRA's has a header at least")
     if (at := data.find(b"\0")) >= 0:
@@ -163,17 +167,20 @@ def _unwrap(data: bytes, name: str) -> bytes:
         raise UnreadableFile(
             name, f"it is a page of HTML or XML, not data ({start!r})", "The download failed: try it again"
         )
-    windows = () if _is_json(data) else range(0, len(data) - MAX_LINE_BYTES, MAX_LINE_BYTES)
-    for start_of_window in windows:
-        if data.find(b"\n", start_of_window, start_of_window + MAX_LINE_BYTES) < 0:
-            line = data.count(b"\n", 0, start_of_window) + 1
-            raise UnreadableFile(
-                name,
-                "the line is longer than 1 MiB",
-                "It is no file of FINRA's: download it again",
-                line=line,
-            )
+    if not _is_json(data):
+        _refuse_long_lines(data, name)
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
+
+
+def _refuse_long_lines(data: bytes, name: str) -> None:
+    start = 0
+    while len(data) - start > MAX_LINE_BYTES:
+        newline = data.rfind(b"\n", start, start + MAX_LINE_BYTES + 1)
+        if newline < 0:
+            line = data.count(b"\n", 0, start) + 1
+            problem, remedy = "the line is longer than 1 MiB", "It is no file of FINRA's: download it again"
+            raise UnreadableFile(name, problem, remedy, line=line)
+        start = newline + 1
 
 
 def _gunzip(data: bytes, name: str) -> bytes:
@@ -206,7 +213,15 @@ def _header(line: bytes, name: str) -> _Header:
             "A download file begins with tierDescription|issueSymbolIdentifier|...",
             line=1,
         )
-    names = [column.strip() for column in next(csv.reader([text], delimiter=delimiter))]
+    try:
+        names = [column.strip() for column in next(csv.reader([text], delimiter=delimiter))]
+    except csv.Error as error:
+        raise UnreadableFile(
+            name,
+            f"its header can't be read ({error}): {text[:80]!r}",
+            "Lines end with LF or CRLF in FINRA's files: download it again",
+            line=1,
+        ) from None
     known: Mapping[str, str]
     if any(column in FIELDS for column in names):
         known, layout = FIELDS, API if "weekStartDate" in names else WEBSITE
@@ -234,8 +249,16 @@ def _header(line: bytes, name: str) -> _Header:
         theirs = {ours: field for field, ours in reversed(known.items())}
         raise UnreadableFile(
             name,
-            f"its header lacks {', '.join(theirs[c] for c in missing)}; it has {', '.join(names)}",
+            f"its header lacks {', '.join(theirs[c] for c in missing)}; it has {', '.join(names)[:400]}",
             "The file is not whole, or FINRA has changed it: download it again",
+            line=1,
+        )
+    twice = sorted({column for column in names if column in known and names.count(column) > 1})
+    if twice:
+        raise UnreadableFile(
+            name,
+            f"its header names {', '.join(twice)} more than once",
+            "It can't be told which of them counts: download it again",
             line=1,
         )
     return _Header(layout, delimiter, '"' in text or (layout == API and delimiter != "|"), names, columns)
@@ -265,11 +288,12 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
             lambda: _no_lines(),
         )
     last_is_whole = whole_text or _last_row_is_whole(data, header)
-    records = _read_at_once(data, header) if last_is_whole else None
-    rejected = REJECTED.to_frame()
     cut_off = trailer_missing or not last_is_whole
+    # Without a copy of the body, where all is well.
+    records = _read_at_once(data, header, skip_lines=1, first=2) if last_is_whole else None
+    rejected = REJECTED.to_frame()
     if records is None:
-        records, rejected = _read_row_by_row(data[body_starts:], header, last_is_whole)
+        records, rejected = _read_in_blocks(data, body_starts, header, last_is_whole)
         if not records.height:
             raise UnreadableFile(
                 name,
@@ -289,11 +313,12 @@ def _without_trailer(data: bytes, header: _Header) -> tuple[bytes, bool]:
     text = data.rstrip(b"\n")
     start = text.rfind(b"\n") + 1
     trailer = text[start:].decode(errors="replace")
-    if trailer.count(header.delimiter) == len(header.names) - 1:
-        return data if data.endswith(b"\n") else data + b"\n", True
-    counted = re.findall(r"\d+", trailer.replace(",", ""))
+    counted = re.findall(r"[0-9]+", trailer.replace(",", ""))
     rows = text.count(b"\n") - 1
-    return data[:start], bool(counted) and str(rows) not in counted
+    # Without a count, or beginning as rows do, it is the last row that came: there is no trailer to drop.
+    if not counted or trailer.split(header.delimiter)[0] in TIER_BY_NAME:
+        return data if data.endswith(b"\n") else data + b"\n", True
+    return data[:start], str(rows) not in counted
 
 
 def _last_row_is_whole(data: bytes, header: _Header) -> bool:
@@ -310,34 +335,71 @@ def _last_row_is_whole(data: bytes, header: _Header) -> bool:
     return column is None or RECORD[column] != pl.Date or bool(_DATE.fullmatch(values[-1]))
 
 
-#: Polars rounds a seventh decimal away without a word.
-_SEVEN_DECIMALS = re.compile(rb"\.[0-9]{7}")
+#: An amount as FINRA writes it. Polars takes more, and rounds a seventh decimal or 1e-7 away without a word.
+_PLAIN_AMOUNT = r"^-?[0-9]+(\.[0-9]{1,6})?$"
 
 
-def _read_at_once(data: bytes, header: _Header) -> pl.DataFrame | None:
-    """All rows by one typed read, or None where anything about it is in doubt."""
-    if header.quoted or _SEVEN_DECIMALS.search(data):
+def _read_at_once(data: bytes, header: _Header, *, skip_lines: int, first: int) -> pl.DataFrame | None:
+    """All rows of lines by one read, or None where anything about it is in doubt.
+
+    Args:
+        data: lines, after ``skip_lines`` of which the rows begin.
+        header: their columns.
+        skip_lines: how many lines are no rows.
+        first: the number of the first row's line.
+    """
+    if header.quoted or b"\r" in data:
         return None
     schema = {
-        column if column is not None else f"unused {position}": RECORD[column] if column else pl.String
+        # Only whole numbers does Polars read as strictly as they are read one by one.
+        column if column is not None else f"unused {position}": pl.Int64
+        if column is not None and RECORD[column] == pl.Int64
+        else pl.String
         for position, column in enumerate(header.columns)
     }
     if len(schema) != len(header.columns):
         return None
+    amounts = [column for column in schema if RECORD.get(column) == AMOUNT]
+    dates = [column for column in schema if RECORD.get(column) == pl.Date]
     try:
         frame = pl.read_csv(
-            data, has_header=False, skip_lines=1, separator=header.delimiter, quote_char=None, schema=schema
+            data,
+            has_header=False,
+            skip_lines=skip_lines,
+            separator=header.delimiter,
+            quote_char=None,
+            schema=schema,
         )
-    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        if not all(frame.select(pl.col(amounts).str.contains(_PLAIN_AMOUNT).all()).row(0)):
+            return None
+        frame = frame.with_columns(pl.col(amounts).cast(AMOUNT), *(_days(frame[column]) for column in dates))
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, _BadValue):
         return None
-    # Longer rows Polars refuses itself; shorter ones it fills up with nulls, so that a last column without
-    # any proves that there was none. The newlines prove that no line was passed over.
-    newlines = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
-    rows = newlines - data.endswith(b"\n")
-    if frame.height != rows or any(frame[column].null_count() for column in (*_NEVER_NULL, frame.columns[-1])):
+    # The newlines prove that no line was passed over. Longer rows Polars refuses itself; shorter ones it fills
+    # up with nulls: a last column without any, or the number of delimiters, proves that there was none.
+    text = np.frombuffer(data, np.uint8)
+    rows = int(np.count_nonzero(text == ord("\n"))) + (not data.endswith(b"\n")) - skip_lines
+    if frame.height != rows or any(frame[column].null_count() for column in _NEVER_NULL):
         return None
-    line = pl.int_range(2, rows + 2, dtype=pl.Int64).alias("line")
+    if frame[frame.columns[-1]].null_count():
+        delimiters = int(np.count_nonzero(text == ord(header.delimiter)))
+        if delimiters != (rows + skip_lines) * (len(header.columns) - 1):
+            return None
+    line = pl.int_range(first, first + rows, dtype=pl.Int64).alias("line")
     return frame.select(line, *_as_record(frame.columns))
+
+
+def _days(texts: pl.Series) -> pl.Series:
+    """Dates of text; a column has few that differ, and those are read one by one.
+
+    Raises:
+        _BadValue: one is no date.
+    """
+    distinct = texts.unique().drop_nulls()
+    if distinct.is_empty():
+        return texts.cast(pl.Date)
+    days = [_value(text, texts.name, texts.name) for text in distinct]
+    return texts.replace_strict(distinct, days, return_dtype=pl.Date)
 
 
 def _as_record(have: Iterable[str]) -> list[pl.Expr]:
@@ -350,14 +412,40 @@ def _as_record(have: Iterable[str]) -> list[pl.Expr]:
     ]
 
 
-def _read_row_by_row(body: bytes, header: _Header, last_is_whole: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+#: Rows are read one by one in blocks of about so many bytes in which one of them can't be read.
+_BLOCK_BYTES = 1 << 17
+
+
+def _read_in_blocks(data: bytes, start: int, header: _Header, last_is_whole: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What can be read, and what can't and why: a bad row slows down, and swells, its own block alone."""
+    records: list[pl.DataFrame] = []
+    rejected: list[pl.DataFrame] = []
+    first = 2
+    while start < len(data):
+        newline = data.find(b"\n", start + _BLOCK_BYTES)
+        end = newline + 1 if newline >= 0 else len(data)
+        block, whole = data[start:end], last_is_whole or end < len(data)
+        good = _read_at_once(block, header, skip_lines=0, first=first) if whole else None
+        if good is None:
+            good, bad = _read_row_by_row(block, header, first, whole)
+            rejected.append(bad)
+        records.append(good)
+        first += block.count(b"\n")
+        start = end
+    return pl.concat(records), pl.concat([REJECTED.to_frame(), *rejected])
+
+
+def _read_row_by_row(
+    body: bytes, header: _Header, first: int, last_is_whole: bool
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Every row for itself: what can be read, and what can't and why."""
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[int, str, str]] = []
     lines = body.split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
-    for number, raw in enumerate(lines, 2):
+    last = first + len(lines) - 1
+    for number, raw in enumerate(lines, first):
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -365,9 +453,15 @@ def _read_row_by_row(body: bytes, header: _Header, last_is_whole: bool) -> tuple
                 (number, raw.decode(errors="backslashreplace"), f"not valid UTF-8 at byte {error.start + 1}")
             )
             continue
-        values = (
-            next(csv.reader([text], delimiter=header.delimiter), []) if header.quoted else text.split(header.delimiter)
-        )
+        try:
+            values = (
+                next(csv.reader([text], delimiter=header.delimiter), [])
+                if header.quoted
+                else text.split(header.delimiter)
+            )
+        except csv.Error as error:
+            rejected.append((number, text, f"its fields can't be told apart: {error}"))
+            continue
         if len(values) != len(header.names):
             reason = f"expected {len(header.names)} fields, found {len(values) if text else 0}"
             rejected.append((number, text, reason))
@@ -379,7 +473,7 @@ def _read_row_by_row(body: bytes, header: _Header, last_is_whole: bool) -> tuple
                 if column is not None
             }
             _require(row, dict(zip(header.columns, header.names, strict=True)))
-            if number == len(lines) + 1 and not last_is_whole:
+            if number == last and not last_is_whole:
                 raise _BadValue(f"the file ends within this row, in {header.names[-1]}")
         except _BadValue as bad:
             rejected.append((number, text, str(bad)))
@@ -394,6 +488,8 @@ def _lines(data: bytes, body_starts: int) -> pl.DataFrame:
     if not body:
         return _no_lines()
     try:
+        if b"\r" in body or b"\x01" in body:  # Polars takes both for more than text at the end of a line
+            raise pl.exceptions.ComputeError
         # A separator that no row has makes the whole line one column; fields are never split here.
         frame = pl.read_csv(
             body,
@@ -420,7 +516,7 @@ _SPACE = re.compile(r"[\s,]*")
 
 def _parse_json(data: bytes, name: str) -> Parsed:
     try:
-        text = data.decode().lstrip()
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None
@@ -430,22 +526,21 @@ def _parse_json(data: bytes, name: str) -> Parsed:
     rejected: list[tuple[int, str, str]] = []
     verbatim: list[str] = []
     columns: set[str] = set()
-    cut_off = False
-    at, number = (1 if text[0] == "[" else 0), 0
-    while True:
-        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
-        if at >= len(text):
-            cut_off = cut_off or text[0] == "["
-            break
-        if text[at] == "]":
-            break
+    at = number = 0
+    in_array = False
+    while (at := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
+        if text[at] == ("]" if in_array else "["):
+            in_array = not in_array
+            at += 1
+            continue
         number += 1
         try:
             record, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            rejected.append((number, text[at:], f"not valid JSON: {error.msg} at character {error.pos + 1}"))
+        except (json.JSONDecodeError, RecursionError) as error:
+            why = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
+            rejected.append((number, text[at:], f"not valid JSON: {why}"))
             verbatim.append(text[at:])
-            cut_off = True
+            in_array = True
             break
         source, at = text[at:end], end
         verbatim.append(source)
@@ -468,7 +563,7 @@ def _parse_json(data: bytes, name: str) -> Parsed:
         frozenset(columns),
         pl.DataFrame(rows, schema=RECORD),
         pl.DataFrame(rejected, schema=REJECTED, orient="row"),
-        cut_off,
+        in_array,  # it ends within an array, or within a record
         lambda: pl.DataFrame(
             {"line": range(1, len(verbatim) + 1), "record": verbatim},
             schema={"line": pl.Int64, "record": pl.String},
@@ -478,7 +573,10 @@ def _parse_json(data: bytes, name: str) -> Parsed:
 
 # --- values --------------------------------------------------------------------------------------------
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}")
+#: JSON may write a number with an exponent; Python's Decimal would take `1_0` and other scripts' digits too.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_ENOUGH_DIGITS = Context(prec=64)
 
 
 class _BadValue(Exception):
@@ -487,7 +585,7 @@ class _BadValue(Exception):
 
 def _value(text: Any, column: str, field: str) -> Any:
     """The value of one field, typed as its column in RECORD."""
-    if text is None:
+    if text is None or text == "":
         return None
     kind = RECORD[column]
     if not isinstance(text, str):
@@ -501,17 +599,14 @@ def _value(text: Any, column: str, field: str) -> Any:
             return dt.date.fromisoformat(text)
         except ValueError:
             raise _BadValue(f"{field} is {text[:40]!r}, not a date YYYY-MM-DD") from None
-    try:
-        number = Decimal(text)
-        if not number.is_finite():
-            raise InvalidOperation
-    except InvalidOperation:
-        raise _BadValue(f"{field} is {text[:40]!r}, not a number") from None
+    if not _NUMBER.fullmatch(text.strip(" ")):
+        raise _BadValue(f"{field} is {text[:40]!r}, not a number")
+    number = Decimal(text)
     if kind == pl.Int64:
         if number != number.to_integral_value() or abs(number) >= 2**63:
             raise _BadValue(f"{field} is {text[:40]!r}, not a whole number")
         return int(number)
-    if abs(number) >= 10**32 or number != number.quantize(Decimal("0.000001")):
+    if abs(number) >= 10**32 or number != number.quantize(Decimal("0.000001"), context=_ENOUGH_DIGITS):
         raise _BadValue(f"{field} is {text[:40]!r}, which has more than six decimals or 32 digits")
     return number
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otc_assets.domain import parsing
 from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
 from otc_assets.domain.weeks import OTCE, T1
 from otc_assets.finra.simulator.files import download_file, legacy_file
@@ -67,6 +68,12 @@ def test_what_is_harmless_changes_nothing(data: bytes) -> None:
         ("OTC|A|B|C|D|1|1.5|2025-12-22", "totalWeeklyTradeCount is '1.5', not a whole number"),
         ("OTC|A|B|C|D|1|1|2025-13-22", "lastUpdateDate is '2025-13-22', not a date"),
         ("OTC|A|B|C|D|1.1234567|1|2025-12-22", "more than six decimals"),
+        ("OTC|A|B|C|D|1e-7|1|2025-12-22", "more than six decimals"),
+        ("OTC|A|B|C|D|1_0|1|2025-12-22", "totalWeeklyShareQuantity is '1_0', not a number"),
+        (f"OTC|A|B|C|D|1{'0' * 32}|1|2025-12-22", "32 digits"),
+        ("OTC|A|B|C|D|1|1|0000-12-22", "lastUpdateDate is '0000-12-22', not a date"),
+        ("OTC|A|B|C|D|1|1|22-12-2025", "lastUpdateDate is '22-12-2025', not a date"),
+        ("OTC|A|B|C|D|1|1|2025/12/22", "lastUpdateDate is '2025/12/22', not a date"),
         ("OTC|A|B|C|D||1|2025-12-22", "totalWeeklyShareQuantity is empty"),
         ("OTC|A|B|C|D|1||2025-12-22", "totalWeeklyTradeCount is empty"),
         ("", "expected 8 fields, found 0"),
@@ -81,6 +88,50 @@ def test_a_row_that_cannot_be_read_is_rejected_verbatim_with_the_reason_and_the_
     assert (line, record) == (3, bad)
     assert reason in said
     assert parsed.raw.rows() == [(2, ROW), (3, bad), (4, ROW)]
+
+
+def test_dates_that_are_all_day_first_are_never_read_as_some_other_day() -> None:
+    """Polars guesses a column's order of day and month by its first value: 01-02-2025 was 1 February to it."""
+    rows = [f"OTC|S{n}|B|C|D|1|1|0{n}-02-2025" for n in range(1, 9)]
+    parsed = parse(website(ROW, *rows), name="f")
+    assert (parsed.records["line"].to_list(), parsed.rejected.height) == ([2], 8)
+
+
+def test_a_large_number_that_is_exact_is_read_beside_a_row_that_cannot_be() -> None:
+    """Its check once overflowed the decimal context, and one row stopped the whole file."""
+    large = f"OTC|A|B|C|D|1{'0' * 30}.000001|1|2025-12-22"
+    parsed = parse(website(large, "x"), name="f")
+    assert parsed.records["shares"].to_list() == [Decimal(f"1{'0' * 30}.000001")]
+    assert parsed.rejected["record"].to_list() == ["x"]
+
+
+@pytest.mark.parametrize("last", ["", "7"], ids=["empty", "given"])
+def test_rows_whose_last_column_may_be_empty_are_not_mistaken_for_cut_ones(last: str) -> None:
+    """Polars fills short rows up with nulls, just as it reads an empty last field."""
+    header = "weekStartDate|tierIdentifier|issueSymbolIdentifier|totalWeeklyShareQuantity|totalWeeklyTradeCount|MPID"
+    whole, short = f"2026-08-17|T1|A|1|1|{last}", "2026-08-17|T1|B|1|1"
+    parsed = parse("\n".join([header, whole, short, whole, ""]).encode(), name="f")
+    assert parsed.records.select("line", "mpid").rows() == [(2, last or None), (4, last or None)]
+    assert parsed.rejected.rows() == [(3, short, "expected 6 fields, found 5")]
+
+
+def test_a_bad_row_among_many_is_the_only_one_that_is_rejected() -> None:
+    """Rows are read one by one around it alone; line numbers go on across the blocks."""
+    rows = [f"OTC|S{n}|B|C|D|{n}|1|2025-12-22" for n in range(10_000)]
+    bad = {1234: "OTC|BAD", 8765: "OTC|A|B|C|D|x|1|2025-12-22"}
+    parsed = parse(website(*(bad.get(n, row) for n, row in enumerate(rows))), name="f")
+    assert parsed.rejected.select("line", "record").rows() == [(n + 2, row) for n, row in bad.items()]
+    assert parsed.records.select("line", "symbol", "shares").rows() == [
+        (n + 2, f"S{n}", n) for n in range(10_000) if n not in bad
+    ]
+
+
+@pytest.mark.parametrize("odd", ["\rx", "\x01", "A\rB", "x\x01\x01"])
+def test_control_characters_stay_in_the_verbatim_row(odd: str) -> None:
+    """Polars drops a carriage return, or an empty column, at the end of a line."""
+    parsed = parse(website(ROW, odd, ROW + odd), name="f")
+    assert parsed.raw["record"].to_list() == [ROW, odd, ROW + odd]
+    assert parsed.received == 3
 
 
 def test_a_row_that_is_no_utf8_is_rejected_and_the_others_are_read() -> None:
@@ -115,9 +166,14 @@ def zipped() -> bytes:
         (website(ROW).replace(b"|", b","), "separated by ','"),
         (website(ROW).replace(b"|", b";"), "separated by ';'"),
         (website(ROW).replace(b"|totalWeeklyShareQuantity", b""), "lacks totalWeeklyShareQuantity"),
-        (website(ROW).replace(b"|MPID", b""), "not one of its 1 rows can be read"),
+        (website(ROW).replace(b"|MPID", b""), "lacks MPID"),
         (website(ROW)[:200] + b"\0" + website(ROW)[200:], "line 2: it has NUL bytes"),
         (website(ROW, "x" * (3 << 20)), "line 3: the line is longer than 1 MiB"),
+        (website(ROW, "x" * ((1 << 20) + 1), ROW), "line 3: the line is longer than 1 MiB"),
+        (website(ROW).replace(b"\n", b"\r"), "header can't be read"),
+        (website(ROW).replace(b"issueName", b"MPID", 1), "lacks issueName"),
+        (website(ROW).replace(b"|MPID", b"|MPID|MPID", 1), "names MPID more than once"),
+        (b"[" * 100_000, "not valid JSON"),
         (b"a|b|c\n1|2|3\n", "none of FINRA's columns"),
         (b"hello\nworld\n", "no header of FINRA's"),
         (website(ROW).decode().encode("utf-16"), "UTF-16"),
@@ -164,9 +220,19 @@ def test_numbers_in_json_never_pass_through_a_float() -> None:
     assert parsed.raw["record"][0] == text[1:-1]
 
 
-def test_blanks_before_json_change_nothing() -> None:
-    text = json.dumps([{**JSON_ROW, "totalWeeklyShareQuantity": 5}]).encode()
-    assert parse(b"\n  " + text, name="f").records.equals(parse(text, name="f").records)
+def test_replies_that_follow_one_another_in_one_file_are_all_read() -> None:
+    """What stood behind the first array's end was once passed over."""
+    record = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    several = parse(f" \n[{record}]\n[{record},{record}]\n{record}\n".encode(), name="f")
+    assert (several.records.height, several.cut_off) == (4, False)
+    more = parse(f"[{record}] and more".encode(), name="f")
+    assert (more.records.height, more.rejected["record"].to_list(), more.cut_off) == (1, ["and more"], True)
+
+
+def test_an_empty_text_is_nothing_in_json_as_in_a_delimited_file() -> None:
+    """An empty MPID once made an ATS of a firm."""
+    parsed = parse(json.dumps([{**JSON_ROW, "MPID": "", "totalWeeklyShareQuantity": 1.5e3}]).encode(), name="f")
+    assert parsed.records.select("mpid", "shares").rows() == [(None, Decimal(1500))]
 
 
 def test_json_that_is_cut_off_keeps_its_whole_records() -> None:
@@ -204,13 +270,19 @@ def test_a_legacy_file_is_read_without_its_trailer_which_is_checked(kind: str) -
     assert (cut.cut_off, cut.received) == (True, parsed.received)
 
 
+@pytest.mark.parametrize("end", ["NMS Tier 1|AA", "NMS T"], ids=["after a field", "within the first"])
+def test_a_legacy_file_cut_within_a_row_has_no_trailer_to_drop(end: str) -> None:
+    """The cut row was once dropped as if it were the trailer."""
+    header = "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated"
+    parsed = parse(f"{header}\nNMS Tier 1|A|A Inc|POOL|PPEX|5|1|2015-01-26\n{end}".encode(), name="f")
+    assert (parsed.records.height, parsed.rejected["record"].to_list(), parsed.cut_off) == (1, [end], True)
+
+
 def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ways of reading are one way of meaning."""
-    from otc_assets.domain import parsing
-
     data = download_file(Simulator(scale=0.05), dt.date(2026, 8, 21), OTCE, "NON_ATS", dt.date(2026, 10, 14))
     at_once = parse(data, name="f")
-    monkeypatch.setattr(parsing, "_read_at_once", lambda *_: None)
+    monkeypatch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
     assert parse(data, name="f").records.equals(at_once.records)
 
 
@@ -248,16 +320,21 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
     body = bytearray("\n".join([ROW] * 4).encode())
     for _ in range(data.draw(st.integers(0, 6))):
         at = data.draw(st.integers(0, len(body) - 1))
-        body[at] = data.draw(st.sampled_from(list(b'|\nx9"\xff- ')))
+        body[at] = data.draw(st.sampled_from(list(b'|\nx9"\xff- .e+/\r\x01')))
     content = HEADER.encode() + b"\n" + bytes(body)
     try:
         parsed = parse(content, name="f")
     except UnreadableFile:
         return
-    lines = content.split(b"\n")[1:]
+    lines = content.replace(b"\r\n", b"\n").split(b"\n")[1:]
     if not lines[-1]:
         lines.pop()
     assert parsed.received == len(lines)
-    assert parsed.raw.height == len(lines)
+    assert parsed.raw["record"].to_list() == [line.decode(errors="backslashreplace") for line in lines]
     assert sorted([*parsed.records["line"], *parsed.rejected["line"]]) == list(range(2, len(lines) + 2))
     assert pl.concat([parsed.records["line"], parsed.rejected["line"]]).n_unique() == len(lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+        by_row = parse(content, name="f")
+    assert by_row.records.equals(parsed.records)
+    assert by_row.rejected.equals(parsed.rejected)
