@@ -140,9 +140,13 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
         UnreadableFile: the rows don't say what they are, and ``summary_type`` doesn't either.
     """
     records = _with_summary_type(parsed, summary_type)
-    records = records.with_columns(_reason(parsed, week_ending, tier).alias("reason"))
-    bad = records.filter(pl.col("reason").is_not_null()).select("line", "reason")
-    good = records.filter(pl.col("reason").is_null()) if bad.height else records
+    reasons = _reasons(parsed, week_ending, tier)
+    # Which rows are bad is asked of all of them; why, in words, only of those.
+    is_bad = records.select(pl.any_horizontal(condition for condition, _ in reasons).fill_null(False)).to_series()
+    bad = records.filter(is_bad).select(
+        "line", pl.coalesce(pl.when(condition).then(reason) for condition, reason in reasons).alias("reason")
+    )
+    good = records.filter(~is_bad) if bad.height else records
     is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
     # Lazily, so that columns that go nowhere are not copied by the filters.
     volume, totals = pl.collect_all(
@@ -186,32 +190,37 @@ def _text(value: pl.Expr) -> pl.Expr:
     return value.cast(pl.String).fill_null("nothing")
 
 
-def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
-    """Why a row is not accepted; null where it is."""
+def _reasons(parsed: Parsed, week_ending: dt.date, tier: Tier) -> list[tuple[pl.Expr, pl.Expr]]:
+    """When a row is not accepted, and why; the first reason that holds is the one that is given."""
     code = pl.col("summary_type")
     names_a_symbol = code.is_null() | code.is_in([*FIRM_ROW_CODES, *SYMBOL_TOTAL_CODES])
     names_a_venue = code.is_null() | code.is_in([*FIRM_ROW_CODES, *FIRM_TOTAL_CODES])
     no_venue = pl.all_horizontal(pl.col("mpid", "firm_crd", "participant_name").is_null())
+    no_symbol = pl.col("symbol").is_null()
+    tier_id, tier_name = pl.col("tier_id"), pl.col("tier_name")
     reasons = [
         (
-            pl.col("tier_id") == "NMS",
+            tier_id == "NMS",
             pl.lit(PUBLISHED_TWICE),
         ),
         (
-            pl.coalesce(tier.name != _TIER_NAME, pl.lit(True)),
-            pl.format("tier {} / {} is not " + tier.name, _text(pl.col("tier_id")), _text(pl.col("tier_name"))),
+            # Either names the tier; where both do, they must agree.
+            (tier_id != tier.id) | (tier_name != tier.name) | (tier_id.is_null() & tier_name.is_null()),
+            pl.format("tier {} / {} is not " + tier.name, _text(tier_id), _text(tier_name)),
         ),
         (~code.is_in(list(SUMMARY_CODES)), pl.format("unknown summaryTypeCode {}", code)),
         (
-            names_a_symbol & pl.col("symbol").is_null() & pl.col("issue_name").is_null(),
+            names_a_symbol & no_symbol & pl.col("issue_name").is_null(),
             pl.lit("neither symbol nor issue name: it can't be told what traded"),
         ),
-        (names_a_symbol & pl.col("symbol").is_null(), pl.lit("no symbol: it can't be told what traded")),
+        (names_a_symbol & no_symbol, pl.lit("no symbol: it can't be told what traded")),
         (
             names_a_venue & no_venue,
             pl.lit("no MPID, CRD number or venue name: it can't be told where it traded"),
         ),
     ]
+    if "summary_type" in parsed.columns:
+        reasons.append((code.is_null(), pl.lit("no summaryTypeCode: it can't be told a row from a total")))
     if "week_start" in parsed.columns:
         start = week_start_of(week_ending)
         reasons.append(
@@ -231,26 +240,34 @@ def _reason(parsed: Parsed, week_ending: dt.date, tier: Tier) -> pl.Expr:
         value = pl.col(column)
         reasons.append((value < 0, pl.format(field + " is negative: {}", value)))
         reasons.append((value > most, pl.format(field + " is absurd: {} is more than " + f"{most:,}", value)))
-    return pl.coalesce(pl.when(condition).then(reason) for condition, reason in reasons)
+    return reasons
 
 
 def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
-    """With ``venue_kind`` and ``venue_id``: an ATS by its MPID, a firm by its CRD, small firms as a group."""
+    """With ``venue_kind`` and ``venue_id``: an ATS by its MPID, a firm by its CRD, small firms as a group.
+
+    The kind is that of the ``summaryTypeCode``, as in FINRA's own totals; where there is none, only ATSs have
+    an MPID.
+    """
+    code = pl.col("summary_type")
+    is_ats = pl.when(code.is_null()).then(pl.col("mpid").is_not_null()).otherwise(code.str.starts_with("ATS"))
     is_small = (
-        pl.col("mpid").is_null()
+        ~is_ats
+        & pl.col("mpid").is_null()
         & pl.col("firm_crd").is_null()
         & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
     )
     return records.with_columns(
-        pl.when(pl.col("mpid").is_not_null())
+        pl.when(is_ats)
         .then(pl.lit(ATS))
         .when(is_small)
         .then(pl.lit(DE_MINIMIS))
         .otherwise(pl.lit(NON_ATS))
         .alias("venue_kind"),
         pl.coalesce(
-            "mpid",
+            pl.when(is_ats).then("mpid"),
             "firm_crd",
+            "mpid",
             pl.when(is_small).then(pl.lit(DE_MINIMIS_VENUE_ID)),
             pl.lit("name:") + pl.col("participant_name"),
         ).alias("venue_id"),

@@ -58,6 +58,21 @@ def test_venues_are_named_by_mpid_by_crd_or_as_the_group_of_small_firms() -> Non
     ]
 
 
+def test_a_firms_row_stays_a_firms_though_it_carries_an_mpid() -> None:
+    """FINRA's totals go by the summaryTypeCode: by the MPID, the row would count in those of the ATSs."""
+    result = normalize(parsed(record(**{**FIRM, "MPID": "JUNI"}), record(MPID=None)), week_ending=WEEK, tier=T1)
+    assert result.volume.select("venue_kind", "venue_id", "mpid").rows() == [
+        ("NON_ATS", "79", "JUNI"),
+        ("ATS", "name:PPEX POOL", None),
+    ]
+
+
+@pytest.mark.parametrize("only", ["tierIdentifier", "tierDescription"])
+def test_a_tier_may_be_named_by_its_identifier_or_its_description_alone(only: str) -> None:
+    other = ({"tierIdentifier", "tierDescription"} - {only}).pop()
+    assert normalize(parsed(record(**{other: None})), week_ending=WEEK, tier=T1).accepted == 1
+
+
 def test_the_average_trade_size_is_exact_to_six_places_and_absent_without_trades() -> None:
     """10 / 4 and 10 / 3, by hand."""
     rows = normalize(
@@ -94,6 +109,13 @@ def test_totals_are_kept_apart_from_rows_and_never_added_to_them() -> None:
         ({"tierIdentifier": "NMS"}, "under tierIdentifier NMS"),
         ({"tierIdentifier": "T9", "tierDescription": "Tier 9"}, "tier T9 / Tier 9 is not NMS Tier 1"),
         ({"tierIdentifier": "OTCE", "tierDescription": "OTC"}, "is not NMS Tier 1"),
+        ({"tierIdentifier": "T2"}, "tier T2 / NMS Tier 1 is not NMS Tier 1"),
+        ({"tierDescription": "NMS Tier 2"}, "tier T1 / NMS Tier 2 is not NMS Tier 1"),
+        ({"tierIdentifier": None, "tierDescription": None}, "tier nothing / nothing is not NMS Tier 1"),
+        ({"tierIdentifier": "NA", "tierDescription": "Not Applicable"}, "tier NA / Not Applicable"),
+        ({"summaryTypeCode": None}, "no summaryTypeCode"),
+        ({"weekStartDate": "2026-08-18"}, "weekStartDate 2026-08-18 is not 2026-08-17"),
+        ({"weekStartDate": None}, "weekStartDate nothing is not 2026-08-17"),
         ({"summaryTypeCode": "ATS_M_SMBL"}, "unknown summaryTypeCode ATS_M_SMBL"),
         ({"weekStartDate": "2026-08-10"}, "weekStartDate 2026-08-10 is not 2026-08-17"),
         ({"totalWeeklyShareQuantity": -1}, "totalWeeklyShareQuantity is negative"),
