@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
@@ -29,8 +30,9 @@ WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
 #: A longer line is no row of FINRA's: its longest names have about 200 characters.
 MAX_LINE_BYTES = 1 << 20
-#: What a gzip file may grow to: a full-size week of all tiers is about 50 MB.
+#: What a file may be long, or a gzip file grow to: a full-size week of all tiers is about 50 MB.
 MAX_UNPACKED_BYTES = 2 << 30
+_GZIP = b"\x1f\x8b"
 
 #: FINRA's field names (Query API and download file), and where they go.
 FIELDS = {
@@ -148,7 +150,7 @@ def _is_json(data: bytes) -> bool:
 
 def _unwrap(data: bytes, name: str) -> bytes:
     """The text itself, with LF line ends; refuses what is no text of rows at all."""
-    if data[:2] == b"\x1f\x8b":
+    if data[:2] == _GZIP:
         data = _gunzip(data, name)
     if data[:4] == b"PK\x03\x04":
         raise UnreadableFile(name, "it is a zip archive", "Unpack it, and give the files inside")
@@ -183,15 +185,40 @@ def _refuse_long_lines(data: bytes, name: str) -> None:
         start = newline + 1
 
 
+def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:
+    """Joins the chunks of a file, and takes no more of them once it can be no file of FINRA's.
+
+    Args:
+        chunks: the file from its start, in pieces of any size.
+        name: where it is from, for messages.
+
+    Raises:
+        UnreadableFile: a line is longer than 1 MiB, in delimited text, or all of it than 2 GiB.
+    """
+    taken: list[bytes] = []
+    size = since_newline = 0
+    has_lines = True
+    for chunk in chunks:
+        if not taken:
+            begins = chunk[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+            has_lines = chunk[:2] != _GZIP and begins not in (b"[", b"{")
+        size += len(chunk)
+        last = chunk.rfind(b"\n")
+        since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
+        if has_lines and since_newline > MAX_LINE_BYTES:
+            raise UnreadableFile(name, "a line is longer than 1 MiB", "It is no file of FINRA's: download it again")
+        if size > MAX_UNPACKED_BYTES:
+            raise UnreadableFile(name, "it is larger than 2 GiB", "It is no file of FINRA's: download it again")
+        taken.append(chunk)
+    return b"".join(taken)
+
+
 def _gunzip(data: bytes, name: str) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as packed:
-            unpacked = packed.read(MAX_UNPACKED_BYTES + 1)
-    except (OSError, EOFError) as error:
+            return join_bounded(iter(lambda: packed.read(MAX_LINE_BYTES), b""), name=f"{name}, unpacked")
+    except (OSError, EOFError, zlib.error) as error:
         raise UnreadableFile(name, f"its gzip is damaged ({error})", "Download it again") from None
-    if len(unpacked) > MAX_UNPACKED_BYTES:
-        raise UnreadableFile(name, "it unpacks to more than 2 GiB", "It is no file of FINRA's")
-    return unpacked
 
 
 @dataclass(frozen=True)

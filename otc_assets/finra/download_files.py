@@ -24,9 +24,9 @@ from otc_assets.domain.parsing import (
     API,
     API_JSON,
     MAX_LINE_BYTES,
-    MAX_UNPACKED_BYTES,
     Parsed,
     UnreadableFile,
+    join_bounded,
     parse,
 )
 from otc_assets.domain.weeks import (
@@ -61,25 +61,11 @@ def read_bounded(path: Path) -> bytes:
         UnreadableFile: a line is longer than 1 MiB, or the file than 2 GiB; neither is read to its end.
         PermanentSourceError: the file can't be opened.
     """
-    chunks: list[bytes] = []
-    size = since_newline = 0
-    is_text = True
     try:
         with path.open("rb") as handle:
-            while chunk := handle.read(MAX_LINE_BYTES):
-                if not chunks:
-                    is_text = chunk[:2] != b"\x1f\x8b" and chunk.lstrip()[:1] not in (b"[", b"{")
-                size += len(chunk)
-                last = chunk.rfind(b"\n")
-                since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
-                if is_text and since_newline > MAX_LINE_BYTES:
-                    raise UnreadableFile(path.name, "a line is longer than 1 MiB", "It is no file of FINRA's")
-                if size > MAX_UNPACKED_BYTES:
-                    raise UnreadableFile(path.name, "it is larger than 2 GiB", "It is no file of FINRA's")
-                chunks.append(chunk)
+            return join_bounded(iter(lambda: handle.read(MAX_LINE_BYTES), b""), name=path.name)
     except OSError as error:
         raise PermanentSourceError(f"{path} can't be read: {error.strerror}") from None
-    return b"".join(chunks)
 
 
 def read_file(
@@ -101,6 +87,13 @@ def read_file(
         UnreadableFile: it is no publication, or its week can't be settled; the message says what to do.
         PermanentSourceError: it can't be opened.
     """
+    return _read(path, week_ending, summary_type, today)[0]
+
+
+def _read(
+    path: Path, week_ending: dt.date | None, summary_type: str | None, today: dt.date | None
+) -> tuple[list[Capture], Parsed]:
+    """As ``read_file``, and the file's rows beside the captures."""
     content = read_bounded(path)
     parsed = parse(content, name=path.name)
     if parsed.layout in (API, API_JSON):
@@ -117,7 +110,7 @@ def read_file(
             )
         for capture in captures:
             _refuse_future(path.name, capture.week_ending, capture.tier, today)
-        return captures
+        return captures, parsed
     if not parsed.records.height:
         raise UnreadableFile(
             path.name, "it has a header and no rows", "Download it again; FINRA has no empty publications"
@@ -141,7 +134,7 @@ def read_file(
             f"it holds {len(captures)} tiers, and FINRA's files hold one each",
             "Take in the files as FINRA's website gives them, one a tier",
         )
-    return captures
+    return captures, parsed
 
 
 def _half(parsed: Parsed) -> str:
@@ -179,6 +172,8 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
     stated = Counter(rows["last_update_date"].drop_nulls().to_list())
     day, count = stated.most_common(1)[0] if stated else (None, 0)
     by_rows = week_published_on(day, tier) if day and count > _MOST_ROWS * rows.height else None
+    dates = _dates_in(name)
+    by_name = set().union(*(_weeks_meant(date, tier) for date in dates)) if dates else None
     if told is not None:
         week_start_of(told)
         earliest = min(stated, default=None)
@@ -189,9 +184,15 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
                 f"{publication_date(told, tier)}",
                 "The file is of an earlier week: check --week-ending",
             )
+        if by_rows not in (None, told) and told not in (by_name or ()):
+            raise UnreadableFile(
+                name,
+                f"{count} of its {rows.height} rows were written on {day}, the publication day of the week ending "
+                f"{by_rows}, and not of {told}",
+                "Check --week-ending; if FINRA did write a whole week anew on that day, put its Friday "
+                f"{told} into the file's name as well",
+            )
         return told
-    dates = _dates_in(name)
-    by_name = set().union(*(_weeks_meant(date, tier) for date in dates)) if dates else None
     remedy = "Say the week: --week-ending YYYY-MM-DD, its Friday"
     if by_rows is None:
         if by_name is not None and len(by_name) == 1 and not stated:
@@ -224,7 +225,7 @@ def _refuse_future(name: str, week: dt.date, tier: Tier, today: dt.date | None) 
 class _Known:
     """A file of the folder, and what it holds."""
 
-    mark: tuple[int, int]
+    mark: tuple[int, int, dt.date]
     captures: tuple[tuple[dt.date, Tier, str], ...]
     rows: int
     last_update_date: dt.date | None
@@ -301,19 +302,23 @@ class DownloadFiles:
     def _index(self) -> dict[Path, _Known]:
         """What every file holds; a file is read again only when it has changed."""
         found: dict[Path, _Known] = {}
+        today = self._clock()
         paths = (
             sorted(p for p in self.folder.iterdir() if p.is_file() and not p.name.startswith("."))
             if self.folder.is_dir()
             else []
         )
         for path in paths:
-            stat = path.stat()
-            mark = (stat.st_mtime_ns, stat.st_size)
+            try:
+                stat = path.stat()
+            except FileNotFoundError:  # it was taken away meanwhile
+                continue
+            # What was refused as a future week's is one of these days none any more.
+            mark = (stat.st_mtime_ns, stat.st_size, today)
             known = self._known.get(path)
-            if known is None or known.mark != mark:
+            if known is None or known.mark[:2] != mark[:2] or (not known.captures and known.mark != mark):
                 try:
-                    captures = read_file(path, today=self._clock())
-                    parsed = parse(captures[0].content, name=path.name)
+                    captures, parsed = _read(path, None, None, today)
                 except (UnreadableFile, PermanentSourceError) as error:
                     log.warning("left out: %s", error)
                     known = _Known(mark, (), 0, None, "")

@@ -6,7 +6,9 @@ import datetime as dt
 import gzip
 import io
 import json
+import resource
 import zipfile
+import zlib
 from decimal import Decimal
 
 import polars as pl
@@ -189,6 +191,25 @@ def test_what_is_no_publication_is_refused_with_the_name_the_problem_and_what_to
     assert message.startswith("weekly.csv")
     assert said in message
     assert message.count(". ") >= 1
+
+
+def test_a_gzip_bomb_is_refused_long_before_it_is_unpacked() -> None:
+    """256 MiB of one line in a quarter of a megabyte: it is let go after a first MiB or two."""
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join([packer.compress(b"x" * (1 << 20)) for _ in range(256)]) + packer.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableFile, match="weekly.gz, unpacked: a line is longer than 1 MiB"):
+        parse(bomb, name="weekly.gz")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64_000
+
+
+@pytest.mark.parametrize("at", range(10, 70, 3))
+def test_a_gzip_file_with_a_wrong_byte_is_refused_as_damaged(at: int) -> None:
+    """A wrong byte in the stream is neither an OSError nor an EOFError: it once came through as it was."""
+    packed = bytearray(gzip.compress(website(*[ROW] * 50)))
+    packed[at] ^= 0xFF
+    with pytest.raises(UnreadableFile):
+        parse(bytes(packed), name="weekly.gz")
 
 
 def test_a_header_alone_is_a_publication_of_no_rows() -> None:

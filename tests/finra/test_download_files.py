@@ -91,6 +91,24 @@ def test_a_week_that_is_told_is_checked_against_the_calendar(tmp_path: Path) -> 
         read_file(path, week_ending=WEEK + dt.timedelta(weeks=1))
 
 
+def test_a_week_that_is_told_must_not_be_another_than_the_rows_say(tmp_path: Path) -> None:
+    """A slip of one week in `--week-ending` would lay a whole publication over another week's."""
+    wrong = WEEK - dt.timedelta(weeks=1)
+    text = HEADER + rows(T1, dt.date(2026, 9, 8))
+    with pytest.raises(UnreadableFile, match="publication day of the week ending 2026-08-21") as caught:
+        read_file(put(tmp_path, "f.csv", text), week_ending=wrong)
+    assert "2026-08-14 into the file's name" in str(caught.value)
+    assert read_file(put(tmp_path, "f.csv", text), week_ending=WEEK)[0].week_ending == WEEK
+    assert read_file(put(tmp_path, "2026-08-14.csv", text), week_ending=wrong)[0].week_ending == wrong
+
+
+def test_json_of_one_long_line_is_no_damaged_text(tmp_path: Path) -> None:
+    """The Query API sends its records in one line; a byte order mark before it changes nothing."""
+    path = tmp_path / "r.json"
+    path.write_bytes(b"\xef\xbb\xbf [" + b" " * (3 << 20) + b"]")
+    assert len(read_bounded(path)) == path.stat().st_size
+
+
 def test_a_future_week_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
     with pytest.raises(UnreadableFile, match="not published before 2026-09-08"):
@@ -182,3 +200,13 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path.write_text(HEADER + rows(T1, dt.date(2026, 9, 8), 11))
     os.utime(path, (1, 1))
     assert source.state(WEEK, T1) == PublicationState(11, dt.date(2026, 9, 8))
+
+
+def test_a_file_of_a_future_week_is_offered_once_its_day_has_come(tmp_path: Path) -> None:
+    """A source that lives for weeks once remembered the refusal as long as it lived."""
+    put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
+    today = dt.date(2026, 9, 7)
+    source = DownloadFiles(tmp_path, clock=lambda: today)
+    assert source.offered() == set()
+    today = dt.date(2026, 9, 8)
+    assert source.offered() == {(T1, WEEK)}
