@@ -328,7 +328,7 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
                 "Its header and its rows don't agree: download it again",
                 line=rejected["line"][0],
             )
-    return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data, body_starts))
+    return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data))
 
 
 def _carried(header: _Header) -> frozenset[str]:
@@ -510,24 +510,22 @@ def _read_row_by_row(
     return pl.DataFrame(rows, schema=RECORD), pl.DataFrame(rejected, schema=REJECTED, orient="row")
 
 
-def _lines(data: bytes, body_starts: int) -> pl.DataFrame:
-    body = data[body_starts:]
-    if not body:
-        return _no_lines()
+def _lines(data: bytes) -> pl.DataFrame:
     try:
-        if b"\r" in body or b"\x01" in body:  # Polars takes both for more than text at the end of a line
+        if b"\r" in data or b"\x01" in data:  # Polars takes both for more than text at the end of a line
             raise pl.exceptions.ComputeError
         # A separator that no row has makes the whole line one column; fields are never split here.
         frame = pl.read_csv(
-            body,
+            data,
             has_header=False,
+            skip_lines=1,
             separator="\x01",
             quote_char=None,
             schema={"record": pl.String},
             empty_string_is_null=False,
         )
     except pl.exceptions.PolarsError:
-        texts = [line.decode(errors="backslashreplace") for line in body.removesuffix(b"\n").split(b"\n")]
+        texts = [line.decode(errors="backslashreplace") for line in data.removesuffix(b"\n").split(b"\n")[1:]]
         frame = pl.DataFrame({"record": texts})
     return frame.select(pl.int_range(2, frame.height + 2, dtype=pl.Int64).alias("line"), "record")
 
