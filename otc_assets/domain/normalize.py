@@ -250,13 +250,9 @@ def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
     an MPID.
     """
     code = pl.col("summary_type")
+    has_no_number = pl.col("mpid").is_null() & pl.col("firm_crd").is_null()
     is_ats = pl.when(code.is_null()).then(pl.col("mpid").is_not_null()).otherwise(code.str.starts_with("ATS"))
-    is_small = (
-        ~is_ats
-        & pl.col("mpid").is_null()
-        & pl.col("firm_crd").is_null()
-        & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
-    )
+    is_small = ~is_ats & has_no_number & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
     return records.with_columns(
         pl.when(is_ats)
         .then(pl.lit(ATS))
@@ -269,7 +265,8 @@ def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
             "firm_crd",
             "mpid",
             pl.when(is_small).then(pl.lit(DE_MINIMIS_VENUE_ID)),
-            pl.lit("name:") + pl.col("participant_name"),
+            # Joined for the few that need it: for all rows it would cost as much as the rest.
+            pl.lit("name:") + pl.when(has_no_number).then("participant_name"),
         ).alias("venue_id"),
     )
 
