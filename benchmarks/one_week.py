@@ -1,4 +1,4 @@
-"""Captures and makes one week in this process, as a run does; its peak memory is looked at from outside.
+"""Captures and makes one week in this process, as a run does, and tells its peak memory.
 
 The simulated FINRA is in a process of its own, as FINRA is.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import resource
 import subprocess
 import sys
 
@@ -36,6 +37,9 @@ def main() -> None:
             with local.instance() as instance:
                 failed = running.materialize(instance, [week], TIERS, lambda done, note: None)
             print("  " + ("; ".join(failed) or "made"))
+            # Of this process: its children are the database and the simulated FINRA.
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"  peak memory {peak:.0f} MiB (wanted: under 512)")
     finally:
         finra.terminate()
         finra.wait()
