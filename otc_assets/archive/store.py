@@ -58,7 +58,7 @@ class LocalArchive:
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
         try:
             with os.fdopen(descriptor, "wb") as handle:
-                handle.write(zstandard.ZstdCompressor(level=6, threads=-1).compress(content))
+                handle.write(zstandard.ZstdCompressor(level=6).compress(content))
                 handle.flush()
                 os.fsync(handle.fileno())
             os.chmod(partial, 0o444)

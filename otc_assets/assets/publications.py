@@ -56,12 +56,14 @@ def capture_all(
     """
     content: bytes | None = None
     for capture in captures:
+        if capture.scope != PARTIAL:
+            # Held by nobody but the call, which lets go of it as soon as it can.
+            yield _record(capture, parse(capture.content, name=capture.origin), archive, warehouse, run_id)
+            continue
         if capture.content is not content:
             content = capture.content
-            parsed = parse(content, name=capture.origin)
-            parts = split(parsed) if capture.scope == PARTIAL else {}
-        part = parts[capture.week_ending, capture.tier] if capture.scope == PARTIAL else parsed
-        yield _record(capture, part, archive, warehouse, run_id)
+            parts = split(parse(content, name=capture.origin))
+        yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id)
 
 
 def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None) -> Captured:
@@ -88,9 +90,12 @@ def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Wareh
         last_update_date=result.last_update_date,
         run_id=run_id,
     )
+    # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
+    read_lines, rejected = parsed.read_lines, result.rejected
+    del parsed, result
     with warehouse.transaction() as connection:
-        recorded = record_publication(connection, publication, parsed.raw, result.rejected)
-    return Captured(capture, publication, recorded, result.rejected)
+        recorded = record_publication(connection, publication, read_lines(), rejected)
+    return Captured(capture, publication, recorded, rejected)
 
 
 def _weeks_of_this_run(warehouse: Warehouse, week: dt.date, tier: Tier, run_id: str) -> int:

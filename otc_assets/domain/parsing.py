@@ -102,6 +102,7 @@ class Parsed:
         records: RECORD, the rows that could be read.
         rejected: REJECTED, those that could not.
         cut_off: whether the bytes end within a row, or before the trailer.
+        read_lines: reads every row as it came, verbatim, each time it is called; ``raw`` reads them once.
     """
 
     layout: str
@@ -109,7 +110,7 @@ class Parsed:
     records: pl.DataFrame
     rejected: pl.DataFrame
     cut_off: bool
-    _raw: Callable[[], pl.DataFrame]
+    read_lines: Callable[[], pl.DataFrame]
 
     @property
     def received(self) -> int:
@@ -119,7 +120,7 @@ class Parsed:
     @cached_property
     def raw(self) -> pl.DataFrame:
         """Every row as it came, verbatim: columns ``line`` and ``record``."""
-        return self._raw()
+        return self.read_lines()
 
 
 def parse(data: bytes, *, name: str) -> Parsed:

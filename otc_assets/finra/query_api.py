@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import io
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -199,7 +200,7 @@ class QueryApi:
     # --- pages -----------------------------------------------------------------------------------------
 
     def _all_pages(self, week_ending: dt.date, tier: Tier, progress: Progress) -> tuple[bytes, int]:
-        pages: list[bytes] = []
+        content = io.BytesIO()  # which gives its bytes away without a copy
         header: bytes | None = None
         received, total = 0, None
         while total is None or received < total:
@@ -211,13 +212,15 @@ class QueryApi:
             first_line, rows, count, stated = page
             if (total is not None and stated != total) or (header is not None and first_line != header):
                 raise _Moved
+            if header is None:
+                content.write(first_line + b"\n")
             header, total = first_line, stated
-            pages.append(rows)
+            content.write(rows)
             received += count
             progress(received, total)
         if received != total:
             raise _Moved
-        return b"".join([header or b"", b"\n", *pages]), total
+        return content.getvalue(), total
 
     def _page(self, week_ending: dt.date, tier: Tier, offset: int) -> tuple[bytes, bytes, int, int] | None:
         """(header line, rows each with its newline, number of rows, Record-Total), or None for no data."""
