@@ -33,6 +33,7 @@ from otc_assets.resources import Warehouse
 from otc_assets.warehouse.lineage import ROLLING_TABLES, lineage
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import summarized_tiers, week_rows
+from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
 
@@ -80,6 +81,7 @@ def make_figures(
 
     Raises:
         WeekRefused: the week is graded F: nothing is made of it until it is right.
+        Dropped: it is made of venue volume alone, which retention has dropped: the figures stay as they are.
     """
     # The grade is kept in a transaction of its own: a refusal must not take it back.
     with warehouse.transaction() as connection:
@@ -92,12 +94,15 @@ def make_figures(
         )
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
+        if table not in ROLLING_TABLES:
+            require_kept(connection, "venue_volume", week_ending)
         span_start = weeks_up_to(week_ending, WINDOW_WEEKS)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
             return WeekMade(0, metadata={"state": "nothing is captured of this week yet"})
         rows = compute(connection, week_ending)
         replace_week(connection, table, week_ending, rows, version)
+    warehouse.settle(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 
 

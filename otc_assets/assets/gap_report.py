@@ -28,6 +28,7 @@ from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.load import replace_gaps
 from otc_assets.warehouse.read import captured
+from otc_assets.warehouse.retention import retained_from
 from otc_assets.warehouse.server import lock_week
 
 
@@ -43,7 +44,8 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
     first = settings().first_week
     with warehouse.transaction() as connection:
         have = captured(connection, first, week_containing(now.date()))
-    return classify(have, offered, first_week=first, now=now)
+        kept_from = retained_from(connection, "venue_volume")
+    return classify(have, offered, first_week=first, now=now, retained_from=kept_from)
 
 
 @asset(

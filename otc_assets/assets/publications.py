@@ -32,6 +32,7 @@ from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.warehouse.load import NewPublication, Recorded, record_publication
 from otc_assets.warehouse.read import publications
+from otc_assets.warehouse.retention import is_kept, require_kept
 
 RAW = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
 
@@ -95,6 +96,7 @@ def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Wareh
     del parsed, result
     with warehouse.transaction() as connection:
         recorded = record_publication(connection, publication, read_lines(), rejected)
+    warehouse.settle(capture.week_ending, "raw_record")
     return Captured(capture, publication, recorded, rejected)
 
 
@@ -120,8 +122,12 @@ def make_publication(
 
     Raises:
         WeekRefused: what came can't be read.
+        Dropped: retention has dropped the week, or would.
         SourceError: FINRA did not answer; trying again may help.
     """
+    with warehouse.transaction() as connection:
+        require_kept(connection, "venue_volume", week)
+        raw_kept = is_kept(connection, "raw_record", week)
     if already := _weeks_of_this_run(warehouse, week, tier, run_id):
         return WeekMade(already, metadata={"state": "captured by an earlier try of this run"})
     due = due_at(week, tier)
@@ -143,6 +149,8 @@ def make_publication(
         "from": ", ".join(c.publication.origin for c in captured),
         "complete": all(c.publication.complete for c in captured),
     }
+    if not raw_kept:
+        metadata["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
     reasons = pl.concat([c.rejected for c in captured])
     if reasons.height:
         metadata["rejected rows"] = preview(reasons, rows=20)

@@ -19,8 +19,9 @@ from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier
 from otc_assets.finra.source import PARTIAL
 from otc_assets.partitions import same_week_if_published, weeks
 from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
-from otc_assets.warehouse.load import VolumeChange, mark_computed, replace_totals, replace_volume
+from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume
 from otc_assets.warehouse.read import Publication, speaking_publications
 from otc_assets.warehouse.server import lock_week
 
@@ -43,15 +44,16 @@ def read_part(publication: Publication, archive: Archive) -> Part:
     return Part(publication.scope, result.volume, result.totals)
 
 
-def make_venue_volume(
-    week_ending: dt.date, warehouse: Warehouse, archive: Archive
-) -> tuple[str, dict[str, VolumeChange]]:
+def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archive) -> tuple[str, dict[str, Change]]:
     """Makes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
 
     Returns:
         The version that the week now has, and by tier how it changed.
+
+    Raises:
+        Dropped: retention has dropped the week, or would.
     """
-    changes: dict[str, VolumeChange] = {}
+    changes: dict[str, Change] = {}
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
         speaking = {
@@ -66,23 +68,24 @@ def make_venue_volume(
                 replace_totals(connection, week_ending, tier, totals)
                 del volume, totals
         version = volume_version(speaking)
-        rows = sum(change.added + change.changed + change.unchanged for change in changes.values())
+        rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
+    warehouse.settle(week_ending, "venue_volume", "published_total")
     return version, changes
 
 
-def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
+def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
     metadata: dict[str, object] = {"captures": version or "none"}
     for tier in TIERS:
         change = changes.get(tier.name)
         name = tier.id
-        metadata[f"{name} rows"] = change.added + change.changed + change.unchanged if change else 0
+        metadata[f"{name} rows"] = change.rows if change else 0
         if change and change.touched and change.shares_before:
             metadata[f"{name} revised"] = (
                 f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
                 f"{change.shares_before:,} shares before, {change.shares_after:,} after"
             )
-    rows = sum(c.added + c.changed + c.unchanged for c in changes.values())
+    rows = sum(change.rows for change in changes.values())
     return WeekMade(rows=rows, version=version, metadata=metadata)
 
 

@@ -53,8 +53,24 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=True,
-        connect_args={"application_name": "otc-assets", "connect_timeout": 10, "options": "-c TimeZone=UTC"},
+        connect_args={
+            "application_name": "otc-assets",
+            "connect_timeout": 10,
+            # Plans are made for the week at hand: one for any week would open every chunk of a hypertable.
+            "options": "-c TimeZone=UTC -c plan_cache_mode=force_custom_plan",
+        },
     )
+
+
+def _open(engine: sa.Engine) -> sa.Connection:
+    try:
+        return engine.connect()
+    except sa.exc.OperationalError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise DatabaseUnreachable(
+            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
+        ) from None
 
 
 @contextmanager
@@ -64,16 +80,19 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     Raises:
         DatabaseUnreachable: there is no connection to be had.
     """
-    try:
-        connection = engine.connect()
-    except sa.exc.OperationalError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise DatabaseUnreachable(
-            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
-        ) from None
-    with connection, connection.begin():
+    with _open(engine) as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection outside any transaction, for what can't be done in one: extensions, refreshes.
+
+    Raises:
+        DatabaseUnreachable: there is no connection to be had.
+    """
+    with _open(engine) as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def lock_week(connection: sa.Connection, week_ending: dt.date) -> None:
