@@ -24,23 +24,24 @@ FIGURES = {
 
 MOMENTS = """
 ALTER TABLE otc.computed_week ADD COLUMN xid xid8 NOT NULL DEFAULT pg_current_xact_id();
-COMMENT ON COLUMN otc.computed_week.xid IS 'The transaction of the load: otc.settled asks who sees it.';
+COMMENT ON COLUMN otc.computed_week.xid IS 'The transaction of the load: otc.require_settled asks who sees it.';
 
 CREATE FUNCTION otc.write_moment() RETURNS timestamptz
 LANGUAGE plpgsql
 AS $$
 DECLARE
     taken text := current_setting('otc.write_moment', true);
+    began interval := clock_timestamp() - '2020-01-01 00:00Z'::timestamptz;
     moment timestamptz;
 BEGIN
     IF taken <> '' THEN
         RETURN taken;
     END IF;
-    -- Held to the transaction's end: otc.known_until finds the loads that are under way by it. The second is
-    -- taken before the lock is there and the moment after it, so that whoever has not seen the lock has looked
-    -- before the moment.
+    -- Held to the transaction's end: otc.known_until finds the loads that are under way by it, and since when:
+    -- the second key is a second, the first a millisecond in it. They are taken before the lock is there and the
+    -- moment after it, so that whoever has not seen the lock has looked before the moment.
     PERFORM pg_advisory_xact_lock_shared(
-        1985, floor(extract(epoch FROM clock_timestamp() - '2020-01-01 00:00Z'::timestamptz))::int);
+        19850000 + floor(extract(milliseconds FROM began))::int % 1000, floor(extract(epoch FROM began))::int);
     -- A clock that was set back must not let a row end before it begins.
     moment := greatest(clock_timestamp(), (SELECT max(computed_at) + '1 us' FROM otc.computed_week));
     PERFORM set_config('otc.write_moment', moment::text, true);
@@ -61,16 +62,17 @@ DECLARE
     asked timestamptz := clock_timestamp(); -- before the locks are looked at
 BEGIN
     RETURN least(asked, (
-        SELECT min('2020-01-01 00:00Z'::timestamptz + objid::bigint * interval '1 second') FROM pg_locks
-        WHERE locktype = 'advisory' AND classid = 1985 AND objsubid = 2 AND granted
+        SELECT min('2020-01-01 00:00Z'::timestamptz + objid::bigint * interval '1 second'
+                   + (classid::bigint - 19850000) * interval '1 millisecond') FROM pg_locks
+        WHERE locktype = 'advisory' AND classid BETWEEN 19850000 AND 19850999 AND objsubid = 2 AND granted
           AND database = (SELECT oid FROM pg_database WHERE datname = current_database())));
 END
 $$;
 COMMENT ON FUNCTION otc.known_until IS
     'Answers as of moments before this one never change; a load that is under way may still add to later ones.';
 
-CREATE FUNCTION otc.settled(moment timestamptz, seen pg_snapshot) RETURNS timestamptz
-LANGUAGE plpgsql PARALLEL RESTRICTED
+CREATE FUNCTION otc.require_settled(kind anyelement, moment timestamptz, seen pg_snapshot) RETURNS SETOF anyelement
+LANGUAGE plpgsql PARALLEL RESTRICTED ROWS 1
 AS $$
 DECLARE
     until timestamptz := otc.known_until();
@@ -90,15 +92,14 @@ BEGIN
     ) THEN
         RAISE EXCEPTION 'a load ended just now: ask again' USING ERRCODE = 'serialization_failure';
     END IF;
-    RETURN moment;
 END
 $$;
-COMMENT ON FUNCTION otc.settled IS
-    'The moment, where an answer as of it never changes; an error otherwise (OT001, or 40001: ask again).';
+COMMENT ON FUNCTION otc.require_settled IS
+    'No rows where an answer as of the moment never changes; an error otherwise (OT001, or 40001: ask again).';
 """
 
 MOMENTS_DOWN = """
-DROP FUNCTION otc.settled(timestamptz, pg_snapshot);
+DROP FUNCTION otc.require_settled(anyelement, timestamptz, pg_snapshot);
 DROP FUNCTION otc.known_until();
 DROP FUNCTION otc.write_moment();
 ALTER TABLE otc.computed_week DROP COLUMN xid;
@@ -125,8 +126,10 @@ AS_OF = """
 CREATE FUNCTION otc.{table}_as_of(moment timestamptz) RETURNS TABLE ({types})
 LANGUAGE sql STABLE
 AS $$
-    SELECT {columns} FROM otc.{table} r
-    WHERE r.known_from <= (SELECT otc.settled(moment, pg_current_snapshot()))
+    -- A part of its own, and not a condition: those are not looked at where a table has no rows to look at.
+    SELECT {columns} FROM otc.require_settled(NULL::otc.{table}, moment, pg_current_snapshot()) r
+    UNION ALL
+    SELECT {columns} FROM otc.{table} r WHERE r.known_from <= moment
     UNION ALL
     SELECT {columns} FROM otc.{table}_revision r WHERE r.known_from <= moment AND r.known_to > moment
 $$;

@@ -34,7 +34,7 @@ TABLES = {
 }
 
 
-#: What ``otc.settled`` says no with: the moment is too young, or a load ended while the question was asked.
+#: What ``otc.require_settled`` says no with: the moment is too young, or a load ended while the question was asked.
 _NOT_SETTLED = ("OT001", "40001")
 
 
