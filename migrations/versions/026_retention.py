@@ -62,9 +62,9 @@ BEGIN
             gone := gone || found;
             -- Whole chunks at once where the table has them; what is left shares a chunk with weeks that stay.
             IF to_regclass('_timescaledb_catalog.hypertable') IS NOT NULL THEN
-                EXECUTE format('SELECT count(drop_chunks(format(''%%I.%%I'', hypertable_schema, hypertable_name)'
-                    '::regclass, %L::date)) FROM timescaledb_information.hypertables'
-                    ' WHERE hypertable_schema = ''otc'' AND hypertable_name = %L', retained_from, name);
+                EXECUTE format('SELECT count(*) FROM timescaledb_information.hypertables h,'
+                    ' drop_chunks(format(''%%I.%%I'', h.hypertable_schema, h.hypertable_name)::regclass, %L::date)'
+                    ' WHERE h.hypertable_schema = ''otc'' AND h.hypertable_name = %L', retained_from, name);
             END IF;
             EXECUTE format('DELETE FROM otc.%I WHERE week_ending < %L', name, retained_from);
         END LOOP;

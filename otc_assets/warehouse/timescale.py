@@ -173,7 +173,7 @@ def to_hypertables(connection: sa.Connection) -> None:
     if not can.hypertables:
         return
     tables = set(connection.execute(_TABLES).scalars())
-    compressible: dict[str, bool] = dict(connection.execute(_HYPERTABLES).tuples().all())
+    compressible: dict[str, bool] = {row[0]: row[1] for row in connection.execute(_HYPERTABLES)}
     for table, layout in HYPERTABLES.items():
         if table not in tables:
             continue
@@ -307,7 +307,7 @@ def set_jobs(connection: sa.Connection, compress_after_weeks: int, *, start: dt.
     first = f", initial_start => '{start.isoformat()}'" if start else ""
     run = connection.exec_driver_sql
     wanted = f"{compress_after_weeks * 7} days" if compress_after_weeks else None
-    stands: dict[str, str] = dict(connection.execute(_COMPRESSED_AFTER).tuples().all())
+    stands: dict[str, str] = {row[0]: row[1] for row in connection.execute(_COMPRESSED_AFTER)}
     for table in HYPERTABLES:
         if stands.get(table) == wanted:
             continue
