@@ -34,7 +34,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -48,6 +48,9 @@ PATIENCE = 1.0
 
 #: Loggers whose lines carry ids as text: ours and Dagster's ``context.log``.
 _LINES_WITH_IDS = ("dagster", "otc_assets")
+
+#: What is true of all that is inside: so that spans can be searched for by it, not only found below others.
+_INHERITED = ("otc.week_ending", "otc.tier")
 
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@/]+(?=@)|(\bpassword=)\S+", re.IGNORECASE)
 #: A shorter secret can't be told from an ordinary word.
@@ -78,18 +81,49 @@ def scrubbed(text: str) -> str:
 
 
 def _record(opened: trace.Span, error: BaseException) -> None:
-    """Records the error that leaves a span, with its words, where it was raised, and no value of a statement.
+    """Records the error that leaves a span: its words, where it was raised, and no value of a statement.
 
-    The stack is told without the errors that it came from: the text of SQLAlchemy's has the statement's parameters.
+    Those stand in the text of SQLAlchemy's errors (the parameters), and in what PostgreSQL adds to the first line
+    of its own (the row). So that line alone is told, and the stack without the errors that it came from.
     """
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    words = scrubbed(str(getattr(error, "orig", None) or error))[:_LONGEST_WORDS]
+    cause = getattr(error, "orig", None) or error
+    words = (getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause))[:_LONGEST_WORDS]
     stack = "".join(traceback.format_tb(error.__traceback__))
     opened.add_event(
         "exception", {"exception.type": kind, "exception.message": words, "exception.stacktrace": stack + kind}
     )
     opened.set_attribute("error.type", kind)
     opened.set_status(Status(StatusCode.ERROR, words or kind))
+
+
+def _without_secrets(span: ReadableSpan) -> ReadableSpan:
+    """A failed span as it may be sent: the instrumentations record errors too, in the libraries' words."""
+    words = scrubbed(span.status.description or "")
+    if span.kind is SpanKind.CLIENT:
+        words = words.partition("\n")[0]  # what follows in PostgreSQL's are values
+    events = [
+        Event(
+            event.name,
+            {name: scrubbed(v) if isinstance(v, str) else v for name, v in (event.attributes or {}).items()},
+            event.timestamp,
+        )
+        for event in span.events
+    ]
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=events,
+        links=span.links,
+        kind=span.kind,
+        status=Status(StatusCode.ERROR, words or None),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
 
 
 def _attributes(told: Mapping[str, object]) -> dict[str, AttributeValue]:
@@ -170,7 +204,7 @@ class _Exporter(OTLPSpanExporter):
         logging.getLogger(OTLPSpanExporter.__module__).addFilter(self._once)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = super().export(spans)
+        result = super().export([one if one.status.is_unset else _without_secrets(one) for one in spans])
         if result is SpanExportResult.SUCCESS:
             self.patience, self._told = PATIENCE, False
         return result
@@ -249,8 +283,10 @@ class Tracing:
                 raise
 
     def span(self, name: str, told: Mapping[str, object]) -> AbstractContextManager[None]:
-        """A span inside the one that is open."""
-        return self._open(name, _attributes(told))
+        """A span inside the one that is open, of the same week and tier."""
+        around = getattr(trace.get_current_span(), "attributes", None) or {}
+        inherited = {name: around[name] for name in _INHERITED if name in around}
+        return self._open(name, {**inherited, **_attributes(told)})
 
     def tell(self, told: Mapping[str, object]) -> None:
         """Adds to the span that is open."""
