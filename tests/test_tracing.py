@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from dagster import (
     DagsterEventType,
     DagsterInstance,
@@ -48,7 +49,8 @@ from otc_assets.assets.spans import traced_executor, traced_step
 from otc_assets.assets.venue_volume import venue_volume
 from otc_assets.assets.week_calendar import week_calendar
 from otc_assets.automation.jobs import FilesToIngest
-from otc_assets.domain.weeks import T1, TIERS
+from otc_assets.definitions import defs
+from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, newest_due
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import RawArchive, Warehouse
@@ -56,8 +58,9 @@ from otc_assets.settings import settings
 from otc_assets.tracing import LOAD, WEEK, span, tell
 from otc_assets.warehouse.server import connect
 
-#: Long out in every tier by the machine's clock too, which is that of runs in processes of their own.
-WEEK_ENDING = dt.date(2024, 1, 5)
+#: Today, in runs in this process. Those in processes of their own have the machine's clock, and a week of its.
+NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
+RECENT = newest_due(T1, dt.datetime.now(NEW_YORK))
 
 
 class Span:
@@ -170,9 +173,10 @@ class Trace:
 
 
 @pytest.fixture
-def week() -> dt.date:
-    """The week that is made."""
-    return WEEK_ENDING
+def dagster(dagster: DagsterInstance) -> Iterator[DagsterInstance]:
+    """The instance of runs in this process, and their day."""
+    with time_machine.travel(NOW, tick=True):
+        yield dagster
 
 
 @pytest.fixture(autouse=True)
@@ -237,9 +241,21 @@ def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
         assert all(one.resource["service.name"] == "otc-assets" for one in trace.spans)
         assert all(one.resource["service.version"] for one in trace.spans)
     keys = {one.attributes["dagster.step.key"] for one in collector.spans if one.name.startswith("step ")}
-    assert len(keys) == 12 + 6
+    assert keys >= {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     checks = {one.name: one.attributes["dagster.asset.key"] for one in collector.spans if one.name.startswith("step j")}
     assert checks["step judge_venue_volume"] == "venue_volume"
+
+
+def test_every_step_that_can_be_launched_has_a_span() -> None:
+    """An asset, check or op without ``traced_step`` would be a hole in the trace."""
+    without = set()
+    jobs = [*defs.get_repository_def().get_all_jobs(), defs.resolve_implicit_global_asset_job_def()]
+    for node in [node for one in jobs for node in one.graph.node_defs]:
+        body = node.compute_fn.decorated_fn  # type: ignore[union-attr]
+        if Path(body.__code__.co_filename).name != "spans.py":
+            without.add(node.name)
+    assert not without
+    assert {"ingest", "venue_volume", "judge_gap_report"} <= {node.name for one in jobs for node in one.graph.node_defs}
 
 
 def test_the_stages_of_a_capture_hold_its_requests_and_statements(
@@ -249,10 +265,8 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
     running.run_assets(dagster, ["publication_t1"], week, week)
     trace = collector.trace(newest_run(dagster))
     (of_week,) = trace.below(trace.one("step publication_t1"), WEEK)
-    names = [one.name for one in trace.below(of_week)]
-    assert [name for name in names if not name.startswith(("SELECT", "COPY"))] == [
-        *("fetch", "parse", "normalize", "archive", "load"),
-    ]
+    stages = [one.name for one in trace.below(of_week) if not one.is_client]
+    assert stages == ["fetch", "parse", "normalize", "archive", "load"]
     rows = of_week.attributes["otc.rows"]
     fetch = trace.one("fetch")
     pages = trace.below(fetch)
@@ -304,24 +318,24 @@ def test_a_range_has_a_span_a_week(dagster: DagsterInstance, collector: Collecto
 def test_files_that_are_taken_in_have_their_stages(
     dagster: DagsterInstance, collector: Collector, tmp_path: Path, week: dt.date
 ) -> None:
-    paths = write_files(Simulator(settings().simulator_seed, 0.01), tmp_path / "f", [week], [T1], dt.date(2024, 6, 1))
+    paths = write_files(Simulator(settings().simulator_seed, 0.01), tmp_path / "f", [week], [T1], NOW.date())
     run_id = running.ingest(dagster, FilesToIngest(paths=[str(paths[0])]))
     trace = collector.trace(run_id)
     assert trace.root().name == "run ingest_files"
-    stages = trace.below(trace.one("step ingest"))
+    stages = [one for one in trace.below(trace.one("step ingest")) if not one.is_client]
     assert [one.name for one in stages] == ["fetch", "parse", "normalize", "archive", "load"]
     assert stages[0].attributes["otc.file"] == paths[0].name
 
 
 def two_steps() -> JobDefinition:
     """Two steps that need nothing of each other, each in a process of its own."""
-    defs = Definitions(
+    definitions = Definitions(
         assets=[week_calendar, venue_volume],
         resources={"warehouse": Warehouse(), "raw_archive": RawArchive()},
         jobs=[define_asset_job("two_steps")],
         executor=traced_executor(multiprocess_executor),
     )
-    return defs.resolve_job_def("two_steps")
+    return definitions.resolve_job_def("two_steps")
 
 
 def test_a_run_over_several_processes_is_one_trace(
@@ -329,7 +343,7 @@ def test_a_run_over_several_processes_is_one_trace(
 ) -> None:
     """Nothing is handed from process to process but the run's id."""
     with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
-        tags = {"dagster/partition": str(WEEK_ENDING)}
+        tags = {"dagster/partition": str(RECENT)}
         with execute_job(ReconstructableJob.for_file(__file__, "two_steps"), instance, tags=tags) as result:
             assert result.success
             run_id = result.run_id
@@ -494,7 +508,7 @@ def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: boo
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         ended = python(program, OTEL_EXPORTER_OTLP_ENDPOINT=url)
     said = time.monotonic()
-    assert 0.9 < float(ended.stdout) < 2
+    assert 0.9 < float(ended.stdout) < 4  # without a limit: ten and more a step
     assert said - ended.at < 12  # of the machine's own, mostly imports
     lines = ended.stderr.strip().splitlines()
     assert len(lines) <= 1, "it is said once"
@@ -532,7 +546,7 @@ def test_a_run_goes_through_without_its_collector(
     started = time.monotonic()
     running.run_assets(dagster, ["week_calendar", "venue_volume"], week, week)
     assert tracing.is_on()
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 12
 
 
 def test_a_collector_that_comes_back_gets_spans_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -674,7 +688,7 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded(installation: Pa
             import otc_assets.cli
             from dagster import DagsterInstance
             from otc_assets import running
-            week = dt.date.fromisoformat("{WEEK_ENDING}")
+            week = dt.date.fromisoformat("{RECENT}")
             with DagsterInstance.ephemeral() as instance:
                 running.run_assets(instance, ["week_calendar", "venue_volume"], week, week)
             print([name for name in sys.modules if name.startswith("opentelemetry")])

@@ -129,6 +129,7 @@ def ingest(
 
 
 @op(pool="database", out=Out(Nothing))
+@traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
     """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
     with warehouse.transaction() as connection:
