@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.assets.grading import grade_of_week
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -30,6 +31,7 @@ from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.partitions import rolling_window, weeks
 from otc_assets.resources import Warehouse
+from otc_assets.tracing import COMPUTE, LOAD, span, tell
 from otc_assets.warehouse.lineage import ROLLING_TABLES, lineage
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import summarized_tiers, week_rows
@@ -100,8 +102,11 @@ def make_figures(
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
             return WeekMade(0, metadata={"state": "nothing is captured of this week yet"})
-        rows = compute(connection, week_ending)
-        replace_week(connection, table, week_ending, rows, version)
+        with span(COMPUTE):
+            rows = compute(connection, week_ending)
+            tell(rows=rows.height)
+        with span(LOAD, rows=rows.height):
+            replace_week(connection, table, week_ending, rows, version)
     warehouse.settle(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 
@@ -130,6 +135,7 @@ def _figures(
         description=description,
         metadata=table_metadata(table, columns),
     )
+    @traced_step
     def figures(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
         yield from each_week(context, lambda week: make_figures(table, compute, week, warehouse))
 

@@ -10,15 +10,18 @@ from functools import lru_cache
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
+from otc_assets.assets.publications import parsed_rows
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import IN_YEARS, OWNERS, RETRY, Made, WeekMade, each_week, table_metadata
 from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import Parsed, parse
+from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.revisions import Part, assemble
 from otc_assets.domain.schema import VENUE_VOLUME
 from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier
 from otc_assets.finra.source import PARTIAL
 from otc_assets.partitions import same_week_if_published, weeks
 from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.tracing import ARCHIVE, LOAD, NORMALIZE, span, tell
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
 from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume
@@ -26,10 +29,17 @@ from otc_assets.warehouse.read import Publication, speaking_publications
 from otc_assets.warehouse.server import lock_week
 
 
+def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
+    with span(ARCHIVE, digest=digest):
+        content = archive.get(digest)
+        tell(bytes=len(content))
+    return parsed_rows(content, origin)
+
+
 @lru_cache(maxsize=2)
 def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
     """A file of records by week and tier: such a file may span years, and is read once for all of them."""
-    return split(parse(archive.get(digest), name=origin))
+    return split(_archived_rows(archive, digest, origin))
 
 
 def read_part(publication: Publication, archive: Archive) -> Part:
@@ -39,8 +49,10 @@ def read_part(publication: Publication, archive: Archive) -> Part:
         parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
         parsed = parts[week, tier]
     else:
-        parsed = parse(archive.get(publication.digest), name=publication.origin)
-    result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        parsed = _archived_rows(archive, publication.digest, publication.origin)
+    with span(NORMALIZE, tier=tier.name):
+        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        tell(rows=result.accepted, rejected=result.rejected.height)
     return Part(publication.scope, result.volume, result.totals)
 
 
@@ -64,8 +76,9 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
         for tier, captures in speaking.items():
             if captures:
                 volume, totals = assemble([read_part(publication, archive) for publication in captures])
-                changes[tier] = replace_volume(connection, week_ending, tier, volume)
-                replace_totals(connection, week_ending, tier, totals)
+                with span(LOAD, tier=tier, rows=volume.height):
+                    changes[tier] = replace_volume(connection, week_ending, tier, volume)
+                    replace_totals(connection, week_ending, tier, totals)
                 del volume, totals
         version = volume_version(speaking)
         rows = sum(change.rows for change in changes.values())
@@ -100,6 +113,7 @@ def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
     owners=OWNERS,
     metadata=table_metadata("venue_volume", VENUE_VOLUME),
 )
+@traced_step
 def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
     """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
 

@@ -25,12 +25,14 @@ from dagster import (
 )
 
 from otc_assets.assets.publications import capture_all
+from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
+from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 
@@ -71,6 +73,7 @@ class FilesToIngest(Config):
 
 
 @op(pool="database", out=Out(Nothing))
+@traced_step
 def ingest(
     context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
 ) -> Iterator[AssetMaterialization]:
@@ -80,7 +83,10 @@ def ingest(
     refused: dict[str, str] = {}
     for path in map(Path, config.paths):
         try:
-            captures = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
+            with span(FETCH, file=path.name):
+                captures = read_file(
+                    path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york()
+                )
             with warehouse.transaction() as connection:
                 oldest = retained_from(connection, "venue_volume") or dt.date.min
                 if beyond := [capture.week_ending for capture in captures if capture.week_ending < oldest]:
@@ -123,6 +129,7 @@ def ingest(
 
 
 @op(pool="database", out=Out(Nothing))
+@traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
     """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
     with warehouse.transaction() as connection:

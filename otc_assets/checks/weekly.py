@@ -28,12 +28,14 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.assets.grading import grade_of_week, judge_week
+from otc_assets.assets.spans import traced_step
 from otc_assets.domain import gaps as kinds
 from otc_assets.domain.quality import VOLUME_CHECKS, WARN, judge_concentration, judge_shares
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.tracing import WEEK, span
 from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
 from otc_assets.warehouse.retention import is_kept
 
@@ -105,12 +107,13 @@ def _weekly_checks(
     ]
 
     @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database")
+    @traced_step
     def checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         op = context.op_execution_context
         passed: dict[str, list[bool]] = {name: [] for name in names}
         last: dict[str, tuple[bool, AssetCheckSeverity, dict[str, Any]]] = {}
         for week in weeks_of(op.partition_keys):
-            with warehouse.transaction() as connection:
+            with span(WEEK, week_ending=week), warehouse.transaction() as connection:
                 findings = judge(connection, week)
             for name in names:
                 verdict = _verdict(findings.filter(pl.col("check_name") == name))
@@ -222,7 +225,12 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
     asset="gap_report",
     description="The newest week of every tier is the one that the publication calendar has as the newest.",
 )
-def newest_week(warehouse: Warehouse, publication_source: PublicationSource) -> AssetCheckResult:
+@traced_step
+def newest_week(
+    context: AssetCheckExecutionContext,  # noqa: ARG001 - for its span
+    warehouse: Warehouse,
+    publication_source: PublicationSource,
+) -> AssetCheckResult:
     """Compares the newest week that stands in the table with the calendar, tier by tier."""
     now = dt.datetime.now(NEW_YORK)
     behind: Mapping[str, str] = {}

@@ -17,6 +17,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from otc_assets.tracing import copy_span, instrument_engine
+
 #: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
 _SLICE_ROWS = 50_000
 
@@ -48,7 +50,7 @@ def database_url(url: str, driver: str) -> str:
 
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     """An engine on the server at ``url``; no connection is made yet."""
-    return sa.create_engine(
+    engine = sa.create_engine(
         database_url(url, "psycopg"),
         pool_size=pool_size,
         max_overflow=4,
@@ -60,6 +62,8 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
             "options": "-c TimeZone=UTC -c plan_cache_mode=force_custom_plan",
         },
     )
+    instrument_engine(engine)
+    return engine
 
 
 def _open(engine: sa.Engine) -> sa.Connection:
@@ -120,7 +124,11 @@ def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
         sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     )
-    with _cursor(connection) as cursor, cursor.copy(statement) as copy:
+    with (
+        copy_span(connection.engine.url, f"COPY {table} FROM STDIN"),
+        _cursor(connection) as cursor,
+        cursor.copy(statement) as copy,
+    ):
         for rows in frame.iter_slices(_SLICE_ROWS):
             copy.write(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
     return frame.height
@@ -130,7 +138,11 @@ def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: S
     """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
     buffer = io.BytesIO()
     statement = b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)"
-    with _cursor(connection) as cursor, cursor.copy(statement, params or None) as copy:
+    with (
+        copy_span(connection.engine.url, f"COPY ({query}) TO STDOUT"),
+        _cursor(connection) as cursor,
+        cursor.copy(statement, params or None) as copy,
+    ):
         for block in copy:
             buffer.write(block)
     if not buffer.tell():

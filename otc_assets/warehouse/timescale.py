@@ -16,6 +16,7 @@ from functools import cache
 import sqlalchemy as sa
 import stamina
 
+from otc_assets.tracing import REFRESH, span
 from otc_assets.warehouse.server import autocommit
 
 _FEATURE_NOT_SUPPORTED = "0A000"
@@ -376,7 +377,7 @@ def settle(engine: sa.Engine, week_ending: dt.date, tables: Sequence[str]) -> No
         return
     both = [name for table in tables for name in (table, f"{table}_revision")]
     # A refresh can't run inside a transaction.
-    with autocommit(engine) as connection:
+    with span(REFRESH), autocommit(engine) as connection:
         if "symbol_summary" in tables:
             refresh_aggregates(connection, week_ending)
         chunks = connection.execute(_COMPRESSED_CHUNKS, {"tables": both, "week": week_ending}).scalars().all()
