@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 
 import polars as pl
@@ -16,7 +18,7 @@ from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention, timescale
-from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.migrate import migrate, newest_version
 from otc_assets.warehouse.server import autocommit, connect, transaction
 
 #: No job runs before this: none races a test, which runs it itself.
@@ -381,18 +383,24 @@ def everything(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
     return {table: sorted(ask(engine, f"SELECT * FROM otc.{table}"), key=str) for table in tables}
 
 
-def test_a_plain_database_that_gets_timescaledb_later_is_brought_to_it_in_place(
-    bare_community_database: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", ["plain PostgreSQL", "Apache edition"])
+def test_a_database_that_gets_timescaledb_or_its_community_edition_later_is_brought_to_it_in_place(
+    bare_community_database: str, monkeypatch: pytest.MonkeyPatch, earlier: str
 ) -> None:
-    with monkeypatch.context() as without:
-        without.setattr(timescale, "install", lambda connection: "")
-        assert migrate(bare_community_database).server == "plain PostgreSQL"
-    engine = connect(bare_community_database)
-    for week in (OLD, YOUNG):
-        write(engine, week)
-    write(engine, OLD, volume_of(OLD, S7=5))
-    before = everything(engine)
-    engine.dispose()
+    """A server can't be restarted with another edition here, so it is said to be less than it is at first."""
+    with monkeypatch.context() as less:
+        if earlier == "plain PostgreSQL":
+            less.setattr(timescale, "install", lambda connection: "")
+        else:
+            more = timescale.ask
+            less.setattr(timescale, "ask", lambda connection: replace(more(connection), community=False))
+        assert migrate(bare_community_database, start=NEVER).server.endswith(earlier)
+        engine = connect(bare_community_database)
+        for week in (OLD, YOUNG):
+            write(engine, week)
+        write(engine, OLD, volume_of(OLD, S7=5))
+        before = everything(engine)
+        engine.dispose()
     assert all(before[table] for table in ("raw_record", "venue_volume", "venue_volume_revision", "weekly_summary_agg"))
     done = migrate(bare_community_database, start=NEVER)
     assert done.server.startswith("TimescaleDB")
@@ -402,7 +410,16 @@ def test_a_plain_database_that_gets_timescaledb_later_is_brought_to_it_in_place(
     run_jobs(engine, "policy_compression")
     assert compressed(engine, "venue_volume")[OLD]
     write(engine, OLD, volume_of(OLD, S7=6))
-    assert everything(engine)["weekly_summary_agg"] != before["weekly_summary_agg"]
+    assert ask(engine, _WEEKLY) == ask(engine, _SUMMED)
+    engine.dispose()
+
+
+def test_two_migrations_at_once_do_the_work_once(community_database: str) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(lambda _: migrate(community_database, start=NEVER), range(3)))
+    assert sorted(str(migrated.before) for migrated in done) == [newest_version(), newest_version(), "None"]
+    engine = connect(community_database)
+    assert len(jobs(engine)) == len(timescale.HYPERTABLES) + 3
     engine.dispose()
 
 
