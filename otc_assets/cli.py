@@ -199,7 +199,7 @@ def up(
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
         done = local.prepare(chosen, url)
         moved = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
-        err.print(f"database  {where}; {done.server}; schema {done.after}{moved}")
+        err.print(f"database  {where}; {done.server}; schema {done.after}{moved}", soft_wrap=True)
         if done.remark:
             err.print(f"          [yellow]{done.remark}[/yellow]", soft_wrap=True)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
