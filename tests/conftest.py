@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
+from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import resources
 from otc_assets.settings import settings
@@ -87,6 +88,42 @@ def sql(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A connection of its own to the database, for looking from outside."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def community() -> Iterator[TimescaleServer]:
+    """A server with TimescaleDB's community edition: that of OTC_TEST_TIMESCALE_URL, else one in WebAssembly."""
+    url = os.environ.get("OTC_TEST_TIMESCALE_URL")
+    with native_server(url) if url else webassembly_server("community") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def apache() -> Iterator[TimescaleServer]:
+    """A server with TimescaleDB's Apache edition, in WebAssembly."""
+    with webassembly_server("apache") as running:
+        yield running
+
+
+@pytest.fixture
+def community_database(community: TimescaleServer) -> Iterator[str]:
+    """The URL of a database with TimescaleDB's community edition and nothing else in it."""
+    with community.database() as url:
+        yield url
+
+
+@pytest.fixture
+def apache_database(apache: TimescaleServer) -> Iterator[str]:
+    """The URL of a database with TimescaleDB's Apache edition and nothing else in it."""
+    with apache.database() as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_community_database(community: TimescaleServer) -> Iterator[str]:
+    """The URL of a migrated database with TimescaleDB's community edition; no job runs in it by itself."""
+    with community.database(prepare=migrate) as url:
+        yield url
 
 
 @pytest.fixture
