@@ -113,6 +113,13 @@ def community_database(community: TimescaleServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def bare_community_database(community: TimescaleServer) -> Iterator[str]:
+    """The URL of a database without TimescaleDB, on a server that offers the community edition."""
+    with community.database(extension=False) as url:
+        yield url
+
+
+@pytest.fixture
 def apache_database(apache: TimescaleServer) -> Iterator[str]:
     """The URL of a database with TimescaleDB's Apache edition and nothing else in it."""
     with apache.database() as url:
