@@ -541,8 +541,8 @@ def tail(
     from otc_assets.resources import Warehouse
 
     with _installation(settings()):
-        once = iter([reports.newest_events(Warehouse(), count, event_type)]) if not follow else None
-        for number, found in enumerate(once or reports.follow_events(Warehouse(), count, event_type)):
+        ask = reports.follow_events if follow else reports.newest_events
+        for number, found in enumerate(ask(Warehouse(), count, event_type)):
             if as_json:
                 for event in found:
                     out.print(json.dumps(event, default=str), soft_wrap=True, markup=False)
@@ -573,11 +573,10 @@ def show(
     if as_json:
         _print_json(event)
         return
-    rows = [[name, event[name]] for name in ("id", "event_id", "event_type", "created_at", "what")]
-    rows[0][1] = str(event["id"])
+    rows = [[name, str(event[name])] for name in ("id", "event_id", "event_type", "created_at", "what")]
     rows += [[event["aggregate_type"], f"{event['aggregate_id']}, version {event['version']}"]]
     for part in ("payload", "metadata"):
-        rows += [[f"{part}.{name}", value] for name, value in event[part].items()]
+        rows += [[f"{part}.{name}", json.dumps(value)] for name, value in sorted(event[part].items())]
     _table(["field", "value"], rows)
 
 
@@ -602,7 +601,8 @@ def history(
         out.print(f"nothing has happened to the week ending {week} yet")
         return
     columns = ["tier", "state", "rows", "shares", "grade", "revisions"]
-    _table(columns, [[row[c] for c in columns] for row in told["tiers"]], right=["rows", "shares", "revisions"])
+    shown = [{**row, "shares": None if row["shares"] is None else int(row["shares"])} for row in told["tiers"]]
+    _table(columns, [[row[c] for c in columns] for row in shown], right=["rows", "shares", "revisions"])
     out.print()
     _print_events(told["events"])
 

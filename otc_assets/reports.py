@@ -171,10 +171,11 @@ def _event(event: events.Event) -> dict[str, Any]:
     }
 
 
-def newest_events(warehouse: Warehouse, count: int, event_type: str | None) -> list[dict[str, Any]]:
-    """The newest events, oldest first."""
+def newest_events(warehouse: Warehouse, count: int, event_type: str | None) -> Iterator[list[dict[str, Any]]]:
+    """The newest events, oldest first: one batch."""
     with warehouse.transaction() as connection:
-        return [_event(event) for event in events.newest(connection, count, event_type)]
+        found = events.newest(connection, count, event_type)
+    yield [_event(event) for event in found]
 
 
 def follow_events(warehouse: Warehouse, count: int, event_type: str | None) -> Iterator[list[dict[str, Any]]]:

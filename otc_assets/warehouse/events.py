@@ -333,7 +333,11 @@ def told_by(run_id: str | None) -> Iterator[None]:
         _run_id.reset(token)
 
 
-_COLUMNS = "id, event_id, event_type, aggregate_type, aggregate_id, version, payload, metadata, created_at, xid::text"
+# xid8 comes as text, and under another name: ORDER BY xid would sort that text, and 999 after 1000.
+_COLUMNS = (
+    "id, event_id, event_type, aggregate_type, aggregate_id, version, payload, metadata, created_at, "
+    "xid::text AS written_by"
+)
 
 _APPEND = sa.text(f"""
     SELECT {_COLUMNS} FROM otc.append_event(:event_type, :aggregate_type, :aggregate_id, CAST(:payload AS jsonb),
@@ -389,7 +393,7 @@ def append(connection: sa.Connection, payload: Payload, *, expected_version: int
 
 def _event(row: sa.Row[Any]) -> Event:
     columns = dict(row._mapping)
-    cursor = Cursor(int(columns.pop("xid")), row.id)
+    cursor = Cursor(int(columns.pop("written_by")), row.id)
     return Event(**columns, cursor=cursor)
 
 
