@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -510,9 +511,29 @@ def _event_type(text: str) -> str:
 
 def _event_id(text: str) -> int | UUID:
     try:
-        return int(text) if text.isascii() and text.isdigit() else UUID(text)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else UUID(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is neither an event's number nor its event_id (a UUID).") from None
+
+
+@contextmanager
+def _until_ctrl_c() -> Iterator[Callable[[float], bool]]:
+    """A wait of so many seconds that ends, and is true, once Ctrl-C was pressed.
+
+    So that it breaks off between two statements: in the midst of one, the driver's own error covers it up. A
+    second Ctrl-C breaks off at once.
+    """
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.wait
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
@@ -540,16 +561,24 @@ def tail(
     from otc_assets import reports
     from otc_assets.resources import Warehouse
 
+    def shown(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
+        if as_json:
+            for event in found:
+                out.print(json.dumps(event, default=str), soft_wrap=True, markup=False)
+        else:
+            _print_events(found, header=header)
+
     with _installation(settings()):
-        ask = reports.follow_events if follow else reports.newest_events
-        for number, found in enumerate(ask(Warehouse(), count, event_type)):
-            if as_json:
-                for event in found:
-                    out.print(json.dumps(event, default=str), soft_wrap=True, markup=False)
-            elif found or follow:
-                _print_events(found, header=number == 0)
-            else:
-                err.print("nothing has happened yet" if event_type is None else f"no {event_type} has happened yet")
+        if follow:
+            with _until_ctrl_c() as wait:
+                for number, found in enumerate(reports.follow_events(Warehouse(), count, event_type, wait)):
+                    shown(found, header=number == 0)
+            raise typer.Exit(130)
+        newest = reports.newest_events(Warehouse(), count, event_type)
+    if newest or as_json:
+        shown(newest)
+    else:
+        err.print("nothing has happened yet" if event_type is None else f"no {event_type} has happened yet")
 
 
 @events_app.command()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -171,27 +170,33 @@ def _event(event: events.Event) -> dict[str, Any]:
     }
 
 
-def newest_events(warehouse: Warehouse, count: int, event_type: str | None) -> Iterator[list[dict[str, Any]]]:
-    """The newest events, oldest first: one batch."""
+def newest_events(warehouse: Warehouse, count: int, event_type: str | None) -> list[dict[str, Any]]:
+    """The newest events, oldest first."""
     with warehouse.transaction() as connection:
-        found = events.newest(connection, count, event_type)
-    yield [_event(event) for event in found]
+        return [_event(event) for event in events.newest(connection, count, event_type)]
 
 
-def follow_events(warehouse: Warehouse, count: int, event_type: str | None) -> Iterator[list[dict[str, Any]]]:
-    """The newest events that are final, and then, for ever, those that come; none twice and none left out."""
+def follow_events(
+    warehouse: Warehouse, count: int, event_type: str | None, wait: Callable[[float], bool]
+) -> Iterator[list[dict[str, Any]]]:
+    """The newest events that are final, and then those that come, none twice and none left out.
+
+    Args:
+        warehouse: where they are.
+        count: how many of the newest.
+        event_type: events of this type alone.
+        wait: waits so many seconds, and says whether that was enough.
+    """
     with warehouse.transaction() as connection:
         found = events.newest(connection, max(count, 1), event_type, final=True)
     cursor = found[-1].cursor if found else events.START
     yield [_event(event) for event in found] if count else []
-    while True:
+    while not wait(0 if found else _FOLLOW_SECONDS):
         with warehouse.transaction() as connection:
-            came = events.read(connection, cursor, event_type=event_type)
-        if came:
-            cursor = came[-1].cursor
-            yield [_event(event) for event in came]
-        else:
-            time.sleep(_FOLLOW_SECONDS)
+            found = events.read(connection, cursor, event_type=event_type)
+        if found:
+            cursor = found[-1].cursor
+            yield [_event(event) for event in found]
 
 
 def event_of(warehouse: Warehouse, which: int | UUID) -> dict[str, Any] | None:
