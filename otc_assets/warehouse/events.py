@@ -421,7 +421,7 @@ def append_gap_changes(connection: sa.Connection, week_ending: dt.date, gaps: pl
 # the last id skips what a slower transaction wrote before and committed after. Transactions have ids too, and
 # pg_snapshot_xmin is the oldest that still runs: of those below it all that will ever be seen, is. So events
 # in the order of (xid, id), up to there, are final, and none can come to stand before a cursor among them. The
-# price is that an event shows only when every transaction that was begun before its own has ended.
+# price is that an event shows only when every transaction that began to write before its own has ended.
 _AFTER = sa.text(f"""
     SELECT {_COLUMNS} FROM otc.events
     WHERE (xid, id) > (CAST(CAST(:xid AS text) AS xid8), :id) AND xid < pg_snapshot_xmin(pg_current_snapshot())
@@ -450,9 +450,8 @@ _OF_WEEK = sa.text(f"""
 """)  # noqa: S608 - this module's own constant
 # A visible event of a transaction that this server has not begun yet came with a dump of another server.
 _FROM_ELSEWHERE = sa.text("""
-    SELECT EXISTS (
-        SELECT FROM otc.events WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())
-          AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned())
+    SELECT xid >= pg_snapshot_xmax(pg_current_snapshot()) AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()
+    FROM otc.events ORDER BY xid DESC, id DESC LIMIT 1
 """)
 
 
@@ -477,7 +476,7 @@ def read(
     """
     values = {"xid": str(after.xid), "id": after.id, "limit": limit, "event_type": event_type}
     events = [_event(row) for row in connection.execute(_AFTER, values)]
-    if not events and connection.execute(_FROM_ELSEWHERE).scalar_one():
+    if not events and connection.execute(_FROM_ELSEWHERE).scalar():
         raise RuntimeError(
             "otc.events was restored from another server, whose transactions were numbered further: what was "
             "restored can't be put in order with what comes. docs/events.md says how to number it anew."
