@@ -131,7 +131,7 @@ COMMENT ON TABLE otc.week_state IS 'How far each (week, tier) is: a projection o
 COMMENT ON COLUMN otc.week_state.state IS
     'pending: the calendar has it, FINRA does not yet. captured: its bytes are there. normalized: venue_volume has '
     'it. summarized: both summaries were made of these rows. checked: and they were graded. revised: the rows have '
-    'changed, and are not summarized and graded anew yet. retired: retention has dropped its venue_volume.';
+    'changed, and are not summarized and graded anew yet. retired: retention has dropped it from venue_volume.';
 COMMENT ON COLUMN otc.week_state.symbol_summary_at IS 'When it was made of the rows of now; so venue_share_at.';
 COMMENT ON COLUMN otc.week_state.checked_at IS 'When the rows of now were graded.';
 COMMENT ON COLUMN otc.week_state.revised_at IS 'When rows were last found to differ from those of an earlier load.';
@@ -218,6 +218,11 @@ BEGIN
         VALUES (week, of_tier, (told ->> 'rows')::bigint, (told ->> 'shares')::numeric, moment, moment)
         ON CONFLICT (week_ending, tier) DO UPDATE SET
             rows = excluded.rows, shares = excluded.shares, normalized_at = moment, updated_at = moment;
+        -- Kept for longer, and loaded again: of what stands there now nothing was made and graded yet.
+        UPDATE otc.week_state SET
+            retired_at = NULL, symbol_summary_at = NULL, venue_share_at = NULL, checked_at = NULL,
+            grade = NULL, score = NULL
+        WHERE week_ending = week AND tier = of_tier AND retired_at IS NOT NULL;
     WHEN 'otc.week.revised' THEN
         -- What was made of the rows, and the grade that they had, are of rows that are no more.
         INSERT INTO otc.week_state (week_ending, tier, shares, revisions, normalized_at, revised_at, updated_at)
@@ -251,9 +256,13 @@ BEGIN
         UPDATE otc.gap_ledger SET closed_at = moment
         WHERE week_ending = week AND tier = of_tier AND closed_at IS NULL;
     WHEN 'otc.retention.applied' THEN
-        UPDATE otc.week_state SET retired_at = moment, updated_at = moment
-        WHERE told ->> 'what' = 'venue_volume' AND week_ending < (told ->> 'retained_from')::date
-          AND retired_at IS NULL;
+        IF told ->> 'what' = 'venue_volume' THEN
+            UPDATE otc.week_state SET retired_at = moment, updated_at = moment
+            WHERE week_ending < (told ->> 'retained_from')::date AND retired_at IS NULL;
+            -- Nobody waits for such a week any more, and no report looks at it again.
+            UPDATE otc.gap_ledger SET closed_at = moment
+            WHERE week_ending < (told ->> 'retained_from')::date AND closed_at IS NULL;
+        END IF;
     ELSE
         NULL;  -- tells nothing of weeks, files and gaps
     END CASE;
@@ -289,7 +298,28 @@ $$;
 COMMENT ON FUNCTION otc.replay_events IS 'Makes week_state, file_ledger and gap_ledger anew, of the events alone.';
 """
 
+# Whoever applies retention, a job of the server's or of Dagster's, tells of it in the same transaction.
+RETENTION = """
+ALTER FUNCTION otc.apply_retention(date) RENAME TO drop_what_is_not_kept;
+CREATE FUNCTION otc.apply_retention(today date DEFAULT current_date, metadata jsonb DEFAULT '{"schema": 1}')
+RETURNS TABLE (what text, retained_from date, weeks bigint)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    FOR what, retained_from, weeks IN SELECT d.* FROM otc.drop_what_is_not_kept(today) d LOOP
+        PERFORM otc.append_event('otc.retention.applied', 'retention', what,
+            jsonb_build_object('what', what, 'retained_from', retained_from, 'weeks', weeks), metadata);
+        RETURN NEXT;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION otc.apply_retention IS
+    'Drops what is no longer kept, tells of it, and returns the kinds of which weeks were dropped.';
+"""
+
 DOWN = """
+DROP FUNCTION otc.apply_retention(date, jsonb);
+ALTER FUNCTION otc.drop_what_is_not_kept(date) RENAME TO apply_retention;
 DROP FUNCTION otc.replay_events();
 DROP FUNCTION otc.append_event(text, text, text, jsonb, jsonb, bigint);
 DROP FUNCTION otc.project_event(otc.events);
@@ -304,6 +334,7 @@ def upgrade() -> None:
     op.execute(EVENTS)
     op.execute(APPEND)
     op.execute(PROJECTIONS)
+    op.execute(RETENTION)
 
 
 def downgrade() -> None:

@@ -34,6 +34,7 @@ from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.tracing import FETCH, span
+from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 
@@ -147,7 +148,7 @@ def ingest(
 @traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
     """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
-    with warehouse.transaction() as connection:
+    with told_by(context.run_id), warehouse.transaction() as connection:
         applied = apply_retention(connection)
     for kind in applied:
         context.log.info("%s: %s weeks before %s were dropped", kind.what, kind.weeks, kind.retained_from)

@@ -242,7 +242,10 @@ class CheckFailed(Payload):
 
 
 class RetentionApplied(Payload):
-    """Weeks before ``retained_from`` were dropped: ``weeks`` is how many, ``rows`` of them where they were counted."""
+    """Weeks before ``retained_from`` were dropped: ``weeks`` is how many, ``rows`` of them where they were counted.
+
+    Told by ``otc.apply_retention`` itself, because a job of the server's may be what calls it.
+    """
 
     event_type: ClassVar[str] = "otc.retention.applied"
     aggregate_type: ClassVar[str] = "retention"
@@ -333,6 +336,12 @@ def told_by(run_id: str | None) -> Iterator[None]:
         _run_id.reset(token)
 
 
+def metadata_of(kind: type[Payload], digest: str | None = None) -> str:
+    """What is stored beside a payload, as JSON: its schema, and the run, trace and digest, as far as they are known."""
+    known = {"run_id": _run_id.get(), "trace_id": current_trace_id(), "digest": digest}
+    return json.dumps({"schema": kind.schema_version} | {n: v for n, v in known.items() if v is not None})
+
+
 # xid8 comes as text, and under another name: ORDER BY xid would sort that text, and 999 after 1000.
 _COLUMNS = (
     "id, event_id, event_type, aggregate_type, aggregate_id, version, payload, metadata, created_at, "
@@ -366,18 +375,12 @@ def append(connection: sa.Connection, payload: Payload, *, expected_version: int
         ConcurrentChange: the aggregate is at another version than was expected, or somebody else has just taken
             its next one. The transaction can only be rolled back.
     """
-    metadata = {
-        "schema": payload.schema_version,
-        "run_id": _run_id.get(),
-        "trace_id": current_trace_id(),
-        "digest": getattr(payload, "digest", None),
-    }
     values = {
         "event_type": payload.event_type,
         "aggregate_type": payload.aggregate_type,
         "aggregate_id": payload.aggregate_id,
         "payload": payload.model_dump_json(exclude_none=True),
-        "metadata": json.dumps({name: value for name, value in metadata.items() if value is not None}),
+        "metadata": metadata_of(type(payload), getattr(payload, "digest", None)),
         "expected_version": expected_version,
     }
     try:

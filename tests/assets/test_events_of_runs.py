@@ -16,12 +16,14 @@ from dagster import DagsterInstance
 
 from otc_assets import running
 from otc_assets.automation.jobs import FilesToIngest
+from otc_assets.definitions import defs
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
+from otc_assets.warehouse.migrate import migrate
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -195,6 +197,31 @@ def test_a_week_that_is_not_due_is_pending_and_then_captured(dagster: DagsterIns
         ("NMS Tier 2", "pending", True),
         ("OTC", "pending", True),
     ]
+
+
+def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired(
+    dagster: DagsterInstance, database: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Dagster's job, and as a job of the server's calls it: in SQL, without any code of ours."""
+    weeks = weeks_between(WEEK - dt.timedelta(weeks=2), WEEK)
+    running.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[0], weeks[-1])
+    running.run_assets(dagster, ["venue_volume"], weeks[0], weeks[-1])
+    before = told()[-1].id
+    for kept, by_the_server in ((9, False), (8, True)):
+        monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(kept))
+        settings.cache_clear()
+        migrate(database)
+        for _ in range(2):
+            if by_the_server:
+                sql.execute("SELECT otc.apply_retention(%s)", [NOW.date()])
+            else:
+                assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    by_dagster, by_server = told(before)
+    assert by_dagster.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[1], weeks=1)
+    assert by_server.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[2], weeks=1)
+    assert by_dagster.metadata["run_id"] in {run.run_id for run in dagster.get_runs()}
+    assert by_server.metadata == {"schema": 1}
+    assert [states(sql, week)[T1.name] for week in weeks] == ["retired", "retired", "normalized"]
 
 
 def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week_is_told(

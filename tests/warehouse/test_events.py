@@ -663,6 +663,12 @@ STATES: list[tuple[list[Payload], str | None]] = [
     ([ingested(), normalized(), dropped(WEEK + dt.timedelta(weeks=1))], "retired"),
     ([opened(), dropped(WEEK + dt.timedelta(weeks=1)), closed()], "retired"),
     ([ingested(), normalized(), dropped(WEEK + dt.timedelta(weeks=1)), *SUMMARIES, checked()], "retired"),
+    # Kept for longer, it may be loaded again, and is made and graded anew.
+    ([normalized(), checked(), *SUMMARIES, dropped(WEEK + dt.timedelta(weeks=1)), normalized()], "normalized"),
+    (
+        [normalized(), checked(), dropped(WEEK + dt.timedelta(weeks=1)), normalized(), checked(), *SUMMARIES],
+        "checked",
+    ),
     # A gap alone is none of the states.
     ([opened("missing_inside")], None),
 ]
@@ -718,6 +724,16 @@ def test_the_file_ledger_adds_up_what_came_of_each_file(engine: sa.Engine, sql: 
         ("page.csv", "rejected", "page.csv", [], None, None, 0, 0, 0, 0, 2, "it is empty"),
         ("b" * 64, "ingested", "weeklySummary", [T1, OTC], other, WEEK, 2, 10, 9, 1, 0, None),
     ]
+
+
+def test_retention_closes_the_gaps_of_the_weeks_that_it_drops(engine: sa.Engine, sql: Sql) -> None:
+    """No report looks at such a week again: its gaps would have stood open for ever."""
+    later = WEEK + dt.timedelta(weeks=1)
+    tell(engine, opened("late"), opened("late", week=later), dropped(later, "raw_record"))
+    still_open = "SELECT week_ending FROM otc.gap_ledger WHERE closed_at IS NULL ORDER BY 1"
+    assert sql.execute(still_open).fetchall() == [(WEEK,), (later,)]
+    tell(engine, dropped(later))
+    assert sql.execute(still_open).fetchall() == [(later,)]
 
 
 def test_a_replay_rebuilds_what_was_lost_or_spoilt(engine: sa.Engine, sql: Sql) -> None:
