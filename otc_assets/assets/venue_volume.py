@@ -86,14 +86,14 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
                     changes[tier] = replace_volume(connection, week_ending, tier, volume)
                     replace_totals(connection, week_ending, tier, totals)
                 del volume, totals
-                _tell(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
+                _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
         rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
     warehouse.settle(week_ending, "venue_volume", "published_total")
     return version, changes
 
 
-def _tell(
+def _append_events(
     connection: sa.Connection, week_ending: dt.date, tier: str, change: Change, version: str, seconds: float
 ) -> None:
     """That the tier's week was normalized, and how its rows differ from those of before, where they do."""
