@@ -10,12 +10,14 @@ import datetime as dt
 import json
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 from rich.console import Console
@@ -51,6 +53,13 @@ app = typer.Typer(
     "from the environment (OTC_DATABASE_URL, OTC_SOURCE, OTC_HOME, ...): see the README.",
     epilog="Begin with: otc-assets up",
 )
+events_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="What happened: files, weeks, figures, gaps, checks and retention, as it was told.",
+    epilog="Example: otc-assets events history 2026-08-21",
+)
+app.add_typer(events_app, name="events")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -112,10 +121,18 @@ def _print_json(value: Any) -> None:
     out.print_json(json.dumps(value, default=str))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = ()) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def _table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    right: Sequence[str] = (),
+    *,
+    header: bool = True,
+    at_least: Mapping[str, int] | None = None,
+) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        width = (at_least or {}).get(column)
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold", min_width=width)
     for row in rows:
         table.add_row(*("" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row))
     out.print(table)
@@ -479,6 +496,162 @@ def migrate(
     out.print(f"schema {done.after or 'none'}{was}; {done.server}")
     if done.remark:
         err.print(f"[yellow]{done.remark}[/yellow]", soft_wrap=True)
+
+
+# --- events --------------------------------------------------------------------------------------------
+
+
+def _event_type(text: str) -> str:
+    from otc_assets.warehouse.events import PAYLOADS
+
+    if text not in PAYLOADS:
+        raise typer.BadParameter(f"there is no event type {text!r}. There are {', '.join(sorted(PAYLOADS))}.")
+    return text
+
+
+def _event_id(text: str) -> int | UUID:
+    try:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither an event's number nor its event_id (a UUID).") from None
+
+
+@contextmanager
+def _until_ctrl_c() -> Iterator[Callable[[float], bool]]:
+    """A wait of so many seconds that ends, and is true, once Ctrl-C was pressed.
+
+    So that it breaks off between two statements: in the midst of one, the driver's own error covers it up. A
+    second Ctrl-C breaks off at once.
+    """
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.wait
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
+    rows = [[str(e["id"]), e["created_at"][:19].replace("T", " "), e["event_type"], e["what"]] for e in found]
+    # Wide enough for any event, so that the columns of what comes later stand under those of what came first.
+    at_least = {"id": 6, "at (UTC)": 19, "type": 21}
+    _table(["id", "at (UTC)", "type", "what"], rows, right=["id"], header=header, at_least=at_least)
+
+
+@events_app.command()
+def tail(
+    count: Annotated[int, typer.Option("-n", "--newest", min=0, help="So many of the newest events.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and show what comes; Ctrl-C ends it.")] = False,
+    event_type: Annotated[
+        str | None,
+        typer.Option("--type", parser=_event_type, metavar="TYPE", help="Events of this type alone."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a line, for programs.")] = False,
+) -> None:
+    """Show the newest events, oldest first.
+
+    With --follow none is left out and none comes twice; an event shows once every transaction that began to write
+    before its own has ended. Example: otc-assets events tail --follow --type otc.week.revised
+    """
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    def shown(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
+        if as_json:
+            for event in found:
+                out.print(json.dumps(event, default=str), soft_wrap=True, markup=False)
+        else:
+            _print_events(found, header=header)
+
+    with _installation(settings()):
+        if follow:
+            with _until_ctrl_c() as wait:
+                for number, found in enumerate(reports.follow_events(Warehouse(), count, event_type, wait)):
+                    shown(found, header=number == 0)
+            raise typer.Exit(130)
+        newest = reports.newest_events(Warehouse(), count, event_type)
+    if newest or as_json:
+        shown(newest)
+    else:
+        err.print("nothing has happened yet" if event_type is None else f"no {event_type} has happened yet")
+
+
+@events_app.command()
+def show(
+    event_id: Annotated[
+        Any, typer.Argument(parser=_event_id, metavar="EVENT_ID", help="The event's number, or its event_id.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show all that is stored of one event.
+
+    Example: otc-assets events show 42
+    """
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        event = reports.event_of(Warehouse(), event_id)
+    if event is None:
+        raise Refused(f"there is no event {event_id}. otc-assets events tail shows the newest.")
+    if as_json:
+        _print_json(event)
+        return
+    rows = [[name, str(event[name])] for name in ("id", "event_id", "event_type", "created_at", "what")]
+    rows += [[event["aggregate_type"], f"{event['aggregate_id']}, version {event['version']}"]]
+    for part in ("payload", "metadata"):
+        rows += [[f"{part}.{name}", json.dumps(value)] for name, value in sorted(event[part].items())]
+    _table(["field", "value"], rows)
+
+
+@events_app.command()
+def history(
+    week: Annotated[Any, typer.Argument(parser=_friday, metavar="WEEK", help="The week, by its Friday.")],
+    as_json: Json = False,
+) -> None:
+    """Show how far a week is, tier by tier, and all that has happened to it, oldest first.
+
+    Example: otc-assets events history 2026-08-21
+    """
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        told = reports.week_history(Warehouse(), week)
+    if as_json:
+        _print_json(told)
+        return
+    if not told["events"]:
+        out.print(f"nothing has happened to the week ending {week} yet")
+        return
+    columns = ["tier", "state", "rows", "shares", "grade", "revisions"]
+    shown = [{**row, "shares": None if row["shares"] is None else int(row["shares"])} for row in told["tiers"]]
+    _table(columns, [[row[c] for c in columns] for row in shown], right=["rows", "shares", "revisions"])
+    out.print()
+    _print_events(told["events"])
+
+
+@events_app.command()
+def replay(as_json: Json = False) -> None:
+    """Make week_state, file_ledger and gap_ledger anew, of the events alone; nothing else is written meanwhile.
+
+    Example: otc-assets events replay
+    """
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        done = reports.replay_events(Warehouse())
+    if as_json:
+        _print_json(done)
+    else:
+        rows = ", ".join(f"{count:,} in {table}" for table, count in done["rows"].items())
+        out.print(f"{done['events']:,} events replayed; rows: {rows}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Tables for the command line: the state of weeks, gaps, what was taken in.
+"""Tables for the command line: the state of weeks, gaps, what was taken in, what happened.
 
 Here: asking the warehouse and shaping rows for people and programs. Not here: printing (``cli``), judging
 (``domain``).
@@ -7,7 +7,10 @@ Here: asking the warehouse and shaping rows for people and programs. Not here: p
 from __future__ import annotations
 
 import datetime as dt
+import json
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import polars as pl
 import sqlalchemy as sa
@@ -19,6 +22,7 @@ from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
 from otc_assets.finra.source import Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
+from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import storage
@@ -115,3 +119,105 @@ def captured_by(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
         }
         for row in found
     ]
+
+
+# --- events --------------------------------------------------------------------------------------------
+
+#: How often a follower looks for new events.
+_FOLLOW_SECONDS = 0.5
+
+
+def _said(event: events.Event) -> str:
+    """An event in a line, for people; one that a newer version wrote as it is stored."""
+    where = " ".join(str(event.payload[name]) for name in ("week_ending", "tier") if name in event.payload)
+    try:
+        told = event.told()
+    except events.UnknownEvent:
+        return json.dumps(event.payload)
+    match told:
+        case events.FileIngested():
+            what = f"{told.outcome}, {told.rows_accepted:,} rows accepted, {told.rows_rejected:,} rejected"
+            what += "" if told.complete else ", not complete"
+        case events.FileRejected():
+            what = told.reason
+        case events.WeekNormalized():
+            what = f"{told.rows:,} rows"
+        case events.WeekRevised():
+            what = f"{told.added:,} rows added, {told.changed:,} changed, {told.removed:,} removed"
+        case events.SummaryComputed() | events.MetricsComputed():
+            what = f"{told.table}, {told.rows:,} rows"
+        case events.WeekChecked():
+            what = ", ".join(f"{tier} {judged.grade}" for tier, judged in sorted(told.grades.items()))
+        case events.GapOpened() | events.GapClosed():
+            what = told.status
+        case events.CheckFailed():
+            what = f"{told.asset}.{told.check} {told.severity}{', blocking' if told.blocking else ''}"
+        case events.RetentionApplied():
+            what = f"{told.what}: {told.weeks:,} weeks before {told.retained_from} dropped"
+        case _:
+            what = json.dumps(event.payload)
+    return f"{where}: {what}" if where else what
+
+
+def _event(event: events.Event) -> dict[str, Any]:
+    """An event for people and programs: all that is stored, and in ``what`` a line that says it."""
+    stored = ("id", "event_id", "event_type", "aggregate_type", "aggregate_id", "version", "payload", "metadata")
+    return {
+        **{name: getattr(event, name) for name in stored},
+        "created_at": event.created_at.isoformat(),
+        "cursor": str(event.cursor),
+        "what": _said(event),
+    }
+
+
+def newest_events(warehouse: Warehouse, count: int, event_type: str | None) -> list[dict[str, Any]]:
+    """The newest events, oldest first."""
+    with warehouse.transaction() as connection:
+        return [_event(event) for event in events.newest(connection, count, event_type)]
+
+
+def follow_events(
+    warehouse: Warehouse, count: int, event_type: str | None, wait: Callable[[float], bool]
+) -> Iterator[list[dict[str, Any]]]:
+    """The newest events that are final, and then those that come, none twice and none left out.
+
+    Args:
+        warehouse: where they are.
+        count: how many of the newest.
+        event_type: events of this type alone.
+        wait: waits so many seconds, and says whether that was enough.
+    """
+    with warehouse.transaction() as connection:
+        found = events.newest(connection, max(count, 1), event_type, final=True)
+    cursor = found[-1].cursor if found else events.START
+    yield [_event(event) for event in found] if count else []
+    while not wait(0 if found else _FOLLOW_SECONDS):
+        with warehouse.transaction() as connection:
+            found = events.read(connection, cursor, event_type=event_type)
+        if found:
+            cursor = found[-1].cursor
+            yield [_event(event) for event in found]
+
+
+def event_of(warehouse: Warehouse, which: int | UUID) -> dict[str, Any] | None:
+    """The event of an id or an event_id; None where there is none."""
+    with warehouse.transaction() as connection:
+        found = events.find(connection, which)
+    return _event(found) if found else None
+
+
+def week_history(warehouse: Warehouse, week_ending: dt.date) -> dict[str, Any]:
+    """How far the week is, tier by tier, and all that has happened to it, oldest first."""
+    with warehouse.transaction() as connection:
+        return {
+            "week_ending": week_ending,
+            "tiers": [dict(row) for row in events.week_states(connection, week_ending)],
+            "events": [_event(event) for event in events.history(connection, week_ending)],
+        }
+
+
+def replay_events(warehouse: Warehouse) -> dict[str, Any]:
+    """Makes the projections of events anew: how many events there are, and rows by projection."""
+    with warehouse.transaction() as connection:
+        count, rows = events.replay(connection)
+    return {"events": count, "rows": rows}

@@ -56,6 +56,7 @@ from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import RawArchive, Warehouse
 from otc_assets.settings import settings
 from otc_assets.tracing import LOAD, WEEK, span, tell
+from otc_assets.warehouse import events
 from otc_assets.warehouse.server import connect
 
 #: Today, in runs in this process. Those in processes of their own have the machine's clock, and a week of its.
@@ -244,6 +245,18 @@ def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
     assert keys >= {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     checks = {one.name: one.attributes["dagster.asset.key"] for one in collector.spans if one.name.startswith("step j")}
     assert checks["step judge_venue_volume"] == "venue_volume"
+
+
+def test_what_a_run_tells_names_its_trace(dagster: DagsterInstance, collector: Collector, week: dt.date) -> None:
+    """From an event to the spans of the work that it tells of."""
+    running.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    running.run_assets(dagster, ["venue_volume", "gap_report"], week, week)
+    with Warehouse().transaction() as connection:
+        told = {(event.event_type, event.metadata["run_id"]): event for event in events.newest(connection, 100)}
+    assert {kind for kind, _ in told} >= {"otc.file.ingested", "otc.week.normalized", "otc.week.checked"}
+    for (_, run_id), event in told.items():
+        assert event.metadata["trace_id"] == uuid.UUID(run_id).hex
+        assert collector.trace(run_id).root()
 
 
 def test_every_step_that_can_be_launched_has_a_span() -> None:

@@ -5,6 +5,7 @@ Here: for each figure its inputs, the domain function that makes it, and its tab
 """
 
 import datetime as dt
+import time
 from collections.abc import Callable
 
 import polars as pl
@@ -32,6 +33,7 @@ from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.partitions import rolling_window, weeks
 from otc_assets.resources import Warehouse
 from otc_assets.tracing import COMPUTE, LOAD, span, tell
+from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, lineage
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import summarized_tiers, week_rows
@@ -98,6 +100,7 @@ def make_figures(
         lock_week(connection, week_ending)
         if table not in ROLLING_TABLES:
             require_kept(connection, "venue_volume", week_ending)
+        since = time.perf_counter()
         span_start = weeks_up_to(week_ending, WINDOW_WEEKS)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
@@ -107,6 +110,12 @@ def make_figures(
             tell(rows=rows.height)
         with span(LOAD, rows=rows.height):
             replace_week(connection, table, week_ending, rows, version)
+        kind = events.SummaryComputed if table in events.SUMMARY_TABLES else events.MetricsComputed
+        seconds = time.perf_counter() - since
+        events.append(
+            connection,
+            kind(week_ending=week_ending, table=table, rows=rows.height, version=version, seconds=seconds),
+        )
     warehouse.settle(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 

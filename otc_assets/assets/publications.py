@@ -6,8 +6,11 @@ rejected rows. Not here: the figures (``venue_volume``); how bytes are fetched (
 """
 
 import datetime as dt
+import hashlib
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
@@ -32,6 +35,7 @@ from otc_assets.finra.source import PARTIAL, Capture
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, PARSE, Told, span, tell
+from otc_assets.warehouse.events import FileRejected, append, told_by
 from otc_assets.warehouse.load import NewPublication, Recorded, record_publication
 from otc_assets.warehouse.read import publications
 from otc_assets.warehouse.retention import is_kept, require_kept
@@ -55,18 +59,40 @@ def capture_all(
     """Records captures, each in one transaction; those of one file are parsed once.
 
     Raises:
-        UnreadableFile: the bytes are no publication in any layout that is known; nothing was recorded of it.
+        UnreadableFile: the bytes are no publication in any layout that is known; nothing was recorded of them
+            but that they were refused.
     """
     content: bytes | None = None
     for capture in captures:
-        if capture.scope != PARTIAL:
-            # Held by nobody but the call, which lets go of it as soon as it can.
-            yield _record(capture, parsed_rows(capture.content, capture.origin), archive, warehouse, run_id)
-            continue
-        if capture.content is not content:
-            content = capture.content
-            parts = split(parsed_rows(content, capture.origin))
-        yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id)
+        since = time.perf_counter()
+        try:
+            if capture.scope != PARTIAL:
+                # Held by nobody but the call, which lets go of it as soon as it can.
+                yield _record(capture, parsed_rows(capture.content, capture.origin), archive, warehouse, run_id, since)
+                continue
+            if capture.content is not content:
+                content = capture.content
+                parts = split(parsed_rows(content, capture.origin))
+            yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id, since)
+        except UnreadableFile as error:
+            tell_rejected(
+                warehouse,
+                run_id,
+                capture.origin,
+                str(error),
+                digest=hashlib.sha256(capture.content).hexdigest(),
+                week_ending=capture.week_ending,
+                tier=capture.tier.name,
+            )
+            raise
+
+
+def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
+    """Appends that what came from ``origin`` was refused by a run; in a transaction of its own, because
+    nothing else was written of it. ``known``: its ``digest``, ``week_ending`` and ``tier``, as far as they are.
+    """
+    with told_by(run_id), warehouse.transaction() as connection:
+        append(connection, FileRejected(origin=origin, reason=reason, **known))
 
 
 def parsed_rows(content: bytes, origin: str) -> Parsed:
@@ -81,7 +107,9 @@ def parsed_rows(content: bytes, origin: str) -> Parsed:
         return parsed
 
 
-def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None) -> Captured:
+def _record(
+    capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None, since: float
+) -> Captured:
     whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
     with span(NORMALIZE, **whose):
         result = normalize(
@@ -115,7 +143,7 @@ def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Wareh
     read_lines, rejected = parsed.read_lines, result.rejected
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
-        recorded = record_publication(connection, publication, read_lines(), rejected)
+        recorded = record_publication(connection, publication, read_lines(), rejected, since=since)
         tell(outcome=recorded.outcome)
     warehouse.settle(capture.week_ending, "raw_record")
     return Captured(capture, publication, recorded, rejected)

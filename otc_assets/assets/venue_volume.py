@@ -5,8 +5,11 @@ which captures speak (``domain.revisions``), what a row means (``domain.normaliz
 """
 
 import datetime as dt
+import time
 from functools import lru_cache
+from typing import Any
 
+import sqlalchemy as sa
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
@@ -22,6 +25,7 @@ from otc_assets.finra.source import PARTIAL
 from otc_assets.partitions import same_week_if_published, weeks
 from otc_assets.resources import RawArchive, Warehouse
 from otc_assets.tracing import ARCHIVE, LOAD, NORMALIZE, span, tell
+from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
 from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume
@@ -72,19 +76,34 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
             tier: captures
             for (_, tier), captures in speaking_publications(connection, week_ending, week_ending).items()
         }
+        version = volume_version(speaking)
         # One tier at a time: a full-size week of all tiers would not stand in memory twice.
         for tier, captures in speaking.items():
             if captures:
+                since = time.perf_counter()
                 volume, totals = assemble([read_part(publication, archive) for publication in captures])
                 with span(LOAD, tier=tier, rows=volume.height):
                     changes[tier] = replace_volume(connection, week_ending, tier, volume)
                     replace_totals(connection, week_ending, tier, totals)
                 del volume, totals
-        version = volume_version(speaking)
+                _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
         rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
     warehouse.settle(week_ending, "venue_volume", "published_total")
     return version, changes
+
+
+def _append_events(
+    connection: sa.Connection, week_ending: dt.date, tier: str, change: Change, version: str, seconds: float
+) -> None:
+    """That the tier's week was normalized, and how its rows differ from those of before, where they do."""
+    whose: dict[str, Any] = {"week_ending": week_ending, "tier": tier, "version": version}
+    rows, shares = change.rows, change.shares_after
+    events.append(connection, events.WeekNormalized(**whose, rows=rows, shares=shares, seconds=seconds))
+    if change.revised:
+        told = ("added", "changed", "removed", "shares_before", "shares_after")
+        difference = {name: getattr(change, name) for name in told}
+        events.append(connection, events.WeekRevised(**whose, **difference))
 
 
 def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
@@ -93,7 +112,7 @@ def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
         change = changes.get(tier.name)
         name = tier.id
         metadata[f"{name} rows"] = change.rows if change else 0
-        if change and change.touched and change.shares_before:
+        if change and change.revised:
             metadata[f"{name} revised"] = (
                 f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
                 f"{change.shares_before:,} shares before, {change.shares_after:,} after"

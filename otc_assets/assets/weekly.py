@@ -28,6 +28,7 @@ from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks_of
 from otc_assets.tracing import WEEK, span, tell
+from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.retention import Dropped
 
 OWNERS = ["team:market-structure"]
@@ -75,7 +76,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     refused: dict[dt.date, str] = {}
     for number, week in enumerate(weeks, 1):
         try:
-            with span(WEEK, week_ending=week):
+            with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 made[week] = make(week)
                 tell(rows=made[week].rows)
         except (WeekRefused, PermanentSourceError, Dropped) as error:

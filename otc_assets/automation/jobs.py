@@ -7,6 +7,7 @@ and one for everything that is made of the tiers.
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +25,16 @@ from dagster import (
     op,
 )
 
-from otc_assets.assets.publications import capture_all
+from otc_assets.assets.publications import capture_all, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
-from otc_assets.finra.download_files import read_file
+from otc_assets.finra.download_files import read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.tracing import FETCH, span
+from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 
@@ -72,6 +74,14 @@ class FilesToIngest(Config):
     summary_type: str | None = None
 
 
+def _digest(path: Path) -> str | None:
+    """The SHA-256 of a file; None where it can't be read, or not to its end."""
+    try:
+        return hashlib.sha256(read_bounded(path)).hexdigest()
+    except (UnreadableFile, PermanentSourceError):
+        return None
+
+
 @op(pool="database", out=Out(Nothing))
 @traced_step
 def ingest(
@@ -87,6 +97,13 @@ def ingest(
                 captures = read_file(
                     path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york()
                 )
+        except (UnreadableFile, PermanentSourceError) as error:
+            # The other files are taken in all the same.
+            refused[path.name] = str(error)
+            context.log.error("%s: %s", path.name, error)
+            tell_rejected(warehouse, context.run_id, path.name, str(error), digest=_digest(path))
+            continue
+        try:
             with warehouse.transaction() as connection:
                 oldest = retained_from(connection, "venue_volume") or dt.date.min
                 if beyond := [capture.week_ending for capture in captures if capture.week_ending < oldest]:
@@ -120,8 +137,7 @@ def ingest(
                             "from": publication.origin,
                         },
                     )
-        except (UnreadableFile, PermanentSourceError) as error:
-            # The other files are taken in all the same.
+        except UnreadableFile as error:
             refused[path.name] = str(error)
             context.log.error("%s: %s", path.name, error)
     if refused:
@@ -132,7 +148,7 @@ def ingest(
 @traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
     """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
-    with warehouse.transaction() as connection:
+    with told_by(context.run_id), warehouse.transaction() as connection:
         applied = apply_retention(connection)
     for kind in applied:
         context.log.info("%s: %s weeks before %s were dropped", kind.what, kind.weeks, kind.retained_from)

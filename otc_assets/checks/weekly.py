@@ -36,8 +36,10 @@ from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.tracing import WEEK, span
+from otc_assets.warehouse.events import CheckFailed, append, told_by
 from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
 from otc_assets.warehouse.retention import is_kept
+from otc_assets.warehouse.server import lock_week
 
 #: What each check looks at, for its page.
 DESCRIPTIONS = {
@@ -64,6 +66,9 @@ DESCRIPTIONS = {
 
 Judge = Callable[[sa.Connection, dt.date], pl.DataFrame]
 
+#: Whether a check passed, how serious it is, and what its page shows.
+Verdict = tuple[bool, AssetCheckSeverity, dict[str, Any]]
+
 
 def _target(
     context: OpExecutionContext, asset: AssetKey, key: str
@@ -80,7 +85,7 @@ def _target(
     )
 
 
-def _verdict(findings: pl.DataFrame) -> tuple[bool, AssetCheckSeverity, dict[str, Any]]:
+def _verdict(findings: pl.DataFrame) -> Verdict:
     """One check of one week, out of a finding a tier."""
     failed = findings.filter(~pl.col("passed"))
     serious = (failed["severity"] != WARN).any()
@@ -90,6 +95,25 @@ def _verdict(findings: pl.DataFrame) -> tuple[bool, AssetCheckSeverity, dict[str
         if row["observed"] is not None:
             metadata[f"{row['tier']} observed"] = row["observed"]
     return not failed.height, AssetCheckSeverity.ERROR if serious else AssetCheckSeverity.WARN, metadata
+
+
+def _tell_failure(
+    connection: sa.Connection, asset: str, check: str, verdict: Verdict, week: dt.date | None, *, blocking: bool
+) -> None:
+    """Appends that a check failed, where it did."""
+    passed, severity, metadata = verdict
+    if not passed:
+        append(
+            connection,
+            CheckFailed(
+                week_ending=week,
+                asset=asset,
+                check=check,
+                severity=severity.value,
+                blocking=blocking,
+                detail={name: str(value) for name, value in metadata.items()},
+            ),
+        )
 
 
 def _weekly_checks(
@@ -111,12 +135,15 @@ def _weekly_checks(
     def checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         op = context.op_execution_context
         passed: dict[str, list[bool]] = {name: [] for name in names}
-        last: dict[str, tuple[bool, AssetCheckSeverity, dict[str, Any]]] = {}
+        last: dict[str, Verdict] = {}
         for week in weeks_of(op.partition_keys):
-            with span(WEEK, week_ending=week), warehouse.transaction() as connection:
+            with span(WEEK, week_ending=week), told_by(op.run_id), warehouse.transaction() as connection:
+                lock_week(connection, week)
                 findings = judge(connection, week)
-            for name in names:
-                verdict = _verdict(findings.filter(pl.col("check_name") == name))
+                verdicts = {name: _verdict(findings.filter(pl.col("check_name") == name)) for name in names}
+                for name, verdict in verdicts.items():
+                    _tell_failure(connection, asset, name, verdict, week, blocking=name == blocking)
+            for name, verdict in verdicts.items():
                 passed[name].append(verdict[0])
                 last[name] = verdict
                 if not op.has_partition_key:
@@ -227,9 +254,7 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
 )
 @traced_step
 def newest_week(
-    context: AssetCheckExecutionContext,  # noqa: ARG001 - for its span
-    warehouse: Warehouse,
-    publication_source: PublicationSource,
+    context: AssetCheckExecutionContext, warehouse: Warehouse, publication_source: PublicationSource
 ) -> AssetCheckResult:
     """Compares the newest week that stands in the table with the calendar, tier by tier."""
     now = dt.datetime.now(NEW_YORK)
@@ -244,11 +269,11 @@ def newest_week(
                 behind = {**behind, tier.name: f"{newest or 'none'} instead of {due}"}
     gaps = current_gaps(warehouse, publication_source.open(), now)
     open_gaps = gaps.filter(pl.col("status") != kinds.PENDING).height
-    return AssetCheckResult(
-        passed=not behind,
-        severity=AssetCheckSeverity.WARN,
-        metadata={**metadata, "publications missing since the first week wanted": open_gaps},
-    )
+    metadata["publications missing since the first week wanted"] = open_gaps
+    verdict = not behind, AssetCheckSeverity.WARN, metadata
+    with told_by(context.op_execution_context.run_id), warehouse.transaction() as connection:
+        _tell_failure(connection, "gap_report", "newest_week", verdict, None, blocking=False)
+    return AssetCheckResult(passed=verdict[0], severity=verdict[1], metadata=verdict[2])
 
 
 CHECKS = [

@@ -61,6 +61,11 @@ class Change:
         """Rows that are not as they were."""
         return self.added + self.changed + self.removed
 
+    @property
+    def revised(self) -> bool:
+        """Whether rows were there before, and are not as they were."""
+        return self.touched > 0 and self.changed + self.removed + self.unchanged > 0
+
 
 @dataclass(frozen=True)
 class _Statements:

@@ -7,12 +7,14 @@ that a week is replaced whole or not touched. Not here: reading (``read``), deci
 from __future__ import annotations
 
 import datetime as dt
+import time
 from dataclasses import dataclass
 
 import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.schema import REJECTED
+from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.retention import is_kept, require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
@@ -90,9 +92,14 @@ _INSERT_PUBLICATION = sa.text("""
 
 
 def record_publication(
-    connection: sa.Connection, publication: NewPublication, raw: pl.DataFrame, rejected: pl.DataFrame
+    connection: sa.Connection,
+    publication: NewPublication,
+    raw: pl.DataFrame,
+    rejected: pl.DataFrame,
+    *,
+    since: float | None = None,
 ) -> Recorded:
-    """Records a capture with its rows as FINRA sent them, and those that were not accepted.
+    """Records a capture with its rows as FINRA sent them, and those that were not accepted, and tells of it.
 
     Rows of a week of which retention keeps no raw rows are not stored as rows; their bytes are in the archive.
 
@@ -101,13 +108,15 @@ def record_publication(
         publication: its particulars.
         raw: columns ``line`` and ``record``, every row received.
         rejected: REJECTED, the rows that were not accepted.
+        since: ``time.perf_counter()`` when the work on the capture began; None: now.
 
     Returns:
-        What became of it; on 'unchanged' nothing was written.
+        What became of it; on 'unchanged' nothing was written, and nothing told.
 
     Raises:
         Dropped: retention has dropped the week's venue volume, or would.
     """
+    since = time.perf_counter() if since is None else since
     lock_week(connection, publication.week_ending)
     require_kept(connection, "venue_volume", publication.week_ending)
     values = publication.__dict__
@@ -122,7 +131,12 @@ def record_publication(
     if is_kept(connection, "raw_record", publication.week_ending):
         copy_in(connection, "otc.raw_record", raw.select(*whose, "line", "record"))
     copy_in(connection, "otc.rejected_record", rejected.select(*whose, *REJECTED))
-    return Recorded(row.id, row.revision, "new" if row.revision == 1 else "revised")
+    recorded = Recorded(row.id, row.revision, "new" if row.revision == 1 else "revised")
+    told = {name: values[name] for name in events.FileIngested.model_fields.keys() & values.keys()}
+    seconds = time.perf_counter() - since
+    with events.told_by(publication.run_id):
+        events.append(connection, events.FileIngested(**told, **recorded.__dict__, seconds=seconds))
+    return recorded
 
 
 def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> Change:
@@ -191,12 +205,18 @@ _SAVE_QUALITY = sa.text("""
 
 
 def save_quality(connection: sa.Connection, quality: pl.DataFrame, version: str) -> None:
-    """Saves the grades (WEEK_QUALITY) of venue volume of ``version``."""
+    """Saves the grades (WEEK_QUALITY) of venue volume of ``version``, and tells of them week by week."""
+    grades: dict[dt.date, dict[str, events.TierGrade]] = {}
     for row in quality.iter_rows(named=True):
         connection.execute(_SAVE_QUALITY, {**row, "version": version})
+        grade = events.TierGrade(grade=row["grade"], score=row["score"])
+        grades.setdefault(row["week_ending"], {})[row["tier"]] = grade
+    for week_ending, by_tier in grades.items():
+        events.append(connection, events.WeekChecked(week_ending=week_ending, grades=by_tier, version=version))
 
 
 def replace_gaps(connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame) -> None:
-    """Makes ``gaps`` (GAP) the reported gaps of the week."""
+    """Makes ``gaps`` (GAP) the reported gaps of the week, and tells which have opened and closed."""
     connection.execute(sa.text("DELETE FROM otc.gap WHERE week_ending = :week_ending"), {"week_ending": week_ending})
     copy_in(connection, "otc.gap", gaps)
+    events.append_gap_changes(connection, week_ending, gaps)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.warehouse.events import RetentionApplied, metadata_of
 
 #: What can be kept for a time: verbatim rows, venue volume with FINRA's totals, everything computed from it.
 KINDS = ("raw_record", "venue_volume", "summaries")
@@ -97,7 +98,10 @@ def set_retention(connection: sa.Connection, weeks: Mapping[str, int]) -> None:
         connection.execute(_SET, {"what": what, "weeks": weeks[what] or None})
 
 
+_APPLY = sa.text("SELECT what, retained_from, weeks FROM otc.apply_retention(:today, CAST(:metadata AS jsonb))")
+
+
 def apply_retention(connection: sa.Connection) -> list[Applied]:
-    """Drops what is no longer kept; an application that finds nothing to drop tells nothing."""
-    rows = connection.execute(sa.text("SELECT what, retained_from, weeks FROM otc.apply_retention(:today)"), _today())
-    return [Applied(*row) for row in rows]
+    """Drops what is no longer kept, and tells of it; where nothing was to be dropped, nothing is told."""
+    values = {**_today(), "metadata": metadata_of(RetentionApplied)}
+    return [Applied(*row) for row in connection.execute(_APPLY, values)]

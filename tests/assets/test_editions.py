@@ -30,7 +30,11 @@ from otc_assets.warehouse.server import autocommit, connect
 NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 #: Numbers that a database gives out, moments, and what names a run: not the same twice on any server.
 _ITS_OWN = {"id", "publication_id", "known_from", "known_to", "captured_at", "computed_at", "judged_at", "reported_at"}
-_ITS_OWN |= {"run_id", "xid", "version"}
+_ITS_OWN |= {"run_id", "xid", "version", "event_id", "created_at", "metadata"}
+_ITS_OWN |= {f"{done}_at" for done in ("first", "last", "opened", "closed", "updated", "captured", "normalized")}
+_ITS_OWN |= {f"{done}_at" for done in ("revised", "symbol_summary", "venue_share", "checked", "retired")}
+#: What is told of a publication's number, of a version and of seconds is a database's own, too.
+_TOLD = {"payload": "payload - ARRAY['publication_id', 'version', 'seconds']"}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'otc' ORDER BY ordinal_position
 """
@@ -80,7 +84,7 @@ def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
         return {
             table: sorted(
                 connection.execute(
-                    f"SELECT {', '.join(n for n in names if n not in _ITS_OWN)} FROM otc.{table}"  # type: ignore[arg-type]
+                    f"SELECT {', '.join(_TOLD.get(n, n) for n in names if n not in _ITS_OWN)} FROM otc.{table}"  # type: ignore[arg-type]
                 ).fetchall(),
                 key=str,
             )
