@@ -128,7 +128,10 @@ def webassembly_server(edition: Edition) -> Iterator[TimescaleServer]:
     _install(remedy)
     # It lives as long as its standard input, so it is gone when this process is, however that ends.
     command = [node, "--expose-gc", str(_FOLDER / "server.mjs"), edition]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # Ctrl-C is for the tests: they still need it to tidy up.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
