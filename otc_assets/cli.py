@@ -197,10 +197,11 @@ def up(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with local.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
-        before, after = local.prepare(chosen, url)
-        err.print(
-            f"database  {where}; schema {after}" + (f", migrated from {before or 'nothing'}" if before != after else "")
-        )
+        done = local.prepare(chosen, url)
+        moved = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
+        err.print(f"database  {where}; {done.server}; schema {done.after}{moved}", soft_wrap=True)
+        if done.remark:
+            err.print(f"          [yellow]{done.remark}[/yellow]", soft_wrap=True)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
         with _progress("starting the Dagster UI", None) as tick:
             served = local.serve(chosen, lambda: tick(0, ""))
@@ -346,6 +347,21 @@ def gaps(
 
 
 @app.command()
+def storage(as_json: Json = False) -> None:
+    """Show how the tables lie on disk: size, chunks, compression, and from which week on they are kept."""
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        rows = reports.storage_by_table(Warehouse())
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ["table", "MB", "chunks", "compressed", "ratio", "kept_from"]
+    _table(columns, [[row[c] for c in columns] for row in rows], right=columns[1:5])
+
+
+@app.command()
 def ingest(
     files: Annotated[list[Path], typer.Argument(help="Files of FINRA's website, or of API records.")],
     week_ending: Annotated[
@@ -449,13 +465,20 @@ def simulate(
 def migrate(
     to: Annotated[str, typer.Option(help="A migration's number; 'base' for none.")] = "head",
 ) -> None:
-    """Bring the database to the newest version, or to another one."""
+    """Bring the database to the newest version, or to another one, and to what the settings say.
+
+    A server that has got TimescaleDB since the last time, or a better edition of it, is made use of: nothing is
+    lost. Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect.
+    """
     from otc_assets import local
     from otc_assets.warehouse.migrate import migrate as run
 
     with local.database(settings()) as url:
-        before, after = run(url, to)
-    out.print(f"schema {after or 'none'}" + ("" if before == after else f", was {before or 'none'}"))
+        done = run(url, to)
+    was = "" if done.before == done.after else f", was {done.before or 'none'}"
+    out.print(f"schema {done.after or 'none'}{was}; {done.server}")
+    if done.remark:
+        err.print(f"[yellow]{done.remark}[/yellow]", soft_wrap=True)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from dagster import DagsterInstance
 
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.migrate import Migrated, migrate
 from otc_assets.warehouse.server import database_url
 
 #: Steps at once that speak to FINRA, and that work in the database: two cores, and one address at FINRA.
@@ -61,13 +61,13 @@ def database(chosen: Settings) -> Iterator[str]:
         server.stop()
 
 
-def prepare(chosen: Settings, url: str) -> tuple[str | None, str | None]:
+def prepare(chosen: Settings, url: str) -> Migrated:
     """Migrates the database, lays out ``DAGSTER_HOME``, and sets what processes of ours read from the environment.
 
     Returns:
-        The schema's version before and after.
+        What the migration did.
     """
-    versions = migrate(url)
+    migrated = migrate(url)
     home = chosen.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(project_file("dagster.yaml"), home / "dagster.yaml")
@@ -79,7 +79,7 @@ def prepare(chosen: Settings, url: str) -> tuple[str | None, str | None]:
         DAGSTER_HOME=str(home),
     )
     settings.cache_clear()
-    return versions
+    return migrated
 
 
 @contextmanager

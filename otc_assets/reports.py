@@ -20,6 +20,8 @@ from otc_assets.finra.source import Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.retention import kept_tables
+from otc_assets.warehouse.timescale import storage
 
 _BY_WEEK = sa.text("""
     SELECT week_ending, tier, count(*) AS rows, sum(share_volume) AS shares FROM otc.venue_volume
@@ -35,7 +37,7 @@ _CAPTURED = sa.text("""
 
 
 def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
-    """The newest weeks, newest last: by tier 'rows', 'pending' or 'missing'; rows, grade, shares, state."""
+    """The newest weeks, newest last: by tier rows, 'pending', 'missing' or 'dropped'; rows, grade, shares, state."""
     weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
     span = {"first": weeks[0], "last": weeks[-1]}
     with warehouse.transaction() as connection:
@@ -55,6 +57,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
                 **{
                     tier.id: part.rows
                     if (part := parts[tier.id])
+                    else "dropped"
+                    if known.kept_from and week < known.kept_from
                     else "pending"
                     if now < due_at(week, tier)
                     else "missing"
@@ -67,6 +71,26 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
             }
         )
     return rows
+
+
+def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
+    """The tables that grow by week, largest first: MB on disk, chunks, compressed ones and their ratio, kept_from."""
+    with warehouse.transaction() as connection:
+        first = {table: week for _, tables, week in kept_tables(connection) for table in tables}
+        tables = storage(connection)
+    return [
+        {
+            "table": found.table,
+            "MB": round(found.bytes / 1e6, 1),
+            "chunks": found.chunks,
+            "compressed": found.compressed_chunks,
+            "ratio": round(found.bytes_before / found.bytes_after, 1)
+            if found.bytes_before and found.bytes_after
+            else None,
+            "kept_from": first.get(found.table),
+        }
+        for found in tables
+    ]
 
 
 def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_pending: bool) -> list[dict[str, Any]]:

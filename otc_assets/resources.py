@@ -24,6 +24,7 @@ from otc_assets.finra.simulator.server import make_app
 from otc_assets.finra.source import Source
 from otc_assets.settings import settings
 from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.timescale import capabilities, settle
 
 
 def today_in_new_york() -> dt.date:
@@ -58,6 +59,14 @@ class Warehouse(ConfigurableResource):
         """One transaction on the database."""
         with transaction(_engine(self._url())) as connection:
             yield connection
+
+    def settle(self, week_ending: dt.date, *tables: str) -> None:
+        """Has the server put in order what writing the week of ``tables`` has disturbed; after the transaction."""
+        settle(_engine(self._url()), week_ending, tables)
+
+    def keeps_itself(self) -> bool:
+        """Whether the server's own jobs apply retention."""
+        return capabilities(_engine(self._url())).community
 
 
 class RawArchive(ConfigurableResource):

@@ -39,6 +39,7 @@ from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.read import speaking_publications
+from otc_assets.warehouse.retention import require_kept
 
 #: Weeks a run in this process takes at a time: enough to be fast, few enough that the bar moves.
 _WEEKS_AT_A_TIME = 4
@@ -131,7 +132,11 @@ def materialize(
 
     Returns:
         What failed, in words; empty where nothing did.
+
+    Raises:
+        Dropped: the first of ``weeks`` is older than what is kept.
     """
+    _refuse_dropped(weeks)
     failed: list[str] = []
     for start in range(0, len(weeks), _WEEKS_AT_A_TIME):
         chunk = weeks[start : start + _WEEKS_AT_A_TIME]
@@ -143,6 +148,11 @@ def materialize(
                 failed.append(f"{some[0]}..{some[-1]}: {error}")
         progress(start + len(chunk), f"{chunk[-1]} done")
     return failed
+
+
+def _refuse_dropped(weeks: Sequence[dt.date]) -> None:
+    with Warehouse().transaction() as connection:
+        require_kept(connection, "venue_volume", min(weeks))
 
 
 def _stages(weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> Iterator[tuple[list[str], list[dt.date]]]:
@@ -242,7 +252,12 @@ def daemon_is_alive(instance: DagsterInstance) -> bool:
 
 
 def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> str:
-    """Asks the daemon to capture and make ``weeks``, as the UI's dialog does. Returns the backfill's id."""
+    """Asks the daemon to capture and make ``weeks``, as the UI's dialog does. Returns the backfill's id.
+
+    Raises:
+        Dropped: the first of ``weeks`` is older than what is kept.
+    """
+    _refuse_dropped(weeks)
     graph = defs.resolve_asset_graph()
     wanted: list[tuple[str, list[dt.date]]] = []
     for assets, some in _stages(weeks, tiers):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import platformdirs
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from otc_assets.domain.weeks import week_start_of
@@ -47,6 +47,9 @@ class Settings(BaseSettings):
             runs, the sensors and a terminal may ask at once.
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
+        compress_after_weeks: chunks older than this are compressed, where the server can; 0 for never.
+        keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: for so many weeks verbatim rows, venue
+            volume, and everything computed from it are kept; 0 for ever. The archived bytes are kept for ever.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
         port: where the UI listens, on loopback.
     """
@@ -63,6 +66,10 @@ class Settings(BaseSettings):
     finra_client_secret: SecretStr | None = None
     requests_per_minute: int = Field(default=300, ge=1, le=1200)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
+    compress_after_weeks: int = Field(default=12, ge=0, le=1040)
+    keep_raw_record_weeks: int = Field(default=26, ge=0, le=5200)
+    keep_venue_volume_weeks: int = Field(default=104, ge=0, le=5200)
+    keep_summaries_weeks: int = Field(default=0, ge=0, le=5200)
     simulator_seed: int = 2014
     simulator_scale: float = Field(default=0.1, gt=0, le=4)
     port: int = Field(default=3000, ge=0, le=65535)
@@ -72,6 +79,28 @@ class Settings(BaseSettings):
     def _is_a_friday(cls, value: dt.date) -> dt.date:
         week_start_of(value)
         return value
+
+    @field_validator("keep_summaries_weeks")
+    @classmethod
+    def _outlive_what_they_are_made_of(cls, value: int, info: ValidationInfo) -> int:
+        from otc_assets.domain.rolling import WINDOW_WEEKS  # Polars takes a moment to import: --help does not wait
+
+        volume = info.data.get("keep_venue_volume_weeks")
+        if value and volume is not None and (volume == 0 or value < volume + WINDOW_WEEKS):
+            raise ValueError(
+                f"summaries must be kept {WINDOW_WEEKS} weeks longer than venue volume "
+                f"({volume or 'for ever'}), because six-week figures look back; 0 keeps them for ever"
+            )
+        return value
+
+    @property
+    def keep_weeks(self) -> dict[str, int]:
+        """For how many weeks each kind of data is kept; 0 for ever."""
+        return {
+            "raw_record": self.keep_raw_record_weeks,
+            "venue_volume": self.keep_venue_volume_weeks,
+            "summaries": self.keep_summaries_weeks,
+        }
 
     @property
     def archive_folder(self) -> Path:

@@ -15,6 +15,7 @@ import pytest
 import time_machine
 
 from otc_assets import cli
+from otc_assets.warehouse.migrate import newest_version
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -41,7 +42,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield command
 
 
-COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "migrate")
+COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "migrate", "storage")
 
 
 def test_help_names_every_command_and_each_has_help_of_its_own(run: Run) -> None:
@@ -85,7 +86,8 @@ def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, argume
     assert said in " ".join(text.split())
 
 
-def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run) -> None:
+def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
     run("materialize", "--weeks", "2026-08-14", "--tier", "T1")
     code, text, _ = run("gaps", "--json")
     found = json.loads(text)
@@ -173,7 +175,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypa
 def test_migrate_says_which_version_the_database_has(run: Run) -> None:
     code, text, _ = run("migrate")
     assert code == 0
-    assert text.strip() == "schema 022"
+    assert text.strip() == f"schema {newest_version()}; plain PostgreSQL"
 
 
 def test_a_setting_that_cannot_be_right_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

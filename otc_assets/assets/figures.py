@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.assets.grading import grade_of_week
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -30,9 +31,11 @@ from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.partitions import rolling_window, weeks
 from otc_assets.resources import Warehouse
+from otc_assets.tracing import COMPUTE, LOAD, span, tell
 from otc_assets.warehouse.lineage import ROLLING_TABLES, lineage
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import summarized_tiers, week_rows
+from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
 
@@ -80,6 +83,7 @@ def make_figures(
 
     Raises:
         WeekRefused: the week is graded F: nothing is made of it until it is right.
+        Dropped: it is made of venue volume alone, which retention has dropped: the figures stay as they are.
     """
     # The grade is kept in a transaction of its own: a refusal must not take it back.
     with warehouse.transaction() as connection:
@@ -92,12 +96,18 @@ def make_figures(
         )
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
+        if table not in ROLLING_TABLES:
+            require_kept(connection, "venue_volume", week_ending)
         span_start = weeks_up_to(week_ending, WINDOW_WEEKS)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
             return WeekMade(0, metadata={"state": "nothing is captured of this week yet"})
-        rows = compute(connection, week_ending)
-        replace_week(connection, table, week_ending, rows, version)
+        with span(COMPUTE):
+            rows = compute(connection, week_ending)
+            tell(rows=rows.height)
+        with span(LOAD, rows=rows.height):
+            replace_week(connection, table, week_ending, rows, version)
+    warehouse.settle(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 
 
@@ -125,6 +135,7 @@ def _figures(
         description=description,
         metadata=table_metadata(table, columns),
     )
+    @traced_step
     def figures(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
         yield from each_week(context, lambda week: make_figures(table, compute, week, warehouse))
 

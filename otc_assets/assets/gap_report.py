@@ -9,6 +9,7 @@ import datetime as dt
 import polars as pl
 from dagster import AssetDep, AssetExecutionContext, asset
 
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -26,8 +27,10 @@ from otc_assets.finra.source import Source, SourceError
 from otc_assets.partitions import weeks
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
+from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.load import replace_gaps
 from otc_assets.warehouse.read import captured
+from otc_assets.warehouse.retention import retained_from
 from otc_assets.warehouse.server import lock_week
 
 
@@ -43,7 +46,8 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
     first = settings().first_week
     with warehouse.transaction() as connection:
         have = captured(connection, first, week_containing(now.date()))
-    return classify(have, offered, first_week=first, now=now)
+        kept_from = retained_from(connection, "venue_volume")
+    return classify(have, offered, first_week=first, now=now, retained_from=kept_from)
 
 
 @asset(
@@ -57,6 +61,7 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
     owners=OWNERS,
     metadata=table_metadata("gap", GAP),
 )
+@traced_step
 def gap_report(context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource) -> Made:
     """Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
 
@@ -66,7 +71,7 @@ def gap_report(context: AssetExecutionContext, warehouse: Warehouse, publication
 
     def report(week: dt.date) -> WeekMade:
         of_week = gaps.filter(pl.col("week_ending") == week)
-        with warehouse.transaction() as connection:
+        with span(LOAD, rows=of_week.height), warehouse.transaction() as connection:
             lock_week(connection, week)
             replace_gaps(connection, week, of_week)
         return WeekMade(of_week.height, metadata={"gaps": preview(of_week)})

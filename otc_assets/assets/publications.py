@@ -13,6 +13,7 @@ import polars as pl
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.archive.store import Archive
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -30,8 +31,10 @@ from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, PARSE, Told, span, tell
 from otc_assets.warehouse.load import NewPublication, Recorded, record_publication
 from otc_assets.warehouse.read import publications
+from otc_assets.warehouse.retention import is_kept, require_kept
 
 RAW = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
 
@@ -58,17 +61,35 @@ def capture_all(
     for capture in captures:
         if capture.scope != PARTIAL:
             # Held by nobody but the call, which lets go of it as soon as it can.
-            yield _record(capture, parse(capture.content, name=capture.origin), archive, warehouse, run_id)
+            yield _record(capture, parsed_rows(capture.content, capture.origin), archive, warehouse, run_id)
             continue
         if capture.content is not content:
             content = capture.content
-            parts = split(parse(content, name=capture.origin))
+            parts = split(parsed_rows(content, capture.origin))
         yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id)
 
 
+def parsed_rows(content: bytes, origin: str) -> Parsed:
+    """The rows of a publication's bytes, in whatever layout they are.
+
+    Raises:
+        UnreadableFile: the bytes are no publication.
+    """
+    with span(PARSE, origin=origin):
+        parsed = parse(content, name=origin)
+        tell(rows=parsed.received, rejected=parsed.rejected.height)
+        return parsed
+
+
 def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None) -> Captured:
-    result = normalize(parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type)
-    digest = archive.put(capture.content)
+    whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
+    with span(NORMALIZE, **whose):
+        result = normalize(
+            parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
+        )
+        tell(rows=result.accepted, rejected=result.rejected.height)
+    with span(ARCHIVE, **whose, bytes=len(capture.content)):
+        digest = archive.put(capture.content)
     whole = capture.scope != PARTIAL and not parsed.cut_off
     if capture.rows_expected is not None:
         whole = whole and parsed.received == capture.rows_expected
@@ -93,8 +114,10 @@ def _record(capture: Capture, parsed: Parsed, archive: Archive, warehouse: Wareh
     # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
     read_lines, rejected = parsed.read_lines, result.rejected
     del parsed, result
-    with warehouse.transaction() as connection:
+    with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
         recorded = record_publication(connection, publication, read_lines(), rejected)
+        tell(outcome=recorded.outcome)
+    warehouse.settle(capture.week_ending, "raw_record")
     return Captured(capture, publication, recorded, rejected)
 
 
@@ -120,14 +143,20 @@ def make_publication(
 
     Raises:
         WeekRefused: what came can't be read.
+        Dropped: retention has dropped the week, or would.
         SourceError: FINRA did not answer; trying again may help.
     """
+    with warehouse.transaction() as connection:
+        require_kept(connection, "venue_volume", week)
+        raw_kept = is_kept(connection, "raw_record", week)
     if already := _weeks_of_this_run(warehouse, week, tier, run_id):
         return WeekMade(already, metadata={"state": "captured by an earlier try of this run"})
     due = due_at(week, tier)
     if now < due:
         return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
-    captures = source.open().fetch(week, tier)
+    with span(FETCH, week_ending=week, tier=tier.name):
+        captures = source.open().fetch(week, tier)
+        tell(captures=len(captures))
     if not captures:
         return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
     try:
@@ -143,6 +172,8 @@ def make_publication(
         "from": ", ".join(c.publication.origin for c in captured),
         "complete": all(c.publication.complete for c in captured),
     }
+    if not raw_kept:
+        metadata["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
     reasons = pl.concat([c.rejected for c in captured])
     if reasons.height:
         metadata["rejected rows"] = preview(reasons, rows=20)
@@ -170,6 +201,7 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
         ),
         metadata=table_metadata("raw_record", RAW),
     )
+    @traced_step
     def publication(
         context: AssetExecutionContext,
         publication_source: PublicationSource,

@@ -10,25 +10,36 @@ from functools import lru_cache
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
+from otc_assets.assets.publications import parsed_rows
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import IN_YEARS, OWNERS, RETRY, Made, WeekMade, each_week, table_metadata
 from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import Parsed, parse
+from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.revisions import Part, assemble
 from otc_assets.domain.schema import VENUE_VOLUME
 from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier
 from otc_assets.finra.source import PARTIAL
 from otc_assets.partitions import same_week_if_published, weeks
 from otc_assets.resources import RawArchive, Warehouse
+from otc_assets.tracing import ARCHIVE, LOAD, NORMALIZE, span, tell
+from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
-from otc_assets.warehouse.load import VolumeChange, mark_computed, replace_totals, replace_volume
+from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume
 from otc_assets.warehouse.read import Publication, speaking_publications
 from otc_assets.warehouse.server import lock_week
+
+
+def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
+    with span(ARCHIVE, digest=digest):
+        content = archive.get(digest)
+        tell(bytes=len(content))
+    return parsed_rows(content, origin)
 
 
 @lru_cache(maxsize=2)
 def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
     """A file of records by week and tier: such a file may span years, and is read once for all of them."""
-    return split(parse(archive.get(digest), name=origin))
+    return split(_archived_rows(archive, digest, origin))
 
 
 def read_part(publication: Publication, archive: Archive) -> Part:
@@ -38,20 +49,23 @@ def read_part(publication: Publication, archive: Archive) -> Part:
         parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
         parsed = parts[week, tier]
     else:
-        parsed = parse(archive.get(publication.digest), name=publication.origin)
-    result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        parsed = _archived_rows(archive, publication.digest, publication.origin)
+    with span(NORMALIZE, tier=tier.name):
+        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        tell(rows=result.accepted, rejected=result.rejected.height)
     return Part(publication.scope, result.volume, result.totals)
 
 
-def make_venue_volume(
-    week_ending: dt.date, warehouse: Warehouse, archive: Archive
-) -> tuple[str, dict[str, VolumeChange]]:
+def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archive) -> tuple[str, dict[str, Change]]:
     """Makes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
 
     Returns:
         The version that the week now has, and by tier how it changed.
+
+    Raises:
+        Dropped: retention has dropped the week, or would.
     """
-    changes: dict[str, VolumeChange] = {}
+    changes: dict[str, Change] = {}
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
         speaking = {
@@ -62,27 +76,29 @@ def make_venue_volume(
         for tier, captures in speaking.items():
             if captures:
                 volume, totals = assemble([read_part(publication, archive) for publication in captures])
-                changes[tier] = replace_volume(connection, week_ending, tier, volume)
-                replace_totals(connection, week_ending, tier, totals)
+                with span(LOAD, tier=tier, rows=volume.height):
+                    changes[tier] = replace_volume(connection, week_ending, tier, volume)
+                    replace_totals(connection, week_ending, tier, totals)
                 del volume, totals
         version = volume_version(speaking)
-        rows = sum(change.added + change.changed + change.unchanged for change in changes.values())
+        rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
+    warehouse.settle(week_ending, "venue_volume", "published_total")
     return version, changes
 
 
-def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
+def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
     metadata: dict[str, object] = {"captures": version or "none"}
     for tier in TIERS:
         change = changes.get(tier.name)
         name = tier.id
-        metadata[f"{name} rows"] = change.added + change.changed + change.unchanged if change else 0
+        metadata[f"{name} rows"] = change.rows if change else 0
         if change and change.touched and change.shares_before:
             metadata[f"{name} revised"] = (
                 f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
                 f"{change.shares_before:,} shares before, {change.shares_after:,} after"
             )
-    rows = sum(c.added + c.changed + c.unchanged for c in changes.values())
+    rows = sum(change.rows for change in changes.values())
     return WeekMade(rows=rows, version=version, metadata=metadata)
 
 
@@ -97,6 +113,7 @@ def _shown(version: str, changes: dict[str, VolumeChange]) -> WeekMade:
     owners=OWNERS,
     metadata=table_metadata("venue_volume", VENUE_VOLUME),
 )
+@traced_step
 def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
     """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
 

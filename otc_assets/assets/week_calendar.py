@@ -9,6 +9,7 @@ import datetime as dt
 import polars as pl
 from dagster import AssetExecutionContext, asset
 
+from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
     IN_YEARS,
     OWNERS,
@@ -23,6 +24,7 @@ from otc_assets.domain.schema import WEEK_CALENDAR
 from otc_assets.domain.weeks import TIERS, publication_date, trading_days, week_start_of
 from otc_assets.partitions import weeks
 from otc_assets.resources import Warehouse
+from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.load import replace_week
 
 
@@ -46,7 +48,7 @@ def calendar_rows(week_ending: dt.date) -> pl.DataFrame:
 def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
     """Makes the week of ``otc.week_calendar``."""
     rows = calendar_rows(week_ending)
-    with warehouse.transaction() as connection:
+    with span(LOAD, rows=rows.height), warehouse.transaction() as connection:
         replace_week(connection, "week_calendar", week_ending, rows, version="calendar")
     return WeekMade(rows.height, "calendar", {"preview": preview(rows)})
 
@@ -61,6 +63,7 @@ def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
     owners=OWNERS,
     metadata=table_metadata("week_calendar", WEEK_CALENDAR),
 )
+@traced_step
 def week_calendar(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
     """The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it."""
     yield from each_week(context, lambda week: make_week_calendar(week, warehouse))

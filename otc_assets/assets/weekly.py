@@ -27,6 +27,8 @@ from dagster import (
 from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks_of
+from otc_assets.tracing import WEEK, span, tell
+from otc_assets.warehouse.retention import Dropped
 
 OWNERS = ["team:market-structure"]
 
@@ -73,8 +75,10 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     refused: dict[dt.date, str] = {}
     for number, week in enumerate(weeks, 1):
         try:
-            made[week] = make(week)
-        except (WeekRefused, PermanentSourceError) as error:
+            with span(WEEK, week_ending=week):
+                made[week] = make(week)
+                tell(rows=made[week].rows)
+        except (WeekRefused, PermanentSourceError, Dropped) as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)
         else:

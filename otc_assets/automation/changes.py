@@ -14,6 +14,7 @@ from otc_assets.finra.source import PARTIAL, PublicationState, Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.read import speaking_publications
+from otc_assets.warehouse.retention import retained_from
 
 
 def captured_states(
@@ -50,12 +51,15 @@ def changed(
     """Those of ``candidates`` that stand otherwise at the source than they were captured.
 
     A week that was never captured counts where a week before it is captured: it came late. Weeks before
-    the first captured one are history that nobody asked for yet, and are left to a backfill.
+    the first captured one are history that nobody asked for yet, and are left to a backfill; those that
+    retention has dropped are left alone.
 
     Raises:
         SourceError: the source did not answer.
     """
-    wanted = list(candidates)
+    with warehouse.transaction() as connection:
+        oldest = retained_from(connection, "venue_volume") or dt.date.min
+    wanted = [(tier, week) for tier, week in candidates if week >= oldest]
     if not wanted:
         return
     weeks = [week for _, week in wanted]

@@ -25,13 +25,16 @@ from dagster import (
 )
 
 from otc_assets.assets.publications import capture_all
+from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
+from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
+from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 
 CAPTURE_JOBS = {
     tier.id: define_asset_job(
@@ -70,6 +73,7 @@ class FilesToIngest(Config):
 
 
 @op(pool="database", out=Out(Nothing))
+@traced_step
 def ingest(
     context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
 ) -> Iterator[AssetMaterialization]:
@@ -79,8 +83,17 @@ def ingest(
     refused: dict[str, str] = {}
     for path in map(Path, config.paths):
         try:
-            captures = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
-            for captured in capture_all(captures, archive, warehouse, context.run_id):
+            with span(FETCH, file=path.name):
+                captures = read_file(
+                    path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york()
+                )
+            with warehouse.transaction() as connection:
+                oldest = retained_from(connection, "venue_volume") or dt.date.min
+                if beyond := [capture.week_ending for capture in captures if capture.week_ending < oldest]:
+                    # Its other weeks are taken in all the same.
+                    refused[path.name] = f"{path.name}: {refusal('venue_volume', min(beyond), oldest)}"
+            kept = [capture for capture in captures if capture.week_ending >= oldest]
+            for captured in capture_all(kept, archive, warehouse, context.run_id):
                 publication, outcome = captured.publication, captured.recorded.outcome
                 counts = {
                     "received": publication.rows_received,
@@ -113,6 +126,23 @@ def ingest(
             context.log.error("%s: %s", path.name, error)
     if refused:
         raise Failure(description="; ".join(refused.values()), allow_retries=False)
+
+
+@op(pool="database", out=Out(Nothing))
+@traced_step
+def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
+    """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
+    with warehouse.transaction() as connection:
+        applied = apply_retention(connection)
+    for kind in applied:
+        context.log.info("%s: %s weeks before %s were dropped", kind.what, kind.weeks, kind.retained_from)
+    if not applied:
+        context.log.info("nothing is older than what is kept")
+
+
+@job(description="Drops weeks that are older than what is kept (OTC_KEEP_..._WEEKS). Summaries stay.")
+def retention() -> None:
+    drop_old_weeks()
 
 
 @job(description="Takes in downloaded files of FINRA's website, or files of API records.")

@@ -1,4 +1,4 @@
-"""The Wednesday run: the newest week of every tier, and a look back for revisions.
+"""The Wednesday run, the newest week of every tier and a look back for revisions; and the daily retention.
 
 Here: when and for which weeks. Not here: what a run does (``jobs``).
 """
@@ -12,11 +12,12 @@ from dagster import (
     RunRequest,
     ScheduleDefinition,
     ScheduleEvaluationContext,
+    SkipReason,
     schedule,
 )
 
 from otc_assets.automation.changes import changed, look_back
-from otc_assets.automation.jobs import CAPTURE_JOBS
+from otc_assets.automation.jobs import CAPTURE_JOBS, retention
 from otc_assets.domain.weeks import TIERS, Tier, newest_due
 from otc_assets.finra.source import SourceError
 from otc_assets.partitions import key_of
@@ -67,4 +68,18 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
     return wednesday
 
 
-SCHEDULES = [wednesday_schedule(tier) for tier in TIERS]
+@schedule(
+    job=retention,
+    cron_schedule="30 3 * * *",
+    execution_timezone="America/New_York",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Drops weeks that are no longer kept, where the server has no jobs of its own.",
+)
+def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) -> RunRequest | SkipReason:
+    """One run a day, or none where TimescaleDB's own job does the same work."""
+    if warehouse.keeps_itself():
+        return SkipReason("TimescaleDB's job otc.retention_job does it on this server")
+    return RunRequest(run_key=f"retention on {context.scheduled_execution_time:%Y-%m-%d}")
+
+
+SCHEDULES = [*(wednesday_schedule(tier) for tier in TIERS), daily_retention]

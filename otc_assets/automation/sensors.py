@@ -117,8 +117,11 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
     """
     whole = sorted({week for table in ("venue_volume", *WEEKLY_TABLES) for week in now_known.stale(table)})
     for week in whole:
-        version = now_known.version("venue_volume", week)
-        yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=f"week {week} {version}")
+        key = f"week {week} {now_known.version('venue_volume', week)}"
+        if now_known.dropped_until and week <= now_known.dropped_until:
+            # The same version was made before retention dropped it; now it is kept for longer.
+            key += f" kept from {now_known.kept_from}"
+        yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=key)
     rolling = sorted({week for table in ROLLING_TABLES for week in now_known.stale(table)} - set(whole))
     for week in rolling:
         versions = " ".join(str(now_known.version(table, week)) for table in ROLLING_TABLES)

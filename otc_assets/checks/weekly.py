@@ -28,13 +28,16 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.assets.grading import grade_of_week, judge_week
+from otc_assets.assets.spans import traced_step
 from otc_assets.domain import gaps as kinds
 from otc_assets.domain.quality import VOLUME_CHECKS, WARN, judge_concentration, judge_shares
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.resources import PublicationSource, Warehouse
-from otc_assets.warehouse.read import previous_week, week_rows
+from otc_assets.tracing import WEEK, span
+from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
+from otc_assets.warehouse.retention import is_kept
 
 #: What each check looks at, for its page.
 DESCRIPTIONS = {
@@ -51,6 +54,10 @@ DESCRIPTIONS = {
     "grade": "The week's grade, the worst of its tiers'. F stops everything that is made of it.",
     "shares_add_up": "The venues' market shares of each tier add up to 100 %.",
     "venue_share_shift": "No venue's share of a tier moved by more than ten points since the week before.",
+    "agrees_with_aggregate": (
+        "Volume, trades and venues of each symbol are the same in weekly_summary_agg, and in the database's own sums "
+        "over venue volume."
+    ),
     "hhi_within_bounds": "Every HHI lies between 10,000 / n and 10,000, and not below its largest share squared.",
     "no_gap": "The week is there, whole, in every tier that is due.",
 }
@@ -100,12 +107,13 @@ def _weekly_checks(
     ]
 
     @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database")
+    @traced_step
     def checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         op = context.op_execution_context
         passed: dict[str, list[bool]] = {name: [] for name in names}
         last: dict[str, tuple[bool, AssetCheckSeverity, dict[str, Any]]] = {}
         for week in weeks_of(op.partition_keys):
-            with warehouse.transaction() as connection:
+            with span(WEEK, week_ending=week), warehouse.transaction() as connection:
                 findings = judge(connection, week)
             for name in names:
                 verdict = _verdict(findings.filter(pl.col("check_name") == name))
@@ -137,8 +145,14 @@ def _weekly_checks(
 
 
 def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    findings = judge_week(connection, week_ending)
-    grade = grade_of_week(connection, week_ending)
+    if is_kept(connection, "venue_volume", week_ending):
+        findings = judge_week(connection, week_ending)
+        detail = grade = grade_of_week(connection, week_ending)
+    else:
+        # What retention has dropped can't be judged: the grade is that of the time when it was there.
+        findings = FINDING.to_frame()
+        grade = grade_of_week(connection, week_ending)
+        detail = f"{grade or 'no grade'}; retention has dropped the week's venue volume"
     row = {
         "week_ending": week_ending,
         "tier": "all tiers",
@@ -147,9 +161,32 @@ def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
         "severity": "error",
         "observed": None,
         "threshold": None,
-        "detail": grade or "nothing is captured of this week yet",
+        "detail": detail or "nothing is captured of this week yet",
     }
     return pl.concat([findings, pl.DataFrame([row], schema=FINDING)])
+
+
+def _judge_summary(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    kept = is_kept(connection, "venue_volume", week_ending)
+    found = []
+    for row in summary_differences(connection, week_ending):
+        of_volume = row["volume_differs"] if kept else 0
+        said = f"{row['symbols']:,} symbols, {row['aggregate_differs']:,} of them other in weekly_summary_agg"
+        found.append(
+            {
+                "week_ending": week_ending,
+                "tier": row["tier"],
+                "check_name": "agrees_with_aggregate",
+                "passed": not row["aggregate_differs"] and not of_volume,
+                "severity": "error",
+                "observed": float(row["aggregate_differs"] + of_volume),
+                "threshold": 0.0,
+                "detail": f"{said}, {of_volume:,} other in venue_volume"
+                if kept
+                else f"{said}; venue_volume is dropped",
+            }
+        )
+    return pl.DataFrame(found, schema=FINDING)
 
 
 def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
@@ -188,7 +225,12 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
     asset="gap_report",
     description="The newest week of every tier is the one that the publication calendar has as the newest.",
 )
-def newest_week(warehouse: Warehouse, publication_source: PublicationSource) -> AssetCheckResult:
+@traced_step
+def newest_week(
+    context: AssetCheckExecutionContext,  # noqa: ARG001 - for its span
+    warehouse: Warehouse,
+    publication_source: PublicationSource,
+) -> AssetCheckResult:
     """Compares the newest week that stands in the table with the calendar, tier by tier."""
     now = dt.datetime.now(NEW_YORK)
     behind: Mapping[str, str] = {}
@@ -211,6 +253,7 @@ def newest_week(warehouse: Warehouse, publication_source: PublicationSource) -> 
 
 CHECKS = [
     _weekly_checks("venue_volume", [*VOLUME_CHECKS, "grade"], _judge_volume, blocking="grade"),
+    _weekly_checks("symbol_summary", ["agrees_with_aggregate"], _judge_summary),
     _weekly_checks("venue_share", ["shares_add_up", "venue_share_shift"], _judge_shares),
     _weekly_checks("symbol_concentration", ["hhi_within_bounds"], _judge_indices("symbol_concentration")),
     _weekly_checks("market_concentration", ["hhi_within_bounds"], _judge_indices("market_concentration")),

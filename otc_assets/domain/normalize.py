@@ -20,6 +20,7 @@ from otc_assets.domain.schema import (
     DE_MINIMIS_VENUE_ID,
     FIRM_ROW_CODES,
     FIRM_TOTAL_CODES,
+    KEYS,
     MARKET_TOTAL_CODES,
     NON_ATS,
     PUBLISHED_TOTAL,
@@ -28,7 +29,6 @@ from otc_assets.domain.schema import (
     SUMMARY_CODES,
     SYMBOL_TOTAL_CODES,
     VENUE_VOLUME,
-    VENUE_VOLUME_KEY,
 )
 from otc_assets.domain.weeks import TIERS, Tier, week_start_of
 
@@ -155,7 +155,7 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
             _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
         ]
     )
-    volume, twice = _without_duplicates(volume, VENUE_VOLUME_KEY)
+    volume, twice = _without_duplicates(volume, KEYS["venue_volume"])
     totals, totals_twice = _without_duplicates(totals, _TOTAL_KEY)
     rejected = pl.concat([bad, twice, totals_twice])
     if rejected.height:

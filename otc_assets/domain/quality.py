@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 
 from otc_assets.domain.normalize import MOST_SHARES, MOST_TRADES
-from otc_assets.domain.schema import AMOUNT, ATS, FINDING, NON_ATS, VENUE_VOLUME_KEY, WEEK_QUALITY
+from otc_assets.domain.schema import AMOUNT, ATS, FINDING, KEYS, NON_ATS, WEEK_QUALITY
 from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_published_on
 
 #: A venue that leaves is news; a fifth of them at once is a file with a hole.
@@ -192,7 +192,7 @@ def _books_balance(e: Evidence) -> dict[str, Any]:
 
 
 def _unique_keys(e: Evidence) -> dict[str, Any]:
-    twice = e.volume.height - e.volume.select(VENUE_VOLUME_KEY).n_unique()
+    twice = e.volume.height - e.volume.select(KEYS["venue_volume"]).n_unique()
     return _of(
         e,
         "unique_keys",

@@ -91,7 +91,6 @@ VENUE_VOLUME = pl.Schema(
         "initial_published_date": pl.Date,
     }
 )
-VENUE_VOLUME_KEY = ("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id")
 
 #: FINRA's own totals. `total_of`: 'SYMBOL' (symbol set), 'VENUE' (venue_id set), 'MARKET' (neither).
 #: `venue_kind` is ATS or NON_ATS, the latter with the De Minimis group inside.
@@ -209,6 +208,17 @@ SYMBOL_CONCENTRATION = pl.Schema(
 MARKET_CONCENTRATION = pl.Schema(
     {"week_ending": pl.Date, "tier": pl.String, "venue_scope": pl.String, **_CONCENTRATION}
 )
+
+#: What names a row, by table: the tables whose history is kept.
+KEYS = {
+    "venue_volume": ("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id"),
+    "symbol_summary": ("week_ending", "tier", "symbol"),
+    "venue_share": ("week_ending", "tier", "venue_id"),
+    "symbol_rolling": ("week_ending", "tier", "symbol"),
+    "venue_rolling": ("week_ending", "tier", "venue_id"),
+    "symbol_concentration": ("week_ending", "tier", "symbol", "venue_scope"),
+    "market_concentration": ("week_ending", "tier", "venue_scope"),
+}
 
 #: One finding of the quality judgement of a (week, tier).
 FINDING = pl.Schema(

@@ -31,6 +31,7 @@ from otc_assets.finra.source import (
     PublicationState,
     SourceError,
 )
+from otc_assets.tracing import PAGE, instrument_client, span, tell
 
 _DATA = "/data/group/otcMarket/name/weeklySummary"
 _PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
@@ -127,6 +128,7 @@ class QueryApi:
             timeout=httpx.Timeout(60.0, connect=10.0),
             headers={"User-Agent": "otc-assets"},
         )
+        instrument_client(self._client)
         self._origin = base_url.rstrip("/") + _DATA
         self._budget = RequestBudget(requests_per_minute)
         self._credentials = (client_id, client_secret) if client_id and client_secret is not None else None
@@ -204,7 +206,9 @@ class QueryApi:
         header: bytes | None = None
         received, total = 0, None
         while total is None or received < total:
-            page = self._page(week_ending, tier, received)
+            with span(PAGE, offset=received):
+                page = self._page(week_ending, tier, received)
+                tell(rows=page[2] if page else 0)
             if page is None:
                 if total:
                     raise _Moved

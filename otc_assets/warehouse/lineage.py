@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
 from otc_assets.warehouse.read import Publication, speaking_publications
+from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: Made of one week of venue_volume each.
 WEEKLY_TABLES = ("symbol_summary", "venue_share", "symbol_concentration", "market_concentration")
@@ -41,11 +42,15 @@ class Lineage:
         wanted: by week, the version that venue_volume should have by the captures.
         recorded: by table and week, the version that it was made from.
         blocked: weeks graded F.
+        kept_from: the oldest week of which venue volume is kept; None where all of it is.
+        dropped_until: the newest week of which it was ever dropped.
     """
 
     wanted: dict[dt.date, str]
     recorded: dict[str, dict[dt.date, str]]
     blocked: set[dt.date]
+    kept_from: dt.date | None = None
+    dropped_until: dt.date | None = None
 
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would be made from now; None where there is nothing yet.
@@ -70,14 +75,17 @@ class Lineage:
     def stale(self, table: str) -> list[dt.date]:
         """The weeks of ``table`` that are missing or were made from other inputs than stand there now.
 
-        Weeks graded F are left out, but for venue_volume itself: nothing is made of them.
+        Weeks graded F are left out, but for venue_volume itself: nothing is made of them. So are weeks that
+        retention has dropped; once they are kept again, venue_volume is made anew from the archive.
         """
         upstream = self.wanted if table == "venue_volume" else self.recorded.get("venue_volume", {})
+        oldest = self.kept_from or dt.date.min
         made = self.recorded.get(table, {})
         return sorted(
             week
             for week in upstream
-            if (table == "venue_volume" or week not in self.blocked)
+            if week >= oldest
+            and (table == "venue_volume" or week not in self.blocked)
             and (wanted := self.version(table, week)) is not None
             and made.get(week) != wanted
         )
@@ -104,4 +112,6 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
         wanted={week: volume_version(tiers) for week, tiers in by_week.items()},
         recorded=recorded,
         blocked=set(connection.execute(_BLOCKED, span).scalars()),
+        kept_from=retained_from(connection, "venue_volume"),
+        dropped_until=dropped_until(connection, "venue_volume"),
     )

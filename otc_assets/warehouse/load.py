@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from decimal import Decimal
 
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.schema import REJECTED, VENUE_VOLUME, VENUE_VOLUME_KEY
+from otc_assets.domain.schema import REJECTED
+from otc_assets.warehouse.history import Change, replace_rows
+from otc_assets.warehouse.retention import is_kept, require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 
-#: Tables that hold one computed set of rows a week, and are replaced by the week.
-COMPUTED_TABLES = (
-    "week_calendar",
-    "symbol_summary",
-    "venue_share",
-    "symbol_rolling",
-    "venue_rolling",
-    "symbol_concentration",
-    "market_concentration",
-)
+#: Figures, each with the column of shares in it. They are replaced by the week, and keep what they were.
+FIGURES = {
+    "symbol_summary": "total_volume",
+    "venue_share": "total_volume",
+    "symbol_rolling": "current_volume",
+    "venue_rolling": "current_volume",
+    "symbol_concentration": "total_volume",
+    "market_concentration": "total_volume",
+}
+#: Tables that hold one computed set of rows a week.
+COMPUTED_TABLES = ("week_calendar", *FIGURES)
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def record_publication(
 ) -> Recorded:
     """Records a capture with its rows as FINRA sent them, and those that were not accepted.
 
+    Rows of a week of which retention keeps no raw rows are not stored as rows; their bytes are in the archive.
+
     Args:
         connection: inside a transaction.
         publication: its particulars.
@@ -100,8 +104,12 @@ def record_publication(
 
     Returns:
         What became of it; on 'unchanged' nothing was written.
+
+    Raises:
+        Dropped: retention has dropped the week's venue volume, or would.
     """
     lock_week(connection, publication.week_ending)
+    require_kept(connection, "venue_volume", publication.week_ending)
     values = publication.__dict__
     same = connection.execute(_SAME_BYTES, values).one_or_none()
     if same is not None:
@@ -111,93 +119,22 @@ def record_publication(
         pl.lit(publication.week_ending).alias("week_ending"),
         pl.lit(row.id, pl.Int64).alias("publication_id"),
     ]
-    copy_in(connection, "otc.raw_record", raw.select(*whose, "line", "record"))
+    if is_kept(connection, "raw_record", publication.week_ending):
+        copy_in(connection, "otc.raw_record", raw.select(*whose, "line", "record"))
     copy_in(connection, "otc.rejected_record", rejected.select(*whose, *REJECTED))
     return Recorded(row.id, row.revision, "new" if row.revision == 1 else "revised")
 
 
-@dataclass(frozen=True)
-class VolumeChange:
-    """How a (week, tier) of ``venue_volume`` differs from what it replaced. Shares are sums of share_volume."""
-
-    added: int
-    changed: int
-    removed: int
-    unchanged: int
-    shares_before: Decimal
-    shares_after: Decimal
-
-    @property
-    def touched(self) -> int:
-        """Rows that are not as they were."""
-        return self.added + self.changed + self.removed
-
-
-_COLUMNS = ", ".join(VENUE_VOLUME)
-_SAME_KEY = " AND ".join(f"old.{name} = new.{name}" for name in VENUE_VOLUME_KEY)
-_SAME_ROW = "({}) IS NOT DISTINCT FROM ({})".format(
-    ", ".join(f"old.{name}" for name in VENUE_VOLUME), ", ".join(f"new.{name}" for name in VENUE_VOLUME)
-)
-_WEEK = "old.week_ending = :week_ending AND old.tier = :tier"
-
-_SHARES = sa.text("""
-    SELECT count(*) AS rows, coalesce(sum(share_volume), 0) AS shares FROM otc.venue_volume
-    WHERE week_ending = :week_ending AND tier = :tier
-""")
-_STAGE = sa.text("CREATE TEMPORARY TABLE incoming (LIKE otc.venue_volume INCLUDING DEFAULTS) ON COMMIT DROP")
-_INDEX_STAGE = sa.text(f"CREATE UNIQUE INDEX ON incoming ({', '.join(VENUE_VOLUME_KEY)})")
-_ANALYZE_STAGE = sa.text("ANALYZE incoming")
-# All names in the four statements below are this module's own constants; every value is bound.
-_KEEP_OLD = sa.text(f"""
-    INSERT INTO otc.venue_volume_revision ({_COLUMNS}, known_from, known_to, change)
-    SELECT {", ".join(f"old.{name}" for name in VENUE_VOLUME)}, old.known_from, now(),
-           CASE WHEN new.week_ending IS NULL THEN 'removed' ELSE 'changed' END
-    FROM otc.venue_volume old LEFT JOIN incoming new ON {_SAME_KEY}
-    WHERE {_WEEK} AND (new.week_ending IS NULL OR NOT {_SAME_ROW})
-    RETURNING change
-""")  # noqa: S608
-_DELETE_OLD = sa.text(f"""
-    DELETE FROM otc.venue_volume old
-    WHERE {_WEEK}
-      AND NOT EXISTS (SELECT FROM incoming new WHERE {_SAME_KEY} AND {_SAME_ROW})
-""")  # noqa: S608
-_INSERT_NEW = sa.text(f"""
-    INSERT INTO otc.venue_volume ({_COLUMNS})
-    SELECT {", ".join(f"new.{name}" for name in VENUE_VOLUME)} FROM incoming new
-    WHERE NOT EXISTS (SELECT FROM otc.venue_volume old WHERE {_WEEK} AND {_SAME_KEY})
-""")  # noqa: S608
-
-
-def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> VolumeChange:
+def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> Change:
     """Makes ``volume`` (VENUE_VOLUME, all rows of the week and tier) the truth; what differed is kept as a revision.
 
-    A row that did not change is not touched, so that ``known_from`` says since when it has been as it is.
+    Raises:
+        Dropped: retention has dropped the week, or would.
     """
-    where = {"week_ending": week_ending, "tier": tier}
     lock_week(connection, week_ending)
-    before = connection.execute(_SHARES, where).one()
-    shares_after = Decimal(volume["share_volume"].sum() or 0)
-    if not before.rows:
-        copy_in(connection, "otc.venue_volume", volume)
-        return VolumeChange(volume.height, 0, 0, 0, Decimal(0), shares_after)
-    connection.execute(sa.text("DROP TABLE IF EXISTS incoming"))
-    connection.execute(_STAGE)
-    copy_in(connection, "incoming", volume)
-    connection.execute(_INDEX_STAGE)
-    connection.execute(_ANALYZE_STAGE)
-    changes = connection.execute(_KEEP_OLD, where).scalars().all()
-    connection.execute(_DELETE_OLD, where)
-    inserted = connection.execute(_INSERT_NEW, where).rowcount
-    connection.execute(sa.text("DROP TABLE incoming"))
-    changed, removed = changes.count("changed"), changes.count("removed")
-    return VolumeChange(
-        added=inserted - changed,
-        changed=changed,
-        removed=removed,
-        unchanged=before.rows - changed - removed,
-        shares_before=before.shares,
-        shares_after=shares_after,
-    )
+    require_kept(connection, "venue_volume", week_ending)
+    scope = {"week_ending": week_ending, "tier": tier}
+    return replace_rows(connection, "venue_volume", scope, volume, "share_volume")
 
 
 def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, totals: pl.DataFrame) -> None:
@@ -220,19 +157,22 @@ def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, ro
     if rows.height and not (rows["week_ending"] == week_ending).all():
         raise ValueError(f"rows of other weeks than {week_ending} were given for otc.{table}")
     lock_week(connection, week_ending)
-    connection.execute(
-        sa.text(f"DELETE FROM otc.{table} WHERE week_ending = :week_ending"),  # noqa: S608 - a name from the tuple above
-        {"week_ending": week_ending},
-    )
-    copy_in(connection, f"otc.{table}", rows)
+    if table in FIGURES:
+        replace_rows(connection, table, {"week_ending": week_ending}, rows, FIGURES[table])
+    else:
+        connection.execute(_DELETE_CALENDAR, {"week_ending": week_ending})
+        copy_in(connection, f"otc.{table}", rows)
     mark_computed(connection, table, week_ending, version, rows.height)
 
 
+_DELETE_CALENDAR = sa.text("DELETE FROM otc.week_calendar WHERE week_ending = :week_ending")
+
+
 _MARK = sa.text("""
-    INSERT INTO otc.computed_week (table_name, week_ending, version, rows)
-    VALUES (:table_name, :week_ending, :version, :rows)
-    ON CONFLICT (table_name, week_ending)
-    DO UPDATE SET version = excluded.version, rows = excluded.rows, computed_at = now()
+    INSERT INTO otc.computed_week (table_name, week_ending, version, rows, computed_at)
+    VALUES (:table_name, :week_ending, :version, :rows, otc.write_moment())
+    ON CONFLICT (table_name, week_ending) DO UPDATE
+    SET version = excluded.version, rows = excluded.rows, computed_at = excluded.computed_at, xid = excluded.xid
 """)
 
 

@@ -12,25 +12,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import psycopg
 import sqlalchemy as sa
 
-from otc_assets.domain import schema
+from otc_assets.domain import schema as schemas
 from otc_assets.domain.revisions import is_whole, speaking
 from otc_assets.warehouse.server import copy_out
 
 #: The frames that can be read by week, with their columns.
 TABLES = {
-    "week_calendar": schema.WEEK_CALENDAR,
-    "venue_volume": schema.VENUE_VOLUME,
-    "published_total": schema.PUBLISHED_TOTAL,
-    "symbol_summary": schema.SYMBOL_SUMMARY,
-    "venue_share": schema.VENUE_SHARE,
-    "symbol_rolling": schema.SYMBOL_ROLLING,
-    "venue_rolling": schema.VENUE_ROLLING,
-    "symbol_concentration": schema.SYMBOL_CONCENTRATION,
-    "market_concentration": schema.MARKET_CONCENTRATION,
-    "gap": schema.GAP,
+    "week_calendar": schemas.WEEK_CALENDAR,
+    "venue_volume": schemas.VENUE_VOLUME,
+    "published_total": schemas.PUBLISHED_TOTAL,
+    "symbol_summary": schemas.SYMBOL_SUMMARY,
+    "venue_share": schemas.VENUE_SHARE,
+    "symbol_rolling": schemas.SYMBOL_ROLLING,
+    "venue_rolling": schemas.VENUE_ROLLING,
+    "symbol_concentration": schemas.SYMBOL_CONCENTRATION,
+    "market_concentration": schemas.MARKET_CONCENTRATION,
+    "gap": schemas.GAP,
 }
+
+
+#: What ``otc.require_settled`` says no with: the moment is too young, or a load ended while the question was asked.
+_NOT_SETTLED = ("OT001", "40001")
+
+
+class NotSettled(Exception):
+    """An answer as of a moment could still change. The message says until when answers are settled."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,7 @@ def week_rows(
     weeks: Sequence[dt.date],
     tier: str | None = None,
     columns: Sequence[str] | None = None,
+    as_of: dt.datetime | None = None,
 ) -> pl.DataFrame:
     """The rows of ``weeks`` of a table, in no particular order.
 
@@ -96,25 +106,42 @@ def week_rows(
         weeks: which weeks.
         tier: this tier alone.
         columns: these alone; a full-size week in all its columns takes a hundred megabytes.
+        as_of: as the rows were known at this moment, with a time zone, for tables whose history is kept
+            (``domain.schema.KEYS``). The same question gives the same answer for ever, until retention drops
+            the week.
 
     Raises:
-        ValueError: the table is none of TABLES, or has no such column.
+        ValueError: the table is none of TABLES, or has no such column or no history, or the moment no time zone.
+        NotSettled: a load that is under way could still change the answer, or the moment is yet to come.
     """
     if table not in TABLES:
         raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(TABLES)}")
     schema = TABLES[table]
+    source: str = f"otc.{table}"
+    params: list[Any] = []
     if columns is not None:
         if unknown := set(columns) - set(schema):
             raise ValueError(f"otc.{table} has no column {', '.join(sorted(unknown))}")
         schema = pl.Schema({name: schema[name] for name in columns})
     names = ", ".join(schema)
+    if as_of is not None:
+        if table not in schemas.KEYS:
+            raise ValueError(f"no history is kept of otc.{table}; it is of {', '.join(schemas.KEYS)}")
+        if as_of.tzinfo is None:
+            raise ValueError(f"{as_of} has no time zone: say which moment is meant")
+        source, params = f"otc.{table}_as_of(%s)", [as_of]
     # The weeks are a list of constants: TimescaleDB leaves chunks out at planning time only for those.
-    query = f"SELECT {names} FROM otc.{table} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
-    params: list[Any] = list(weeks)
+    query = f"SELECT {names} FROM {source} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
+    params += weeks
     if tier is not None:
         query += " AND tier = %s"
         params.append(tier)
-    return copy_out(connection, query, schema, params)
+    try:
+        return copy_out(connection, query, schema, params)
+    except psycopg.DatabaseError as error:
+        if error.sqlstate not in _NOT_SETTLED:
+            raise
+        raise NotSettled(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()) from None
 
 
 _CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"
@@ -160,6 +187,36 @@ def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) ->
         """),
         {"week_ending": week_ending, "tier": tier},
     ).scalar()
+
+
+_DIFFERENCES = sa.text("""
+    WITH stored AS (
+        SELECT tier, symbol, total_volume, total_trades, venue_count FROM otc.symbol_summary
+        WHERE week_ending = :week_ending
+    ), aggregated AS (
+        SELECT tier, symbol, total_volume, total_trades, venue_count FROM otc.weekly_summary_agg
+        WHERE week = :week_ending
+    ), summed AS (
+        SELECT tier, symbol, sum(share_volume) AS total_volume, sum(trade_count)::bigint AS total_trades,
+            count(DISTINCT venue_id) AS venue_count
+        FROM otc.venue_volume WHERE week_ending = :week_ending GROUP BY tier, symbol
+    )
+    SELECT tier, count(*) AS symbols,
+        count(*) FILTER (WHERE aggregated IS DISTINCT FROM stored) AS aggregate_differs,
+        count(*) FILTER (WHERE summed IS DISTINCT FROM stored) AS volume_differs
+    FROM stored FULL JOIN aggregated USING (tier, symbol) FULL JOIN summed USING (tier, symbol)
+    GROUP BY tier ORDER BY tier
+""")
+
+
+def summary_differences(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, Any]]:
+    """How ``symbol_summary`` compares with ``weekly_summary_agg`` and with what the database sums up itself.
+
+    Returns:
+        A row a tier: ``symbols``, and of how many of them volume, trades or venues are not the same in the
+        aggregate (``aggregate_differs``) and in the sums over venue volume (``volume_differs``).
+    """
+    return [dict(row) for row in connection.execute(_DIFFERENCES, {"week_ending": week_ending}).mappings()]
 
 
 CAPTURED = pl.Schema(

@@ -17,6 +17,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from otc_assets.tracing import copy_span, instrument_engine
+
 #: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
 _SLICE_ROWS = 50_000
 
@@ -48,13 +50,31 @@ def database_url(url: str, driver: str) -> str:
 
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     """An engine on the server at ``url``; no connection is made yet."""
-    return sa.create_engine(
+    engine = sa.create_engine(
         database_url(url, "psycopg"),
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=True,
-        connect_args={"application_name": "otc-assets", "connect_timeout": 10, "options": "-c TimeZone=UTC"},
+        connect_args={
+            "application_name": "otc-assets",
+            "connect_timeout": 10,
+            # Plans are made for the week at hand: one for any week would open every chunk of a hypertable.
+            "options": "-c TimeZone=UTC -c plan_cache_mode=force_custom_plan",
+        },
     )
+    instrument_engine(engine)
+    return engine
+
+
+def _open(engine: sa.Engine) -> sa.Connection:
+    try:
+        return engine.connect()
+    except sa.exc.OperationalError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise DatabaseUnreachable(
+            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
+        ) from None
 
 
 @contextmanager
@@ -64,16 +84,19 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     Raises:
         DatabaseUnreachable: there is no connection to be had.
     """
-    try:
-        connection = engine.connect()
-    except sa.exc.OperationalError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
-        raise DatabaseUnreachable(
-            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
-        ) from None
-    with connection, connection.begin():
+    with _open(engine) as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection outside any transaction, for what can't be done in one: extensions, refreshes.
+
+    Raises:
+        DatabaseUnreachable: there is no connection to be had.
+    """
+    with _open(engine) as connection:
+        yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def lock_week(connection: sa.Connection, week_ending: dt.date) -> None:
@@ -101,7 +124,11 @@ def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
         sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     )
-    with _cursor(connection) as cursor, cursor.copy(statement) as copy:
+    with (
+        copy_span(connection.engine.url, f"COPY {table} FROM STDIN"),
+        _cursor(connection) as cursor,
+        cursor.copy(statement) as copy,
+    ):
         for rows in frame.iter_slices(_SLICE_ROWS):
             copy.write(rows.write_csv(include_header=False, quote_style="non_numeric").encode())
     return frame.height
@@ -111,7 +138,11 @@ def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: S
     """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
     buffer = io.BytesIO()
     statement = b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)"
-    with _cursor(connection) as cursor, cursor.copy(statement, params or None) as copy:
+    with (
+        copy_span(connection.engine.url, f"COPY ({query}) TO STDOUT"),
+        _cursor(connection) as cursor,
+        cursor.copy(statement, params or None) as copy,
+    ):
         for block in copy:
             buffer.write(block)
     if not buffer.tell():

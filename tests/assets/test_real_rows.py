@@ -13,6 +13,8 @@ from dagster import DagsterInstance
 from otc_assets import running
 from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.resources import Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse.migrate import migrate
 
 
 def quiet(done: int, note: str) -> None:
@@ -60,11 +62,18 @@ def test_a_last_row_without_symbol_and_newline_is_rejected_and_all_others_load(
 
 
 def test_169_weeks_of_api_records_load_as_parts_whose_sums_are_finras_own_totals(
-    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], finra_data: Path
+    dagster: DagsterInstance,
+    database: str,
+    sql: psycopg.Connection[tuple[object, ...]],
+    finra_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """17 of the weeks stand twice, under T1 and NMS: public copies count them double."""
     firm_rows = finra_data / "api" / "aapl_ats_w_smbl_firm.json.gz"
     totals = finra_data / "api" / "aapl_ats_w_smbl_totals.json.gz"
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
+    settings.cache_clear()
+    migrate(database)
     running.ingest(dagster, FilesToIngest(paths=[str(firm_rows)]))
     with pytest.raises(running.RunFailed, match="--summary-type ATS_W_SMBL"):
         running.ingest(dagster, FilesToIngest(paths=[str(totals)]))

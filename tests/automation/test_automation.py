@@ -180,6 +180,7 @@ def test_dropped_files_are_asked_for_once_each_and_again_when_they_change(
 
 def test_everything_runs_unless_somebody_turns_it_off() -> None:
     """Schedules and sensors that must be switched on by hand are forgotten."""
-    assert {s.name for s in defs.schedules or []} == {f"wednesday_{t.slug}" for t in (T1, T2, OTCE)}
+    wednesdays = {f"wednesday_{t.slug}" for t in (T1, T2, OTCE)}
+    assert {s.name for s in defs.schedules or []} == {*wednesdays, "daily_retention"}
     for automation in [*(defs.schedules or []), *(defs.sensors or [])]:
         assert automation.default_status.value == "RUNNING"

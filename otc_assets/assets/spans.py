@@ -1,0 +1,137 @@
+"""Spans of Dagster's runs and steps: one trace a run, below it the steps, in whichever process they run.
+
+Here: what of Dagster's contexts becomes a span. Not here: how spans come about (``tracing``), and what is inside a
+step: whoever does it opens those.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetExecutionContext,
+    DagsterEvent,
+    DagsterRun,
+    Executor,
+    ExecutorDefinition,
+    InitExecutorContext,
+    OpExecutionContext,
+)
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig
+
+from otc_assets import tracing
+
+Body = TypeVar("Body", bound=Callable[..., Any])
+Context = AssetExecutionContext | AssetCheckExecutionContext | OpExecutionContext
+
+#: Tags of a run that say which weeks it is of and where it came from, and the attributes they become.
+_TAGS = {
+    "dagster/partition": "dagster.partition.key",
+    "dagster/asset_partition_range_start": "dagster.partition.range.start",
+    "dagster/asset_partition_range_end": "dagster.partition.range.end",
+    "dagster/backfill": "dagster.backfill.id",
+    "dagster/schedule_name": "dagster.schedule.name",
+    "dagster/sensor_name": "dagster.sensor.name",
+    "dagster/parent_run_id": "dagster.run.parent_id",
+}
+
+
+def _of_run(run: DagsterRun) -> dict[str, str]:
+    tags = {attribute: run.tags[tag] for tag, attribute in _TAGS.items() if tag in run.tags}
+    return {"dagster.run.id": run.run_id, "dagster.job.name": run.job_name, **tags}
+
+
+def _step(context: Context) -> AbstractContextManager[None]:
+    op = context.op_execution_context
+    step_key = op.get_step_execution_context().step.key
+    attributes: dict[str, str | int] = {
+        **_of_run(op.run),
+        "dagster.step.key": step_key,
+        "dagster.step.attempt": op.retry_number + 1,
+    }
+    if op.has_assets_def:
+        keys = op.selected_asset_keys | {check.asset_key for check in op.selected_asset_check_keys}
+        attributes["dagster.asset.key"] = ", ".join(sorted(key.to_user_string() for key in keys))
+    return tracing.step_span(op.run_id, f"step {step_key}", attributes)
+
+
+def traced_step(body: Body) -> Body:
+    """Has an asset, check or op leave a span: a try, a span. To stand below Dagster's decorator.
+
+    Args:
+        body: the function, whose first parameter is Dagster's context.
+    """
+    if inspect.isgeneratorfunction(body):
+
+        @wraps(body)
+        def generate(context: Context, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            if not tracing.is_on():
+                yield from body(context, *args, **kwargs)
+                return
+            with _step(context):
+                yield from body(context, *args, **kwargs)
+
+        return cast(Body, generate)
+
+    @wraps(body)
+    def call(context: Context, *args: Any, **kwargs: Any) -> Any:
+        if not tracing.is_on():
+            return body(context, *args, **kwargs)
+        with _step(context):
+            return body(context, *args, **kwargs)
+
+    return cast(Body, call)
+
+
+class _TracedExecutor(Executor):
+    """An executor that leaves the root span of its run.
+
+    Of all that has to do with a run, its executor alone is there exactly once, wherever the run comes from (UI,
+    schedule, sensor, backfill, terminal) and wherever its steps run: a sensor on the end of runs would miss those of
+    a terminal without a daemon, and tell those twice of which the terminal tells too. What it can't tell of is a run
+    whose process was killed: the spans that were sent until then stand in the trace without a root.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    @property
+    def retries(self) -> RetryMode:
+        return self._executor.retries
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        return self._executor.step_dependency_config
+
+    def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        run = plan_context.dagster_run
+        failed: list[str] = []
+        with tracing.run_span(run.run_id, f"run {run.job_name}", _of_run(run)) as mark_failed:
+            for event in self._executor.execute(plan_context, execution_plan):
+                if event.is_step_failure:
+                    failed.append(str(event.step_key))
+                    mark_failed(f"steps failed: {', '.join(failed)}")
+                yield event
+
+
+def traced_executor(definition: ExecutorDefinition) -> ExecutorDefinition:
+    """The executor of ``definition``, which leaves the root span of each run it executes."""
+
+    def create(context: InitExecutorContext) -> Executor:
+        assert definition.executor_creation_fn is not None
+        executor = definition.executor_creation_fn(context)
+        return _TracedExecutor(executor) if tracing.is_on() else executor
+
+    return ExecutorDefinition(
+        name=definition.name,
+        config_schema=definition.config_schema,  # type: ignore[arg-type]  # taken as it is, being one already
+        requirements=definition.get_requirements,
+        executor_creation_fn=create,
+        description=definition.description,
+    )

@@ -1,0 +1,450 @@
+"""TimescaleDB for real: hypertables, compression, continuous aggregates, jobs, retention, on both editions."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from warehouse_rows import T1, frame, publication, row
+
+from otc_assets.domain.schema import REJECTED
+from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.domain.weeks import week_containing, weeks_up_to
+from otc_assets.settings import settings
+from otc_assets.warehouse import load, read, retention, timescale
+from otc_assets.warehouse.migrate import migrate, newest_version
+from otc_assets.warehouse.server import autocommit, connect, transaction
+
+#: No job runs before this: none races a test, which runs it itself.
+NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+NEWEST = week_containing(dt.date.today() - dt.timedelta(weeks=3))  # noqa: DTZ011 - jobs go by the real clock
+#: Half of them are older than the twelve weeks after which a chunk is compressed.
+WEEKS = weeks_up_to(NEWEST, 24)
+OLD, YOUNG = WEEKS[2], WEEKS[-1]
+
+
+@pytest.fixture
+def engine(community_database: str) -> Iterator[sa.Engine]:
+    """An engine on a migrated, empty database with TimescaleDB's community edition."""
+    migrate(community_database, start=NEVER)
+    engine = connect(community_database)
+    yield engine
+    engine.dispose()
+
+
+def volume_of(week: dt.date, **shares: int) -> pl.DataFrame:
+    """Forty symbols at three venues; ``S7=5`` has symbol S7 trade five shares at V1."""
+    rows = [
+        row(f"S{s}", f"V{v}", str(shares.get(f"S{s}", 100 + s) if v == 1 else 10 * v), week_ending=week)
+        for s in range(40)
+        for v in (1, 2, 3)
+    ]
+    return frame(*rows)
+
+
+def write(engine: sa.Engine, week: dt.date, volume: pl.DataFrame | None = None) -> None:
+    """Loads the week with two of its figures, as the assets do, and settles it."""
+    rows = volume_of(week) if volume is None else volume
+    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
+    digest = f"{abs(hash(rows['share_volume'].sum())):064x}"[-64:]
+    captured = publication(week_ending=week, digest=digest, rows_accepted=2, rows_rejected=0)
+    with transaction(engine) as connection:
+        load.record_publication(connection, captured, raw, REJECTED.to_frame())
+        load.replace_volume(connection, week, T1, rows)
+        load.mark_computed(connection, "venue_volume", week, "v", rows.height)
+        load.replace_week(connection, "symbol_summary", week, symbol_summary(rows), "v")
+        load.replace_week(connection, "venue_share", week, venue_share(rows), "v")
+    timescale.settle(engine, week, ["raw_record", "venue_volume", "symbol_summary", "venue_share"])
+
+
+def ask(engine: sa.Engine, query: str, **values: object) -> list[tuple[object, ...]]:
+    with transaction(engine) as connection:
+        return [tuple(found) for found in connection.execute(sa.text(query), values)]
+
+
+def run_jobs(engine: sa.Engine, name: str) -> None:
+    """Runs the server's jobs of this name now, one after another."""
+    jobs = ask(engine, "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = :name ORDER BY 1", name=name)
+    assert jobs
+    with autocommit(engine) as connection:
+        for (job,) in jobs:
+            connection.exec_driver_sql(f"CALL run_job({job})")
+
+
+def compressed(engine: sa.Engine, table: str) -> dict[dt.date, bool]:
+    """By first day of a chunk of a week: whether it is compressed, and wholly so."""
+    rows = ask(
+        engine,
+        """
+        SELECT range_start::date,
+            _timescaledb_functions.chunk_status(format('%I.%I', chunk_schema, chunk_name)::regclass) = 1
+        FROM timescaledb_information.chunks WHERE hypertable_name = :table
+        """,
+        table=table,
+    )
+    return {day + dt.timedelta(days=(4 - day.weekday()) % 7): whole for day, whole in rows}  # type: ignore[operator,misc,attr-defined]
+
+
+def stored(engine: sa.Engine, table: str, week: dt.date) -> list[tuple[object, ...]]:
+    with transaction(engine) as connection:
+        return sorted(read.week_rows(connection, table, [week]).rows(), key=str)
+
+
+# --- forms ---------------------------------------------------------------------------------------------
+
+
+_WITH_WEEKS = """
+    SELECT tablename FROM pg_tables WHERE schemaname = 'otc' AND EXISTS (
+        SELECT FROM information_schema.columns
+        WHERE table_schema = 'otc' AND table_name = tablename AND column_name = 'week_ending')
+"""
+_INTERVALS = """
+    SELECT hypertable_name, time_interval FROM timescaledb_information.dimensions WHERE hypertable_schema = 'otc'
+"""
+_SEGMENTS = """
+    SELECT hypertable_name, attname FROM timescaledb_information.compression_settings
+    WHERE hypertable_schema = 'otc' AND segmentby_column_index IS NOT NULL
+    ORDER BY hypertable_name, segmentby_column_index
+"""
+
+
+def test_every_table_that_grows_by_week_is_a_hypertable_in_the_layout_that_was_chosen(engine: sa.Engine) -> None:
+    weekly = ask(engine, _WITH_WEEKS)
+    # A few rows a week each: a calendar, captures, what was judged and noted of a week.
+    small = {"week_calendar", "publication", "rejected_record", "week_quality", "gap", "computed_week"}
+    assert {str(name) for (name,) in weekly} - small == set(timescale.HYPERTABLES)
+    assert dict(ask(engine, _INTERVALS)) == {
+        name: dt.timedelta(days=layout.chunk) for name, layout in timescale.HYPERTABLES.items()
+    }
+    segments: dict[object, list[str]] = {}
+    for name, column in ask(engine, _SEGMENTS):
+        segments.setdefault(name, []).append(str(column))
+    assert {name: ", ".join(columns) for name, columns in segments.items()} == {
+        name: layout.segment_by for name, layout in timescale.HYPERTABLES.items() if layout.segment_by
+    }
+
+
+def jobs(engine: sa.Engine) -> dict[tuple[object, object], tuple[object, object]]:
+    """By what it does and its table: a job's number and the age at which it compresses."""
+    rows = ask(
+        engine,
+        "SELECT proc_name, hypertable_name, job_id, config ->> 'compress_after' FROM timescaledb_information.jobs "
+        "WHERE job_id >= 1000",
+    )
+    return {(proc, table): (job, after) for proc, table, job, after in rows}
+
+
+def test_jobs_follow_the_settings_whenever_the_database_is_migrated(
+    engine: sa.Engine, community_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``if_not_exists`` once left jobs at the interval of the first day."""
+    first = jobs(engine)
+    compressing = {table for proc, table in first if proc == "policy_compression"}
+    assert compressing == set(timescale.HYPERTABLES)
+    assert {after for (proc, _), (_, after) in first.items() if proc == "policy_compression"} == {"84 days"}
+    assert sorted(str(proc) for proc, _ in first if proc != "policy_compression") == [
+        "policy_refresh_continuous_aggregate",
+        "policy_refresh_continuous_aggregate",
+        "retention_job",
+    ]
+    migrate(community_database, start=NEVER)
+    assert jobs(engine) == first
+    for weeks, wanted in (("20", {"140 days"}), ("0", set()), ("12", {"84 days"})):
+        monkeypatch.setenv("OTC_COMPRESS_AFTER_WEEKS", weeks)
+        settings.cache_clear()
+        migrate(community_database, start=NEVER)
+        stands = jobs(engine)
+        assert {after for (proc, _), (_, after) in stands.items() if proc == "policy_compression"} == wanted
+        others = {key: job for key, job in stands.items() if key[0] != "policy_compression"}
+        assert others == {key: job for key, job in first.items() if key[0] != "policy_compression"}
+    settings.cache_clear()
+
+
+_KEYS = """
+    SELECT conname FROM pg_constraint JOIN pg_class t ON t.oid = conrelid
+    WHERE contype IN ('p', 'f') AND connamespace = 'otc'::regnamespace AND t.relname = ANY(:tables) ORDER BY 1
+"""
+
+
+def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_database: str) -> None:
+    for week in (OLD, YOUNG):
+        write(engine, week)
+    write(engine, OLD, volume_of(OLD, S7=5))
+    run_jobs(engine, "policy_compression")
+    tables = ("venue_volume", "symbol_summary", "venue_share")
+    before = {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)}
+    history = ask(engine, "SELECT symbol, share_volume, change FROM otc.venue_volume_revision ORDER BY 1")
+    constraints = ask(engine, _KEYS, tables=list(timescale.HYPERTABLES))
+    migrate(community_database, "023", start=NEVER)
+    migrated = {name for name, _ in ask(engine, _INTERVALS)}
+    assert migrated == set()
+    assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
+    assert ask(engine, _KEYS, tables=list(timescale.HYPERTABLES)) == constraints
+    migrate(community_database, start=NEVER)
+    assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
+    assert ask(engine, "SELECT symbol, share_volume, change FROM otc.venue_volume_revision ORDER BY 1") == history
+    assert ask(engine, _KEYS, tables=list(timescale.HYPERTABLES)) == constraints
+    migrate(community_database, "base", start=NEVER)
+    left = ask(engine, "SELECT count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000")
+    assert left == [(0,)]
+
+
+# --- compression ---------------------------------------------------------------------------------------
+
+
+def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) -> None:
+    for week in WEEKS:
+        write(engine, week)
+    before = {week: stored(engine, "venue_volume", week) for week in WEEKS}
+    run_jobs(engine, "policy_compression")
+    whole = compressed(engine, "venue_volume")
+    # A chunk ends within a week of its Friday.
+    assert all(whole[week] for week in WEEKS if week < NEWEST - dt.timedelta(weeks=11))
+    assert not any(whole[week] for week in WEEKS if week > NEWEST - dt.timedelta(weeks=8))
+    assert {week: stored(engine, "venue_volume", week) for week in WEEKS} == before
+    with transaction(engine) as connection:
+        found = {table.table: table for table in timescale.storage(connection)}
+    assert found["venue_volume"].chunks == len(WEEKS)
+    assert found["venue_volume"].compressed_chunks == sum(whole.values())
+    assert found["venue_volume"].bytes_before > found["venue_volume"].bytes_after > 0  # type: ignore[operator]
+
+
+def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: sa.Engine) -> None:
+    for week in (OLD, YOUNG):
+        write(engine, week)
+    run_jobs(engine, "policy_compression")
+    assert compressed(engine, "venue_volume")[OLD]
+    revised = volume_of(OLD, S7=5).filter(pl.col("symbol") != "S9")
+    with transaction(engine) as connection:
+        # Fewer rows than a week has may be decompressed at once, as a real week has more than the default.
+        connection.execute(sa.text("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 3"))
+        change = load.replace_volume(connection, OLD, T1, revised)
+    assert (change.added, change.changed, change.removed, change.unchanged) == (0, 1, 3, 116)
+    assert not compressed(engine, "venue_volume")[OLD]
+    timescale.settle(engine, OLD, ["venue_volume"])
+    assert compressed(engine, "venue_volume")[OLD]
+    assert stored(engine, "venue_volume", OLD) == sorted(revised.rows(), key=str)
+    kept = ask(engine, "SELECT symbol, venue_id, share_volume, change FROM otc.venue_volume_revision ORDER BY 1, 2")
+    assert kept == [
+        ("S7", "V1", 107, "changed"),
+        *(("S9", f"V{v}", {1: 109}.get(v, 10 * v), "removed") for v in (1, 2, 3)),
+    ]
+
+
+def test_a_load_into_a_compressed_week_that_fails_leaves_it_as_it_was(engine: sa.Engine) -> None:
+    write(engine, OLD)
+    run_jobs(engine, "policy_compression")
+    before = stored(engine, "venue_volume", OLD)
+    with engine.connect() as connection, connection.begin() as loading:
+        load.replace_volume(connection, OLD, T1, volume_of(OLD, S7=5))
+        loading.rollback()
+    assert stored(engine, "venue_volume", OLD) == before
+    assert compressed(engine, "venue_volume")[OLD]
+
+
+# --- continuous aggregates -----------------------------------------------------------------------------
+
+_WEEKLY = """
+    SELECT week, symbol, tier, total_volume, total_trades, venue_count FROM otc.weekly_summary_agg ORDER BY 1, 2, 3
+"""
+_SUMMED = """
+    SELECT week_ending, symbol, tier, sum(share_volume), sum(trade_count)::bigint, count(DISTINCT venue_id)
+    FROM otc.venue_volume GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+_MONTHLY = """
+    SELECT month, symbol, tier, total_volume, total_trades, max_venue_count, weeks
+    FROM otc.monthly_summary_agg ORDER BY 1, 2, 3
+"""
+_SUMMED_BY_MONTH = """
+    SELECT date_trunc('month', week_ending)::date, symbol, tier, sum(share_volume), sum(trade_count)::bigint,
+        count(DISTINCT venue_id), count(DISTINCT week_ending)
+    FROM otc.venue_volume GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+
+def test_the_aggregates_are_what_the_database_sums_up_itself_and_their_weeks_are_fridays(engine: sa.Engine) -> None:
+    for week in WEEKS[:6]:
+        write(engine, week)
+    write(engine, WEEKS[1], volume_of(WEEKS[1], S7=5).filter(pl.col("symbol") != "S9"))
+    assert ask(engine, _WEEKLY) == ask(engine, _SUMMED)
+    assert ask(engine, _MONTHLY) == ask(engine, _SUMMED_BY_MONTH)
+    assert {week.weekday() for week, *_ in ask(engine, _WEEKLY)} == {4}  # type: ignore[attr-defined]
+
+
+def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_changed(engine: sa.Engine) -> None:
+    """Weeks that are older than a policy's window once stayed stale for ever."""
+    for week in (OLD, YOUNG):
+        write(engine, week)
+    stale = sa.text("UPDATE otc.symbol_summary SET total_volume = total_volume + 1 WHERE symbol = 'S7'")
+    with transaction(engine) as connection:
+        connection.execute(stale)
+
+    def wrong() -> set[object]:
+        found = ask(
+            engine,
+            """
+            SELECT week FROM otc.weekly_summary_agg a
+            JOIN otc.symbol_summary s ON s.week_ending = a.week AND (s.symbol, s.tier) = (a.symbol, a.tier)
+            WHERE a.total_volume <> s.total_volume
+            """,
+        )
+        return {week for (week,) in found}
+
+    assert wrong() == {OLD, YOUNG}
+    timescale.settle(engine, YOUNG, ["symbol_summary"])
+    assert wrong() == {OLD}
+    run_jobs(engine, "policy_refresh_continuous_aggregate")
+    assert wrong() == set()
+    by_month = ask(engine, "SELECT sum(total_volume) FROM otc.monthly_summary_agg")
+    assert by_month == ask(engine, "SELECT sum(total_volume) FROM otc.symbol_summary")
+
+
+def test_the_check_tells_an_aggregate_and_a_summary_that_do_not_agree(engine: sa.Engine) -> None:
+    write(engine, OLD)
+    with transaction(engine) as connection:
+        agreed = read.summary_differences(connection, OLD)
+        connection.execute(sa.text("UPDATE otc.symbol_summary SET total_trades = 1 WHERE symbol IN ('S7', 'S8')"))
+        differing = read.summary_differences(connection, OLD)
+    assert agreed == [{"tier": T1, "symbols": 40, "aggregate_differs": 0, "volume_differs": 0}]
+    assert differing == [{"tier": T1, "symbols": 40, "aggregate_differs": 2, "volume_differs": 2}]
+
+
+# --- retention -----------------------------------------------------------------------------------------
+
+
+def keep(url: str, monkeypatch: pytest.MonkeyPatch, weeks: int) -> None:
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(weeks))
+    settings.cache_clear()
+    migrate(url, start=NEVER)
+
+
+_LATE_ROW = """
+    INSERT INTO otc.venue_volume
+    SELECT (r.late).*
+    FROM (SELECT jsonb_populate_record(v, CAST(:late AS jsonb)) AS late FROM otc.venue_volume v LIMIT 1) r
+"""
+
+
+def test_dropped_weeks_never_take_their_summaries_along_whatever_is_refreshed_afterwards(
+    engine: sa.Engine, community_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drop, refresh over everything, a late row, a forced refresh: each once destroyed or replaced summaries."""
+    for week in WEEKS:
+        write(engine, week)
+    run_jobs(engine, "policy_compression")
+    weekly, monthly = ask(engine, _WEEKLY), ask(engine, _MONTHLY)
+    summaries = {week: stored(engine, "symbol_summary", week) for week in WEEKS}
+    keep(community_database, monkeypatch, 10)
+    run_jobs(engine, timescale.RETENTION_JOB)
+    gone = week_containing(dt.date.today()) - dt.timedelta(weeks=10)  # noqa: DTZ011 - the job's clock
+    left = [week for week in WEEKS if week >= gone]
+    assert [week for (week,) in ask(engine, "SELECT DISTINCT week_ending FROM otc.venue_volume ORDER BY 1")] == left
+
+    def unharmed() -> bool:
+        same = {week: stored(engine, "symbol_summary", week) for week in WEEKS} == summaries
+        return same and ask(engine, _WEEKLY) == weekly and ask(engine, _MONTHLY) == monthly
+
+    assert unharmed()
+    with autocommit(engine) as connection:
+        timescale.refresh_aggregates(connection)
+    assert unharmed()
+    with transaction(engine) as connection:  # past the loader, which refuses it
+        connection.execute(sa.text(_LATE_ROW), {"late": f'{{"week_ending": "{OLD}", "symbol": "LATE"}}'})
+    run_jobs(engine, "policy_refresh_continuous_aggregate")
+    with autocommit(engine) as connection:
+        for name in timescale.AGGREGATES:
+            connection.exec_driver_sql(f"CALL refresh_continuous_aggregate('otc.{name}', NULL, NULL, force => true)")
+    assert unharmed()
+
+
+def test_a_week_beyond_retention_is_refused_and_can_be_loaded_again_once_it_is_kept(
+    engine: sa.Engine, community_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(community_database, monkeypatch, 10)
+    with pytest.raises(retention.Dropped, match=rf"{OLD}.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
+        write(engine, OLD)
+    assert ask(engine, "SELECT count(*) FROM otc.publication") == [(0,)]
+    keep(community_database, monkeypatch, 0)
+    write(engine, OLD)
+    assert len(stored(engine, "venue_volume", OLD)) == 120
+
+
+# --- getting it later ----------------------------------------------------------------------------------
+
+
+def everything(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
+    tables = (*timescale.HYPERTABLES, *timescale.AGGREGATES)
+    return {table: sorted(ask(engine, f"SELECT * FROM otc.{table}"), key=str) for table in tables}
+
+
+@pytest.mark.parametrize("earlier", ["plain PostgreSQL", "Apache edition"])
+def test_a_database_that_gets_timescaledb_or_its_community_edition_later_is_brought_to_it_in_place(
+    bare_community_database: str, monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    """A server can't be restarted with another edition here, so it is said to be less than it is at first."""
+    with monkeypatch.context() as less:
+        if earlier == "plain PostgreSQL":
+            less.setattr(timescale, "install", lambda connection: "")
+        else:
+            more = timescale.ask
+            less.setattr(timescale, "ask", lambda connection: replace(more(connection), community=False))
+        assert migrate(bare_community_database, start=NEVER).server.endswith(earlier)
+        engine = connect(bare_community_database)
+        for week in (OLD, YOUNG):
+            write(engine, week)
+        write(engine, OLD, volume_of(OLD, S7=5))
+        before = everything(engine)
+        engine.dispose()
+    assert all(before[table] for table in ("raw_record", "venue_volume", "venue_volume_revision", "weekly_summary_agg"))
+    done = migrate(bare_community_database, start=NEVER)
+    assert done.server.startswith("TimescaleDB")
+    assert done.server.endswith("community edition")
+    engine = connect(bare_community_database)
+    assert everything(engine) == before
+    run_jobs(engine, "policy_compression")
+    assert compressed(engine, "venue_volume")[OLD]
+    write(engine, OLD, volume_of(OLD, S7=6))
+    assert ask(engine, _WEEKLY) == ask(engine, _SUMMED)
+    engine.dispose()
+
+
+def test_two_migrations_at_once_do_the_work_once(community_database: str) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(lambda _: migrate(community_database, start=NEVER), range(3)))
+    assert sorted(str(migrated.before) for migrated in done) == [newest_version(), newest_version(), "None"]
+    engine = connect(community_database)
+    assert len(jobs(engine)) == len(timescale.HYPERTABLES) + 3
+    engine.dispose()
+
+
+def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apache_database: str) -> None:
+    done = migrate(apache_database)
+    assert done.server.endswith("Apache edition")
+    engine = connect(apache_database)
+    for week in WEEKS[:6]:
+        write(engine, week)
+    assert ask(engine, _WEEKLY) == ask(engine, _SUMMED)
+    assert ask(engine, _MONTHLY) == ask(engine, _SUMMED_BY_MONTH)
+    with transaction(engine) as connection:
+        found = {table.table: table for table in timescale.storage(connection)}
+        retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0})
+        applied = retention.apply_retention(connection)
+    assert (found["venue_volume"].chunks, found["venue_volume"].compressed_chunks) == (6, 0)
+    assert [(kind.what, kind.weeks) for kind in applied] == [("raw_record", 6)]
+    assert ask(engine, "SELECT count(*) FROM otc.raw_record") == [(0,)]
+    assert ask(engine, "SELECT sum(share_volume) > 0 FROM otc.venue_volume") == [(True,)]
+    engine.dispose()
+
+
+def test_shares_that_are_fractions_survive_compression_to_the_last_place(engine: sa.Engine) -> None:
+    exact = Decimal("12345678901234567890.123456")
+    write(engine, OLD, frame(row("FRAC", "V1", str(exact), week_ending=OLD)))
+    run_jobs(engine, "policy_compression")
+    assert compressed(engine, "venue_volume")[OLD]
+    assert [found[10] for found in stored(engine, "venue_volume", OLD)] == [exact]
