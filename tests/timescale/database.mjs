@@ -149,17 +149,16 @@ export class Database {
     return Buffer.concat(answers)
   }
 
-  /**
-   * Waits until the session may use the backend, with its own settings in force.
-   *
-   * Throws if another session keeps its transaction open for too long, or if a setting is refused.
-   */
+  /** Waits until the session may use the backend. Throws if another keeps its transaction open for too long. */
   async takeTurn(session) {
-    if (this.#turnOf !== session) {
-      if (this.#turnOf) await this.#wait(session)
-      this.#turnOf = session
-      this.#since = Date.now()
-    }
+    if (this.#turnOf === session) return
+    if (this.#turnOf) await this.#wait(session)
+    this.#turnOf = session
+    this.#since = Date.now()
+  }
+
+  /** Puts the session's settings in force, if they aren't. Throws if one is refused. */
+  async applySettings(session) {
     const wanted = { ...USUAL_SETTINGS, ...session.asked, ...session.settings }
     const key = JSON.stringify(wanted)
     if (this.#inForce === key) return
@@ -175,12 +174,10 @@ export class Database {
       const late = setTimeout(() => {
         this.#waiting.splice(this.#waiting.indexOf(entry), 1)
         const seconds = Math.round((Date.now() - this.#since) / 1000)
-        reject(
-          new Error(
-            `waited ${TURN_SECONDS} s for the only backend there is: ${this.#turnOf.who} has had a transaction ` +
-              `open for ${seconds} s; its last statement: ${this.#turnOf.lastStatement}`,
-          ),
-        )
+        const text =
+          `waited ${TURN_SECONDS} s for the only backend there is: ${this.#turnOf.who} has had a transaction ` +
+          `open for ${seconds} s; its last statement: ${this.#turnOf.lastStatement}`
+        reject(Object.assign(new Error(text), { code: '57014' }))
       }, TURN_SECONDS * 1000)
       const entry = { session, go: () => (clearTimeout(late), resolve()) }
       this.#waiting.push(entry)

@@ -68,7 +68,8 @@ export async function* messagesFrom(socket) {
   let have = 0
   let need = 8
   try {
-    for await (const chunk of socket) {
+    // The socket outlives this: a session that ends with an error still has to say so.
+    for await (const chunk of socket.iterator({ destroyOnReturn: false })) {
       parts.push(chunk)
       have += chunk.length
       if (have < need) continue // A long message is put together once, not with every chunk.

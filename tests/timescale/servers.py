@@ -26,7 +26,6 @@ Edition = Literal["community", "apache"]
 
 _FOLDER = Path(__file__).resolve().parent
 _OLDEST_NODE = 18
-_REMEDY = f"install Node.js {_OLDEST_NODE} or later with npm"
 _INSTALL_SECONDS = 300
 
 _numbers = itertools.count(1)
@@ -121,14 +120,17 @@ def native_server(url: str) -> Iterator[TimescaleServer]:
 @contextmanager
 def webassembly_server(edition: Edition) -> Iterator[TimescaleServer]:
     """A server in WebAssembly, started for the purpose and stopped; skips the test where it can't be had."""
-    remedy = _REMEDY
-    if edition == "community":
-        remedy += ", or set OTC_TEST_TIMESCALE_URL to a superuser's URL of a server with TimescaleDB"
-    node = _node(remedy)
-    _install(remedy)
+    instead = ", or set OTC_TEST_TIMESCALE_URL to a superuser's URL of a server with TimescaleDB"
+    if edition == "apache":
+        instead = ""
+    node = _node(f"install Node.js {_OLDEST_NODE} or later with npm{instead}")
+    _install(f"see that npm reaches its registry{instead}")
     # It lives as long as its standard input, so it is gone when this process is, however that ends.
     command = [node, "--expose-gc", str(_FOLDER / "server.mjs"), edition]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # Ctrl-C is for the tests: they still need it to tidy up.
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -162,9 +164,9 @@ def _install(remedy: str) -> None:
             done = subprocess.run(
                 command, cwd=_FOLDER, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False
             )
-            said = done.stderr.strip()
             if done.returncode == 0:
                 return
+            said = done.stderr.strip().partition("\n")[0]
         except subprocess.TimeoutExpired:
             said = f"not done after {_INSTALL_SECONDS} s"
-        missing(f"'npm ci' in tests/timescale failed ({said})", f"see that npm reaches its registry; {remedy}")
+        missing(f"'npm ci' in tests/timescale failed ({said})", remedy)

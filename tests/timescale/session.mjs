@@ -36,7 +36,7 @@ const TOLD_AT_START = {
 
 const LONG_BATCH_BYTES = 32 * 1024
 
-const COPY_IN = /^\s*copy\b[^;]*\bfrom\s+stdin\b/i
+const COPY_IN = /^(?:\s|--.*\n|\/\*[^]*?\*\/)*copy\b[^;]*\bfrom\s+stdin\b/i
 const COPY_BINARY = /\bfrom\s+stdin\b.*\bbinary\b/is
 const FORGET_ALL = /^\s*(discard|deallocate)\s+all\s*;?\s*$/i
 const MAY_SET = /(^|;)\s*(set\s+(?!local\b)|reset\b)|\bset_config\s*\(/i
@@ -117,8 +117,8 @@ export class Session {
         await this.#receive(type, bytes)
       }
     } catch (error) {
-      // Also what a backend that crashed says. Clients show the text of a FATAL error before all else.
-      this.#send(errorResponse('FATAL', error.code ?? 'XX000', error.message))
+      const crash = `the backend in WebAssembly crashed (${error.message}), and its database is lost; last statement: `
+      this.#send(errorResponse('FATAL', error.code ?? 'XX000', error.code ? error.message : crash + this.lastStatement))
     }
     await this.#leave().catch((error) => console.error(`${this.who} could not be cleaned up after:`, error.message))
     this.#socket.end()
@@ -151,9 +151,10 @@ export class Session {
 
   /** The maintenance database is none: it has no tables, and makes and removes the others. */
   async #maintain(type, bytes) {
-    if (type !== 'Q') return
+    if (type !== 'Q' && type !== 'S') return
     try {
-      this.#send(commandComplete(await this.#databases.command(strings(bytes, 5)[0])))
+      const sql = type === 'Q' ? strings(bytes, 5)[0] : ''
+      this.#send(commandComplete(await this.#databases.command(sql)))
     } catch (error) {
       this.#send(errorResponse('ERROR', error.code ?? 'XX000', error.message))
     }
@@ -238,6 +239,7 @@ export class Session {
 
   async #execute(messages, shown = (answer) => answer) {
     await this.#database.takeTurn(this)
+    await this.#database.applySettings(this)
     const answer = await this.#database.execute(messages)
     const status = lastStatus(answer)
     if (status) this.#status = status
@@ -254,7 +256,6 @@ export class Session {
 
   async #leave() {
     if (!this.#database) return
-    this.asked = this.settings = {} // it may be one of them that is why it leaves
     try {
       await this.#database.takeTurn(this)
       await this.#database.execute([sync, query('ROLLBACK')])

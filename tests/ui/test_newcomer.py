@@ -21,6 +21,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from tools import missing
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -94,9 +95,7 @@ def up() -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def page(up: Running) -> Iterator[object]:
     if BROWSER is None:
-        if os.environ.get("OTC_REQUIRE_BROWSER"):
-            pytest.fail("no Chromium is installed, and OTC_REQUIRE_BROWSER is set")
-        pytest.skip("no Chromium is installed (Debian: apt install chromium): the UI is not looked at")
+        missing("no Chromium is installed, and the UI is not looked at", "Debian: apt install chromium")
     up.wait_until_ready()
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)

@@ -70,10 +70,14 @@ def test_a_client_that_dies_inside_a_transaction_leaves_nothing(
     community_database: str, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     sql.execute("CREATE TABLE number (n integer)")
-    dying = psycopg.connect(community_database)
-    dying.execute("INSERT INTO number VALUES (1)")
-    dying.execute("CREATE TABLE half_made ()")
-    dying.pgconn.finish()
+    for failed in (False, True):
+        dying = psycopg.connect(community_database, application_name="dying")
+        dying.execute("INSERT INTO number VALUES (1)")
+        dying.execute("CREATE TABLE half_made ()")
+        if failed:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                dying.execute("SELECT 1 / 0")
+        dying.pgconn.finish()
     assert sql.execute("SELECT count(*), to_regclass('half_made') FROM number").fetchone() == (0, None)
 
 
