@@ -1,4 +1,4 @@
-"""Tables for the command line: the state of weeks, gaps, what was taken in.
+"""Tables for the command line: the state of weeks, gaps, what was taken in, alerts.
 
 Here: asking the warehouse and shaping rows for people and programs. Not here: printing (``cli``), judging
 (``domain``).
@@ -19,6 +19,7 @@ from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
 from otc_assets.finra.source import Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
+from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import storage
@@ -115,3 +116,17 @@ def captured_by(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
         }
         for row in found
     ]
+
+
+def recent_alerts(warehouse: Warehouse, count: int) -> list[dict[str, Any]]:
+    """The newest alerts, newest first: columns of ``otc.alert``, and `delivery`, which says it in words."""
+    with warehouse.transaction() as connection:
+        rows = outbox.recent(connection, count)
+    for row in rows:
+        tries = f"waits, {row['attempts']} tries: {row['last_error']}" if row["last_error"] else "waits"
+        row["delivery"] = {
+            "waiting": tries,
+            "unwanted": "told nobody: OTC_ALERT_URL was not set",
+            "delivered": f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
+        }[row["state"]]
+    return rows
