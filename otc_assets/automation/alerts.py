@@ -89,6 +89,8 @@ def events_since(fetch: Fetch, cursor: str | None, now: float) -> tuple[list[Eve
 
 def _text(value: MetadataValue) -> str:
     plain = value.value
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
     said = f"{plain:,}" if isinstance(plain, int | float) and not isinstance(plain, bool) else str(plain)
     return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
 

@@ -45,7 +45,7 @@ _FIRST_WAIT, _LONGEST_WAIT = dt.timedelta(seconds=30), dt.timedelta(minutes=15)
 _PATIENCE = dt.timedelta(hours=1)
 
 #: A tick may take a minute; an attempt ends before that, and a claim some time after.
-_ATTEMPT_SECONDS, _ONE_DESTINATION_SECONDS = 45, 20
+_ATTEMPT_SECONDS, _ONE_DESTINATION_SECONDS = 45, 30
 _CLAIM = dt.timedelta(minutes=2)
 
 _apprise_log = logging.getLogger("apprise")
