@@ -123,7 +123,7 @@ def recent_alerts(warehouse: Warehouse, count: int) -> list[dict[str, Any]]:
     with warehouse.transaction() as connection:
         rows = outbox.recent(connection, count)
     for row in rows:
-        tries = f"waits, {row['attempts']} tries: {row['last_error']}" if row["last_error"] else "waits"
+        tries = f"waits, tried {row['attempts']} times: {row['last_error']}" if row["last_error"] else "waits"
         row["delivery"] = {
             "waiting": tries,
             "unwanted": "told nobody: OTC_ALERT_URL was not set",
