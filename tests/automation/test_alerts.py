@@ -31,7 +31,7 @@ from werkzeug import Request, Response
 
 from otc_assets import running
 from otc_assets.automation import delivery
-from otc_assets.automation.alerts import why_it_failed
+from otc_assets.automation.alerts import is_final, why_it_failed
 from otc_assets.automation.delivery import AlertsUndelivered, BadAlertUrl, compose
 from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.definitions import defs
@@ -39,6 +39,7 @@ from otc_assets.domain import quality
 from otc_assets.domain.weeks import weeks_between
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
+from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import Alert
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
@@ -188,7 +189,9 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
 def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside its weeks' results a range has one of its own, without a week: it says nothing new."""
+    """Beside its weeks' results a range has one of its own, a warning without a week: it says nothing new."""
+    monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
+    settings.cache_clear()
     running.run_assets(daemon.dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
     with pytest.raises(running.RunFailed):
@@ -325,6 +328,8 @@ def test_a_run_that_dagster_tries_again_is_no_alert_until_it_gives_up(installati
         daemon = Daemon(dagster)
         job = defs.resolve_job_def("capture_t1")
         crashed = dagster.create_run_for_job(job_def=job, status=DagsterRunStatus.STARTED)
+        # It says so a moment after the event: until then nobody knows.
+        assert (is_final(dagster, crashed, age=5), is_final(dagster, crashed, age=200)) == (False, True)
         dagster.report_run_failed(crashed, "the worker was killed")
         assert daemon.tick("failed_runs") == "0 runs failed"
         dagster.add_run_tags(crashed.run_id, {"dagster/will_retry": "false"})
@@ -487,6 +492,21 @@ def test_two_daemons_at_once_deliver_an_alert_once(daemon: Daemon, receiver: Rec
         thread.join()
     assert sorted(said) == ["1 alerts delivered", "nothing is due", "nothing is due", "nothing is due"]
     assert len(receiver.messages) == 1
+
+
+def test_what_is_being_sent_is_left_out_when_another_process_sends_what_is_new(daemon: Daemon) -> None:
+    now = dt.datetime.now(dt.UTC)
+
+    def claimed(week: dt.date) -> list[str]:
+        report(daemon, week)
+        daemon.tick("failed_checks")
+        with Warehouse().transaction() as connection:
+            connection.execute(sa.text("UPDATE otc.alert SET due_at = :now"), {"now": now})
+            found = outbox.claim(connection, now=now, until=now + dt.timedelta(minutes=2))
+        return [alert.title for alert in found]
+
+    assert claimed(WEEKS[0]) == ["venue_volume.matches_finra_totals failed for week 2026-08-14"]
+    assert claimed(WEEKS[1]) == ["venue_volume.matches_finra_totals failed for week 2026-08-21"]
 
 
 def test_two_daemons_at_once_record_a_failure_once(daemon: Daemon, sql: Sql) -> None:
