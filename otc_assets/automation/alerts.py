@@ -172,7 +172,7 @@ def failed_checks(context: SensorEvaluationContext, warehouse: Warehouse) -> Sen
                 if alert.severity == "error" or settings().alert_severity == "warn":
                     recorded += outbox.record(connection, alert, now=now, quiet=QUIET)
                     failing.add(subject)
-    return SensorResult(skip_reason=SkipReason(f"{recorded} checks began to fail"), cursor=cursor)
+    return SensorResult(skip_reason=SkipReason(f"checks that began to fail: {recorded}"), cursor=cursor)
 
 
 # --- runs ----------------------------------------------------------------------------------------------
@@ -268,7 +268,7 @@ def failed_runs(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
         with warehouse.transaction() as connection:
             outbox.lock_outbox(connection)
             recorded = sum(outbox.record(connection, alert, now=now, quiet=QUIET) for alert in alerts)
-    return SensorResult(skip_reason=SkipReason(f"{recorded} runs failed"), cursor=cursor)
+    return SensorResult(skip_reason=SkipReason(f"runs that failed: {recorded}"), cursor=cursor)
 
 
 # --- delivery ------------------------------------------------------------------------------------------
@@ -278,8 +278,8 @@ def failed_runs(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Sends what waits in otc.alert to OTC_ALERT_URL, one message at most in five minutes; tries again what did "
-        "not arrive. It fails when something has not arrived for an hour."
+        "Sends what waits in otc.alert to OTC_ALERT_URL: the first at once, what follows within five minutes in one "
+        "message. Tries again what did not arrive, and fails when something has not arrived for an hour."
     ),
 )
 def deliver_alerts(warehouse: Warehouse) -> SkipReason:

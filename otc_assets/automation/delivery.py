@@ -254,7 +254,7 @@ def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
         stuck = outbox.stuck(connection)
     if stuck.since is not None and now - stuck.since >= _PATIENCE:
         raise AlertsUndelivered(
-            f"{stuck.count} alerts have not arrived, the oldest since {stuck.since:%Y-%m-%d %H:%M} UTC. "
+            f"alerts that have not arrived: {stuck.count}, the oldest since {stuck.since:%Y-%m-%d %H:%M} UTC. "
             f"{stuck.error or 'The process that sent them died.'} They are kept and tried again; "
             "'otc-assets alerts test' tries the destinations of OTC_ALERT_URL, 'otc-assets alerts' lists what waits."
         )
@@ -290,5 +290,5 @@ def _attempt(warehouse: Warehouse, claimed: list[Alert], everyone: Sequence[Dest
             again_at=again_at,
         )
     if errors:
-        return f"{len(claimed)} alerts wait for another attempt at {again_at:%H:%M:%S} UTC: {'; '.join(errors)}"
-    return f"{len(claimed)} alerts delivered"
+        return f"to be tried again at {again_at:%H:%M:%S} UTC: {len(claimed)}. {'; '.join(errors)}"
+    return f"alerts delivered: {len(claimed)}"

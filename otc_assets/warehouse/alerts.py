@@ -69,7 +69,9 @@ _RECORD = sa.text("""
         happened_at, recorded_at, due_at)
     SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :title, :body,
         CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
-        greatest(:now, (SELECT max(attempted_at) FROM otc.alert) + CAST(:quiet AS interval))
+        greatest(:now, (
+            SELECT max(attempted_at) FROM otc.alert WHERE severity = 'error' OR :severity = 'warn'
+        ) + CAST(:quiet AS interval))
     WHERE NOT EXISTS (
         SELECT FROM otc.alert earlier
         WHERE earlier.subject = :subject AND earlier.event_id <= :event_id
@@ -86,7 +88,8 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         connection: inside a transaction that holds the lock of the outbox.
         alert: the failure.
         now: the moment, UTC.
-        quiet: for so long after an attempt to send, whatever is new is gathered.
+        quiet: for so long after an attempt to send, whatever is new is gathered; an error does not wait because
+            of a warning.
 
     Returns:
         Whether it is new.
