@@ -60,6 +60,8 @@ events_app = typer.Typer(
     epilog="Example: otc-assets events history 2026-08-21",
 )
 app.add_typer(events_app, name="events")
+alerts_app = typer.Typer(help="Show recent alerts, and how far their delivery is; or try it.")
+app.add_typer(alerts_app, name="alerts")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -476,6 +478,54 @@ def simulate(
 
         paths = rendering.write_files(simulator, folder, weeks.weeks, TIERS, today_in_new_york(), written)
     out.print(f"{len(paths)} files in {folder}")
+
+
+@alerts_app.callback(invoke_without_command=True)
+def alerts(
+    context: typer.Context,
+    newest: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show recent alerts, newest first, and how far their delivery is; 'alerts test' tries OTC_ALERT_URL."""
+    if context.invoked_subcommand is not None:
+        return
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        found = reports.recent_alerts(Warehouse(), newest)
+    if as_json:
+        _print_json(found)
+    elif not found:
+        out.print("no alerts yet")
+    else:
+        columns = ["happened", "severity", "alert", "over", "delivery"]
+        minute = "%Y-%m-%d %H:%M"
+        shown = [
+            [
+                row["happened_at"].strftime(minute),
+                row["severity"],
+                row["title"],
+                row["resolved_at"].strftime(minute) if row["resolved_at"] else "",
+                row["delivery"],
+            ]
+            for row in found
+        ]
+        _table(columns, shown)
+
+
+@alerts_app.command("test")
+def alerts_test() -> None:
+    """Send a test message to every destination in OTC_ALERT_URL, and say whether it arrived."""
+    from otc_assets.automation.delivery import send_test
+
+    failed = []
+    for name, error in send_test():
+        if error is None:
+            out.print(f"arrived {name}")
+        else:
+            failed.append(error)
+    _report_failures(failed)
 
 
 @app.command()

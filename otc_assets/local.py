@@ -77,6 +77,7 @@ def prepare(chosen: Settings, url: str) -> Migrated:
         OTC_DATABASE_URL=url,
         OTC_DAGSTER_STORAGE_URL=database_url(url, "psycopg2"),
         DAGSTER_HOME=str(home),
+        OTC_PORT=str(chosen.port),  # perhaps from --port; links in alerts name it
     )
     settings.cache_clear()
     return migrated

@@ -1,4 +1,4 @@
-"""Tables for the command line: the state of weeks, gaps, what was taken in, what happened.
+"""Tables for the command line: the state of weeks, gaps, what was taken in, what happened, alerts.
 
 Here: asking the warehouse and shaping rows for people and programs. Not here: printing (``cli``), judging
 (``domain``).
@@ -22,6 +22,7 @@ from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
 from otc_assets.finra.source import Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
+from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.retention import kept_tables
@@ -221,3 +222,20 @@ def replay_events(warehouse: Warehouse) -> dict[str, Any]:
     with warehouse.transaction() as connection:
         count, rows = events.replay(connection)
     return {"events": count, "rows": rows}
+
+
+# --- alerts --------------------------------------------------------------------------------------------
+
+
+def recent_alerts(warehouse: Warehouse, count: int) -> list[dict[str, Any]]:
+    """The newest alerts, newest first: columns of ``otc.alert``, and `delivery`, which says it in words."""
+    with warehouse.transaction() as connection:
+        rows = outbox.recent(connection, count)
+    for row in rows:
+        tries = f"waits, tried {row['attempts']} times: {row['last_error']}" if row["last_error"] else "waits"
+        row["delivery"] = {
+            "waiting": tries,
+            "unwanted": "told nobody: OTC_ALERT_URL was not set",
+            "delivered": f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
+        }[row["state"]]
+    return rows

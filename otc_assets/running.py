@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dagster import AssetKey, DagsterEventType, DagsterInstance, RunConfig
+from dagster import AssetKey, DagsterInstance, RunConfig
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
@@ -31,6 +31,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.utils import make_new_backfill_id
 from dagster._time import get_current_timestamp
 
+from otc_assets.automation.alerts import why_it_failed
 from otc_assets.automation.jobs import FilesToIngest, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
@@ -96,25 +97,7 @@ def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date,
         remote_job_origin=_origin(whole.name),
     )
     if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(_why(instance, run.run_id), run.run_id)
-
-
-def _why(instance: DagsterInstance, run_id: str) -> str:
-    """The failed steps' own words."""
-    records = instance.get_records_for_run(run_id, of_type=DagsterEventType.STEP_FAILURE).records
-    words = []
-    for record in records:
-        event = record.event_log_entry.dagster_event
-        failure = event.step_failure_data if event else None
-        if failure is None:
-            continue
-        said = failure.user_failure_data.description if failure.user_failure_data else None
-        error = failure.error
-        while said is None and error is not None:
-            said = None if error.cause else error.message.strip()
-            error = error.cause
-        words.append(f"{event.step_key}: {said}" if event else str(said))
-    return "; ".join(words or ["the run did not succeed"])
+        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
 
 
 def materialize(
@@ -226,7 +209,7 @@ def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
         remote_job_origin=_origin(job.name),
     )
     if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(_why(instance, run.run_id), run.run_id)
+        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
     return run.run_id
 
 

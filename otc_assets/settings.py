@@ -52,6 +52,9 @@ class Settings(BaseSettings):
             volume, and everything computed from it are kept; 0 for ever. The archived bytes are kept for ever.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
         port: where the UI listens, on loopback.
+        alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
+        alert_severity: the least severity of a failed check that is told: ``error``, or ``warn`` too.
+        public_url: the UI's address as people reach it, for links in alerts; unset, loopback at ``port``.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore")
@@ -73,6 +76,9 @@ class Settings(BaseSettings):
     simulator_seed: int = 2014
     simulator_scale: float = Field(default=0.1, gt=0, le=4)
     port: int = Field(default=3000, ge=0, le=65535)
+    alert_url: SecretStr | None = None
+    alert_severity: Literal["error", "warn"] = "error"
+    public_url: str | None = None
 
     @field_validator("first_week")
     @classmethod
@@ -111,6 +117,11 @@ class Settings(BaseSettings):
     def files_folder(self) -> Path:
         """The folder that is watched for downloaded files."""
         return self.files or self.home / "files"
+
+    @property
+    def ui_url(self) -> str:
+        """The UI's address as people reach it, without a slash at the end."""
+        return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
     def dagster_home(self) -> Path:

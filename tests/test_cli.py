@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from pytest_httpserver import HTTPServer
 
 from otc_assets import cli
 from otc_assets.warehouse.migrate import newest_version
@@ -25,6 +27,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Runs a command as the console script does: (exit code, standard output, standard error)."""
     for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
         monkeypatch.setenv(name, "set by the command")
+    monkeypatch.setenv("OTC_PORT", "3000")  # the command sets this, too
     monkeypatch.setattr(cli.out, "_width", 200)
     monkeypatch.setattr(cli.err, "_width", 200)
 
@@ -42,7 +45,10 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield command
 
 
-COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "migrate", "storage", "events")
+COMMANDS = (
+    *("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate"),
+    *("alerts", "migrate", "storage", "events"),
+)
 
 
 def test_help_names_every_command_and_each_has_help_of_its_own(run: Run) -> None:
@@ -170,6 +176,78 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypa
                 signal.signal(number, handler)
     assert code == 1
     assert f"port {port} is in use" in text
+
+
+def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation: Path) -> None:
+    from otc_assets.resources import Warehouse
+    from otc_assets.warehouse import alerts as outbox
+
+    assert run("alerts")[:2] == (0, "no alerts yet\n")
+    now = dt.datetime.now(dt.UTC)
+    alert = outbox.NewAlert(
+        kind="check",
+        subject="venue_volume.grade 2026-08-21",
+        severity="error",
+        week_ending=dt.date(2026, 8, 21),
+        title="venue_volume.grade failed for week 2026-08-21",
+        body="ERROR, blocking: nothing is made of the week\nall tiers: F",
+        run_id="a run",
+        event_id=7,
+        happened_at=now,
+    )
+    with Warehouse().transaction() as connection:
+        assert outbox.record(connection, alert, now=now, quiet=dt.timedelta(0))
+        (claimed,) = outbox.claim(connection, now=now, until=now)
+        again_at = now + dt.timedelta(minutes=1)
+        outbox.settle(connection, [claimed.id], everyone=["x"], error="error=500", now=now, again_at=again_at)
+    code, text, _ = run("alerts")
+    assert code == 0
+    assert "venue_volume.grade failed for week 2026-08-21" in text
+    assert "waits, tried 1 times: error=500" in text
+    (row,) = json.loads(run("alerts", "--json")[1])
+    assert (row["week_ending"], row["state"], row["attempts"]) == ("2026-08-21", "waiting", 1)
+    assert row["body"].endswith("all tiers: F")
+
+
+def test_a_test_alert_arrives_or_says_why_not_without_the_url(
+    run: Run, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+) -> None:
+    from otc_assets.settings import settings
+
+    def test_with(url: str) -> tuple[int, str]:
+        monkeypatch.setenv("OTC_ALERT_URL", url)
+        settings.cache_clear()
+        code, text, errors = run("alerts", "test")
+        assert "hunter" not in text + errors
+        return code, " ".join((text + errors).split())
+
+    httpserver.expect_request("/hunter2", method="POST").respond_with_data("")
+    httpserver.expect_request("/hunter3", method="POST").respond_with_data("", status=503)
+    address = f"{httpserver.host}:{httpserver.port}"
+    assert test_with(f"json://{address}/hunter2") == (0, "arrived JSON (1 of 1)")
+    assert httpserver.log[0][0].get_json()["title"] == "otc-assets: a test"
+    code, text = test_with(f"json://{address}/hunter2, json://{address}/hunter3")
+    assert code == 1
+    assert text.startswith("arrived JSON (1 of 2) failed JSON (2 of 2): Failed to send JSON POST notification")
+    assert "503" in text
+    code, text = test_with(f"json://{address}/hunter2 nonsense://hunter2/hunter3")
+    assert (code, "URL 2 of 2 is none that Apprise knows" in text) == (1, True)
+    code, text = test_with("")
+    assert (code, "OTC_ALERT_URL is not set" in text) == (1, True)
+
+
+def test_links_in_alerts_name_the_port_that_the_command_was_told(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
+    from otc_assets import local
+    from otc_assets.settings import settings
+
+    local.prepare(settings().model_copy(update={"port": 3456}), database)
+    assert settings().ui_url == "http://127.0.0.1:3456"
+    monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
+    settings.cache_clear()
+    assert settings().ui_url == "https://dagster.example.org/otc"
 
 
 def test_migrate_says_which_version_the_database_has(run: Run) -> None:

@@ -130,5 +130,6 @@ def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> N
 def test_secrets_are_not_shown(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://u:hunter2@h/d")
     monkeypatch.setenv("OTC_FINRA_CLIENT_SECRET", "hunter3")
+    monkeypatch.setenv("OTC_ALERT_URL", "json://u:hunter4@h/hunter5")
     shown = repr(Settings()) + str(Settings())
     assert "hunter" not in shown

@@ -1,6 +1,7 @@
 """Sensors: files that were dropped, weeks that came late or were revised, weeks that are stale.
 
-Here: what each looks at, and which run it asks for. Not here: what a run does (``jobs``).
+Here: what each looks at, and which run it asks for. Not here: what a run does (``jobs``), and the sensors that
+tell people of failures (``alerts``).
 """
 
 import datetime as dt
@@ -23,6 +24,7 @@ from dagster import (
 )
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
+from otc_assets.automation.alerts import ALERT_SENSORS
 from otc_assets.automation.changes import changed, look_back
 from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, FilesToIngest, ingest_files
 from otc_assets.domain.weeks import NEW_YORK
@@ -163,4 +165,4 @@ def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
     return SensorResult(run_requests=requests)
 
 
-SENSORS = [file_drop, late_and_revised, stale_weeks]
+SENSORS = [file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]

@@ -1,0 +1,238 @@
+"""The outbox of alerts, ``otc.alert``: recorded once, claimed by one process at a time, delivered or kept.
+
+Here: every statement on that table. Not here: what is worth an alert, how it reads, and sending it
+(``automation.alerts``, ``automation.delivery``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+_LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
+
+
+@dataclass(frozen=True)
+class NewAlert:
+    """A failure that may be worth telling.
+
+    Attributes:
+        kind: 'check' or 'run'.
+        subject: what fails, as in 'venue_volume.grade 2026-08-21'; a subject that failed before and has not
+            passed since is no news.
+        severity: 'error' or 'warn'.
+        week_ending: the week that it is about, where it is one.
+        title: one line.
+        body: lines with the figures.
+        run_id: the run that tells of it.
+        event_id: Dagster's storage id of the event that tells of it.
+        happened_at: when it happened, UTC.
+    """
+
+    kind: str
+    subject: str
+    severity: str
+    week_ending: dt.date | None
+    title: str
+    body: str
+    run_id: str | None
+    event_id: int
+    happened_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert that waits to be delivered: columns of ``otc.alert`` of the same names."""
+
+    id: int
+    severity: str
+    title: str
+    body: str
+    run_id: str | None
+    attempts: int
+    delivered_to: list[str]
+
+
+def lock_outbox(connection: sa.Connection) -> None:
+    """Waits until no other transaction writes alerts, and holds them off to this transaction's end."""
+    connection.execute(_LOCK)
+
+
+# Events are read more than once, and in order: an alert stands against a failure if it began before it and
+# was not over by then. A more serious failure than the one that was told is news.
+_RECORD = sa.text("""
+    INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
+        happened_at, recorded_at, due_at)
+    SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :title, :body,
+        CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
+        greatest(:now, (
+            SELECT max(attempted_at) FROM otc.alert WHERE severity = 'error' OR :severity = 'warn'
+        ) + CAST(:quiet AS interval))
+    WHERE NOT EXISTS (
+        SELECT FROM otc.alert earlier
+        WHERE earlier.subject = :subject AND earlier.event_id <= :event_id
+          AND (earlier.resolved_by IS NULL OR earlier.resolved_by > :event_id)
+          AND (earlier.severity = 'error' OR :severity = 'warn'))
+    ON CONFLICT (dedupe_key) DO NOTHING
+""")
+
+
+def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> bool:
+    """Puts an alert into the outbox, unless it is there or its subject has been failing since before.
+
+    Args:
+        connection: inside a transaction that holds the lock of the outbox.
+        alert: the failure.
+        now: the moment, UTC.
+        quiet: for so long after an attempt to send, whatever is new is gathered; an error does not wait because
+            of a warning.
+
+    Returns:
+        Whether it is new.
+    """
+    values = {
+        **alert.__dict__,
+        "dedupe_key": f"{alert.subject} {alert.event_id} {alert.run_id or ''}".rstrip(),
+        "now": now,
+        "quiet": quiet,
+    }
+    return connection.execute(_RECORD, values).rowcount == 1
+
+
+_RESOLVE = sa.text("""
+    UPDATE otc.alert SET resolved_at = :happened_at, resolved_by = :event_id
+    WHERE subject = :subject AND event_id < :event_id AND (resolved_by IS NULL OR resolved_by > :event_id)
+""")
+
+
+def resolve(connection: sa.Connection, subject: str, event_id: int, happened_at: dt.datetime) -> None:
+    """Notes that ``subject`` passed at the event ``event_id``: its next failure is news again."""
+    connection.execute(_RESOLVE, {"subject": subject, "event_id": event_id, "happened_at": happened_at})
+
+
+_UNRESOLVED = sa.text("""
+    SELECT DISTINCT subject FROM otc.alert WHERE kind = 'check' AND (resolved_by IS NULL OR resolved_by > :event_id)
+""")
+
+
+def unresolved_after(connection: sa.Connection, event_id: int) -> set[str]:
+    """The checks, by subject, that had not passed again by the event ``event_id``."""
+    return set(connection.execute(_UNRESOLVED, {"event_id": event_id}).scalars())
+
+
+_FORGET = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
+
+
+def set_unwanted(connection: sa.Connection) -> int:
+    """Gives up what waits, because there is nobody to tell. Returns how many alerts that were."""
+    return connection.execute(_FORGET).rowcount
+
+
+# Once one is due, all that wait go along: one message rather than several.
+_CLAIM = sa.text("""
+    UPDATE otc.alert SET claimed_until = :until, attempts = attempts + 1, attempted_at = :now
+    WHERE id IN (
+        SELECT id FROM otc.alert
+        WHERE state = 'waiting' AND (claimed_until IS NULL OR claimed_until <= :now)
+          AND EXISTS (
+            SELECT FROM otc.alert
+            WHERE state = 'waiting' AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now))
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id, severity, title, body, run_id, attempts, delivered_to
+""")
+
+
+def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) -> list[Alert]:
+    """Takes what waits, if anything of it is due; until ``until`` no other process gets it.
+
+    Returns:
+        Errors first, then in the order in which they were recorded.
+    """
+    rows = connection.execute(_CLAIM, {"now": now, "until": until}).mappings()
+    return sorted((Alert(**row) for row in rows), key=lambda alert: (alert.severity != "error", alert.id))
+
+
+_TOLD = sa.text("UPDATE otc.alert SET delivered_to = array_append(delivered_to, :destination) WHERE id = ANY(:ids)")
+
+
+def told(connection: sa.Connection, ids: Sequence[int], destination: str) -> None:
+    """Notes that a destination has these alerts."""
+    connection.execute(_TOLD, {"ids": list(ids), "destination": destination})
+
+
+_SETTLE = sa.text("""
+    UPDATE otc.alert SET
+        claimed_until = NULL,
+        state = CASE WHEN delivered_to @> CAST(:everyone AS text[]) THEN 'delivered' ELSE 'waiting' END,
+        delivered_at = CASE WHEN delivered_to @> CAST(:everyone AS text[]) THEN CAST(:now AS timestamptz) END,
+        last_error = CAST(:error AS text),
+        due_at = :again_at
+    WHERE id = ANY(:ids)
+""")
+
+
+def settle(
+    connection: sa.Connection,
+    ids: Sequence[int],
+    *,
+    everyone: Sequence[str],
+    error: str | None,
+    now: dt.datetime,
+    again_at: dt.datetime,
+) -> None:
+    """Ends an attempt on claimed alerts: delivered if every destination has them, else due at ``again_at``.
+
+    Args:
+        connection: inside a transaction.
+        ids: the alerts that were claimed.
+        everyone: all destinations there are.
+        error: why one of them did not get them, without a secret.
+        now: the moment, UTC.
+        again_at: when to try again, where that is needed.
+    """
+    values = {"ids": list(ids), "everyone": list(everyone), "error": error, "now": now, "again_at": again_at}
+    connection.execute(_SETTLE, values)
+
+
+_STUCK = sa.text("""
+    SELECT count(*) AS count, min(recorded_at) AS since, max(last_error) AS error, min(due_at) AS again_at
+    FROM otc.alert WHERE state = 'waiting' AND attempts > 0
+""")
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Alerts that were handed over and have not arrived.
+
+    Attributes:
+        count: how many.
+        since: when the oldest of them was recorded; None where there is none.
+        error: why, without a secret.
+        again_at: when they are tried again.
+    """
+
+    count: int
+    since: dt.datetime | None
+    error: str | None
+    again_at: dt.datetime | None
+
+
+def stuck(connection: sa.Connection) -> Stuck:
+    """What has been tried and is not delivered."""
+    return Stuck(**connection.execute(_STUCK).mappings().one())
+
+
+_RECENT = sa.text("""
+    SELECT id, happened_at, kind, subject, severity, week_ending, title, body, run_id, state, attempts, last_error,
+        delivered_at, resolved_at
+    FROM otc.alert ORDER BY id DESC LIMIT :count
+""")
+
+
+def recent(connection: sa.Connection, count: int) -> list[dict[str, Any]]:
+    """The newest ``count`` alerts, newest first, with how far their delivery is."""
+    return [dict(row) for row in connection.execute(_RECENT, {"count": count}).mappings()]
