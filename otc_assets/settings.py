@@ -52,6 +52,9 @@ class Settings(BaseSettings):
             volume, and everything computed from it are kept; 0 for ever. The archived bytes are kept for ever.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
         port: where the UI listens, on loopback.
+        metrics_port: where ``otc-assets up`` and ``metrics`` serve metrics, on loopback; 0 turns those of ``up`` off.
+        dagster_storage_url: where Dagster's storage is; ``otc-assets`` sets it for its processes, and whatever
+            only looks takes our own database where it is unset.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore")
@@ -73,6 +76,8 @@ class Settings(BaseSettings):
     simulator_seed: int = 2014
     simulator_scale: float = Field(default=0.1, gt=0, le=4)
     port: int = Field(default=3000, ge=0, le=65535)
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    dagster_storage_url: SecretStr | None = None
 
     @field_validator("first_week")
     @classmethod

@@ -42,7 +42,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         yield command
 
 
-COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "migrate", "storage")
+COMMANDS = ("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate", "metrics", "migrate", "storage")
 
 
 def test_help_names_every_command_and_each_has_help_of_its_own(run: Run) -> None:
