@@ -25,6 +25,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickData, TickStatus
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.types import DaemonHeartbeat
+from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import Prometheus, tool
 from telling import check_failed, ingested, normalized, revised, tell
@@ -356,7 +357,9 @@ def test_a_real_run_is_told_as_it_was(filled: str) -> None:
 
 
 def tick(instance: DagsterInstance, name: str, status: TickStatus, kind: InstigatorType) -> int:
-    data = TickData(name + " origin", name, kind, status, time.time(), [], selector_id=name + " selector")
+    # What jsonb refuses to hold, and error messages may hold.
+    error = SerializableErrorInfo("a NUL: \0", [], "ValueError") if status == TickStatus.FAILURE else None
+    data = TickData(name + " origin", name, kind, status, time.time(), [], error=error, selector_id=name + " selector")
     return instance.create_tick(data).tick_id
 
 
