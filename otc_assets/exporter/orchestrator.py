@@ -25,32 +25,34 @@ TICKS_AGAIN = 2_000
 
 # Dagster's columns have no time zone: they hold the local time of the session that wrote them, which is by
 # default that of the database or role, as ours was before it asked for UTC.
-_AGE: LiteralString = (
-    "coalesce(max(extract(epoch FROM clock_timestamp() - {} AT TIME ZONE"
-    " (SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))), 0)::float8 AS age"
-)
-_HEARTBEATS: LiteralString = (
-    "SELECT daemon_type AS daemon, " + _AGE.format("timestamp") + " FROM daemon_heartbeats GROUP BY daemon_type"
-)
-_QUEUE: LiteralString = "SELECT " + _AGE.format("create_timestamp") + " FROM runs WHERE status = 'QUEUED'"
+_HEARTBEATS: LiteralString = """
+    SELECT daemon_type AS daemon, extract(epoch FROM clock_timestamp() - "timestamp" AT TIME ZONE (
+        SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))::float8 AS age
+    FROM daemon_heartbeats
+"""
+_QUEUE: LiteralString = """
+    SELECT coalesce(max(extract(epoch FROM clock_timestamp() - create_timestamp AT TIME ZONE (
+        SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))), 0)::float8 AS age
+    FROM runs WHERE status = 'QUEUED'
+"""
 _RUNS: LiteralString = "SELECT status, count(*) AS runs FROM runs WHERE status = ANY(%(ended)s) GROUP BY status"
 
 _NEWEST_TICK: LiteralString = "SELECT coalesce(max(id), 0) AS id FROM job_ticks"
-# A name is inside the tick's body, JSON that no JSON type of PostgreSQL takes if an error in it has a NUL.
-_NAME: LiteralString = """coalesce(substring(tick_body FROM '"job_name": *"([^"]*)"'), '') AS name"""
-# One body a group is read, and not every one.
-_TICKS_BEFORE: LiteralString = (
-    "SELECT "
-    + _NAME
-    + """, counted.type, counted.status, counted.ticks
+# A name is inside the tick's body: JSON, which PostgreSQL refuses as such if an error in it has a NUL. One body
+# a group is read, and not every one.
+_TICKS_BEFORE: LiteralString = """
+    SELECT coalesce(substring(newest.tick_body FROM '"job_name": *"([^"]*)"'), '') AS name,
+           counted.type, counted.status, counted.ticks
     FROM (
         SELECT job_origin_id, type, status, count(*) AS ticks, max(id) AS newest
         FROM job_ticks WHERE id <= %(after)s AND status = ANY(%(ended)s)
         GROUP BY job_origin_id, type, status
     ) counted JOIN job_ticks newest ON newest.id = counted.newest
 """
-)
-_TICKS_AFTER: LiteralString = "SELECT id, " + _NAME + ", type, status FROM job_ticks WHERE id > %(after)s"
+_TICKS_AFTER: LiteralString = """
+    SELECT id, coalesce(substring(tick_body FROM '"job_name": *"([^"]*)"'), '') AS name, type, status
+    FROM job_ticks WHERE id > %(after)s
+"""
 
 
 def daemons(database: Database) -> Iterator[Metric]:
