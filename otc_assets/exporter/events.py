@@ -34,8 +34,8 @@ MADE_TABLES = (
 # whose transaction ended late. What is below the oldest running transaction can't change any more.
 _NEXT: LiteralString = """
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS settled,
-           (SELECT xid::text FROM otc.events WHERE xid >= %(after)s::text::xid8
-            ORDER BY xid, id OFFSET %(batch)s LIMIT 1) AS full
+           (SELECT e.xid::text FROM otc.events e WHERE e.xid >= %(after)s::text::xid8
+            ORDER BY e.xid, e.id OFFSET %(batch)s LIMIT 1) AS full
 """
 # The bucket is the number of bounds below the value; a value that equals a bound belongs to it.
 _ADD_UP: LiteralString = """
@@ -118,6 +118,7 @@ class EventTotals:
         )
 
     def _catch_up(self, database: Database) -> None:
+        enough = database.left() / 2  # so that no batch is broken off, and lost, for want of time
         while True:
             bounds = database.rows(_NEXT, {"after": str(self._after), "batch": BATCH})[0]
             settled = int(bounds["settled"])
@@ -132,7 +133,7 @@ class EventTotals:
             if upto == settled:
                 self._complete = True
                 return
-            if database.left() <= 0:
+            if database.left() < enough:
                 return
 
     def _add(self, row: Mapping[str, Any]) -> None:
