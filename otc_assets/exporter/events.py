@@ -91,7 +91,6 @@ class EventTotals:
             {(tier.name, status): 0 for tier in TIERS for status in ("accepted", "rejected")}
         )
         self._failures: Counter[tuple[str, str, str, str]] = Counter()
-        self._shown_failures: set[tuple[str, str, str, str]] = set()
         self._ingesting: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
         self._normalizing: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
         self._making: defaultdict[str, _Seconds] = defaultdict(_Seconds, {name: _Seconds() for name in MADE_TABLES})
@@ -105,12 +104,11 @@ class EventTotals:
         if not database.has("otc.events"):
             self._forget()
             return
-        first = not self._complete
         self._catch_up(database)
         if not self._complete:
             raise StillReading("the history of events is long: it is read over several scrapes")
         waiting = database.rows(_WAITING, {"after": str(self._after)})[0]["events"]
-        yield from self._families(first)
+        yield from self._families()
         yield GaugeMetricFamily(
             "otc_events_uncounted",
             "Events, in number, that are committed but not counted yet, because an older transaction is still open.",
@@ -158,7 +156,7 @@ class EventTotals:
             timed.buckets[row["bucket"]] += events
             timed.total += row["seconds"]
 
-    def _families(self, first: bool) -> Iterator[Metric]:
+    def _families(self) -> Iterator[Metric]:
         yield _counter("otc_events", "Events, in number, by type.", ["event_type"], self._events)
         yield _counter(
             "otc_files_ingested",
@@ -180,17 +178,11 @@ class EventTotals:
         yield _counter(
             "otc_revisions", "Weeks whose rows a revision changed, in number, by tier.", ["tier"], self._revised
         )
-        # A series whose first value is 1 never increased, as PromQL counts: one that begins while we watch
-        # begins at 0, and the first failure of a check is seen one scrape later.
-        shown = (
-            self._failures if first else {k: n if k in self._shown_failures else 0 for k, n in self._failures.items()}
-        )
-        self._shown_failures = set(shown)
         yield _counter(
             "otc_check_failures",
             "Asset checks that failed for a week, in number; blocking ones stop what is made of the week.",
             ["asset", "check", "severity", "blocking"],
-            shown,
+            self._failures,
         )
         yield _histogram(
             "otc_ingest_duration_seconds",
