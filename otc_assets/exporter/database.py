@@ -77,7 +77,7 @@ class Database:
 
     @contextmanager
     def reading(self, seconds: float) -> Iterator[None]:
-        """A read-only transaction of at most ``seconds``, so that a failure in it stays in it."""
+        """A transaction of at most ``seconds``, on one snapshot, so that a failure in it stays in it."""
         if self._connection is None or self._connection.closed:
             raise psycopg.OperationalError("the connection is gone")
         self._until = time.monotonic() + seconds
@@ -128,6 +128,7 @@ class Database:
             prepare_threshold=None,  # a pooler in between may hand every transaction to another session
         )
         connection.execute(_PREPARE)
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         return connection
 
     def _cut(self) -> None:

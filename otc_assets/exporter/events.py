@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import accumulate
 from typing import Any, LiteralString
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from otc_assets.domain.weeks import TIERS
 from otc_assets.exporter.database import Database
@@ -30,13 +30,19 @@ MADE_TABLES = (
     *("symbol_concentration", "market_concentration"),
 )
 
-# Ids are given out before transactions end: a reader that went by the id alone would pass over an event
-# whose transaction ended late. What is below the oldest running transaction can't change any more.
-_NEXT: LiteralString = """
-    SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS settled,
+# Ids are given out before transactions end, so that an event may appear among ones that were read long ago. What
+# is new is therefore asked of the snapshots: all that the last one did not see and this one sees. It does not wait
+# for transactions that take long, and a history below the oldest of them, which is final, is read in batches.
+_NOW: LiteralString = """
+    SELECT s::text AS snapshot, pg_snapshot_xmin(s)::text AS settled, pg_snapshot_xmax(s)::text AS next,
+           (SELECT coalesce(max(id), 0) FROM otc.events) AS newest,
            (SELECT e.xid::text FROM otc.events e WHERE e.xid >= %(after)s::text::xid8
             ORDER BY e.xid, e.id OFFSET %(batch)s LIMIT 1) AS full
+    FROM pg_current_snapshot() s
 """
+# Events of a dump that was restored here have the transactions of another server, which our snapshots know nothing
+# of: they are those that were there at the first look although their transactions had not begun by then.
+#
 # The bucket is the number of bounds below the value; a value that equals a bound belongs to it.
 _ADD_UP: LiteralString = """
     SELECT event_type, payload ->> 'tier' AS tier, payload ->> 'table' AS made,
@@ -50,10 +56,13 @@ _ADD_UP: LiteralString = """
            sum((payload ->> 'rows_rejected')::bigint) AS rejected
     FROM otc.events
     WHERE xid >= %(after)s::text::xid8 AND xid < %(upto)s::text::xid8
+      AND NOT pg_visible_in_snapshot(xid, %(seen)s::text::pg_snapshot)
+      AND NOT (xid >= %(restored_from)s::text::xid8 AND id <= %(restored_to)s)
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
+#: The snapshot that sees nothing, and the transaction that never comes.
+_NOTHING, _NEVER = "1:1:", 2**64 - 1
 _NEGATIVE = [-bound for bound in reversed(BOUNDS)]
-_WAITING: LiteralString = "SELECT count(*) AS events FROM otc.events WHERE xid >= %(after)s::text::xid8"
 
 
 class StillReading(Exception):
@@ -83,7 +92,8 @@ class EventTotals:
 
     def _forget(self) -> None:
         self._after = 0
-        self._complete = False
+        self._seen = _NOTHING
+        self._restored = (_NEVER, 0)
         self._events: Counter[str] = Counter()
         self._ingested: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
         self._revised: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
@@ -105,34 +115,36 @@ class EventTotals:
             self._forget()
             return
         self._catch_up(database)
-        if not self._complete:
+        if self._seen == _NOTHING:
             raise StillReading("the history of events is long: it is read over several scrapes")
-        waiting = database.rows(_WAITING, {"after": str(self._after)})[0]["events"]
         yield from self._families()
-        yield GaugeMetricFamily(
-            "otc_events_uncounted",
-            "Events, in number, that are committed but not counted yet, because an older transaction is still open.",
-            value=waiting,
-        )
 
     def _catch_up(self, database: Database) -> None:
         enough = database.left() / 2  # so that no batch is broken off, and lost, for want of time
-        while True:
-            bounds = database.rows(_NEXT, {"after": str(self._after), "batch": BATCH})[0]
-            settled = int(bounds["settled"])
-            if settled < self._after:  # transactions count from the beginning again: another server's data
+        while database.left() > enough:
+            now = database.rows(_NOW, {"after": str(self._after), "batch": BATCH})[0]
+            settled = int(now["settled"])
+            if settled < self._after:  # transactions count from the beginning again: this is another server
                 self._forget()
                 continue
-            upto = settled if bounds["full"] is None else min(settled, max(int(bounds["full"]), self._after + 1))
-            window = {"after": str(self._after), "upto": str(upto), "negative": _NEGATIVE}
+            last = now["full"] is None or int(now["full"]) >= settled
+            upto = _NEVER if last else max(int(now["full"]), self._after + 1)
+            window = {
+                "after": str(self._after),
+                "upto": str(upto),
+                "seen": self._seen,
+                "restored_from": str(self._restored[0]),
+                "restored_to": self._restored[1],
+                "negative": _NEGATIVE,
+            }
             for row in database.rows(_ADD_UP, window):
                 self._add(row)
+            if last:
+                if self._seen == _NOTHING:
+                    self._restored = (int(now["next"]), now["newest"])
+                self._after, self._seen = settled, now["snapshot"]
+                return
             self._after = upto
-            if upto == settled:
-                self._complete = True
-                return
-            if database.left() < enough:
-                return
 
     def _add(self, row: Mapping[str, Any]) -> None:
         kind, events, tier = row["event_type"], row["events"], row["tier"] or ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -69,12 +69,27 @@ def _filled_template(server: EmbeddedServer, _template: str, tmp_path_factory: p
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
+Copy = Callable[[], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def copy_of_filled(server: EmbeddedServer, _filled_template: str) -> Copy:
+    """Makes a copy of the filled database for as long as a block runs, and gives its URL."""
+
+    @contextmanager
+    def copy() -> Iterator[str]:
+        name = f"filled_{uuid.uuid4().hex[:8]}"
+        with server._connect("postgres") as admin:
+            admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_filled_template}")  # type: ignore[arg-type]
+        yield server.url.rpartition("/")[0] + f"/{name}"
+        with server._connect("postgres") as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+    return copy
+
+
 @pytest.fixture
-def filled(server: EmbeddedServer, _filled_template: str) -> Iterator[str]:
+def filled(copy_of_filled: Copy) -> Iterator[str]:
     """The URL of a database into which a real run has put the newest eight weeks."""
-    name = f"filled_{uuid.uuid4().hex[:8]}"
-    with server._connect("postgres") as admin:
-        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_filled_template}")  # type: ignore[arg-type]
-    yield server.url.rpartition("/")[0] + f"/{name}"
-    with server._connect("postgres") as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with copy_of_filled() as url:
+        yield url
