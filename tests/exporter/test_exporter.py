@@ -34,6 +34,7 @@ from otc_assets import running
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exposition, serving
+from otc_assets.warehouse.embedded import EmbeddedServer
 
 Sql = psycopg.Connection[tuple[object, ...]]
 Samples = dict[str, float]
@@ -324,6 +325,41 @@ def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(store: Sql, da
     assert len([name for name in found if name.startswith("otc_open_gaps")]) == 18
 
 
+def test_chunks_and_their_compression_are_those_of_timescaledb(migrated_community_database: str) -> None:
+    with psycopg.connect(migrated_community_database, autocommit=True) as sql:
+        for week in ("2026-08-07", "2026-08-14", "2026-08-21"):
+            sql.execute(
+                "INSERT INTO otc.venue_volume (week_ending, tier, symbol, issue_name, product_type, venue_kind,"
+                " venue_id, share_volume, trade_count, known_from)"
+                " SELECT %s, 'OTC', 'S' || n, 'I', 'CS', 'ATS', 'V', n, n, now()"
+                " FROM generate_series(1, 3000) n",
+                [week],
+            )
+        sql.execute("""
+            SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass)
+            FROM timescaledb_information.chunks
+            WHERE hypertable_name = 'venue_volume' AND range_start < '2026-08-10'
+        """)
+        stats = sql.execute("""
+            SELECT before_compression_total_bytes::float8 / after_compression_total_bytes
+            FROM hypertable_compression_stats('otc.venue_volume')
+        """)
+        (ratio,) = stats.fetchone()  # type: ignore[misc]
+        tables = "SELECT hypertable_name FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc'"
+        hypertables = {name for (name,) in sql.execute(tables)}
+    with closing(Exporter(lambda: migrated_community_database)) as exporter:
+        found = scraped(exporter)
+    assert found['otc_chunks{compressed="true",table="venue_volume"}'] == 1
+    assert found['otc_chunks{compressed="false",table="venue_volume"}'] == 2
+    assert found['otc_chunks{compressed="false",table="symbol_summary"}'] == 0
+    assert len([name for name in found if name.startswith("otc_chunks")]) == 2 * len(hypertables)
+    assert {name: v for name, v in found.items() if name.startswith("otc_compression_ratio")} == {
+        'otc_compression_ratio{table="venue_volume"}': pytest.approx(ratio)
+    }
+    assert ratio > 1
+    assert {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value} == set()
+
+
 def test_a_real_run_is_told_as_it_was(filled: str) -> None:
     """Against the tables that the run has left, counted one by one."""
     with closing(Exporter(lambda: filled)) as exporter:
@@ -574,6 +610,20 @@ def test_the_exporter_can_change_nothing(exporter: Exporter, store: Sql) -> None
     database = exporter._main
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), database.reading(5):
         database.rows("DELETE FROM otc.gap RETURNING 1")
+
+
+def test_a_user_that_may_only_read_is_enough(filled: str, server: EmbeddedServer) -> None:
+    with server._connect("postgres") as admin:
+        admin.execute("CREATE ROLE reader LOGIN PASSWORD 'reads' IN ROLE pg_read_all_data")
+        try:
+            after = filled.rpartition("@")[2]
+            with closing(Exporter(lambda: f"postgresql://reader:reads@{after}")) as exporter:
+                found = scraped(exporter)
+        finally:
+            admin.execute("DROP ROLE reader")
+    assert {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value} == set()
+    assert found['otc_dagster_runs_total{status="SUCCESS"}'] > 0
+    assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 8
 
 
 def test_many_scrapes_at_once_use_one_connection_and_read_once_for_those_that_waited(
