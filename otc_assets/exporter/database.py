@@ -21,7 +21,12 @@ from otc_assets.warehouse.server import database_url
 #: What connecting may take, a host; libpq knows no less.
 _CONNECT_SECONDS = 2
 
-_PREPARE: LiteralString = "SET default_transaction_read_only = on; SET TimeZone = 'UTC'"
+# Dagster makes its tables in the first schema of its user's path, which for a user called otc is ours.
+_PREPARE: LiteralString = """
+    SET default_transaction_read_only = on;
+    SET TimeZone = 'UTC';
+    SELECT set_config('search_path', current_setting('search_path') || ', otc', false)
+"""
 
 
 class OutOfTime(Exception):
