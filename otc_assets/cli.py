@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -228,19 +228,39 @@ def up(
             err.print(
                 f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
             )
-            with local.instance() as instance:
-                failed = _bring_newest(instance, newest)
-                for words in failed:
-                    err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
-            err.print(f"ready     {served.url}/asset-groups")
-            while served.running():
-                time.sleep(0.5)
+            with _metrics_of(url, chosen.metrics_port):
+                with local.instance() as instance:
+                    failed = _bring_newest(instance, newest)
+                    for words in failed:
+                        err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
+                err.print(f"ready     {served.url}/asset-groups")
+                while served.running():
+                    time.sleep(0.5)
             raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
         except KeyboardInterrupt:
             err.print("stopping  (a second Ctrl-C does not hurry it)")
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             served.stop()
+
+
+@contextmanager
+def _metrics_of(url: str, port: int) -> Iterator[None]:
+    """Serves metrics beside the UI; without them everything else runs all the same."""
+    from otc_assets.exporter.server import Exporter, serving
+
+    with ExitStack() as stack:
+        if port:
+            try:
+                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port))
+                err.print(f"metrics   {where}", soft_wrap=True)
+            except OSError as error:
+                err.print(
+                    f"[yellow]metrics[/yellow]   not served: port {port}: {error.strerror}. Choose another port, "
+                    "OTC_METRICS_PORT=9465, or none, OTC_METRICS_PORT=0.",
+                    soft_wrap=True,
+                )
+        yield
 
 
 def _bring_newest(instance: Any, count: int) -> list[str]:
@@ -526,6 +546,46 @@ def alerts_test() -> None:
         else:
             failed.append(error)
     _report_failures(failed)
+
+
+@app.command()
+def metrics(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Whoever reaches it can read the metrics.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The port to listen on. [OTC_METRICS_PORT]")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics instead, and end.")] = False,
+) -> None:
+    """Serve metrics to Prometheus until Ctrl-C; 'otc-assets up' does so too.
+
+    Reads the database and changes nothing in it. Exits with 1 where --once finds no database.
+    """
+    from otc_assets.exporter.server import exporter_of, exposition, serving
+
+    chosen = settings()
+    if once:
+        from otc_assets import local
+
+        with local.database(chosen):
+            exporter = exporter_of(chosen)
+            print(exposition(exporter), end="")
+            exporter.close()
+        if not exporter.up:
+            raise typer.Exit(1)
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    listen = chosen.metrics_port if port is None else port
+    try:
+        with serving(exporter_of(chosen), host, listen) as where:
+            err.print(f"metrics   {where}   Ctrl-C stops it", soft_wrap=True)
+            while True:
+                time.sleep(1)
+    except OSError as error:
+        raise Refused(
+            f"can't listen on {host}, port {listen}: {error.strerror}. Choose another with --host or --port "
+            "(OTC_METRICS_PORT)."
+        ) from None
 
 
 @app.command()

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
         alert_severity: the least severity of a failed check that is told: ``error``, or ``warn`` too.
         public_url: the UI's address as people reach it, for links in alerts; unset, loopback at ``port``.
+        metrics_port: where ``otc-assets up`` and ``metrics`` serve metrics, on loopback; 0 turns those of ``up`` off.
+        dagster_storage_url: where Dagster's storage is; ``otc-assets`` sets it for its processes, and whatever
+            only looks takes our own database where it is unset.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore")
@@ -79,6 +82,8 @@ class Settings(BaseSettings):
     alert_url: SecretStr | None = None
     alert_severity: Literal["error", "warn"] = "error"
     public_url: str | None = None
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    dagster_storage_url: SecretStr | None = None
 
     @field_validator("first_week")
     @classmethod

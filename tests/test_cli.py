@@ -47,7 +47,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 COMMANDS = (
     *("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate"),
-    *("alerts", "migrate", "storage", "events"),
+    *("alerts", "metrics", "migrate", "storage", "events"),
 )
 
 
@@ -289,3 +289,18 @@ def test_dagsters_own_tools_work_in_the_project_folder_without_any_setting(argum
     done = subprocess.run([dg, *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "All definitions loaded successfully" in done.stdout + done.stderr or "venue_volume" in done.stdout
+
+
+def test_up_goes_on_without_metrics_where_their_port_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two installations on one machine, or any other exporter on its port."""
+    monkeypatch.setattr(cli.err, "_width", 200)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with cli._metrics_of("postgresql://nobody@127.0.0.1:1/otc", port):
+            said = capsys.readouterr().err
+    assert f"not served: port {port}: Address already in use" in said
+    assert "OTC_METRICS_PORT=0" in said
+    with cli._metrics_of("postgresql://nobody@127.0.0.1:1/otc", 0):
+        assert capsys.readouterr().err == ""

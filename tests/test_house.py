@@ -19,7 +19,7 @@ FLOORS = [
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
-    {"resources", "partitions", "dagster_storage"},
+    {"resources", "partitions", "dagster_storage", "exporter"},
     {"finra", "warehouse", "archive"},
     {"settings", "tracing"},
     {"domain"},

@@ -44,13 +44,15 @@ class Running:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket() as another:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            another.bind(("127.0.0.1", 0))
+            self.port, self.metrics_port = probe.getsockname()[1], another.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.said = home / "terminal.txt"
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
         env |= {"OTC_HOME": str(home), "OTC_SIMULATOR_SCALE": "0.01", "OTC_PORT": str(self.port)}
+        env |= {"OTC_METRICS_PORT": str(self.metrics_port)}
         self.env = env
         with self.said.open("wb") as output:
             self.process = subprocess.Popen(
@@ -116,6 +118,9 @@ def test_up_tells_where_everything_is_and_materializes_the_newest_weeks(up: Runn
     assert up.url in text
     assert "embedded" in text
     assert "failed" not in text
+    metrics = httpx.get(f"http://127.0.0.1:{up.metrics_port}/metrics", timeout=60).text
+    assert "otc_up 1.0" in metrics
+    assert re.search(r'otc_dagster_heartbeat_age_seconds{daemon="SENSOR"} \d', metrics)
     found = json.loads(up.run("status", "--json", "--newest", "2").stdout)
     assert [row["week_ending"] for row in found] == weeks_offered(up)[-2:]
     assert all(isinstance(row["T1"], int) for row in found)

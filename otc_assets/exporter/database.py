@@ -1,0 +1,144 @@
+"""The exporter's one connection: read-only, and bounded in time whatever the server does.
+
+Here: connecting, reading, giving up. Not here: what is read.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+
+from otc_assets.warehouse.server import database_url
+
+#: What connecting may take, a host; libpq knows no less.
+_CONNECT_SECONDS = 2
+
+# Dagster makes its tables in the first schema of its user's path, which for a user called otc is ours.
+_PREPARE: LiteralString = """
+    SET default_transaction_read_only = on;
+    SET TimeZone = 'UTC';
+    SELECT set_config('search_path', current_setting('search_path') || ', otc', false)
+"""
+
+
+class OutOfTime(Exception):
+    """The scrape's time was used up before this was read."""
+
+
+def plain_url(url: str) -> str:
+    """``url`` as psycopg takes it, without the driver that SQLAlchemy wants named.
+
+    Raises:
+        ValueError: not a PostgreSQL URL.
+    """
+    return database_url(url, "psycopg").replace("postgresql+psycopg:", "postgresql:", 1)
+
+
+class Database:
+    """One connection, made when it is needed and kept. Not for several threads at once.
+
+    Args:
+        url: says where the database is, each time that a connection is made.
+    """
+
+    def __init__(self, url: Callable[[], str]) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[dict[str, Any]] | None = None
+        self._until = 0.0
+
+    @contextmanager
+    def scrape(self, seconds: float) -> Iterator[None]:
+        """A scrape of at most ``seconds``: after that the connection is cut, whatever it waits for.
+
+        Statement timeouts are the server's to keep; one that has stopped answering keeps none.
+
+        Raises:
+            psycopg.OperationalError: there is no connection to be had.
+        """
+        watch = threading.Timer(seconds, self._cut)
+        watch.daemon = True
+        watch.start()
+        try:
+            self._until = time.monotonic() + _CONNECT_SECONDS
+            try:
+                if self._connection is not None:
+                    with self.reading(_CONNECT_SECONDS):
+                        self.rows("SELECT 1")
+            except psycopg.Error:
+                self.close()  # the server was restarted meanwhile: one more try
+            if self._connection is None:
+                self._connection = self._connect()
+            yield
+        finally:
+            watch.cancel()
+
+    @contextmanager
+    def reading(self, seconds: float) -> Iterator[None]:
+        """A transaction of at most ``seconds``, on one snapshot, so that a failure in it stays in it."""
+        if self._connection is None or self._connection.closed:
+            raise psycopg.OperationalError("the connection is gone")
+        self._until = time.monotonic() + seconds
+        with self._connection.transaction():
+            yield
+
+    def rows(self, query: LiteralString, params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The rows of ``query``.
+
+        Raises:
+            OutOfTime: there is no time left.
+            psycopg.Error: the server refused, or took longer than the time that was left.
+        """
+        assert self._connection is not None
+        left = self.left()
+        if left <= 0:
+            raise OutOfTime("no time was left for it in this scrape")
+        self._connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{int(left * 1000) + 1}ms"])
+        return self._connection.execute(query, params).fetchall()
+
+    def has(self, table: str) -> bool:
+        """Whether the table or view is there, and may be seen."""
+        return bool(self.rows("SELECT to_regclass(%(table)s) IS NOT NULL AS there", {"table": table})[0]["there"])
+
+    def left(self) -> float:
+        """The seconds that are left of this reading."""
+        return self._until - time.monotonic()
+
+    def close(self) -> None:
+        """Closes the connection; the next scrape makes another."""
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a connection that still answers."""
+        return self._connection is not None and not self._connection.closed
+
+    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        connection = psycopg.connect(
+            plain_url(self._url()),
+            autocommit=True,
+            row_factory=dict_row,
+            connect_timeout=_CONNECT_SECONDS,
+            application_name="otc-assets metrics",
+            prepare_threshold=None,  # a pooler in between may hand every transaction to another session
+        )
+        connection.execute(_PREPARE)
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        return connection
+
+    def _cut(self) -> None:
+        """Ends the connection under a thread that waits for it: the wait then fails at once."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,230 @@
+"""What events add up to: every counter and histogram of ours.
+
+Events are never changed, so totals of them are the same after a restart, and a scrape adds only what is new.
+Here: the totals. Not here: the present state of weeks and gaps (``tables``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import accumulate
+from typing import Any, LiteralString
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+
+from otc_assets.domain.weeks import TIERS
+from otc_assets.exporter.database import Database
+
+#: The upper bounds of the histograms' buckets, in seconds.
+BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+#: Events that one query adds up: enough to be fast, few enough to end within the time of a scrape.
+BATCH = 50_000
+
+#: The tables whose making is timed; others are counted as they come.
+MADE_TABLES = (
+    *("symbol_summary", "venue_share", "symbol_rolling", "venue_rolling"),
+    *("symbol_concentration", "market_concentration"),
+)
+
+# Ids are given out before transactions end, so that an event may appear among ones that were read long ago. What
+# is new is therefore asked of the snapshots: all that the last one did not see and this one sees. It does not wait
+# for transactions that take long, and a history below the oldest of them, which is final, is read in batches.
+_NOW: LiteralString = """
+    SELECT s::text AS snapshot, pg_snapshot_xmin(s)::text AS settled, pg_snapshot_xmax(s)::text AS next,
+           (SELECT coalesce(max(id), 0) FROM otc.events) AS newest,
+           (SELECT e.xid::text FROM otc.events e WHERE e.xid >= %(after)s::text::xid8
+            ORDER BY e.xid, e.id OFFSET %(batch)s LIMIT 1) AS full
+    FROM pg_current_snapshot() s
+"""
+# Events of a dump that was restored here have the transactions of another server, which our snapshots know nothing
+# of: they are those that were there at the first look although their transactions had not begun by then.
+#
+# The bucket is the number of bounds below the value; a value that equals a bound belongs to it.
+_ADD_UP: LiteralString = """
+    SELECT event_type, payload ->> 'tier' AS tier, payload ->> 'table' AS made,
+           payload ->> 'asset' AS asset, payload ->> 'check' AS check_name,
+           payload ->> 'severity' AS severity, payload ->> 'blocking' AS blocking,
+           cardinality(%(negative)s::float8[])
+               - width_bucket(-(payload ->> 'seconds')::float8, %(negative)s::float8[]) AS bucket,
+           count(*) AS events,
+           sum((payload ->> 'seconds')::numeric) AS seconds,
+           sum((payload ->> 'rows_accepted')::bigint) AS accepted,
+           sum((payload ->> 'rows_rejected')::bigint) AS rejected
+    FROM otc.events
+    WHERE xid >= %(after)s::text::xid8 AND xid < %(upto)s::text::xid8
+      AND NOT pg_visible_in_snapshot(xid, %(seen)s::text::pg_snapshot)
+      AND NOT (xid >= %(restored_from)s::text::xid8 AND id <= %(restored_to)s)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+#: The snapshot that sees nothing, and the transaction that never comes.
+_NOTHING, _NEVER = "1:1:", 2**64 - 1
+_NEGATIVE = [-bound for bound in reversed(BOUNDS)]
+
+
+class StillReading(Exception):
+    """The history is longer than one scrape could read. The next goes on; until then totals would be too low."""
+
+
+@dataclass
+class _Seconds:
+    """A histogram: how many values fell into each bucket, and their sum."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    total: Decimal = Decimal(0)
+
+    def sample(self) -> dict[str, Any]:
+        bounds = [*map(str, BOUNDS), "+Inf"]
+        return {
+            "buckets": list(zip(bounds, accumulate(self.buckets), strict=True)),
+            "sum_value": float(self.total),
+        }
+
+
+class EventTotals:
+    """The totals of all events so far; kept between scrapes."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        self._after = 0
+        self._seen = _NOTHING
+        self._restored = (_NEVER, 0)
+        self._events: Counter[str] = Counter()
+        self._ingested: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
+        self._revised: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
+        self._records: Counter[tuple[str, str]] = Counter(
+            {(tier.name, status): 0 for tier in TIERS for status in ("accepted", "rejected")}
+        )
+        self._failures: Counter[tuple[str, str, str, str]] = Counter()
+        self._ingesting: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
+        self._normalizing: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
+        self._making: defaultdict[str, _Seconds] = defaultdict(_Seconds, {name: _Seconds() for name in MADE_TABLES})
+
+    def collect(self, database: Database) -> Iterator[Metric]:
+        """Adds what is new, and gives all totals. Without an event store there are none.
+
+        Raises:
+            StillReading: the history is not read to its end yet.
+        """
+        if not database.has("otc.events"):
+            self._forget()
+            return
+        self._catch_up(database)
+        if self._seen == _NOTHING:
+            raise StillReading("the history of events is long: it is read over several scrapes")
+        yield from self._families()
+
+    def _catch_up(self, database: Database) -> None:
+        enough = database.left() / 2  # so that no batch is broken off, and lost, for want of time
+        while database.left() > enough:
+            now = database.rows(_NOW, {"after": str(self._after), "batch": BATCH})[0]
+            settled = int(now["settled"])
+            if settled < self._after:  # transactions count from the beginning again: this is another server
+                self._forget()
+                continue
+            last = now["full"] is None or int(now["full"]) >= settled
+            upto = _NEVER if last else max(int(now["full"]), self._after + 1)
+            window = {
+                "after": str(self._after),
+                "upto": str(upto),
+                "seen": self._seen,
+                "restored_from": str(self._restored[0]),
+                "restored_to": self._restored[1],
+                "negative": _NEGATIVE,
+            }
+            for row in database.rows(_ADD_UP, window):
+                self._add(row)
+            if last:
+                if self._seen == _NOTHING:
+                    self._restored = (int(now["next"]), now["newest"])
+                self._after, self._seen = settled, now["snapshot"]
+                return
+            self._after = upto
+
+    def _add(self, row: Mapping[str, Any]) -> None:
+        kind, events, tier = row["event_type"], row["events"], row["tier"] or ""
+        self._events[kind] += events
+        timed: _Seconds | None = None
+        if kind == "otc.file.ingested":
+            self._ingested[tier] += events
+            self._records[tier, "accepted"] += int(row["accepted"] or 0)
+            self._records[tier, "rejected"] += int(row["rejected"] or 0)
+            timed = self._ingesting[tier]
+        elif kind == "otc.week.normalized":
+            timed = self._normalizing[tier]
+        elif kind == "otc.week.revised":
+            self._revised[tier] += events
+        elif kind in ("otc.summary.computed", "otc.metrics.computed"):
+            timed = self._making[row["made"] or ""]
+        elif kind == "otc.check.failed":
+            labels = ("asset", "check_name", "severity", "blocking")
+            self._failures[tuple(row[name] or "" for name in labels)] += events  # type: ignore[index]
+        if timed is not None and row["bucket"] is not None:
+            timed.buckets[row["bucket"]] += events
+            timed.total += row["seconds"]
+
+    def _families(self) -> Iterator[Metric]:
+        yield _counter("otc_events", "Events, in number, by type.", ["event_type"], self._events)
+        yield _counter(
+            "otc_files_ingested",
+            "Publications and files captured with new content, in number, by tier.",
+            ["tier"],
+            self._ingested,
+        )
+        yield CounterMetricFamily(
+            "otc_files_rejected",
+            "Publications and files refused as a whole, in number.",
+            value=self._events["otc.file.rejected"],
+        )
+        yield _counter(
+            "otc_records_parsed",
+            "Rows of captured publications and files, in number, by tier and by whether they were accepted.",
+            ["tier", "status"],
+            self._records,
+        )
+        yield _counter(
+            "otc_revisions", "Weeks whose rows a revision changed, in number, by tier.", ["tier"], self._revised
+        )
+        yield _counter(
+            "otc_check_failures",
+            "Asset checks that failed for a week, in number; blocking ones stop what is made of the week.",
+            ["asset", "check", "severity", "blocking"],
+            self._failures,
+        )
+        yield _histogram(
+            "otc_ingest_duration_seconds",
+            "Time from fetching a publication or file to having recorded it, in seconds, by tier.",
+            "tier",
+            self._ingesting,
+        )
+        yield _histogram(
+            "otc_normalize_duration_seconds",
+            "Time to make a week's venue volume of its captures, in seconds, by tier.",
+            "tier",
+            self._normalizing,
+        )
+        yield _histogram(
+            "otc_summary_duration_seconds",
+            "Time to compute a week of a table of summaries or figures, in seconds, by table.",
+            "table",
+            self._making,
+        )
+
+
+def _counter(name: str, documentation: str, labels: list[str], values: Mapping[Any, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, documentation, labels=labels)
+    for key, value in sorted(values.items()):
+        family.add_metric([key] if isinstance(key, str) else key, value)
+    return family
+
+
+def _histogram(name: str, documentation: str, label: str, values: Mapping[str, _Seconds]) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, documentation, labels=[label])
+    for key, seconds in sorted(values.items()):
+        family.add_metric([key], **seconds.sample())
+    return family

@@ -1,0 +1,149 @@
+"""Dagster's own health, from the tables of its PostgreSQL storage.
+
+Its Python interface would cost an import of Dagster (66 MB), a connection a call and the deserializing of
+every tick, keeps no time limit, and has no counts. What is read here instead is a handful of columns that have
+been the same since 2022; where a table is not there, its metrics are not either. Here: daemons, the queue, runs
+and ticks. Not here: what runs did to our data (``events``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, LiteralString
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from otc_assets.exporter.database import Database
+
+ENDED_RUNS = ("SUCCESS", "FAILURE", "CANCELED")
+ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
+
+#: Ticks are written as started and ended later, and ids are given out before transactions end: the newest so
+#: many are looked at again at every scrape. They are an hour's or more.
+TICKS_AGAIN = 2_000
+
+# Dagster's columns have no time zone: they hold the local time of the session that wrote them, which is by
+# default that of the database or role, as ours was before it asked for UTC.
+_HEARTBEATS: LiteralString = """
+    SELECT daemon_type AS daemon, extract(epoch FROM clock_timestamp() - "timestamp" AT TIME ZONE (
+        SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))::float8 AS age
+    FROM daemon_heartbeats
+"""
+_QUEUE: LiteralString = """
+    SELECT coalesce(max(extract(epoch FROM clock_timestamp() - create_timestamp AT TIME ZONE (
+        SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))), 0)::float8 AS age
+    FROM runs WHERE status = 'QUEUED'
+"""
+_RUNS: LiteralString = "SELECT status, count(*) AS runs FROM runs WHERE status = ANY(%(ended)s) GROUP BY status"
+
+_NEWEST_TICK: LiteralString = "SELECT coalesce(max(id), 0) AS id FROM job_ticks"
+# A name is inside the tick's body: JSON, which PostgreSQL refuses as such if an error in it has a NUL. One body
+# a group is read, and not every one.
+_TICKS_BEFORE: LiteralString = """
+    SELECT coalesce(substring(newest.tick_body FROM '"job_name": *"([^"]*)"'), '') AS name,
+           counted.type, counted.status, counted.ticks
+    FROM (
+        SELECT job_origin_id, type, status, count(*) AS ticks, max(id) AS newest
+        FROM job_ticks WHERE id <= %(after)s AND status = ANY(%(ended)s)
+        GROUP BY job_origin_id, type, status
+    ) counted JOIN job_ticks newest ON newest.id = counted.newest
+"""
+_TICKS_AFTER: LiteralString = """
+    SELECT id, coalesce(substring(tick_body FROM '"job_name": *"([^"]*)"'), '') AS name, type, status
+    FROM job_ticks WHERE id > %(after)s
+"""
+
+
+def daemons(database: Database) -> Iterator[Metric]:
+    """When each of the daemon's parts last said that it is alive."""
+    if not database.has("daemon_heartbeats"):
+        return
+    family = GaugeMetricFamily(
+        "otc_dagster_heartbeat_age_seconds",
+        "Time since a part of Dagster's daemon last told that it is alive, in seconds.",
+        labels=["daemon"],
+    )
+    for row in database.rows(_HEARTBEATS):
+        family.add_metric([row["daemon"]], max(row["age"], 0.0))
+    yield family
+
+
+def queue(database: Database) -> Iterator[Metric]:
+    """How long the run that has waited longest has waited."""
+    if not database.has("runs"):
+        return
+    yield GaugeMetricFamily(
+        "otc_dagster_queued_run_age_seconds",
+        "Time for which the oldest queued run has waited to be launched, in seconds; 0 where none waits.",
+        value=max(database.rows(_QUEUE)[0]["age"], 0.0),
+    )
+
+
+class RunTotals:
+    """How many runs ended, and how. Runs that somebody deleted stay counted while this process lives."""
+
+    def __init__(self) -> None:
+        self._there: Counter[str] = Counter()
+        self._deleted: Counter[str] = Counter()
+
+    def collect(self, database: Database) -> Iterator[Metric]:
+        """Counts the runs of each status that is an end."""
+        if not database.has("runs"):
+            return
+        there = Counter({r["status"]: r["runs"] for r in database.rows(_RUNS, {"ended": list(ENDED_RUNS)})})
+        self._deleted += self._there - there
+        self._there = there
+        family = CounterMetricFamily(
+            "otc_dagster_runs", "Dagster's runs that have ended, in number, by how they ended.", labels=["status"]
+        )
+        for status in ENDED_RUNS:
+            family.add_metric([status], there[status] + self._deleted[status])
+        yield family
+
+
+class TickTotals:
+    """How many ticks of sensors and schedules ended, and how.
+
+    Dagster deletes old ticks: counted from the table each time, totals would fall. They begin with the ticks
+    that are there, and what is deleted afterwards stays counted while this process lives.
+    """
+
+    def __init__(self) -> None:
+        self._after: int | None = None
+        self._totals: Counter[tuple[str, str, str]] = Counter()
+        self._seen: dict[int, str] = {}
+
+    def collect(self, database: Database) -> Iterator[Metric]:
+        """Adds the ticks that ended since the last scrape."""
+        if not database.has("job_ticks"):
+            return
+        newest = database.rows(_NEWEST_TICK)[0]["id"]
+        if self._after is None or newest < self._after:  # the first scrape, or another storage
+            after = max(newest - TICKS_AGAIN, 0)
+            before = database.rows(_TICKS_BEFORE, {"after": after, "ended": list(ENDED_TICKS)})
+            self._after, self._seen, self._totals = after, {}, Counter()
+            for row in before:
+                self._add(row, row["ticks"])
+        for row in database.rows(_TICKS_AFTER, {"after": self._after}):
+            # A tick that failed is tried again under its id: it may end more than once.
+            if self._seen.get(row["id"]) != row["status"]:
+                self._add(row, 1)
+            self._seen[row["id"]] = row["status"]
+        self._after = max(self._after, newest - TICKS_AGAIN)
+        self._seen = {tick: status for tick, status in self._seen.items() if tick > self._after}
+        family = CounterMetricFamily(
+            "otc_dagster_ticks",
+            "Ticks of Dagster's sensors and schedules that have ended, in number, by how they ended.",
+            labels=["kind", "name", "status"],
+        )
+        for labels, number in sorted(self._totals.items()):
+            family.add_metric(labels, number)
+        yield family
+
+    def _add(self, row: dict[str, Any], ticks: int) -> None:
+        kind, name = row["type"].lower(), row["name"]
+        for status in ENDED_TICKS:  # every series begins at 0, so that its first increase is one
+            self._totals.setdefault((kind, name, status), 0)
+        if row["status"] in ENDED_TICKS:
+            self._totals[kind, name, row["status"]] += ticks

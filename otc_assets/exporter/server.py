@@ -1,0 +1,210 @@
+"""The exporter: every source of metrics, scraped in one bounded go, and served over HTTP.
+
+Here: which sources there are, keeping their failures apart, and the endpoint. Not here: what they read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.exporter import orchestrator, storage, tables
+from otc_assets.exporter.database import Database
+from otc_assets.exporter.events import EventTotals
+from otc_assets.settings import Settings
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.server import DatabaseUnreachable, database_url
+
+log = logging.getLogger(__name__)
+
+#: What a scrape may take, and what of it one source may: Prometheus gives up after ten seconds.
+SCRAPE_SECONDS = 7.0
+SOURCE_SECONDS = 3.0
+#: When a connection is cut on which the server keeps no limit.
+_CUT_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class _Source:
+    name: str
+    database: Database
+    collect: Callable[[Database], Iterator[Metric]]
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(NEW_YORK)
+
+
+class Exporter(Collector):
+    """All metrics, read at every scrape over one connection.
+
+    One scrape at a time: who comes while one is under way waits for it, and gets what it has read.
+
+    Args:
+        url: says where the database is, each time that it is connected to.
+        dagster_url: the same of Dagster's storage, where that is another database; it has a second connection.
+        clock: the present moment, with a time zone.
+    """
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        dagster_url: Callable[[], str] | None = None,
+        clock: Callable[[], dt.datetime] = _now,
+    ) -> None:
+        ours = Database(url)
+        dagster = ours if dagster_url is None else Database(dagster_url)
+        self._main = ours
+        self._databases = [ours] if dagster is ours else [ours, dagster]
+        self._sources = [
+            _Source("events", ours, EventTotals().collect),
+            _Source("weeks", ours, partial(tables.newest_weeks, clock=clock)),
+            _Source("rows", ours, tables.week_rows),
+            _Source("grades", ours, tables.grades),
+            _Source("gaps", ours, tables.open_gaps),
+            _Source("alerts", ours, tables.undelivered_alerts),
+            _Source("storage", ours, storage.compression),
+            _Source("daemons", dagster, orchestrator.daemons),
+            _Source("queue", dagster, orchestrator.queue),
+            _Source("runs", dagster, orchestrator.RunTotals().collect),
+            _Source("ticks", dagster, orchestrator.TickTotals().collect),
+        ]
+        self._lock = threading.Lock()
+        self._scraped: list[Metric] = []
+        self._ended = float("-inf")
+        self._said: dict[str, str] = {}
+        self.up = False
+
+    def collect(self) -> list[Metric]:
+        """Scrapes: what can't be read is missing, and `otc_scrape_errors` says so."""
+        asked = time.monotonic()
+        with self._lock:
+            if self._ended < asked:
+                self._scraped = self._scrape()
+                self._ended = time.monotonic()
+            return self._scraped
+
+    def close(self) -> None:
+        """Closes the connections; the next scrape opens them again."""
+        with self._lock:
+            for database in self._databases:
+                database.close()
+
+    def _scrape(self) -> list[Metric]:
+        begun = time.monotonic()
+        found: list[Metric] = []
+        failed: set[str] = set()
+        for database in self._databases:
+            sources = [source for source in self._sources if source.database is database]
+            try:
+                with database.scrape(max(begun + _CUT_SECONDS - time.monotonic(), 0)):
+                    for source in sources:
+                        found += self._read(source, begun, failed)
+            except Exception as error:  # no connection, for whatever reason
+                self._say("connection", error)
+                failed |= {source.name for source in sources}
+                database.close()
+        self.up = self._main.alive
+        errors = GaugeMetricFamily(
+            "otc_scrape_errors",
+            "1 where this source of metrics could not be read in this scrape, 0 where it could.",
+            labels=["collector"],
+        )
+        for source in self._sources:
+            errors.add_metric([source.name], source.name in failed)
+        return [
+            *found,
+            errors,
+            GaugeMetricFamily("otc_up", "1 where the database answered, 0 where it did not.", value=self.up),
+            GaugeMetricFamily(
+                "otc_scrape_duration_seconds", "Time that this scrape took, in seconds.", value=time.monotonic() - begun
+            ),
+        ]
+
+    def _read(self, source: _Source, begun: float, failed: set[str]) -> list[Metric]:
+        left = SCRAPE_SECONDS - (time.monotonic() - begun)
+        try:
+            with source.database.reading(min(left, SOURCE_SECONDS)):
+                read = list(source.collect(source.database))
+        except Exception as error:  # whatever it is, the other sources are read all the same
+            self._say(source.name, error)
+            failed.add(source.name)
+            return []
+        self._said.pop(source.name, None)
+        return read
+
+    def _say(self, what: str, error: Exception) -> None:
+        """Logs a failure once, and again when it has become another one."""
+        words = str(error).strip().splitlines()
+        said = words[0] if words else type(error).__name__
+        if self._said.get(what) != said:
+            self._said[what] = said
+            log.warning("metrics: %s could not be read: %s", what, said)
+
+
+def exporter_of(chosen: Settings) -> Exporter:
+    """The exporter of an installation, wherever its database is from one scrape to the next.
+
+    An embedded server is looked for at each connection, because it may come back at another port, and never
+    started: that is up to ``otc-assets up``.
+    """
+
+    def where() -> str:
+        if chosen.database_url is not None:
+            return chosen.database_url.get_secret_value()
+        server = EmbeddedServer(chosen.home / "postgres")
+        if not server.running():
+            raise DatabaseUnreachable("no database runs here. Start 'otc-assets up', or set OTC_DATABASE_URL.")
+        return server.url
+
+    if chosen.database_url is None or chosen.dagster_storage_url is None:
+        return Exporter(where)
+    dagster = chosen.dagster_storage_url.get_secret_value()
+    return Exporter(where, None if dagster == database_url(where(), "psycopg2") else lambda: dagster)
+
+
+def exposition(exporter: Exporter) -> str:
+    """What a scrape answers, in Prometheus' text format."""
+    return generate_latest(_registry(exporter)).decode()
+
+
+@contextmanager
+def serving(exporter: Exporter, host: str, port: int) -> Iterator[str]:
+    """Serves the metrics while the block runs, and gives their address.
+
+    Args:
+        exporter: whose metrics.
+        host: the address to listen on; whoever reaches it can read the metrics.
+        port: 0 takes a free one.
+
+    Raises:
+        OSError: the address can't be listened on, because it is taken or not ours.
+    """
+    server, thread = start_http_server(port, host, _registry(exporter))
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        yield f"http://{shown}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        with suppress(psycopg.Error):
+            exporter.close()
+
+
+def _registry(exporter: Exporter) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    return registry

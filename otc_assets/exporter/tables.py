@@ -1,0 +1,133 @@
+"""The present state of weeks, gaps and grades, read from the tables that hold it.
+
+Here: gauges. Not here: counters (``events``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import LiteralString
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from otc_assets.domain import gaps as kinds
+from otc_assets.domain.weeks import TIERS, newest_due
+from otc_assets.exporter.database import Database
+
+#: Of so many of the newest weeks rows and grades are told: a label a week must not grow for ever.
+NEWEST = 8
+
+GRADES = {"A": 4, "B": 3, "C": 2, "D": 1, "F": 0}
+GAP_KINDS = (
+    *(kinds.PENDING, kinds.LATE, kinds.MISSING_INSIDE),
+    *(kinds.MISSING_AT_END, kinds.INCOMPLETE, kinds.EMPTY),
+)
+
+# A week that is graded is one that is loaded: the grade is given to what stands in venue_volume.
+_NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"
+_GRADES: LiteralString = """
+    SELECT week_ending::text AS week, tier, grade FROM otc.week_quality
+    WHERE week_ending >= (
+        SELECT min(week_ending) FROM (
+            SELECT DISTINCT week_ending FROM otc.week_quality ORDER BY week_ending DESC LIMIT %(newest)s
+        ) newest
+    )
+"""
+_GAPS: LiteralString = "SELECT tier, status, count(*) AS gaps FROM otc.gap GROUP BY tier, status"
+# Counting rows of venue_volume would read a million of them; the event that loaded them has their number.
+_ROWS: LiteralString = """
+    SELECT DISTINCT ON (aggregate_id, tier) aggregate_id AS week, payload ->> 'tier' AS tier,
+           (payload ->> 'rows')::bigint AS rows
+    FROM otc.events
+    WHERE aggregate_type = 'week' AND event_type = 'otc.week.normalized' AND aggregate_id IN (
+        SELECT week_ending::text FROM otc.computed_week
+        WHERE table_name = 'venue_volume' ORDER BY week_ending DESC LIMIT %(newest)s
+    )
+    ORDER BY aggregate_id, tier, version DESC
+"""
+
+_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'waiting'"
+
+
+def _seconds(week_ending: dt.date) -> float:
+    return dt.datetime.combine(week_ending, dt.time(), dt.UTC).timestamp()
+
+
+def newest_weeks(database: Database, clock: Callable[[], dt.datetime]) -> Iterator[Metric]:
+    """Each tier's newest week, and the one that should be there by the publication calendar."""
+    expected = GaugeMetricFamily(
+        "otc_newest_week_expected_timestamp_seconds",
+        "The newest week that is published by FINRA's calendar: its week_ending, 00:00 UTC, in seconds since 1970.",
+        labels=["tier"],
+    )
+    for tier in TIERS:
+        expected.add_metric([tier.name], _seconds(newest_due(tier, clock())))
+    yield expected
+    if not database.has("otc.week_quality"):
+        return
+    newest = GaugeMetricFamily(
+        "otc_newest_week_timestamp_seconds",
+        "The newest week that is loaded and graded: its week_ending, 00:00 UTC, in seconds since 1970; 0 for none.",
+        labels=["tier"],
+    )
+    there = {row["tier"]: row["week"] for row in database.rows(_NEWEST_WEEKS)}
+    for tier in TIERS:
+        newest.add_metric([tier.name], _seconds(there[tier.name]) if tier.name in there else 0)
+    yield newest
+
+
+def week_rows(database: Database) -> Iterator[Metric]:
+    """The rows of the newest weeks."""
+    if not (database.has("otc.events") and database.has("otc.computed_week")):
+        return
+    family = GaugeMetricFamily(
+        "otc_week_rows",
+        f"Rows of venue volume, in number, by tier and week, of the newest {NEWEST} weeks.",
+        labels=["tier", "week_ending"],
+    )
+    for row in database.rows(_ROWS, {"newest": NEWEST}):
+        family.add_metric([row["tier"], row["week"]], row["rows"])
+    yield family
+
+
+def grades(database: Database) -> Iterator[Metric]:
+    """The grades of the newest weeks."""
+    if not database.has("otc.week_quality"):
+        return
+    family = GaugeMetricFamily(
+        "otc_week_grade",
+        f"The grade, 4 (A), 3 (B), 2 (C), 1 (D) or 0 (F), by tier and week, of the newest {NEWEST} weeks.",
+        labels=["tier", "week_ending"],
+    )
+    for row in database.rows(_GRADES, {"newest": NEWEST}):
+        family.add_metric([row["tier"], row["week"]], GRADES[row["grade"]])
+    yield family
+
+
+def open_gaps(database: Database) -> Iterator[Metric]:
+    """The gaps that the newest reports of their weeks found."""
+    if not database.has("otc.gap"):
+        return
+    family = GaugeMetricFamily(
+        "otc_open_gaps",
+        "Expected publications that are not there, or not whole, in number, by tier and kind; pending ones are not "
+        "due yet.",
+        labels=["tier", "status"],
+    )
+    found = {(tier.name, kind): 0 for tier in TIERS for kind in GAP_KINDS}
+    found |= {(row["tier"], row["status"]): row["gaps"] for row in database.rows(_GAPS)}
+    for labels, number in sorted(found.items()):
+        family.add_metric(labels, number)
+    yield family
+
+
+def undelivered_alerts(database: Database) -> Iterator[Metric]:
+    """The alerts that nobody has been told yet."""
+    if not database.has("otc.alert"):
+        return
+    yield GaugeMetricFamily(
+        "otc_alerts_undelivered",
+        "Alerts, in number, that are recorded and not delivered yet; those that nobody wants are not among them.",
+        value=database.rows(_UNDELIVERED)[0]["alerts"],
+    )

@@ -1,0 +1,116 @@
+"""Fixtures: an event store, and a filled installation."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from dagster import DagsterInstance
+from telling import STORE, tell_what_ran
+
+from otc_assets import local, resources, running
+from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
+from otc_assets.settings import settings
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.migrate import migrate
+
+
+@pytest.fixture
+def store(sql: psycopg.Connection[tuple[object, ...]]) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to a database with an event store in it."""
+    sql.execute(STORE)  # type: ignore[arg-type]
+    return sql
+
+
+@contextmanager
+def dagster_of(database: str, home: Path) -> Iterator[DagsterInstance]:
+    """A Dagster instance of which the storage is PostgreSQL, as in a real installation."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OTC_SOURCE", "simulator")
+        environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
+        environment.setenv("OTC_DATABASE_URL", database)
+        environment.setenv("OTC_HOME", str(home))
+        for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
+            environment.setenv(name, "")  # what prepare() sets is put back by this
+        settings.cache_clear()
+        local.prepare(settings(), database)
+        with local.instance() as instance:
+            yield instance
+    resources._engine(database).dispose()
+    for cached in (settings, resources._source, resources._engine):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def dagster_in_postgres(database: str, tmp_path: Path) -> Iterator[DagsterInstance]:
+    """A Dagster instance on the migrated, empty database."""
+    with dagster_of(database, tmp_path) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def _filled_template(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A database into which a real run has put the newest eight weeks, made once."""
+    name = "filled"
+    with server._connect("postgres") as admin:
+        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_template}")  # type: ignore[arg-type]
+    url = server.url.rpartition("/")[0] + f"/{name}"
+    weeks = weeks_up_to(newest_due(T1, dt.datetime.now(dt.UTC)), 8)
+    with dagster_of(url, tmp_path_factory.mktemp("filled")) as instance:
+        assert running.materialize(instance, weeks, TIERS, lambda done, note: None) == []
+    with psycopg.connect(url, autocommit=True) as sql:
+        tell_what_ran(sql)
+    yield name
+    with server._connect("postgres") as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+Copy = Callable[[], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def copy_of_filled(server: EmbeddedServer, _filled_template: str) -> Copy:
+    """Makes a copy of the filled database for as long as a block runs, and gives its URL."""
+
+    @contextmanager
+    def copy() -> Iterator[str]:
+        name = f"filled_{uuid.uuid4().hex[:8]}"
+        with server._connect("postgres") as admin:
+            admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_filled_template}")  # type: ignore[arg-type]
+        yield server.url.rpartition("/")[0] + f"/{name}"
+        with server._connect("postgres") as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+    return copy
+
+
+@pytest.fixture
+def filled(copy_of_filled: Copy) -> Iterator[str]:
+    """The URL of a database into which a real run has put the newest eight weeks."""
+    with copy_of_filled() as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_community_database() -> Iterator[str]:
+    """The URL of a migrated database with TimescaleDB's community edition."""
+    server = os.environ.get("OTC_TEST_TIMESCALE_URL")
+    if server is None:
+        if os.environ.get("OTC_REQUIRE_ALL_TOOLS"):
+            pytest.fail("OTC_TEST_TIMESCALE_URL is not set, and OTC_REQUIRE_ALL_TOOLS is")
+        pytest.skip("no server with TimescaleDB: set OTC_TEST_TIMESCALE_URL to a superuser's URL of one")
+    name = f"exporter_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        url = psycopg.conninfo.make_conninfo(server, dbname=name)
+        info = psycopg.conninfo.conninfo_to_dict(url)
+        url = f"postgresql://{info['user']}:{info.get('password', '')}@{info['host']}:{info['port']}/{name}"
+        migrate(url)
+        yield url
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
