@@ -18,7 +18,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.schema import KEYS
-from otc_assets.warehouse.server import copy_in
+from otc_assets.warehouse.server import copy_in, copy_out
 
 
 def moment(connection: sa.Connection) -> dt.datetime:
@@ -67,53 +67,26 @@ class Change:
         return self.touched > 0 and self.changed + self.removed + self.unchanged > 0
 
 
-@dataclass(frozen=True)
-class _Statements:
-    """The SQL that replaces rows of one table within one scope; names are this project's, values are bound."""
-
-    before: sa.TextClause
-    stage: sa.TextClause
-    index_stage: sa.TextClause
-    keep_old: sa.TextClause
-    delete_old: sa.TextClause
-    insert_new: sa.TextClause
+#: The scope stands here as values, and not in a join alone: only so does TimescaleDB leave other chunks, and other
+#: segments of the same one, alone. The keys are arrays, because of those the planner knows how many there are: of rows
+#: in a table that were written a moment ago it expects one, and goes through a week once for each.
+_DELETE = """
+    DELETE FROM otc.{table} old USING unnest({arrays}) AS gone ({names})
+    WHERE {scope} AND {same_key}
+"""
 
 
 @cache
-def _statements(table: str, columns: tuple[str, ...], scope: tuple[str, ...], shares: str) -> _Statements:
-    key = KEYS[table]
-    same_key = " AND ".join(f"old.{name} = new.{name}" for name in key)
-    same_row = "({}) IS NOT DISTINCT FROM ({})".format(
-        ", ".join(f"old.{name}" for name in columns), ", ".join(f"new.{name}" for name in columns)
-    )
-    # The week stands here as a value and not as a join alone: only so does TimescaleDB leave other chunks out.
-    where = " AND ".join(f"old.{name} = :{name}" for name in scope)
-    old_columns = ", ".join(f"old.{name}" for name in columns)
-    new_columns = ", ".join(f"new.{name}" for name in columns)
-    names = ", ".join(columns)
-    return _Statements(
-        before=sa.text(
-            f"SELECT count(*) AS rows, coalesce(sum({shares}), 0) AS shares FROM otc.{table} old WHERE {where}"  # noqa: S608
-        ),
-        stage=sa.text(f"CREATE TEMPORARY TABLE incoming (LIKE otc.{table}) ON COMMIT DROP"),
-        index_stage=sa.text(f"CREATE UNIQUE INDEX ON incoming ({', '.join(key)})"),
-        keep_old=sa.text(f"""
-            INSERT INTO otc.{table}_revision ({names}, known_from, known_to, change)
-            SELECT {old_columns}, old.known_from, :moment,
-                   CASE WHEN new.week_ending IS NULL THEN 'removed' ELSE 'changed' END
-            FROM otc.{table} old LEFT JOIN incoming new ON {same_key}
-            WHERE {where} AND (new.week_ending IS NULL OR NOT {same_row})
-            RETURNING change
-        """),  # noqa: S608
-        delete_old=sa.text(f"""
-            DELETE FROM otc.{table} old
-            WHERE {where} AND NOT EXISTS (SELECT FROM incoming new WHERE {same_key} AND {same_row})
-        """),  # noqa: S608
-        insert_new=sa.text(f"""
-            INSERT INTO otc.{table} ({names}, known_from)
-            SELECT {new_columns}, :moment FROM incoming new
-            WHERE NOT EXISTS (SELECT FROM otc.{table} old WHERE {where} AND {same_key})
-        """),  # noqa: S608
+def _delete(table: str, scope: tuple[str, ...], key: tuple[str, ...]) -> sa.TextClause:
+    """The statement that deletes rows by key within a scope; names are this project's, values are bound."""
+    return sa.text(
+        _DELETE.format(
+            table=table,
+            arrays=", ".join(f"CAST(:{name}_s AS text[])" for name in key),
+            names=", ".join(key),
+            scope=" AND ".join(f"old.{name} = :{name}" for name in scope),
+            same_key=" AND ".join(f"old.{name} = gone.{name}" for name in key),
+        )
     )
 
 
@@ -122,7 +95,9 @@ def replace_rows(
 ) -> Change:
     """Makes ``rows`` the rows of ``otc.<table>`` within ``scope``; what differed is kept as a revision.
 
-    A row that did not change is not touched, so that ``known_from`` says since when it has been as it is.
+    A row that did not change is not touched, so that ``known_from`` says since when it has been as it is. What
+    stands there is read and compared here: a week that comes again unchanged costs a read, and a revision that and
+    the rows it changes, where comparing in the database would load, index and join the whole week each time.
 
     Args:
         connection: inside a transaction that holds the week's lock.
@@ -130,33 +105,42 @@ def replace_rows(
         scope: columns and the values that all ``rows`` have in them; ``week_ending`` among them.
         rows: all rows within the scope, in the table's columns but for ``known_from``.
         shares: the column whose sums before and after are told.
+
+    Raises:
+        ValueError: a row stands in ``rows`` twice.
     """
-    statements = _statements(table, tuple(rows.columns), tuple(scope), shares)
-    before = connection.execute(statements.before, scope).one()
+    columns, key = rows.columns, list(KEYS[table])
+    old = copy_out(
+        connection,
+        f"SELECT {', '.join(columns)}, known_from FROM otc.{table}"  # noqa: S608 - names are this project's
+        f" WHERE {' AND '.join(f'{name} = %s' for name in scope)}",
+        pl.Schema({**rows.schema, "known_from": pl.String}),
+        list(scope.values()),
+    )
+    new = rows.join(old, on=columns, how="anti", nulls_equal=True)
+    gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
+    unchanged = old.height - gone.height
+    if new.height + unchanged != rows.height:
+        raise ValueError(f"rows for otc.{table} stand there twice: {scope}")
     when = moment(connection)
-    shares_after = Decimal(rows[shares].sum() or 0)
-    if not before.rows:
-        known_from = pl.lit(when.isoformat()).alias("known_from")
-        copy_in(connection, f"otc.{table}", rows.with_columns(known_from))
-        return Change(rows.height, 0, 0, 0, Decimal(0), shares_after)
-    values = {**scope, "moment": when}
-    connection.execute(sa.text("DROP TABLE IF EXISTS pg_temp.incoming"))
-    connection.execute(statements.stage)
-    # A staged row is never read for it; NOT NULL came along with the column.
-    connection.execute(sa.text("ALTER TABLE pg_temp.incoming DROP COLUMN known_from"))
-    copy_in(connection, "incoming", rows)
-    connection.execute(statements.index_stage)
-    connection.execute(sa.text("ANALYZE pg_temp.incoming"))
-    changes = connection.execute(statements.keep_old, values).scalars().all()
-    connection.execute(statements.delete_old, scope)
-    inserted = connection.execute(statements.insert_new, values).rowcount
-    connection.execute(sa.text("DROP TABLE pg_temp.incoming"))
-    changed, removed = changes.count("changed"), changes.count("removed")
+    is_changed = pl.struct(key).is_in(new.select(pl.struct(key)).to_series().implode())
+    gone = gone.with_columns(
+        pl.lit(when.isoformat()).alias("known_to"),
+        pl.when(is_changed).then(pl.lit("changed")).otherwise(pl.lit("removed")).alias("change"),
+    )
+    if gone.height:
+        copy_in(connection, f"otc.{table}_revision", gone)
+        within = tuple(name for name in key if name not in scope)
+        keys = {f"{name}_s": gone[name].to_list() for name in within}
+        connection.execute(_delete(table, tuple(scope), within), {**scope, **keys})
+    if new.height:
+        copy_in(connection, f"otc.{table}", new.with_columns(pl.lit(when.isoformat()).alias("known_from")))
+    changed = int((gone["change"] == "changed").sum())
     return Change(
-        added=inserted - changed,
+        added=new.height - changed,
         changed=changed,
-        removed=removed,
-        unchanged=before.rows - changed - removed,
-        shares_before=before.shares,
-        shares_after=shares_after,
+        removed=gone.height - changed,
+        unchanged=unchanged,
+        shares_before=Decimal(old[shares].sum() or 0),
+        shares_after=Decimal(rows[shares].sum() or 0),
     )

@@ -39,29 +39,44 @@ class Layout:
     order_by: str
 
 
-def _figures(key: str, segment_by: str = "week_ending, tier") -> Layout:
-    """Some thousand rows a week: a quarter a chunk, where a week is a segment that is deleted as a whole."""
-    return Layout(91, segment_by, key)
+def _of_symbols(key: str) -> Layout:
+    """Some ten thousand rows a week: a quarter a chunk, where a tier's week is a segment, deleted as a whole."""
+    return Layout(91, "week_ending, tier", key)
 
 
-#: Every table that grows by week. The choices are measured by ``benchmarks/layout.py``.
+def _of_venues(key: str) -> Layout:
+    """At most some hundred rows a week: segments of a week would be too short, and are asked for by venue anyhow."""
+    return Layout(364, "tier", f"{key}, week_ending")
+
+
+def _revision(key: str) -> Layout:
+    """Few rows a week."""
+    return Layout(364, "week_ending", f"tier, {key}, known_to")
+
+
+#: Every table that grows by week. The choices are measured by ``benchmarks/layout.py``, the figures are in
+#: docs/benchmarks.md. What is asked of them: a week is deleted, and revised, without unpacking others, and so it is a
+#: segment (or a chunk) of its own; a symbol is found in a batch or two of a week, and so it comes first in the order;
+#: few chunks, because each costs every query that looks back over years its planning and its opening.
 HYPERTABLES = {
+    # Verbatim rows are read by the publication or not at all, and the oldest week is dropped every week.
     "raw_record": Layout(7, "publication_id", "line"),
-    "venue_volume": Layout(7, "tier, venue_kind", "symbol, venue_id, week_ending"),
-    "venue_volume_revision": Layout(91, "week_ending, tier", "symbol, venue_id, known_to"),
-    "published_total": _figures("total_of, symbol, venue_id"),
-    "symbol_summary": _figures("symbol"),
-    "symbol_summary_revision": _figures("symbol, known_to"),
-    "venue_share": _figures("venue_id"),
-    "venue_share_revision": _figures("venue_id, known_to"),
-    "symbol_rolling": _figures("symbol"),
-    "symbol_rolling_revision": _figures("symbol, known_to"),
-    "venue_rolling": _figures("venue_id"),
-    "venue_rolling_revision": _figures("venue_id, known_to"),
-    "symbol_concentration": _figures("symbol, venue_scope"),
-    "symbol_concentration_revision": _figures("symbol, venue_scope, known_to"),
-    "market_concentration": _figures("venue_scope"),
-    "market_concentration_revision": _figures("venue_scope, known_to"),
+    # Longer chunks would keep more weeks uncompressed: a chunk is compressed once its newest week is old enough.
+    "venue_volume": Layout(28, "week_ending, tier", "symbol, venue_id"),
+    "venue_volume_revision": _revision("symbol, venue_id"),
+    "published_total": _of_symbols("total_of, symbol, venue_id"),
+    "symbol_summary": _of_symbols("symbol"),
+    "symbol_summary_revision": _revision("symbol"),
+    "venue_share": _of_venues("venue_id"),
+    "venue_share_revision": _revision("venue_id"),
+    "symbol_rolling": _of_symbols("symbol"),
+    "symbol_rolling_revision": _revision("symbol"),
+    "venue_rolling": _of_venues("venue_id"),
+    "venue_rolling_revision": _revision("venue_id"),
+    "symbol_concentration": _of_symbols("symbol, venue_scope"),
+    "symbol_concentration_revision": _revision("symbol, venue_scope"),
+    "market_concentration": _of_venues("venue_scope"),
+    "market_concentration_revision": _revision("venue_scope"),
 }
 
 #: The aggregates in the order in which they are refreshed, each with its buckets and what it is made of.

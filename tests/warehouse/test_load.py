@@ -7,6 +7,7 @@ import threading
 from decimal import Decimal
 
 import polars as pl
+import psycopg
 import pytest
 import sqlalchemy as sa
 from warehouse_rows import T1, WEEK, frame, publication, row
@@ -82,8 +83,10 @@ def test_a_load_that_fails_leaves_the_week_as_it_was(engine: sa.Engine) -> None:
     good = frame(row("A", "V1", "5"))
     with transaction(engine) as connection:
         load.replace_volume(connection, WEEK, T1, good)
-    with pytest.raises(sa.exc.IntegrityError), transaction(engine) as connection:
+    with pytest.raises(psycopg.errors.UniqueViolation), transaction(engine) as connection:
         load.replace_volume(connection, WEEK, T1, frame(row("B", "V1", "1"), row("B", "V1", "2")))
+    with pytest.raises(ValueError, match="twice"), transaction(engine) as connection:
+        load.replace_volume(connection, WEEK, T1, frame(row("A", "V1", "5"), row("A", "V1", "5")))
     with transaction(engine) as connection:
         assert stored(connection).equals(good)
 

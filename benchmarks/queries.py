@@ -1,0 +1,273 @@
+"""An analyst's queries on five years of full-size weeks: a TimescaleDB community server beside plain PostgreSQL.
+
+``python -m benchmarks.queries --weeks 260``; needs a community server in OTC_TEST_TIMESCALE_URL. Plain PostgreSQL is an
+embedded server, started here. Both get the same rows in the same run, by COPY, everything older than twelve weeks is
+compressed on the one that can, and each query runs on both in turn. Five years take 25 GB of disk and about an hour.
+
+Left out is what none of the queries reads: verbatim rows, FINRA's totals, six-week figures; how they compress is in
+``benchmarks.layout``. Some hundred rows of every week were revised two months after it was published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+import sqlalchemy as sa
+
+from benchmarks.layout import busy_symbol, busy_venue, rows_of
+from benchmarks.servers import Stopwatch, community, prepared, table_of, timed, told
+from benchmarks.weeks import FIVE_YEARS, newest_weeks
+from otc_assets.warehouse import embedded, timescale
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.server import autocommit, transaction
+
+TABLES = (
+    "venue_volume",
+    "venue_volume_revision",
+    "symbol_summary",
+    "venue_share",
+    "symbol_concentration",
+    "market_concentration",
+)
+COMPRESSED_AFTER = 12
+_TIMES = 9
+
+QUERIES = {
+    "a symbol's two years by venue": """
+        SELECT week_ending, venue_id, sum(share_volume), sum(trade_count) FROM otc.venue_volume
+        WHERE symbol = :symbol AND week_ending > CAST(:newest AS date) - 728 GROUP BY 1, 2 ORDER BY 1, 3 DESC
+    """,
+    "the same, its tier named": """
+        SELECT week_ending, venue_id, sum(share_volume), sum(trade_count) FROM otc.venue_volume
+        WHERE symbol = :symbol AND tier = 'NMS Tier 1' AND week_ending > CAST(:newest AS date) - 728
+        GROUP BY 1, 2 ORDER BY 1, 3 DESC
+    """,
+    "a symbol's last quarter by venue": """
+        SELECT week_ending, venue_id, sum(share_volume), sum(trade_count) FROM otc.venue_volume
+        WHERE symbol = :symbol AND week_ending > CAST(:newest AS date) - 91 GROUP BY 1, 2 ORDER BY 1, 3 DESC
+    """,
+    "a symbol's five years": """
+        SELECT week_ending, total_volume, venue_count, top_venue FROM otc.symbol_summary
+        WHERE symbol = :symbol ORDER BY week_ending
+    """,
+    "a week's top 100 by HHI": """
+        SELECT tier, symbol, hhi, effective_venues, total_volume FROM otc.symbol_concentration
+        WHERE week_ending = :week AND venue_scope = 'ALL' ORDER BY hhi DESC NULLS LAST, symbol LIMIT 100
+    """,
+    "a venue's rank over five years": """
+        SELECT week_ending, tier, rank, market_share_pct FROM otc.venue_share
+        WHERE venue_id = :venue ORDER BY week_ending, tier
+    """,
+    "a week by venue and tier": """
+        SELECT tier, venue_id, sum(share_volume), count(DISTINCT symbol) FROM otc.venue_volume
+        WHERE week_ending = :week GROUP BY 1, 2 ORDER BY 3 DESC
+    """,
+    "the market, week by week": """
+        SELECT week_ending, tier, total_volume, hhi FROM otc.market_concentration
+        WHERE venue_scope = 'ALL' ORDER BY week_ending, tier
+    """,
+    "the market, summed from weekly_summary_agg": """
+        SELECT week, sum(total_volume), sum(total_trades) FROM otc.weekly_summary_agg GROUP BY week ORDER BY week
+    """,
+    "a symbol's months": """
+        SELECT month, tier, total_volume, weeks FROM otc.monthly_summary_agg WHERE symbol = :symbol ORDER BY month
+    """,
+    "a week by venue, as of a month-end": """
+        SELECT venue_id, sum(share_volume) FROM otc.venue_volume_as_of(:moment)
+        WHERE week_ending = :week GROUP BY 1 ORDER BY 2 DESC
+    """,
+    "a symbol's year, as of a month-end": """
+        SELECT week_ending, sum(share_volume) FROM otc.venue_volume_as_of(:moment)
+        WHERE symbol = :symbol AND week_ending BETWEEN CAST(:week AS date) - 364 AND :week GROUP BY 1 ORDER BY 1
+    """,
+}
+
+_SECONDARY = sa.text("""
+    SELECT i.indexname, i.indexdef FROM pg_indexes i
+    WHERE i.schemaname = 'otc' AND i.tablename = ANY(:tables)
+      AND NOT EXISTS (SELECT FROM pg_constraint WHERE conname = i.indexname)
+""")
+
+
+def rows_with_history(week: dt.date) -> dict[str, pl.DataFrame]:
+    """The week's rows by table: a sample of them was revised."""
+    frames = {table: rows_of(table, week) for table in TABLES}
+    revision, key = frames["venue_volume_revision"], ["tier", "symbol", "issue_name", "product_type", "venue_id"]
+    since = revision.select(*key, pl.col("known_to").alias("revised"))
+    frames["venue_volume"] = (
+        frames["venue_volume"]
+        .join(since, on=key, how="left", maintain_order="left")
+        .with_columns(pl.coalesce("revised", "known_from").alias("known_from"))
+        .drop("revised")
+    )
+    return frames
+
+
+def fill(engines: dict[str, sa.Engine], weeks: list[dt.date]) -> None:
+    """Loads the weeks into every server at once, oldest first, and compresses where the server can."""
+    secondary: dict[str, list[str]] = {}
+    for name, engine in engines.items():
+        with transaction(engine) as connection:
+            found = connection.execute(_SECONDARY, {"tables": list(TABLES)}).all()
+            for index, _ in found:
+                connection.exec_driver_sql(f"DROP INDEX otc.{index}")
+            secondary[name] = [says for _, says in found]
+    cutoff = weeks[-1] - dt.timedelta(weeks=COMPRESSED_AFTER)
+
+    def load(engine: sa.Engine, week: dt.date, parts: dict[str, tuple[list[str], bytes]]) -> None:
+        with transaction(engine) as connection:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            for table, (columns, content) in parts.items():
+                statement = f"COPY otc.{table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
+                with driver.cursor() as cursor, cursor.copy(statement) as copy:
+                    copy.write(content)
+        if timescale.capabilities(engine).community:
+            compress(engine, min(week, cutoff))
+
+    with ThreadPoolExecutor(len(engines)) as pool:
+        for number, week in enumerate(weeks, 1):
+            parts = {
+                table: (rows.columns, rows.write_csv(include_header=False, quote_style="non_numeric").encode())
+                for table, rows in rows_with_history(week).items()
+            }
+            list(pool.map(load, engines.values(), itertools.repeat(week), itertools.repeat(parts)))
+            if number % 26 == 0:
+                print(f"  {number} of {len(weeks)} weeks are loaded", flush=True)
+        list(pool.map(lambda name: finish(engines[name], secondary[name]), engines))
+
+
+def compress(engine: sa.Engine, before: dt.date) -> None:
+    """Compresses the chunks that end before the day."""
+    with autocommit(engine) as connection:
+        for table in TABLES:
+            connection.exec_driver_sql(
+                f"SELECT compress_chunk(c, true) FROM show_chunks('otc.{table}', older_than => DATE '{before}') c"
+            )
+
+
+def finish(engine: sa.Engine, indexes: list[str]) -> None:
+    """Indexes, aggregates, statistics."""
+    with autocommit(engine) as connection:
+        for says in indexes:
+            connection.exec_driver_sql(says)
+        if timescale.capabilities(engine).community:
+            timescale.refresh_aggregates(connection)
+        connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def sizes(engines: dict[str, sa.Engine]) -> list[dict[str, object]]:
+    """What each table takes on each server."""
+    found: dict[str, dict[str, timescale.Storage]] = {}
+    for name, engine in engines.items():
+        with engine.connect() as connection:
+            found[name] = {table.table: table for table in timescale.storage(connection)}
+    rows: list[dict[str, object]] = []
+    for table in TABLES:
+        plain, ours = found["plain"][table], found["community"][table]
+        row: dict[str, object] = {
+            "table": table,
+            "plain MB": plain.bytes / 1e6,
+            "community MB": ours.bytes / 1e6,
+            "smaller by": f"{plain.bytes / ours.bytes:.1f}x",
+            "chunks": ours.chunks,
+            "compressed": ours.compressed_chunks,
+        }
+        if ours.bytes_before and ours.bytes_after:
+            row["ratio of the compressed"] = f"{ours.bytes_before / ours.bytes_after:.1f}x"
+        rows.append(row)
+    total = {name: sum(found[name][table].bytes for table in TABLES) for name in engines}
+    rows.append(
+        {
+            "table": "all",
+            "plain MB": total["plain"] / 1e6,
+            "community MB": total["community"] / 1e6,
+            "smaller by": f"{total['plain'] / total['community']:.1f}x",
+        }
+    )
+    return rows
+
+
+def run(engines: dict[str, sa.Engine], weeks: list[dt.date], plans: Path | None) -> list[dict[str, object]]:
+    """Each query on both servers in turn."""
+    week = weeks[len(weeks) // 2]
+    values = {
+        "symbol": busy_symbol(),
+        "venue": busy_venue(),
+        "newest": weeks[-1],
+        "week": week,
+        # The end of a month by which the week is known and not yet revised.
+        "moment": dt.datetime.combine((week + dt.timedelta(weeks=8)).replace(day=1), dt.time(), dt.UTC),
+    }
+    rows: list[dict[str, object]] = []
+    connections = {name: engine.connect() for name, engine in engines.items()}
+    watches = {name: Stopwatch(connection) for name, connection in connections.items()}
+    for name, text in QUERIES.items():
+        wanted = {key: value for key, value in values.items() if f":{key}" in text}
+        query = sa.text(text)
+        clock: dict[str, list[float]] = {server: [] for server in engines}
+        processor: dict[str, list[float]] = {server: [] for server in engines}
+        answers = {server: connections[server].execute(query, wanted).all() for server in engines}
+        assert answers["plain"] == answers["community"], name
+        for _ in range(_TIMES):
+            for server, connection in connections.items():
+                begun, spent = time.perf_counter(), watches[server].processor()
+                connection.execute(query, wanted).all()
+                processor[server].append(watches[server].processor() - spent)
+                clock[server].append((time.perf_counter() - begun) * 1000)
+        row: dict[str, object] = {"query": name, "rows": len(answers["plain"])}
+        for server in engines:
+            row[f"{server} ms"] = statistics.median(clock[server])
+        row["ratio"] = f"{statistics.median(clock['community']) / statistics.median(clock['plain']):.2f}"
+        for server in engines:
+            row[f"{server} CPU ms"] = statistics.median(processor[server])
+            plan = connections[server].execute(sa.text(f"EXPLAIN (ANALYZE, BUFFERS, SUMMARY) {text}"), wanted).scalars()
+            lines = list(plan)
+            row[f"{server} planning ms"] = float(next(x for x in lines if x.startswith("Planning Time")).split()[2])
+            if plans:
+                plans.mkdir(exist_ok=True)
+                (plans / f"{name.replace(' ', '_')}.{server}.txt").write_text("\n".join(lines))
+        rows.append(row)
+    for connection in connections.values():
+        connection.close()
+    return rows
+
+
+def main() -> None:
+    """Both servers, sizes, queries."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weeks", type=int, default=FIVE_YEARS)
+    parser.add_argument("--plans", type=Path, help="a folder for EXPLAIN ANALYZE of each")
+    parser.add_argument("--wait", action="store_true", help="keep both servers up until a line comes from the terminal")
+    chosen = parser.parse_args()
+    weeks = newest_weeks(chosen.weeks)
+    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder, community("bench_queries") as ours:
+        home = Path(folder)
+        home.chmod(0o755)
+        # Disk is what is short here.
+        embedded._SETTINGS["max_wal_size"] = "1GB"
+        with EmbeddedServer(home / "plain") as server:
+            engines = {"plain": prepared(server.url), "community": ours}
+            for engine in engines.values():
+                print(told(engine))
+            print(f"loading {len(weeks)} weeks into both", flush=True)
+            taken = timed(lambda: fill(engines, weeks))
+            print(f"  loaded in {taken / 60_000:.0f} minutes\n\n{table_of(sizes(engines))}\n", flush=True)
+            print(table_of(run(engines, weeks, chosen.plans)), flush=True)
+            if chosen.wait:
+                print(f"plain: {server.url}", flush=True)
+                os.read(0, 1)
+            engines["plain"].dispose()
+
+
+if __name__ == "__main__":
+    main()
