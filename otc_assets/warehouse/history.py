@@ -114,7 +114,7 @@ def replace_rows(
         connection,
         f"SELECT {', '.join(columns)}, known_from FROM otc.{table}"  # noqa: S608 - names are this project's
         f" WHERE {' AND '.join(f'{name} = %s' for name in scope)}",
-        pl.Schema({**rows.schema, "known_from": pl.String}),
+        pl.Schema([*rows.schema.items(), ("known_from", pl.String())]),
         list(scope.values()),
     )
     new = rows.join(old, on=columns, how="anti", nulls_equal=True)

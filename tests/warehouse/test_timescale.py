@@ -78,17 +78,19 @@ def run_jobs(engine: sa.Engine, name: str) -> None:
 
 
 def compressed(engine: sa.Engine, table: str) -> dict[dt.date, bool]:
-    """By first day of a chunk of a week: whether it is compressed, and wholly so."""
+    """By week, of those that have a chunk: whether its chunk is compressed, and wholly so."""
     rows = ask(
         engine,
         """
-        SELECT range_start::date,
-            _timescaledb_functions.chunk_status(format('%I.%I', chunk_schema, chunk_name)::regclass) = 1
-        FROM timescaledb_information.chunks WHERE hypertable_name = :table
+        SELECT week, _timescaledb_functions.chunk_status(format('%I.%I', chunk_schema, chunk_name)::regclass) = 1
+        FROM unnest(CAST(:weeks AS date[])) AS week
+        JOIN timescaledb_information.chunks ON range_start <= week AND range_end > week
+        WHERE hypertable_name = :table
         """,
         table=table,
+        weeks=WEEKS,
     )
-    return {day + dt.timedelta(days=(4 - day.weekday()) % 7): whole for day, whole in rows}  # type: ignore[operator,misc,attr-defined]
+    return dict(rows)  # type: ignore[arg-type]
 
 
 def stored(engine: sa.Engine, table: str, week: dt.date) -> list[tuple[object, ...]]:
@@ -117,7 +119,7 @@ _SEGMENTS = """
 def test_every_table_that_grows_by_week_is_a_hypertable_in_the_layout_that_was_chosen(engine: sa.Engine) -> None:
     weekly = ask(engine, _WITH_WEEKS)
     # A few rows a week each: a calendar, captures, what was judged and noted of a week.
-    small = {"week_calendar", "publication", "rejected_record", "week_quality", "gap", "computed_week"}
+    small = {"alert", "week_calendar", "publication", "rejected_record", "week_quality", "gap", "computed_week"}
     small |= {"week_state", "gap_ledger"}
     assert {str(name) for (name,) in weekly} - small == set(timescale.HYPERTABLES)
     assert dict(ask(engine, _INTERVALS)) == {
@@ -205,14 +207,17 @@ def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) 
     before = {week: stored(engine, "venue_volume", week) for week in WEEKS}
     run_jobs(engine, "policy_compression")
     whole = compressed(engine, "venue_volume")
-    # A chunk ends within a week of its Friday.
-    assert all(whole[week] for week in WEEKS if week < NEWEST - dt.timedelta(weeks=11))
-    assert not any(whole[week] for week in WEEKS if week > NEWEST - dt.timedelta(weeks=8))
+    # A chunk is compressed once its last day is so old.
+    today, chunk = dt.date.today(), dt.timedelta(days=timescale.HYPERTABLES["venue_volume"].chunk)  # noqa: DTZ011
+    old = [week for week in WEEKS if week + chunk < today - dt.timedelta(weeks=12)]
+    assert old
+    assert all(whole[week] for week in old)
+    assert not any(whole[week] for week in WEEKS if week > today - dt.timedelta(weeks=12))
     assert {week: stored(engine, "venue_volume", week) for week in WEEKS} == before
     with transaction(engine) as connection:
         found = {table.table: table for table in timescale.storage(connection)}
-    assert found["venue_volume"].chunks == len(WEEKS)
-    assert found["venue_volume"].compressed_chunks == sum(whole.values())
+    assert found["venue_volume"].chunks >= 24 * 7 // timescale.HYPERTABLES["venue_volume"].chunk
+    assert 0 < found["venue_volume"].compressed_chunks < found["venue_volume"].chunks
     assert found["venue_volume"].bytes_before > found["venue_volume"].bytes_after > 0  # type: ignore[operator]
 
 
@@ -436,7 +441,8 @@ def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apac
         found = {table.table: table for table in timescale.storage(connection)}
         retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0})
         applied = retention.apply_retention(connection)
-    assert (found["venue_volume"].chunks, found["venue_volume"].compressed_chunks) == (6, 0)
+    assert found["raw_record"].chunks == 6
+    assert not any(table.compressed_chunks for table in found.values())
     assert [(kind.what, kind.weeks) for kind in applied] == [("raw_record", 6)]
     assert ask(engine, "SELECT count(*) FROM otc.raw_record") == [(0,)]
     assert ask(engine, "SELECT sum(share_volume) > 0 FROM otc.venue_volume") == [(True,)]
