@@ -82,7 +82,7 @@ def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
     """The tables that grow by week, largest first: MB on disk, chunks, compressed ones and their ratio, kept_from."""
     with warehouse.transaction() as connection:
         first = {table: week for _, tables, week in kept_tables(connection) for table in tables}
-        tables = storage(connection)
+        tables = storage(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
     return [
         {
             "table": found.table,

@@ -9,9 +9,10 @@ be done after a week was written. Not here: what is kept for how long (``retenti
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, LiteralString
 
 import sqlalchemy as sa
 import stamina
@@ -432,44 +433,45 @@ class Storage:
     Attributes:
         table: its name.
         bytes: on disk, indexes included.
-        chunks, compressed_chunks: 0 where it is no hypertable.
+        chunks: None where it is no hypertable.
+        compressed_chunks: those of them that are compressed.
         bytes_before, bytes_after: of the compressed chunks, before and after compression; None without any.
     """
 
     table: str
     bytes: int
-    chunks: int = 0
+    chunks: int | None = None
     compressed_chunks: int = 0
     bytes_before: int | None = None
     bytes_after: int | None = None
 
 
-_PLAIN_SIZES = sa.text("""
-    SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'otc' AND c.relkind = 'r' AND c.relname = ANY(:tables)
-""")
-_CHUNK_SIZES = sa.text("""
-    SELECT hypertable_name, hypertable_size(format('%I.%I', hypertable_schema, hypertable_name)::regclass) AS bytes,
-        num_chunks AS chunks
-    FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc'
-""")
-_COMPRESSION = sa.text("""
-    SELECT number_compressed_chunks, before_compression_total_bytes, after_compression_total_bytes
-    FROM hypertable_compression_stats(CAST(:table AS regclass))
-""")
+_IS_THERE: LiteralString = "SELECT count(*) AS there FROM pg_extension WHERE extname = 'timescaledb'"
+_SIZES: LiteralString = """
+    SELECT relname::text AS "table", pg_total_relation_size(oid) AS bytes
+    FROM pg_class WHERE relnamespace = 'otc'::regnamespace AND relkind = 'r'
+"""
+# Compression is laid out on the community edition alone, and its sizes can be asked for only there.
+_CHUNKS: LiteralString = """
+    SELECT h.hypertable_name::text AS "table", hypertable_size(h.name) AS bytes, h.num_chunks AS chunks,
+        coalesce(s.number_compressed_chunks, 0) AS compressed_chunks,
+        s.before_compression_total_bytes AS bytes_before, s.after_compression_total_bytes AS bytes_after
+    FROM (SELECT *, format('%I.%I', hypertable_schema, hypertable_name)::regclass AS name
+          FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc') h
+    LEFT JOIN LATERAL (SELECT * FROM hypertable_compression_stats(h.name) WHERE h.compression_enabled) s ON true
+"""
+
+#: Runs a query, and gives its rows by column.
+Rows = Callable[[LiteralString], Sequence[Mapping[str, Any]]]
 
 
-def storage(connection: sa.Connection) -> list[Storage]:
-    """How the tables that grow by week lie on disk, largest first."""
-    can = ask(connection)
-    found = {
-        name: Storage(name, size) for name, size in connection.execute(_PLAIN_SIZES, {"tables": list(HYPERTABLES)})
-    }
-    if can.hypertables:
-        for name, size, chunks in connection.execute(_CHUNK_SIZES).all():
-            if name not in HYPERTABLES:
-                continue
-            stats = connection.execute(_COMPRESSION, {"table": f"otc.{name}"}).first() if can.community else None
-            compressed, before, after = stats or (0, None, None)
-            found[name] = Storage(name, size, chunks, compressed or 0, before, after)
-    return sorted(found.values(), key=lambda table: -table.bytes)
+def storage(rows: Rows) -> list[Storage]:
+    """How the tables that grow by week lie on disk, largest first.
+
+    Args:
+        rows: runs a query on the database, on whatever connection.
+    """
+    found = {row["table"]: Storage(**row) for row in rows(_SIZES)}
+    if rows(_IS_THERE)[0]["there"]:
+        found |= {row["table"]: Storage(**row) for row in rows(_CHUNKS)}
+    return sorted((found[table] for table in HYPERTABLES if table in found), key=lambda table: -table.bytes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools import missing
 
 from otc_assets.domain.weeks import NEW_YORK, T1, T2, Tier, newest_due
 
@@ -56,10 +56,7 @@ def promtool() -> Promtool:
     """Runs promtool; what it says is the message of the failure."""
     found = shutil.which("promtool")
     if found is None:
-        reason = "promtool is not installed: install Prometheus (Debian: apt-get install prometheus)"
-        if os.environ.get("OTC_REQUIRE_ALL_TOOLS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("promtool is not installed", "install Prometheus (Debian: apt-get install prometheus)")
 
     def run(*arguments: str | Path) -> None:
         done = subprocess.run([found, *map(str, arguments)], capture_output=True, text=True, check=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +17,6 @@ from otc_assets import local, resources, running
 from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.migrate import migrate
 
 
 @pytest.fixture
@@ -95,22 +93,3 @@ def filled(copy_of_filled: Copy) -> Iterator[str]:
     """The URL of a database into which a real run has put the newest eight weeks."""
     with copy_of_filled() as url:
         yield url
-
-
-@pytest.fixture
-def migrated_community_database() -> Iterator[str]:
-    """The URL of a migrated database with TimescaleDB's community edition."""
-    server = os.environ.get("OTC_TEST_TIMESCALE_URL")
-    if server is None:
-        if os.environ.get("OTC_REQUIRE_ALL_TOOLS"):
-            pytest.fail("OTC_TEST_TIMESCALE_URL is not set, and OTC_REQUIRE_ALL_TOOLS is")
-        pytest.skip("no server with TimescaleDB: set OTC_TEST_TIMESCALE_URL to a superuser's URL of one")
-    name = f"exporter_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-        url = psycopg.conninfo.make_conninfo(server, dbname=name)
-        info = psycopg.conninfo.conninfo_to_dict(url)
-        url = f"postgresql://{info['user']}:{info.get('password', '')}@{info['host']}:{info['port']}/{name}"
-        migrate(url)
-        yield url
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
