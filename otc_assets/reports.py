@@ -26,7 +26,7 @@ from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.retention import kept_tables
-from otc_assets.warehouse.timescale import storage
+from otc_assets.warehouse.timescale import chunks, sizes
 
 _BY_WEEK = sa.text("""
     SELECT week_ending, tier, count(*) AS rows, sum(share_volume) AS shares FROM otc.venue_volume
@@ -81,20 +81,23 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
 def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
     """The tables that grow by week, largest first: MB on disk, chunks, compressed ones and their ratio, kept_from."""
     with warehouse.transaction() as connection:
+
+        def rows(query: str) -> list[dict[str, Any]]:
+            return [dict(row) for row in connection.execute(sa.text(query)).mappings()]
+
         first = {table: week for _, tables, week in kept_tables(connection) for table in tables}
-        tables = storage(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
+        chunked = {found.table: found for found in chunks(rows)}
+        on_disk = sizes(rows)
     return [
         {
-            "table": found.table,
-            "MB": round(found.bytes / 1e6, 1),
-            "chunks": found.chunks,
-            "compressed": found.compressed_chunks,
-            "ratio": round(found.bytes_before / found.bytes_after, 1)
-            if found.bytes_before and found.bytes_after
-            else None,
-            "kept_from": first.get(found.table),
+            "table": table,
+            "MB": round(size / 1e6, 1),
+            "chunks": found.chunks if (found := chunked.get(table)) else None,
+            "compressed": found.compressed_chunks if found else None,
+            "ratio": round(found.ratio, 1) if found and found.ratio else None,
+            "kept_from": first.get(table),
         }
-        for found in tables
+        for table, size in on_disk.items()
     ]
 
 

@@ -427,51 +427,69 @@ def refresh_aggregates(connection: sa.Connection, week_ending: dt.date | None = 
 
 
 @dataclass(frozen=True)
-class Storage:
-    """How a table lies on disk.
+class Chunks:
+    """The chunks of a hypertable.
 
     Attributes:
-        table: its name.
-        bytes: on disk, indexes included.
-        chunks: None where it is no hypertable.
-        compressed_chunks: those of them that are compressed.
-        bytes_before, bytes_after: of the compressed chunks, before and after compression; None without any.
+        table: the hypertable.
+        chunks, compressed_chunks: how many there are, and how many of them are compressed.
+        bytes_before, bytes_after: of the compressed ones, indexes included; None where none is.
     """
 
     table: str
-    bytes: int
-    chunks: int | None = None
-    compressed_chunks: int = 0
-    bytes_before: int | None = None
-    bytes_after: int | None = None
+    chunks: int
+    compressed_chunks: int
+    bytes_before: int | None
+    bytes_after: int | None
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times smaller compression has made them; None where none is compressed."""
+        return self.bytes_before / self.bytes_after if self.bytes_before and self.bytes_after else None
 
 
 _IS_THERE: LiteralString = "SELECT count(*) AS there FROM pg_extension WHERE extname = 'timescaledb'"
-_SIZES: LiteralString = """
-    SELECT relname::text AS "table", pg_total_relation_size(oid) AS bytes
-    FROM pg_class WHERE relnamespace = 'otc'::regnamespace AND relkind = 'r'
-"""
 # Compression is laid out on the community edition alone, and its sizes can be asked for only there.
 _CHUNKS: LiteralString = """
-    SELECT h.hypertable_name::text AS "table", hypertable_size(h.name) AS bytes, h.num_chunks AS chunks,
+    SELECT h.hypertable_name::text AS "table", h.num_chunks AS chunks,
         coalesce(s.number_compressed_chunks, 0) AS compressed_chunks,
         s.before_compression_total_bytes AS bytes_before, s.after_compression_total_bytes AS bytes_after
-    FROM (SELECT *, format('%I.%I', hypertable_schema, hypertable_name)::regclass AS name
-          FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc') h
-    LEFT JOIN LATERAL (SELECT * FROM hypertable_compression_stats(h.name) WHERE h.compression_enabled) s ON true
+    FROM timescaledb_information.hypertables h
+    LEFT JOIN LATERAL (
+        SELECT * FROM hypertable_compression_stats(format('%I.%I', hypertable_schema, hypertable_name)::regclass)
+        WHERE h.compression_enabled) s ON true
+    WHERE h.hypertable_schema = 'otc'
+    ORDER BY 1
+"""
+_SIZES: LiteralString = """
+    SELECT tablename::text AS "table", pg_total_relation_size(format('otc.%I', tablename)) AS bytes
+    FROM pg_tables WHERE schemaname = 'otc'
+"""
+_HYPERTABLE_SIZES: LiteralString = """
+    SELECT hypertable_name::text AS "table", hypertable_size(format('otc.%I', hypertable_name)::regclass) AS bytes
+    FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc'
 """
 
 #: Runs a query, and gives its rows by column.
 Rows = Callable[[LiteralString], Sequence[Mapping[str, Any]]]
 
 
-def storage(rows: Rows) -> list[Storage]:
-    """How the tables that grow by week lie on disk, largest first.
+def chunks(rows: Rows) -> list[Chunks]:
+    """The chunks of every hypertable of ours, by its name; nothing on a server without TimescaleDB.
+
+    Args:
+        rows: runs a query on the database, on whatever connection. No query waits for a lock on a table.
+    """
+    return [Chunks(**row) for row in rows(_CHUNKS)] if rows(_IS_THERE)[0]["there"] else []
+
+
+def sizes(rows: Rows) -> dict[str, int]:
+    """Bytes on disk, indexes included, of the tables that grow by week; largest first.
 
     Args:
         rows: runs a query on the database, on whatever connection.
     """
-    found = {row["table"]: Storage(**row) for row in rows(_SIZES)}
+    found = {row["table"]: row["bytes"] for row in rows(_SIZES)}
     if rows(_IS_THERE)[0]["there"]:
-        found |= {row["table"]: Storage(**row) for row in rows(_CHUNKS)}
-    return sorted((found[table] for table in HYPERTABLES if table in found), key=lambda table: -table.bytes)
+        found |= {row["table"]: row["bytes"] for row in rows(_HYPERTABLE_SIZES)}
+    return dict(sorted(((t, found[t]) for t in HYPERTABLES if t in found), key=lambda item: -item[1]))

@@ -68,8 +68,10 @@ def ask(engine: sa.Engine, query: str, **values: object) -> list[tuple[object, .
         return [tuple(found) for found in connection.execute(sa.text(query), values)]
 
 
-def storage(connection: sa.Connection) -> list[timescale.Storage]:
-    return timescale.storage(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
+def chunks_of(engine: sa.Engine) -> dict[str, timescale.Chunks]:
+    with transaction(engine) as connection:
+        found = timescale.chunks(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
+    return {chunks.table: chunks for chunks in found}
 
 
 def run_jobs(engine: sa.Engine, name: str) -> None:
@@ -218,9 +220,7 @@ def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) 
     assert all(whole[week] for week in old)
     assert not any(whole[week] for week in WEEKS if week > today - dt.timedelta(weeks=12))
     assert {week: stored(engine, "venue_volume", week) for week in WEEKS} == before
-    with transaction(engine) as connection:
-        found = {table.table: table for table in storage(connection)}
-    assert found["venue_volume"].chunks is not None
+    found = chunks_of(engine)
     assert found["venue_volume"].chunks >= 24 * 7 // timescale.HYPERTABLES["venue_volume"].chunk
     assert 0 < found["venue_volume"].compressed_chunks < found["venue_volume"].chunks
     assert found["venue_volume"].bytes_before > found["venue_volume"].bytes_after > 0  # type: ignore[operator]
@@ -442,8 +442,8 @@ def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apac
         write(engine, week)
     assert ask(engine, _WEEKLY) == ask(engine, _SUMMED)
     assert ask(engine, _MONTHLY) == ask(engine, _SUMMED_BY_MONTH)
+    found = chunks_of(engine)
     with transaction(engine) as connection:
-        found = {table.table: table for table in storage(connection)}
         retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0})
         applied = retention.apply_retention(connection)
     assert found["raw_record"].chunks == 6
