@@ -447,10 +447,11 @@ class Storage:
 
 
 _IS_THERE: LiteralString = "SELECT count(*) AS there FROM pg_extension WHERE extname = 'timescaledb'"
+# Of these tables alone: asking for a size waits for whoever has locked the table.
 _SIZES: LiteralString = """
     SELECT relname::text AS "table", pg_total_relation_size(oid) AS bytes
-    FROM pg_class WHERE relnamespace = 'otc'::regnamespace AND relkind = 'r'
-"""
+    FROM pg_class WHERE relnamespace = to_regnamespace('otc') AND relkind = 'r' AND relname IN ({})
+""".format(", ".join(f"'{table}'" for table in HYPERTABLES))  # noqa: S608 - names of ours
 # Compression is laid out on the community edition alone, and its sizes can be asked for only there.
 _CHUNKS: LiteralString = """
     SELECT h.hypertable_name::text AS "table", hypertable_size(h.name) AS bytes, h.num_chunks AS chunks,
