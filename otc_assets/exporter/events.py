@@ -56,12 +56,12 @@ _ADD_UP: LiteralString = """
            sum((payload ->> 'rows_rejected')::bigint) AS rejected
     FROM otc.events
     WHERE xid >= %(after)s::text::xid8 AND xid < %(upto)s::text::xid8
-      AND NOT pg_visible_in_snapshot(xid, %(seen)s::text::pg_snapshot)
+      AND NOT coalesce(pg_visible_in_snapshot(xid, %(seen)s::text::pg_snapshot), false)
       AND NOT (xid >= %(restored_from)s::text::xid8 AND id <= %(restored_to)s)
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
-#: The snapshot that sees nothing, and the transaction that never comes.
-_NOTHING, _NEVER = "1:1:", 2**64 - 1
+#: The transaction that never comes.
+_NEVER = 2**64 - 1
 _NEGATIVE = [-bound for bound in reversed(BOUNDS)]
 
 
@@ -92,7 +92,7 @@ class EventTotals:
 
     def _forget(self) -> None:
         self._after = 0
-        self._seen = _NOTHING
+        self._seen: str | None = None
         self._restored = (_NEVER, 0)
         self._events: Counter[str] = Counter()
         self._ingested: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
@@ -115,7 +115,7 @@ class EventTotals:
             self._forget()
             return
         self._catch_up(database)
-        if self._seen == _NOTHING:
+        if self._seen is None:
             raise StillReading("the history of events is long: it is read over several scrapes")
         yield from self._families()
 
@@ -140,7 +140,7 @@ class EventTotals:
             for row in database.rows(_ADD_UP, window):
                 self._add(row)
             if last:
-                if self._seen == _NOTHING:
+                if self._seen is None:
                     self._restored = (int(now["next"]), now["newest"])
                 self._after, self._seen = settled, now["snapshot"]
                 return

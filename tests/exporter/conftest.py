@@ -1,4 +1,4 @@
-"""Fixtures: an event store, and a filled installation."""
+"""Fixtures: Dagster in PostgreSQL, and databases that a real run has filled."""
 
 from __future__ import annotations
 
@@ -8,22 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 from dagster import DagsterInstance
-from telling import STORE, tell_what_ran
 
 from otc_assets import local, resources, running
 from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-
-
-@pytest.fixture
-def store(sql: psycopg.Connection[tuple[object, ...]]) -> psycopg.Connection[tuple[object, ...]]:
-    """A connection to a database with an event store in it."""
-    sql.execute(STORE)  # type: ignore[arg-type]
-    return sql
 
 
 @contextmanager
@@ -62,8 +53,6 @@ def _filled_template(server: EmbeddedServer, _template: str, tmp_path_factory: p
     weeks = weeks_up_to(newest_due(T1, dt.datetime.now(dt.UTC)), 8)
     with dagster_of(url, tmp_path_factory.mktemp("filled")) as instance:
         assert running.materialize(instance, weeks, TIERS, lambda done, note: None) == []
-    with psycopg.connect(url, autocommit=True) as sql:
-        tell_what_ran(sql)
     yield name
     with server._connect("postgres") as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Events for tests: told by hand, or after the fact for what a pipeline run has left in the tables."""
+"""Events for tests, told by hand."""
 
 from __future__ import annotations
 
@@ -7,36 +7,13 @@ from typing import Any
 
 import psycopg
 
-#: As the migrations have it; there already wherever they made it.
-STORE = """
-CREATE TABLE IF NOT EXISTS otc.events (
-    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    event_id       uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
-    event_type     text NOT NULL,
-    aggregate_type text NOT NULL,
-    aggregate_id   text NOT NULL,
-    version        bigint NOT NULL,
-    payload        jsonb NOT NULL,
-    metadata       jsonb NOT NULL,
-    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
-    xid            xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    UNIQUE (aggregate_type, aggregate_id, version)
-);
-CREATE INDEX IF NOT EXISTS events_in_order ON otc.events (xid, id);
-"""
-APPEND = """
-INSERT INTO otc.events (event_type, aggregate_type, aggregate_id, version, payload, metadata)
-SELECT %(type)s, %(aggregate)s, %(id)s, coalesce(max(version), 0) + 1, %(payload)s, '{"schema": 1}'
-FROM otc.events WHERE aggregate_type = %(aggregate)s AND aggregate_id = %(id)s
-"""
-
 Sql = psycopg.Connection[tuple[object, ...]]
 
 
 def tell(sql: Sql, event_type: str, aggregate: str, of: str, **payload: Any) -> None:
-    """Appends an event."""
-    values = {"type": event_type, "aggregate": aggregate, "id": of, "payload": json.dumps(payload)}
-    sql.execute(APPEND, values)
+    """Appends an event, as the database itself does it for everybody."""
+    values = [event_type, aggregate, of, json.dumps(payload)]
+    sql.execute("SELECT otc.append_event(%s, %s, %s, %s::jsonb)", values)
 
 
 def ingested(
@@ -97,32 +74,3 @@ def check_failed(
     """Tells that a check failed."""
     told = {"asset": asset, "check": check, "severity": severity, "blocking": blocking, "week_ending": week}
     tell(sql, "otc.check.failed", "check", f"{asset}.{check} {week}", **told, detail={"NMS Tier 1": "it is bad"})
-
-
-#: What a run would have told, of what it left in the tables.
-_AFTER_THE_FACT = """
-INSERT INTO otc.events (event_type, aggregate_type, aggregate_id, version, payload, metadata)
-SELECT 'otc.file.ingested', 'file', digest || id, 1, to_jsonb(p) || jsonb_build_object(
-    'publication_id', id, 'seconds', 0.4, 'outcome', CASE revision WHEN 1 THEN 'new' ELSE 'revised' END),
-    '{"schema": 1}'::jsonb
-FROM otc.publication p
-UNION ALL
-SELECT 'otc.week.normalized', 'week', week_ending::text, row_number() OVER (PARTITION BY week_ending ORDER BY tier),
-    jsonb_build_object('week_ending', week_ending, 'tier', tier, 'rows', count(*), 'shares', sum(share_volume)::text,
-        'version', '', 'seconds', 0.2), '{"schema": 1}'::jsonb
-FROM otc.venue_volume GROUP BY week_ending, tier
-UNION ALL
-SELECT CASE WHEN table_name IN ('symbol_summary', 'venue_share') THEN 'otc.summary.computed'
-        ELSE 'otc.metrics.computed' END,
-    'week', week_ending::text, 100 + row_number() OVER (PARTITION BY week_ending ORDER BY table_name),
-    jsonb_build_object('week_ending', week_ending, 'table', table_name, 'rows', rows, 'version', version,
-        'seconds', 0.1), '{"schema": 1}'::jsonb
-FROM otc.computed_week WHERE table_name NOT IN ('venue_volume', 'week_calendar')
-"""
-
-
-def tell_what_ran(sql: Sql) -> None:
-    """Tells what a pipeline run did, where it did not tell it itself."""
-    sql.execute(STORE)
-    if not sql.execute("SELECT count(*) FROM otc.events").fetchone()[0]:  # type: ignore[index]
-        sql.execute(_AFTER_THE_FACT)

@@ -259,13 +259,12 @@ MAY_BE_EMPTY = ("otc_compression_ratio", "sum by (table, compressed) (otc_chunks
 def prometheus(copy_of_filled: Copy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has seen an installation at work: things happen between its scrapes."""
     with copy_of_filled() as url, psycopg.connect(url, autocommit=True) as sql:
-        # A daemon that lives, a sensor that fails, and an alert that waits.
+        # A daemon that lives, and a sensor that fails.
         sql.execute("INSERT INTO daemon_heartbeats (daemon_type, timestamp) VALUES ('SENSOR', now())")
         sql.execute(
             "INSERT INTO job_ticks (job_origin_id, status, type, tick_body) VALUES ('o', 'FAILURE', 'SENSOR', %s)",
             [json.dumps({"job_name": "late_weeks"})],
         )
-        sql.execute("CREATE TABLE IF NOT EXISTS otc.alert (state text)")
         check_failed(sql)
         with closing(Exporter(lambda: url)) as exporter, serving(exporter, "127.0.0.1", 0) as address:
             target = address.removeprefix("http://").removesuffix("/metrics")

@@ -33,8 +33,10 @@ from telling import check_failed, ingested, normalized, revised, tell
 from otc_assets import running
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
-from otc_assets.exporter.server import Exporter, exposition, serving
+from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
+from otc_assets.settings import Settings
 from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.server import database_url
 
 Sql = psycopg.Connection[tuple[object, ...]]
 Samples = dict[str, float]
@@ -64,20 +66,20 @@ def exporter(database: str) -> Iterator[Exporter]:
 # --- counters ------------------------------------------------------------------------------------------
 
 
-def test_counters_and_histograms_are_what_the_events_add_up_to(store: Sql, exporter: Exporter) -> None:
-    ingested(store, T1, accepted=100, rejected=3, seconds=0.25)
-    ingested(store, T1, week="2026-08-14", accepted=50, seconds=4.0, digest="b" * 64)
-    ingested(store, OTC, accepted=7, seconds=900.0, digest="c" * 64)
-    tell(store, "otc.file.rejected", "file", "drop/odd.csv", origin="drop/odd.csv", reason="no header")
-    normalized(store, T1)
-    revised(store, T2)
-    tell(store, "otc.summary.computed", "week", "2026-08-21", week_ending="2026-08-21", table="venue_share", rows=3,
+def test_counters_and_histograms_are_what_the_events_add_up_to(sql: Sql, exporter: Exporter) -> None:
+    ingested(sql, T1, accepted=100, rejected=3, seconds=0.25)
+    ingested(sql, T1, week="2026-08-14", accepted=50, seconds=4.0, digest="b" * 64)
+    ingested(sql, OTC, accepted=7, seconds=900.0, digest="c" * 64)
+    tell(sql, "otc.file.rejected", "file", "drop/odd.csv", origin="drop/odd.csv", reason="no header")
+    normalized(sql, T1)
+    revised(sql, T2)
+    tell(sql, "otc.summary.computed", "week", "2026-08-21", week_ending="2026-08-21", table="venue_share", rows=3,
          version="v", seconds=0.11)  # fmt: skip
-    tell(store, "otc.metrics.computed", "week", "2026-08-21", week_ending="2026-08-21", table="symbol_rolling", rows=3,
+    tell(sql, "otc.metrics.computed", "week", "2026-08-21", week_ending="2026-08-21", table="symbol_rolling", rows=3,
          version="v", seconds=2.5)  # fmt: skip
-    check_failed(store, "grade")
-    check_failed(store, "grade", week="2026-08-14")
-    check_failed(store, "volume_swing", severity="WARN", blocking=False)
+    check_failed(sql, "grade")
+    check_failed(sql, "grade", week="2026-08-14")
+    check_failed(sql, "volume_swing", severity="WARN", blocking=False)
     found = scraped(exporter)
     assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 2
     assert found[f'otc_files_ingested_total{{tier="{T2}"}}'] == 0
@@ -105,12 +107,12 @@ def test_counters_and_histograms_are_what_the_events_add_up_to(store: Sql, expor
     assert found["otc_up"] == 1
 
 
-def test_a_restarted_exporter_says_the_same_and_one_that_went_on_too(store: Sql, database: str) -> None:
+def test_a_restarted_exporter_says_the_same_and_one_that_went_on_too(sql: Sql, database: str) -> None:
     """Sums of floats differ by the order in which they are added: seconds are added up exactly."""
     with closing(Exporter(lambda: database)) as lasting:
         for number in range(40):
-            ingested(store, seconds=number / 10 + 0.1, digest=f"{number:064x}")
-            check_failed(store, week="2026-08-21")
+            ingested(sql, seconds=number / 10 + 0.1, digest=f"{number:064x}")
+            check_failed(sql, week="2026-08-21")
             if number % 7 == 0:
                 scraped(lasting)
         went_on = scraped(lasting)
@@ -124,25 +126,25 @@ def test_a_restarted_exporter_says_the_same_and_one_that_went_on_too(store: Sql,
 
 
 def test_a_history_longer_than_a_batch_is_counted_once_each_event(
-    store: Sql, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    sql: Sql, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More events in one transaction than a batch holds must not keep the reader where it is."""
     monkeypatch.setattr(events, "BATCH", 7)
     for number in range(30):
-        ingested(store, digest=f"{number:064x}")
-    with store.transaction():
+        ingested(sql, digest=f"{number:064x}")
+    with sql.transaction():
         for number in range(30, 60):
-            ingested(store, digest=f"{number:064x}")
+            ingested(sql, digest=f"{number:064x}")
     assert scraped(exporter)[f'otc_files_ingested_total{{tier="{T1}"}}'] == 60
 
 
 def test_a_history_too_long_for_one_scrape_shows_no_totals_until_it_is_read(
-    store: Sql, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+    sql: Sql, exporter: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Totals that are too low at first would look like an increase."""
     monkeypatch.setattr(events, "BATCH", 1)
     for number in range(20):
-        ingested(store, digest=f"{number:064x}")
+        ingested(sql, digest=f"{number:064x}")
     monkeypatch.setattr(exporting, "SOURCE_SECONDS", 0.01)
     first = scraped(exporter)
     assert "otc_files_rejected_total" not in first
@@ -153,21 +155,21 @@ def test_a_history_too_long_for_one_scrape_shows_no_totals_until_it_is_read(
     assert found['otc_scrape_errors{collector="events"}'] == 0
 
 
-def test_a_scrape_reads_only_the_events_that_are_new(store: Sql, database: str) -> None:
+def test_a_scrape_reads_only_the_events_that_are_new(sql: Sql, database: str) -> None:
     """The server's own count of the rows that the exporter's session read."""
-    store.execute("""
+    sql.execute("""
         INSERT INTO otc.events (event_type, aggregate_type, aggregate_id, version, payload, metadata)
         SELECT 'otc.gap.closed', 'gap', 'gap ' || n, 1,
             '{"week_ending": "2026-08-21", "tier": "OTC", "status": "late"}', '{"schema": 1}'
         FROM generate_series(1, 20000) n
     """)
-    store.execute("VACUUM ANALYZE otc.events")
+    sql.execute("VACUUM ANALYZE otc.events")
     with closing(Exporter(lambda: database)) as exporter:
         scraped(exporter)
-        first = _rows_read(store, exporter)
-        ingested(store)
+        first = _rows_read(sql, exporter)
+        ingested(sql)
         found = scraped(exporter)
-        second = _rows_read(store, exporter)
+        second = _rows_read(sql, exporter)
     assert found['otc_events_total{event_type="otc.gap.closed"}'] == 20_000
     assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 1
     assert first >= 20_000
@@ -194,29 +196,29 @@ _SESSIONS = (
 
 
 def test_an_event_that_is_committed_late_is_counted_and_keeps_none_waiting(
-    store: Sql, exporter: Exporter, database: str
+    sql: Sql, exporter: Exporter, database: str
 ) -> None:
     """Its id is lower than that of an event which was counted before: a reader that went by ids would skip it."""
     name = f'otc_files_ingested_total{{tier="{T1}"}}'
     with psycopg.connect(database) as slow:
         ingested(slow, week="2026-08-14", digest="1" * 64)
-        ingested(store, digest="2" * 64)
+        ingested(sql, digest="2" * 64)
         assert [scraped(exporter)[name] for _ in range(3)] == [1, 1, 1]
         slow.commit()
     assert [scraped(exporter)[name] for _ in range(3)] == [2, 2, 2]
 
 
-def test_events_of_a_restored_dump_are_counted_once(store: Sql, exporter: Exporter, database: str) -> None:
+def test_events_of_a_restored_dump_are_counted_once(sql: Sql, exporter: Exporter, database: str) -> None:
     """Their transactions' numbers are another server's: higher than any here, until ours have caught up."""
     name = f'otc_files_ingested_total{{tier="{T1}"}}'
     for number in range(3):
-        ingested(store, digest=f"{number:064x}")
-    store.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
-    store.execute("UPDATE otc.events SET xid = (pg_current_xact_id()::text::bigint + 50)::text::xid8")
-    store.execute("ALTER TABLE otc.events ENABLE TRIGGER USER")
+        ingested(sql, digest=f"{number:064x}")
+    sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
+    sql.execute("UPDATE otc.events SET xid = (pg_current_xact_id()::text::bigint + 50)::text::xid8")
+    sql.execute("ALTER TABLE otc.events ENABLE TRIGGER USER")
     assert scraped(exporter)[name] == 3
     for number in range(100):  # ours catch up, and pass them
-        ingested(store, T2, digest=f"{number:063x}f")
+        ingested(sql, T2, digest=f"{number:063x}f")
         found = scraped(exporter)
         assert found[name] == 3
         assert found[name.replace(T1, T2)] == number + 1
@@ -224,9 +226,7 @@ def test_events_of_a_restored_dump_are_counted_once(store: Sql, exporter: Export
         assert scraped(restarted)[name] == 3
 
 
-def test_nothing_is_lost_or_counted_twice_under_concurrent_writers(
-    store: Sql, exporter: Exporter, database: str
-) -> None:
+def test_nothing_is_lost_or_counted_twice_under_concurrent_writers(sql: Sql, exporter: Exporter, database: str) -> None:
     seen: list[float] = []
     done = threading.Event()
     name = f'otc_files_ingested_total{{tier="{T1}"}}'
@@ -274,27 +274,27 @@ def test_without_tables_there_are_no_metrics_and_no_errors(empty_database: str) 
 # --- tables --------------------------------------------------------------------------------------------
 
 
-def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(store: Sql, database: str) -> None:
+def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(sql: Sql, database: str) -> None:
     for number in range(10):
         week = dt.date(2026, 8, 21) - dt.timedelta(weeks=number)
-        store.execute(
+        sql.execute(
             "INSERT INTO otc.computed_week (table_name, week_ending, version, rows)"
             " VALUES ('venue_volume', %s, 'v', 1)",
             [week],
         )
-        store.execute(
+        sql.execute(
             "INSERT INTO otc.week_quality (week_ending, tier, grade, score, findings, version)"
             " VALUES (%s, %s, %s, 100, '[]', 'v')",
             [week, T1, "ABCDF"[number % 5]],
         )
-        normalized(store, T1, str(week), rows=100 + number)
-    normalized(store, T1, "2026-08-21", rows=777)
+        normalized(sql, T1, str(week), rows=100 + number)
+    normalized(sql, T1, "2026-08-21", rows=777)
     for week, tier, status in [
         ("2026-08-14", T2, "late"),
         ("2026-08-21", T2, "late"),
         ("2026-08-21", OTC, "pending"),
     ]:
-        store.execute(
+        sql.execute(
             "INSERT INTO otc.gap (week_ending, tier, status, due, fetchable, rows_loaded, detail)"
             " VALUES (%s, %s, %s, '2026-09-21', true, 0, '')",
             [week, tier, status],
@@ -494,7 +494,7 @@ def timed(exporter: Exporter) -> tuple[Samples, float]:
     return scraped(exporter), time.monotonic() - begun
 
 
-def test_a_server_that_is_not_there_is_said_at_once_and_found_again_later(store: Sql, database: str) -> None:
+def test_a_server_that_is_not_there_is_said_at_once_and_found_again_later(sql: Sql, database: str) -> None:
     where = ["postgresql://otc:hunter2@127.0.0.1:1/otc"]
     with closing(Exporter(lambda: where[0])) as exporter:
         found, seconds = timed(exporter)
@@ -503,12 +503,12 @@ def test_a_server_that_is_not_there_is_said_at_once_and_found_again_later(store:
         assert "otc_files_rejected_total" not in found
         assert seconds < 2
         where[0] = database
-        ingested(store)
+        ingested(sql)
         found = scraped(exporter)
         assert found["otc_up"] == 1
         assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 1
         # Whoever ends our session, as a restarted server does: the next scrape connects anew.
-        store.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%metrics'")
+        sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%metrics'")
         found = scraped(exporter)
         assert found["otc_up"] == 1
         assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 1
@@ -524,7 +524,7 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hold_the_scrape() -> No
 
 
 def test_a_server_that_falls_silent_in_the_middle_does_not_hold_the_scrape(
-    store: Sql, database: str, monkeypatch: pytest.MonkeyPatch
+    sql: Sql, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement timeouts are kept by the server: one that is frozen keeps none."""
     monkeypatch.setattr(exporting, "_CUT_SECONDS", 1.0)
@@ -574,10 +574,10 @@ def _at(database: str, door: socket.socket) -> str:
 
 
 def test_one_source_that_waits_for_a_lock_fails_alone(
-    store: Sql, exporter: Exporter, database: str, monkeypatch: pytest.MonkeyPatch
+    sql: Sql, exporter: Exporter, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exporting, "SOURCE_SECONDS", 0.3)
-    ingested(store)
+    ingested(sql)
     with psycopg.connect(database) as migrating:
         migrating.execute("LOCK TABLE otc.gap IN ACCESS EXCLUSIVE MODE")
         found, seconds = timed(exporter)
@@ -590,10 +590,26 @@ def test_one_source_that_waits_for_a_lock_fails_alone(
     assert scraped(exporter)[f'otc_open_gaps{{status="late",tier="{T1}"}}'] == 0
 
 
-def test_a_failure_is_logged_once_and_without_the_password(
-    store: Sql, exporter: Exporter, caplog: pytest.LogCaptureFixture
+def test_a_dagster_storage_elsewhere_fails_alone_and_the_same_one_needs_no_second_connection(
+    sql: Sql, database: str
 ) -> None:
-    store.execute("ALTER TABLE otc.gap RENAME COLUMN status TO state")
+    elsewhere = Settings(database_url=database, dagster_storage_url="postgresql+psycopg2://otc@127.0.0.1:1/dagster")
+    with closing(exporter_of(elsewhere)) as exporter:
+        found = scraped(exporter)
+        errors = {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value}
+        assert errors == {f'otc_scrape_errors{{collector="{name}"}}' for name in ("daemons", "queue", "runs", "ticks")}
+        assert found["otc_up"] == 1
+    here = Settings(database_url=database, dagster_storage_url=database_url(database, "psycopg2"))
+    with closing(exporter_of(here)) as exporter:
+        found = scraped(exporter)
+        assert not any(value for name, value in found.items() if name.startswith("otc_scrape_errors"))
+        assert sql.execute(_SESSIONS).fetchone()[0] == 1  # type: ignore[index]
+
+
+def test_a_failure_is_logged_once_and_without_the_password(
+    sql: Sql, exporter: Exporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    sql.execute("ALTER TABLE otc.gap RENAME COLUMN status TO state")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert scraped(exporter)['otc_scrape_errors{collector="gaps"}'] == 1
@@ -605,7 +621,7 @@ def test_a_failure_is_logged_once_and_without_the_password(
     assert "hunter2" not in "".join(said) + text
 
 
-def test_the_exporter_can_change_nothing(exporter: Exporter, store: Sql) -> None:
+def test_the_exporter_can_change_nothing(exporter: Exporter, sql: Sql) -> None:
     scraped(exporter)
     database = exporter._main
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), database.reading(5):
@@ -627,20 +643,20 @@ def test_a_user_that_may_only_read_is_enough(filled: str, server: EmbeddedServer
 
 
 def test_many_scrapes_at_once_use_one_connection_and_read_once_for_those_that_waited(
-    store: Sql, exporter: Exporter, database: str
+    sql: Sql, exporter: Exporter, database: str
 ) -> None:
-    ingested(store)
+    ingested(sql)
     sessions = []
     with serving(exporter, "127.0.0.1", 0) as url, ThreadPoolExecutor(24) as pool:
         answers = [pool.submit(httpx.get, url, timeout=30) for _ in range(24)]
         while not all(answer.done() for answer in answers):
-            sessions.append(store.execute(_SESSIONS).fetchone()[0])  # type: ignore[index]
+            sessions.append(sql.execute(_SESSIONS).fetchone()[0])  # type: ignore[index]
         texts = {answer.result().text for answer in answers}
     assert max(sessions) == 1
     assert len(texts) < 24
     for text in texts:
         assert samples(text)[f'otc_files_ingested_total{{tier="{T1}"}}'] == 1
-    assert store.execute(_SESSIONS).fetchone()[0] == 0  # type: ignore[index]
+    assert sql.execute(_SESSIONS).fetchone()[0] == 0  # type: ignore[index]
 
 
 # --- from outside --------------------------------------------------------------------------------------
@@ -661,11 +677,11 @@ def test_promtool_takes_every_metric_and_finds_one_name_odd(filled: str) -> None
 
 
 def test_a_real_prometheus_scrapes_it_and_answers_with_the_right_numbers(
-    store: Sql, exporter: Exporter, tmp_path: Path
+    sql: Sql, exporter: Exporter, tmp_path: Path
 ) -> None:
     for number in range(5):
-        ingested(store, T1, accepted=100, rejected=1, seconds=0.2, digest=f"{number:064x}")
-    ingested(store, OTC, accepted=7, seconds=8, digest="f" * 64)
+        ingested(sql, T1, accepted=100, rejected=1, seconds=0.2, digest=f"{number:064x}")
+    ingested(sql, OTC, accepted=7, seconds=8, digest="f" * 64)
     with serving(exporter, "127.0.0.1", 0) as url:
         prometheus = Prometheus(tmp_path, url.removeprefix("http://").removesuffix("/metrics"))
         try:
@@ -677,14 +693,14 @@ def test_a_real_prometheus_scrapes_it_and_answers_with_the_right_numbers(
             assert prometheus.value(ratio) == pytest.approx(5 / 512)
             slow = 'histogram_quantile(0.5, sum by (le) (otc_ingest_duration_seconds_bucket{tier="OTC"}))'
             assert 5 < prometheus.value(slow) <= 10
-            check_failed(store)
+            check_failed(sql)
             prometheus.wait_for('otc_check_failures_total{check="grade",blocking="true"} == 1')
         finally:
             prometheus.stop()
 
 
-def test_the_command_prints_once_or_serves_until_it_is_told_to_stop(store: Sql, database: str, tmp_path: Path) -> None:
-    ingested(store)
+def test_the_command_prints_once_or_serves_until_it_is_told_to_stop(sql: Sql, database: str, tmp_path: Path) -> None:
+    ingested(sql)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
     env |= {"OTC_DATABASE_URL": database, "OTC_HOME": str(tmp_path)}
     command = [sys.executable, "-c", "from otc_assets.cli import main; main()", "metrics"]
