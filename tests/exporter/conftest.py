@@ -25,7 +25,7 @@ def dagster_of(database: str, home: Path) -> Iterator[DagsterInstance]:
         environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
         environment.setenv("OTC_DATABASE_URL", database)
         environment.setenv("OTC_HOME", str(home))
-        for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
+        for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
             environment.setenv(name, "")  # what prepare() sets is put back by this
         settings.cache_clear()
         local.prepare(settings(), database)
