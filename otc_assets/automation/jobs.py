@@ -53,6 +53,12 @@ MAKE_WEEK = define_asset_job(
     description="Makes a week of everything from what is captured of it.",
 )
 
+REPORT_GAPS = define_asset_job(
+    "report_gaps",
+    selection=AssetSelection.assets("gap_report"),
+    description="Reports the gaps of weeks anew: what was pending may be late by now.",
+)
+
 MAKE_ROLLING = define_asset_job(
     "make_rolling",
     selection=AssetSelection.assets(*ROLLING_TABLES),

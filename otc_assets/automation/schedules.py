@@ -1,4 +1,4 @@
-"""The Wednesday run, the newest week of every tier and a look back for revisions; and the daily retention.
+"""The Wednesday run, the newest week of every tier and a look back for revisions; daily, retention and gaps.
 
 Here: when and for which weeks. Not here: what a run does (``jobs``).
 """
@@ -17,11 +17,12 @@ from dagster import (
 )
 
 from otc_assets.automation.changes import changed, look_back
-from otc_assets.automation.jobs import CAPTURE_JOBS, retention
+from otc_assets.automation.jobs import CAPTURE_JOBS, REPORT_GAPS, retention
 from otc_assets.domain.weeks import TIERS, Tier, newest_due
 from otc_assets.finra.source import SourceError
-from otc_assets.partitions import key_of
+from otc_assets.partitions import key_of, week_of, weeks
 from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.settings import settings
 
 #: T1 of a week is out by then, and so are T2 and OTC of the week two before it, holidays included.
 WEDNESDAY_MORNING = "0 6 * * 3"
@@ -82,4 +83,25 @@ def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) ->
     return RunRequest(run_key=f"retention on {context.scheduled_execution_time:%Y-%m-%d}")
 
 
-SCHEDULES = [*(wednesday_schedule(tier) for tier in TIERS), daily_retention]
+@schedule(
+    job=REPORT_GAPS,
+    cron_schedule="30 6 * * *",
+    execution_timezone="America/New_York",
+    default_status=DefaultScheduleStatus.RUNNING,
+    description="Reports the gaps of the look-back's weeks anew: a week that never comes has no run that would.",
+)
+def daily_gap_report(context: ScheduleEvaluationContext) -> RunRequest:
+    """One run a day over all weeks of the look-back."""
+    now = context.scheduled_execution_time
+    newest = week_of(str(weeks.get_last_partition_key()))
+    first = max(settings().first_week, newest - dt.timedelta(weeks=settings().lookback_weeks))
+    return RunRequest(
+        run_key=f"gaps on {now:%Y-%m-%d}",
+        tags={
+            "dagster/asset_partition_range_start": key_of(first),
+            "dagster/asset_partition_range_end": key_of(newest),
+        },
+    )
+
+
+SCHEDULES = [*(wednesday_schedule(tier) for tier in TIERS), daily_retention, daily_gap_report]

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance, build_schedule_context, build_sensor_context
@@ -178,9 +179,35 @@ def test_dropped_files_are_asked_for_once_each_and_again_when_they_change(
     assert len(tick("file_drop", dagster, data.cursor).run_requests or []) == 1
 
 
+def test_a_week_that_never_comes_is_reported_as_a_gap_once_it_is_due(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run is asked for by a week that is not there: it once stayed pending for ever."""
+    monkeypatch.setenv("OTC_LOOKBACK_WEEKS", "3")
+    settings.cache_clear()
+    newest = dt.date(2026, 9, 25)
+
+    def statuses(week: dt.date) -> set[tuple[object, ...]]:
+        return set(sql.execute("SELECT tier, status FROM otc.gap WHERE week_ending = %s", [week]).fetchall())
+
+    assert running.materialize(dagster, [newest], [T1], lambda done, note: None) == []
+    assert statuses(newest) == {("NMS Tier 2", "pending"), ("OTC", "pending")}
+    schedule = defs.resolve_schedule_def("daily_gap_report")
+    with time_machine.travel(WEDNESDAY + dt.timedelta(weeks=4), tick=True):
+        context = build_schedule_context(
+            dagster, scheduled_execution_time=dt.datetime.now(NEW_YORK), repository_def=REPOSITORY
+        )
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+        first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
+        assert (first, last) == ("2026-10-02", "2026-10-23")
+    with time_machine.travel(WEDNESDAY + dt.timedelta(weeks=3), tick=True):
+        running.run_assets(dagster, ["gap_report"], newest, newest)
+    assert statuses(newest) == {("NMS Tier 2", "missing_at_end"), ("OTC", "missing_at_end")}
+
+
 def test_everything_runs_unless_somebody_turns_it_off() -> None:
     """Schedules and sensors that must be switched on by hand are forgotten."""
     wednesdays = {f"wednesday_{t.slug}" for t in (T1, T2, OTCE)}
-    assert {s.name for s in defs.schedules or []} == {*wednesdays, "daily_retention"}
+    assert {s.name for s in defs.schedules or []} == {*wednesdays, "daily_retention", "daily_gap_report"}
     for automation in [*(defs.schedules or []), *(defs.sensors or [])]:
         assert automation.default_status.value == "RUNNING"
