@@ -117,8 +117,11 @@ def replace_rows(
         pl.Schema([*rows.schema.items(), ("known_from", pl.String())]),
         list(scope.values()),
     )
-    new = rows.join(old, on=columns, how="anti", nulls_equal=True)
-    gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
+    if old.is_empty():
+        new, gone = rows, old  # not copied to find that all of it is new: a full-size week is large
+    else:
+        new = rows.join(old, on=columns, how="anti", nulls_equal=True)
+        gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
     unchanged = old.height - gone.height
     if new.height + unchanged != rows.height:
         raise ValueError(f"rows for otc.{table} stand there twice: {scope}")
