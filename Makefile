@@ -29,7 +29,7 @@ lint: venv ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: venv ## the benchmarks, printed as ratios
+bench: venv ## the benchmarks, printed as ratios; more of them: docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 lock: ## writes requirements.lock anew (needs uv)
