@@ -51,7 +51,10 @@ class Prometheus:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The samples that an instant query gives."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10).json()
+        response = httpx.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10)
+        if response.is_server_error:  # it listens before it is ready, and says so in plain words
+            response.raise_for_status()
+        answer = response.json()
         assert answer["status"] == "success", f"{promql}: {answer.get('error')}"
         return list(answer["data"]["result"])
 
