@@ -18,6 +18,7 @@ import psycopg
 import pydantic
 import pytest
 import sqlalchemy as sa
+import warehouse_rows
 
 from otc_assets.domain.schema import GAP, REJECTED, WEEK_QUALITY
 from otc_assets.warehouse import events, load
@@ -343,26 +344,8 @@ RAW = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
 BAD = pl.DataFrame({"line": [3], "record": ["B|x"], "reason": ["x is no number"]}, schema=REJECTED)
 
 
-def publication(**other: Any) -> load.NewPublication:
-    values: dict[str, Any] = {
-        "week_ending": WEEK,
-        "tier": T1,
-        "scope": "FULL",
-        "digest": "a" * 64,
-        "origin": "test",
-        "summary_type": None,
-        "layout": "api",
-        "bytes": 10,
-        "rows_received": 2,
-        "rows_accepted": 1,
-        "rows_rejected": 1,
-        "rows_expected": 2,
-        "complete": True,
-        "initial_published_date": None,
-        "last_update_date": None,
-        "run_id": "run-1",
-    }
-    return load.NewPublication(**(values | other))
+def publication(**other: object) -> load.NewPublication:
+    return warehouse_rows.publication(**({"run_id": "run-1"} | other))
 
 
 def test_a_recorded_publication_is_told_once_and_its_bytes_again_are_no_news(engine: sa.Engine) -> None:
