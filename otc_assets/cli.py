@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 something failed, and was said; 2 the command was not unde
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import signal
 import sys
@@ -62,6 +63,12 @@ events_app = typer.Typer(
 app.add_typer(events_app, name="events")
 alerts_app = typer.Typer(help="Show recent alerts, and how far their delivery is; or try it.")
 app.add_typer(alerts_app, name="alerts")
+captures_app = typer.Typer(
+    no_args_is_help=True,
+    help="Show what was captured and which captures are effective; accept, withdraw and restore captures.",
+    epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
+)
+app.add_typer(captures_app, name="captures")
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -439,18 +446,27 @@ def ingest(
             except running.RunFailed as error:
                 failed.append(str(error))
                 run_id = error.run_id
-        taken = reports.captured_by(warehouse, run_id)
         stale = running.stale_weeks(warehouse)
         with _progress("making the weeks", len(stale)) as tick:
             failed += running.make_downstream(instance, stale, tick)
+        taken = reports.ingested(warehouse, [_sha256(path) for path in files], run_id)
     if as_json:
         _print_json({"captured": taken, "weeks made": stale, "failed": failed})
-    elif taken:
-        columns = ["origin", "weeks", "tier", "scope", "received", "accepted", "rejected"]
-        _table(columns, [[row[c] for c in columns] for row in taken], right=columns[-3:])
-    elif not failed:
-        out.print("nothing new: these bytes were taken in before")
+    else:
+        if taken:
+            columns = ["origin", "weeks", "tier", "scope", "accepted", "rejected", "in_use", "status"]
+            _table(columns, [[row[c] for c in columns] for row in taken], right=columns[4:7])
+        for row in taken:
+            if row["detail"]:
+                out.print(f"{row['origin']}: {row['status']}: {row['detail']}", soft_wrap=True, markup=False)
+        if taken and not failed and not stale and all(row["already_ingested"] for row in taken):
+            out.print("already ingested; no changes")
     _report_failures(failed)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 @app.command()
@@ -762,6 +778,124 @@ def replay(as_json: Json = False) -> None:
     else:
         rows = ", ".join(f"{count:,} in {table}" for table, count in done["rows"].items())
         out.print(f"{done['events']:,} events replayed; rows: {rows}")
+
+
+# --- captures ------------------------------------------------------------------------------------------
+
+CaptureId = Annotated[int, typer.Argument(metavar="ID", help="The capture's id, as 'captures list' shows it.")]
+
+
+@captures_app.command("list")
+def captures_list(
+    weeks: Annotated[
+        WeekRange | None,
+        typer.Option("--weeks", parser=_weeks, metavar="A..B", help="Which weeks; without it, all."),
+    ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only these: effective, superseded, quarantined, withdrawn or empty."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List captures, oldest week first, with their status.
+
+    effective: the week is computed from it. superseded: another capture has newer rows. quarantined: it lacks a large
+    part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
+    """
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    known = ("effective", "superseded", "quarantined", "withdrawn", "empty")
+    if status is not None and status not in known:
+        raise typer.BadParameter(f"there is no status {status!r}. There are {', '.join(known)}.")
+    span = (weeks.weeks[0], weeks.weeks[-1]) if weeks else (dt.date.min, dt.date.max)
+    with _installation(settings()):
+        found = [r for r in reports.captures(Warehouse(), *span) if status in (None, r["status"])]
+    if as_json:
+        _print_json(found)
+    elif not found:
+        out.print("no captures")
+    else:
+        columns = ["id", "week_ending", "tier", "scope", "rows", "in_use", "updated", "status", "origin"]
+        shown = [
+            [
+                str(r["id"]),
+                r["week_ending"],
+                r["tier"],
+                r["scope"],
+                r["rows_accepted"],
+                r["rows_in_use"],
+                r["last_update_date"],
+                r["status"],
+                r["origin"],
+            ]
+            for r in found
+        ]
+        _table(columns, shown, right=["id", "rows", "in_use"])
+
+
+@captures_app.command("show")
+def captures_show(capture_id: CaptureId, as_json: Json = False) -> None:
+    """Show all that is recorded of a capture."""
+    from otc_assets import reports
+    from otc_assets.resources import Warehouse
+
+    with _installation(settings()):
+        found = next((r for r in reports.captures(Warehouse()) if r["id"] == capture_id), None)
+    if found is None:
+        raise Refused(f"there is no capture {capture_id}. 'otc-assets captures list' shows the captures there are.")
+    if as_json:
+        _print_json(found)
+        return
+    _table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+
+
+@captures_app.command("accept")
+def captures_accept(capture_id: CaptureId) -> None:
+    """Make a quarantined capture effective, and recompute its week.
+
+    Example: otc-assets captures accept 52
+    """
+    from otc_assets.pipeline import captures
+
+    _decide_on_capture(lambda connection: captures.accept(connection, capture_id), "effective")
+
+
+@captures_app.command("withdraw")
+def captures_withdraw(
+    capture_id: CaptureId,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded with the withdrawal.")],
+) -> None:
+    """Make a capture ineffective, and recompute its week. 'captures restore' takes it back.
+
+    Example: otc-assets captures withdraw 52 --reason "downloaded from a test page"
+    """
+    from otc_assets.pipeline import captures
+
+    _decide_on_capture(lambda connection: captures.withdraw(connection, capture_id, reason), "withdrawn")
+
+
+@captures_app.command("restore")
+def captures_restore(capture_id: CaptureId) -> None:
+    """Take the withdrawal of a capture back, and recompute its week."""
+    from otc_assets.pipeline import captures
+
+    _decide_on_capture(lambda connection: captures.restore(connection, capture_id), "restored")
+
+
+def _decide_on_capture(decide: Callable[[Any], Any], done: str) -> None:
+    from otc_assets import running
+    from otc_assets.resources import Warehouse
+
+    with _dagster(settings()) as instance:
+        warehouse = Warehouse()
+        with warehouse.transaction() as connection:
+            capture = decide(connection)
+        out.print(f"capture {capture.id} of {capture.tier}, week ending {capture.week_ending}, is {done}")
+        stale = running.stale_weeks(warehouse)
+        with _progress("computing weeks", len(stale)) as tick:
+            failed = running.make_downstream(instance, stale, tick)
+    _report_failures(failed)
 
 
 def main() -> None:

@@ -14,7 +14,16 @@ from otc_assets.assets.publications import PUBLICATIONS
 from otc_assets.assets.spans import traced_executor
 from otc_assets.assets.venue_volume import venue_volume
 from otc_assets.assets.week_calendar import week_calendar
-from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, REPORT_GAPS, ingest_files, retention
+from otc_assets.automation.jobs import (
+    CAPTURE_JOBS,
+    MAKE_ROLLING,
+    MAKE_WEEK,
+    REPORT_GAPS,
+    accept_capture,
+    ingest_files,
+    retention,
+    withdraw_capture,
+)
 from otc_assets.automation.schedules import SCHEDULES
 from otc_assets.automation.sensors import SENSORS
 from otc_assets.checks.weekly import CHECKS
@@ -26,7 +35,16 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> Definitions
     return Definitions(
         assets=[week_calendar, *PUBLICATIONS, venue_volume, *FIGURES, gap_report],
         asset_checks=CHECKS,
-        jobs=[*CAPTURE_JOBS.values(), MAKE_WEEK, MAKE_ROLLING, REPORT_GAPS, ingest_files, retention],
+        jobs=[
+            *CAPTURE_JOBS.values(),
+            MAKE_WEEK,
+            MAKE_ROLLING,
+            REPORT_GAPS,
+            ingest_files,
+            accept_capture,
+            withdraw_capture,
+            retention,
+        ],
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources={

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +18,16 @@ import sqlalchemy as sa
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.domain.gaps import PENDING, ranges
 from otc_assets.domain.quality import worst
+from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
 from otc_assets.finra.source import Source
+from otc_assets.pipeline.captures import states
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.read import Publication, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import chunks, sizes
 
@@ -33,12 +36,6 @@ _BY_WEEK = sa.text("""
     WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending, tier
 """)
 _GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE week_ending BETWEEN :first AND :last")
-_CAPTURED = sa.text("""
-    SELECT origin, tier, scope, count(*) AS weeks, min(week_ending) AS first, max(week_ending) AS last,
-        sum(rows_received) AS received, sum(rows_accepted) AS accepted, sum(rows_rejected) AS rejected
-    FROM otc.publication WHERE run_id = :run_id
-    GROUP BY origin, tier, scope ORDER BY min(id)
-""")
 
 
 def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
@@ -51,6 +48,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
         for week, _, grade in connection.execute(_GRADES, span):
             grades.setdefault(week, []).append(grade)
         known = lineage(connection)
+        recorded = publications(connection, weeks[0], weeks[-1])
+    remarks = _remarks(recorded)
     stale = {t: set(known.stale(t)) for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES)}
     rows = []
     for week in weeks:
@@ -72,10 +71,38 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
                 "rows": sum(part.rows for part in parts.values() if part),
                 "grade": worst(grades.get(week, [])),
                 "shares": int(sum(part.shares for part in parts.values() if part)),
-                "state": "blocked" if week in known.blocked else f"stale: {', '.join(waiting)}" if waiting else "",
+                "state": "; ".join(
+                    [
+                        *(
+                            ["blocked"]
+                            if week in known.blocked
+                            else [f"stale: {', '.join(waiting)}"]
+                            if waiting
+                            else []
+                        ),
+                        *remarks.get(week, []),
+                    ]
+                ),
             }
         )
     return rows
+
+
+def _remarks(recorded: Sequence[Publication]) -> dict[dt.date, list[str]]:
+    """By week, the captures that a user must know of: quarantined ones, and a newest one that is not effective."""
+    groups: dict[tuple[dt.date, str], list[Publication]] = {}
+    for capture in recorded:
+        groups.setdefault((capture.week_ending, capture.tier), []).append(capture)
+    remarks: dict[dt.date, list[str]] = {}
+    for (week, _), group in sorted(groups.items()):
+        of_group = states(group)
+        newest = max(of_group)
+        remarks.setdefault(week, []).extend(
+            f"capture {number} {status}"
+            for number, status in of_group.items()
+            if status == "quarantined" or (number == newest and status != "effective")
+        )
+    return remarks
 
 
 def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
@@ -109,20 +136,86 @@ def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_p
     return ranges(found).to_dicts()
 
 
-def captured_by(warehouse: Warehouse, run_id: str) -> list[dict[str, Any]]:
-    """What a run captured, by file and tier."""
+# --- captures ------------------------------------------------------------------------------------------
+
+
+def captures(warehouse: Warehouse, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> list[dict[str, Any]]:
+    """The captures of the weeks from ``first`` to ``last``, oldest first: columns of ``otc.publication``, and `status`.
+
+    `status` is 'effective', 'superseded', 'quarantined', 'withdrawn' or 'empty'; `detail` explains it in words.
+    """
     with warehouse.transaction() as connection:
-        found = connection.execute(_CAPTURED, {"run_id": run_id}).mappings().all()
-    return [
-        {
-            "origin": row["origin"],
-            "weeks": str(row["first"]) if row["weeks"] == 1 else f"{row['first']}..{row['last']} ({row['weeks']})",
-            "tier": row["tier"],
-            "scope": row["scope"],
-            **{name: int(row[name]) for name in ("received", "accepted", "rejected")},
+        found = publications(connection, first, last)
+    groups: dict[tuple[dt.date, str], list[Publication]] = {}
+    for capture in found:
+        groups.setdefault((capture.week_ending, capture.tier), []).append(capture)
+    rows = {}
+    for group in groups.values():
+        of_group = states(group)
+        for capture in group:
+            status = of_group[capture.id]
+            rows[capture.id] = {**vars(capture), "status": status, "detail": _why(capture, status, group)}
+    return [rows[capture.id] for capture in found]
+
+
+def _why(capture: Publication, status: str, group: list[Publication]) -> str:
+    match status:
+        case "quarantined":
+            return capture.quarantine_reason or ""
+        case "withdrawn":
+            return capture.withdrawal_reason or ""
+        case "empty":
+            return "no row was accepted"
+        case "superseded":
+            halves = halves_covered(capture.scope)
+            instead = sorted({base.id for half, base in effective(group).bases.items() if half in halves})
+            ids = " and ".join(map(str, instead))
+            return f"capture {ids} takes precedence" if instead else ""
+    if capture.rows_in_use is not None and capture.rows_in_use < capture.rows_accepted:
+        return f"{capture.rows_in_use:,} of {capture.rows_accepted:,} rows in use; others have newer ones"
+    return "accepted from quarantine" if capture.accepted_at else ""
+
+
+def ingested(warehouse: Warehouse, digests: Collection[str], run_id: str) -> list[dict[str, Any]]:
+    """What became of files, by their digests: their captures, those of one file, tier and status in one row.
+
+    Args:
+        warehouse: where they are recorded.
+        digests: SHA-256 of the files.
+        run_id: the run that ingested them; what an earlier one recorded has `already_ingested`.
+    """
+    asked = sa.text("SELECT min(week_ending), max(week_ending) FROM otc.publication WHERE digest = ANY(:digests)")
+    with warehouse.transaction() as connection:
+        first, last = connection.execute(asked, {"digests": list(digests)}).one()
+    if first is None:
+        return []
+    groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in captures(warehouse, first, last):
+        if row["digest"] in digests:
+            detail = row["detail"] if row["status"] != "effective" else ""
+            key = (row["digest"], row["tier"], row["scope"], row["status"], detail, row["run_id"] == run_id)
+            groups.setdefault(key, []).append(row)
+    found = []
+    for (_, tier, scope, status, detail, is_new), rows in groups.items():
+        weeks = sorted({row["week_ending"] for row in rows})
+        counts = {
+            name: sum(row[f"rows_{name}"] or 0 for row in rows)
+            for name in ("received", "accepted", "rejected", "in_use")
         }
-        for row in found
-    ]
+        found.append(
+            {
+                "origin": rows[0]["origin"],
+                "weeks": str(weeks[0]) if len(weeks) == 1 else f"{weeks[0]}..{weeks[-1]} ({len(weeks)})",
+                "tier": tier,
+                "scope": scope,
+                **counts,
+                "status": status,
+                "detail": detail,
+                "already_ingested": not is_new,
+                "capture_ids": [row["id"] for row in rows],
+            }
+        )
+    return found
 
 
 # --- events --------------------------------------------------------------------------------------------
@@ -142,6 +235,10 @@ def _said(event: events.Event) -> str:
         case events.FileIngested():
             what = f"{told.outcome}, {told.rows_accepted:,} rows accepted, {told.rows_rejected:,} rejected"
             what += "" if told.complete else ", not complete"
+        case events.CaptureQuarantined() | events.CaptureWithdrawn():
+            what = f"capture {told.publication_id}: {told.reason}"
+        case events.CaptureAccepted() | events.CaptureRestored():
+            what = f"capture {told.publication_id} of {told.origin}"
         case events.FileRejected():
             what = told.reason
         case events.WeekNormalized():

@@ -39,7 +39,7 @@ from otc_assets.partitions import key_of, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
-from otc_assets.warehouse.read import speaking_publications
+from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import require_kept
 
 #: Weeks a run in this process takes at a time: enough to be fast, few enough that the bar moves.
@@ -153,9 +153,10 @@ def _stages(weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> Iterator[tuple[l
 def missing_weeks(warehouse: Warehouse, weeks: Sequence[dt.date], now: dt.datetime) -> list[dt.date]:
     """From the first of ``weeks`` that lacks a publication that is due, to the last: what is still to be made."""
     with warehouse.transaction() as connection:
-        have = speaking_publications(connection, weeks[0], weeks[-1])
+        found = effective_publications(connection, weeks[0], weeks[-1])
+    have = {key for key, of_tier in found.items() if of_tier.captures}
     lacking = [
-        week for week in weeks if any(now >= due_at(week, tier) and not have.get((week, tier.name)) for tier in TIERS)
+        week for week in weeks if any(now >= due_at(week, tier) and (week, tier.name) not in have for tier in TIERS)
     ]
     return weeks_between(lacking[0], weeks[-1]) if lacking else []
 

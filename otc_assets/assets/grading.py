@@ -13,17 +13,15 @@ import sqlalchemy as sa
 
 from otc_assets.domain.normalize import PUBLISHED_TWICE
 from otc_assets.domain.quality import Evidence, grade, judge_volume, worst
-from otc_assets.domain.revisions import covered_kinds, is_whole
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIER_BY_NAME
-from otc_assets.finra.source import PARTIAL
-from otc_assets.warehouse.load import save_quality
+from otc_assets.warehouse.load import delete_quality, save_quality
 from otc_assets.warehouse.read import (
     computed_version,
+    effective_publications,
     previous_week,
     quality,
     rejected_for,
-    speaking_publications,
     week_rows,
 )
 
@@ -34,12 +32,13 @@ _OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
 def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     """Judges the week's venue volume, tier by tier, and keeps the grades. Returns the findings (FINDING)."""
     findings = [FINDING.to_frame()]
-    speaking = speaking_publications(connection, week_ending, week_ending)
-    for (_, tier), captures in sorted(speaking.items()):
+    for (_, tier), found in sorted(effective_publications(connection, week_ending, week_ending).items()):
+        captures = found.captures
         if not captures:
+            delete_quality(connection, week_ending, tier)
             continue
         before = previous_week(connection, week_ending, tier)
-        stated = [p.rows_expected for p in captures]
+        whole = found.publication
         findings.append(
             judge_volume(
                 Evidence(
@@ -51,9 +50,11 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
                     rows_accepted=sum(p.rows_accepted for p in captures),
                     rows_rejected=sum(p.rows_rejected for p in captures),
                     rows_published_twice=rejected_for(connection, [p.id for p in captures], PUBLISHED_TWICE),
-                    rows_expected=sum(stated) if None not in stated else None,  # type: ignore[arg-type]
-                    whole_kinds=covered_kinds(captures),
-                    complete=is_whole(captures) and all(p.complete for p in captures if p.scope != PARTIAL),
+                    rows_expected=whole.rows_expected if whole else None,
+                    rows_in_use=sum(p.rows_in_use or 0 for p in captures),
+                    quarantined=tuple((p.id, p.quarantine_reason or "") for p in found.quarantined),
+                    whole_kinds=found.covered_kinds,
+                    complete=found.complete,
                     previous=week_rows(connection, "venue_volume", [before], tier, _OF_PREVIOUS) if before else None,
                 )
             )

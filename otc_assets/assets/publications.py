@@ -29,15 +29,18 @@ from otc_assets.assets.weekly import (
     table_metadata,
 )
 from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import Parsed, UnreadableFile, parse
+from otc_assets.domain.parsing import Parsed, UnreadableFile
+from otc_assets.domain.revisions import HALVES
+from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
+from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
-from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, PARSE, Told, span, tell
+from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
 from otc_assets.warehouse.events import FileRejected, append, told_by
-from otc_assets.warehouse.load import NewPublication, Recorded, record_publication
-from otc_assets.warehouse.read import publications
+from otc_assets.warehouse.load import NewPublication, Recorded
+from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 
 RAW = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
@@ -45,12 +48,17 @@ RAW = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.
 
 @dataclass(frozen=True)
 class Captured:
-    """A capture that was recorded: what it was, and what became of it."""
+    """A capture that was recorded: what it was, and what became of it.
+
+    Attributes:
+        quarantined: why it is quarantined; empty where it is not.
+    """
 
     capture: Capture
     publication: NewPublication
     recorded: Recorded
     rejected: pl.DataFrame
+    quarantined: str
 
 
 def capture_all(
@@ -87,24 +95,35 @@ def capture_all(
             raise
 
 
+def failures(captured: Iterable[Captured]) -> list[str]:
+    """What an operator must know of captures that were recorded and can't be used, one sentence each.
+
+    Those of which no row was accepted, and those that are quarantined.
+    """
+    found = []
+    for each in captured:
+        publication, number = each.publication, each.recorded.publication_id
+        whose = f"{publication.origin}: {publication.tier} of the week ending {publication.week_ending}"
+        if not publication.rows_accepted:
+            reason = each.rejected["reason"][0] if each.rejected.height else "it has no rows"
+            found.append(
+                f"{whose}: none of its {publication.rows_received:,} rows was accepted; the first: {reason}. It is "
+                f"recorded as capture {number}; otc.rejected_record has the rows and the reasons."
+            )
+        elif each.quarantined:
+            found.append(
+                f"{whose}: quarantined as capture {number}: {each.quarantined}. The capture before it stays effective. "
+                f"If FINRA did publish it so, run 'otc-assets captures accept {number}'; if not, download it again."
+            )
+    return found
+
+
 def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
     """Appends that what came from ``origin`` was refused by a run; in a transaction of its own, because
     nothing else was written of it. ``known``: its ``digest``, ``week_ending`` and ``tier``, as far as they are.
     """
     with told_by(run_id), warehouse.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
-
-
-def parsed_rows(content: bytes, origin: str) -> Parsed:
-    """The rows of a publication's bytes, in whatever layout they are.
-
-    Raises:
-        UnreadableFile: the bytes are no publication.
-    """
-    with span(PARSE, origin=origin):
-        parsed = parse(content, name=origin)
-        tell(rows=parsed.received, rejected=parsed.rejected.height)
-        return parsed
 
 
 def _record(
@@ -138,15 +157,19 @@ def _record(
         initial_published_date=result.initial_published_date,
         last_update_date=result.last_update_date,
         run_id=run_id,
+        ats_last_update_date=result.last_update_of(HALVES[ATS]),
+        non_ats_last_update_date=result.last_update_of(HALVES[NON_ATS]),
     )
     # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
-    read_lines, rejected = parsed.read_lines, result.rejected
+    read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
-        recorded = record_publication(connection, publication, read_lines(), rejected, since=since)
+        recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
         tell(outcome=recorded.outcome)
+        stored = publication_of(connection, recorded.publication_id)
     warehouse.settle(capture.week_ending, "raw_record")
-    return Captured(capture, publication, recorded, rejected)
+    waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
+    return Captured(capture, publication, recorded, rejected, waiting)
 
 
 def _weeks_of_this_run(warehouse: Warehouse, week: dt.date, tier: Tier, run_id: str) -> int:
@@ -191,6 +214,8 @@ def make_publication(
         captured = list(capture_all(captures, archive, warehouse, run_id))
     except UnreadableFile as error:
         raise WeekRefused(str(error)) from error
+    if failed := failures(captured):
+        raise WeekRefused("; ".join(failed))
     metadata: dict[str, object] = {
         "state": ", ".join(sorted({c.recorded.outcome for c in captured})),
         "received": sum(c.publication.rows_received for c in captured),

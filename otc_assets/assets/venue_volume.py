@@ -1,63 +1,32 @@
-"""The second stage: venue volume, made of all captures that speak for a week.
+"""The second stage: venue volume, computed from the effective captures of a week.
 
-Here: normalizing the captures of a week, tier by tier, and replacing the week in one transaction. Not here:
-which captures speak (``domain.revisions``), what a row means (``domain.normalize``).
+Assembles the rows of a week tier by tier and replaces the week in one transaction. Which captures are effective and
+how their rows merge is decided in ``domain.revisions``; what a row means, in ``domain.normalize``.
 """
 
 import datetime as dt
 import time
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.assets.publications import parsed_rows
 from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import IN_YEARS, OWNERS, RETRY, Made, WeekMade, each_week, table_metadata
-from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import Parsed
-from otc_assets.domain.revisions import Part, assemble
+from otc_assets.domain.revisions import Effective, assemble
 from otc_assets.domain.schema import VENUE_VOLUME
-from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier
-from otc_assets.finra.source import PARTIAL
+from otc_assets.domain.weeks import TIERS
 from otc_assets.partitions import same_week_if_published, weeks
+from otc_assets.pipeline.captures import read_part
 from otc_assets.resources import RawArchive, Warehouse
-from otc_assets.tracing import ARCHIVE, LOAD, NORMALIZE, span, tell
+from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
-from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume
-from otc_assets.warehouse.read import Publication, speaking_publications
+from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume, save_rows_in_use
+from otc_assets.warehouse.read import Publication, effective_publications, week_rows
 from otc_assets.warehouse.server import lock_week
-
-
-def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
-    with span(ARCHIVE, digest=digest):
-        content = archive.get(digest)
-        tell(bytes=len(content))
-    return parsed_rows(content, origin)
-
-
-@lru_cache(maxsize=2)
-def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
-    """A file of records by week and tier: such a file may span years, and is read once for all of them."""
-    return split(_archived_rows(archive, digest, origin))
-
-
-def read_part(publication: Publication, archive: Archive) -> Part:
-    """The rows of a captured publication, from its archived bytes."""
-    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
-    if publication.scope == PARTIAL:
-        parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
-        parsed = parts[week, tier]
-    else:
-        parsed = _archived_rows(archive, publication.digest, publication.origin)
-    with span(NORMALIZE, tier=tier.name):
-        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
-        tell(rows=result.accepted, rejected=result.rejected.height)
-    return Part(publication.scope, result.volume, result.totals)
 
 
 def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archive) -> tuple[str, dict[str, Change]]:
@@ -72,25 +41,35 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
     changes: dict[str, Change] = {}
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
-        speaking = {
-            tier: captures
-            for (_, tier), captures in speaking_publications(connection, week_ending, week_ending).items()
+        found = {
+            tier: of_tier for (_, tier), of_tier in effective_publications(connection, week_ending, week_ending).items()
         }
-        version = volume_version(speaking)
-        # One tier at a time: a full-size week of all tiers would not stand in memory twice.
-        for tier, captures in speaking.items():
-            if captures:
+        version = volume_version(found)
+        # One tier at a time, so that a full-size week of all tiers is not in memory twice.
+        for tier, of_tier in found.items():
+            if of_tier.captures or week_rows(connection, "venue_volume", [week_ending], tier, ["symbol"]).height:
                 since = time.perf_counter()
-                volume, totals = assemble([read_part(publication, archive) for publication in captures])
-                with span(LOAD, tier=tier, rows=volume.height):
-                    changes[tier] = replace_volume(connection, week_ending, tier, volume)
-                    replace_totals(connection, week_ending, tier, totals)
-                del volume, totals
+                merged = assemble([read_part(p, archive, base_of) for p, base_of in _in_order(of_tier)])
+                with span(LOAD, tier=tier, rows=merged.volume.height):
+                    changes[tier] = replace_volume(connection, week_ending, tier, merged.volume)
+                    replace_totals(connection, week_ending, tier, merged.totals)
+                    save_rows_in_use(connection, week_ending, tier, merged.rows_in_use)
+                del merged
                 _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
         rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
     warehouse.settle(week_ending, "venue_volume", "published_total")
     return version, changes
+
+
+def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozenset[str]]]:
+    """The effective captures, each with the halves that it is the base of; partial ones last, oldest first."""
+    whole = {capture.id: capture for capture in found.bases.values()}
+    bases = [
+        (capture, frozenset(half for half, base in found.bases.items() if base.id == number))
+        for number, capture in whole.items()
+    ]
+    return [*bases, *((capture, frozenset[str]()) for capture in found.partial)]
 
 
 def _append_events(

@@ -7,31 +7,44 @@ Here: comparing the source's word on a publication with what is captured. Not he
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier, newest_due, weeks_between
-from otc_assets.finra.source import PARTIAL, PublicationState, Source
+from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
-from otc_assets.warehouse.read import speaking_publications
+from otc_assets.warehouse.read import Publication, publications
 from otc_assets.warehouse.retention import retained_from
 
 
 def captured_states(
     warehouse: Warehouse, first: dt.date, last: dt.date
-) -> dict[tuple[Tier, dt.date], PublicationState]:
-    """What is captured of each (tier, week_ending), in the words in which a source states it."""
+) -> dict[tuple[Tier, dt.date], set[PublicationState]]:
+    """By (tier, week_ending), the states of the publication that are captured, as a source states them.
+
+    Captures that are not effective count: what is quarantined, withdrawn or older is not captured once more.
+    """
     with warehouse.transaction() as connection:
-        groups = speaking_publications(connection, first, last)
+        captures = publications(connection, first, last)
+    by_scope: dict[tuple[Tier, dt.date], dict[str, list[Publication]]] = {}
+    for capture in captures:
+        if capture.scope != PARTIAL:
+            scopes = by_scope.setdefault((TIER_BY_NAME[capture.tier], capture.week_ending), {})
+            scopes.setdefault(capture.scope, []).append(capture)
     states = {}
-    for (week, tier), captures in groups.items():
-        whole = [p for p in captures if p.scope != PARTIAL]
-        if whole:
-            dates = [p.last_update_date for p in whole if p.last_update_date]
-            states[TIER_BY_NAME[tier], week] = PublicationState(
-                sum(p.rows_received for p in whole), max(dates, default=None)
-            )
+    for key, scopes in by_scope.items():
+        halves: list[list[Publication]] = [scopes.get(ATS_HALF, []), scopes.get(NON_ATS_HALF, [])]
+        # Files are of one half each: a source of files states both halves together.
+        pairs = itertools.product(*([*half, None] for half in halves))
+        wholes = [[capture] for capture in scopes.get(FULL, [])] + [[c for c in pair if c] for pair in pairs]
+        states[key] = {_state(whole) for whole in wholes if whole}
     return states
+
+
+def _state(captures: Sequence[Publication]) -> PublicationState:
+    dates = [capture.last_update_date for capture in captures if capture.last_update_date]
+    return PublicationState(sum(capture.rows_received for capture in captures), max(dates, default=None))
 
 
 def look_back(now: dt.datetime) -> list[tuple[Tier, dt.date]]:
@@ -70,5 +83,5 @@ def changed(
         if start is None or week < start:
             continue
         state = source.state(week, tier)
-        if state is not None and state.rows and state != states.get((tier, week)):
+        if state is not None and state.rows and state not in states.get((tier, week), ()):
             yield tier, week, state

@@ -8,7 +8,7 @@ and one for everything that is made of the tiers.
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dagster import (
@@ -25,17 +25,19 @@ from dagster import (
     op,
 )
 
-from otc_assets.assets.publications import capture_all, tell_rejected
+from otc_assets.assets.publications import capture_all, failures, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
+from otc_assets.pipeline import captures
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
+from otc_assets.warehouse.read import Publication
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 
 CAPTURE_JOBS = {
@@ -100,9 +102,7 @@ def ingest(
     for path in map(Path, config.paths):
         try:
             with span(FETCH, file=path.name):
-                captures = read_file(
-                    path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york()
-                )
+                found = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
         except (UnreadableFile, PermanentSourceError) as error:
             # The other files are taken in all the same.
             refused[path.name] = str(error)
@@ -112,10 +112,10 @@ def ingest(
         try:
             with warehouse.transaction() as connection:
                 oldest = retained_from(connection, "venue_volume") or dt.date.min
-                if beyond := [capture.week_ending for capture in captures if capture.week_ending < oldest]:
+                if beyond := [capture.week_ending for capture in found if capture.week_ending < oldest]:
                     # Its other weeks are taken in all the same.
                     refused[path.name] = f"{path.name}: {refusal('venue_volume', min(beyond), oldest)}"
-            kept = [capture for capture in captures if capture.week_ending >= oldest]
+            kept = [capture for capture in found if capture.week_ending >= oldest]
             for captured in capture_all(kept, archive, warehouse, context.run_id):
                 publication, outcome = captured.publication, captured.recorded.outcome
                 counts = {
@@ -123,6 +123,9 @@ def ingest(
                     "accepted": publication.rows_accepted,
                     "rejected": publication.rows_rejected,
                 }
+                if problems := failures([captured]):
+                    # The other captures are recorded all the same.
+                    refused[f"{path.name} {publication.week_ending} {publication.tier}"] = "; ".join(problems)
                 said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
                 context.log.info(
                     "%s: %s of week %s, %s: %s",
@@ -150,6 +153,49 @@ def ingest(
         raise Failure(description="; ".join(refused.values()), allow_retries=False)
 
 
+class CaptureToAccept(Config):
+    """Which quarantined capture to accept: its id, as the check 'none_quarantined' names it."""
+
+    capture_id: int
+
+
+class CaptureToWithdraw(Config):
+    """Which capture to withdraw, and why; or, with ``restore``, whose withdrawal to take back."""
+
+    capture_id: int
+    reason: str = ""
+    restore: bool = False
+
+
+@op(pool="database", out=Out(Nothing))
+@traced_step
+def accept_quarantined(context: OpExecutionContext, config: CaptureToAccept, warehouse: Warehouse) -> None:
+    """Makes a quarantined capture effective."""
+    with told_by(context.run_id), warehouse.transaction() as connection:
+        accepted = _decide(lambda: captures.accept(connection, config.capture_id))
+    context.log.info("capture %s of week %s, %s, is effective", accepted.id, accepted.week_ending, accepted.tier)
+
+
+@op(pool="database", out=Out(Nothing))
+@traced_step
+def withdraw_or_restore(context: OpExecutionContext, config: CaptureToWithdraw, warehouse: Warehouse) -> None:
+    """Makes a capture ineffective, or takes that back."""
+    with told_by(context.run_id), warehouse.transaction() as connection:
+        if config.restore:
+            changed = _decide(lambda: captures.restore(connection, config.capture_id))
+        else:
+            changed = _decide(lambda: captures.withdraw(connection, config.capture_id, config.reason))
+    done = "restored" if config.restore else "withdrawn"
+    context.log.info("capture %s of week %s, %s, is %s", changed.id, changed.week_ending, changed.tier, done)
+
+
+def _decide(decision: Callable[[], Publication]) -> Publication:
+    try:
+        return decision()
+    except captures.CaptureNotChangeable as error:
+        raise Failure(description=str(error), allow_retries=False) from None
+
+
 @op(pool="database", out=Out(Nothing))
 @traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
@@ -165,6 +211,16 @@ def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
 @job(description="Drops weeks that are older than what is kept (OTC_KEEP_..._WEEKS). Summaries stay.")
 def retention() -> None:
     drop_old_weeks()
+
+
+@job(description="Accepts a quarantined capture: its id is in the failed check 'none_quarantined' of venue_volume.")
+def accept_capture() -> None:
+    accept_quarantined()
+
+
+@job(description="Withdraws a capture, so that it is not effective any more; or restores one that was withdrawn.")
+def withdraw_capture() -> None:
+    withdraw_or_restore()
 
 
 @job(description="Takes in downloaded files of FINRA's website, or files of API records.")

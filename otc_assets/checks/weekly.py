@@ -50,6 +50,7 @@ DESCRIPTIONS = {
     "week_in_calendar": "No row was published before the day on which the calendar has this week published.",
     "matches_finra_totals": "Our sums equal FINRA's own totals by symbol and by venue, to the share.",
     "complete": "The publication came whole: every row that FINRA counts, ATSs and firms.",
+    "none_quarantined": "No capture of the week is quarantined: cut off, or lacking a large part of the one before it.",
     "few_rejected": "Not more than one row in a hundred was rejected.",
     "venue_count_drop": "Not more than a fifth of the venues is gone since the week before.",
     "volume_swing": "The volume a trading day is within half of that of the week before.",

@@ -7,6 +7,7 @@ Here: which rows are accepted, what names a venue, and why a row is not accepted
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -28,6 +29,7 @@ from otc_assets.domain.schema import (
     REJECTED,
     SUMMARY_CODES,
     SYMBOL_TOTAL_CODES,
+    TOTAL_KEY,
     VENUE_VOLUME,
 )
 from otc_assets.domain.weeks import TIERS, Tier, week_start_of
@@ -58,6 +60,12 @@ class Normalized:
     rejected: pl.DataFrame
     initial_published_date: dt.date | None
     last_update_date: dt.date | None
+
+    def last_update_of(self, kinds: Iterable[str]) -> dt.date | None:
+        """The newest ``lastUpdateDate`` of the accepted rows of these venue kinds; None where they state none."""
+        newest = pl.col("last_update_date").filter(pl.col("venue_kind").is_in(list(kinds))).max()
+        dates = [frame.select(newest).item() for frame in (self.volume, self.totals)]
+        return max((date for date in dates if date is not None), default=None)
 
     @property
     def accepted(self) -> int:
@@ -156,7 +164,7 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
         ]
     )
     volume, twice = _without_duplicates(volume, KEYS["venue_volume"])
-    totals, totals_twice = _without_duplicates(totals, _TOTAL_KEY)
+    totals, totals_twice = _without_duplicates(totals, TOTAL_KEY)
     rejected = pl.concat([bad, twice, totals_twice])
     if rejected.height:
         rejected = rejected.join(parsed.raw, on="line", how="left").select(list(REJECTED))
@@ -294,9 +302,6 @@ def _volume(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
     )
 
 
-_TOTAL_KEY = tuple(c for c in PUBLISHED_TOTAL if c not in ("share_volume", "trade_count", "notional"))
-
-
 def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyFrame:
     code = pl.col("summary_type")
     of = {
@@ -321,6 +326,7 @@ def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
         pl.col("shares").alias("share_volume"),
         pl.col("trades").alias("trade_count"),
         "notional",
+        "last_update_date",
     )
 
 

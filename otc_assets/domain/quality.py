@@ -46,6 +46,7 @@ COST = {
     "complete": 40,
     "week_in_calendar": 20,
     "few_rejected": 20,
+    "none_quarantined": 15,
     "venue_count_drop": 10,
     "volume_swing": 10,
 }
@@ -61,11 +62,13 @@ class Evidence:
     Attributes:
         volume: VENUE_VOLUME of the week and tier.
         totals: PUBLISHED_TOTAL of the same.
-        rows_received, rows_accepted, rows_rejected: of the captures that speak for it.
+        rows_received, rows_accepted, rows_rejected: of the effective captures.
         rows_published_twice: of the rejected ones, those whose twin was accepted.
-        rows_expected: what FINRA said there are; None where it said nothing.
+        rows_expected: how many rows FINRA counts, where one full publication is effective; else None.
+        rows_in_use: how many rows of the effective captures are in the tables; others were replaced by newer ones.
+        quarantined: the captures that are quarantined, each with the reason.
         whole_kinds: the kinds of venues of which it is the whole.
-        complete: whether every capture that speaks is complete, and they are the whole publication.
+        complete: whether the effective captures are a complete publication.
         previous: VENUE_VOLUME of the tier's newest captured week before, or None.
     """
 
@@ -81,6 +84,8 @@ class Evidence:
     whole_kinds: frozenset[str]
     complete: bool
     previous: pl.DataFrame | None = None
+    rows_in_use: int | None = None
+    quarantined: tuple[tuple[int, str], ...] = ()
 
 
 def _finding(
@@ -116,6 +121,7 @@ def judge_volume(evidence: Evidence) -> pl.DataFrame:
         _week_in_calendar,
         _matches_finra_totals,
         _complete,
+        _none_quarantined,
         _few_rejected,
         _venue_count_drop,
         _volume_swing,
@@ -132,6 +138,7 @@ VOLUME_CHECKS = (
     "week_in_calendar",
     "matches_finra_totals",
     "complete",
+    "none_quarantined",
     "few_rejected",
     "venue_count_drop",
     "volume_swing",
@@ -178,14 +185,16 @@ def _of(e: Evidence, name: str, passed: bool, detail: str, **figures: Any) -> di
 def _books_balance(e: Evidence) -> dict[str, Any]:
     difference = e.rows_received - e.rows_accepted - e.rows_rejected
     stored = e.volume.height + e.totals.height
-    # Only of a single whole publication are the rows that stand in the tables the rows that were accepted.
-    lost = e.rows_accepted - stored if e.complete and e.rows_expected is not None else 0
+    # Of a single publication every accepted row is in the tables; of several captures, those in use are.
+    expected = e.rows_accepted if e.complete and e.rows_expected is not None else e.rows_in_use
+    lost = expected - stored if expected is not None else 0
+    replaced = f" ({e.rows_accepted - stored:,} were replaced by newer ones)" if e.rows_accepted > stored else ""
     return _of(
         e,
         "books_balance",
         difference == 0 and lost == 0,
         f"{e.rows_received:,} rows received = {e.rows_accepted:,} accepted + {e.rows_rejected:,} rejected; "
-        f"{e.volume.height:,} rows of venue volume and {e.totals.height:,} totals stand in the tables",
+        f"{e.volume.height:,} rows of venue volume and {e.totals.height:,} totals are in the tables{replaced}",
         observed=float(abs(difference) + abs(lost)),
         threshold=0.0,
     )
@@ -343,13 +352,29 @@ def _complete(e: Evidence) -> dict[str, Any]:
     missing = " and ".join(kind for kind in (ATS, NON_ATS) if kind not in e.whole_kinds)
     whole = e.complete and (e.rows_expected is None or e.rows_received >= e.rows_expected)
     lack = f"; not whole: {missing}" if missing else "; a capture was cut off" if not whole else ""
+    in_use = e.rows_in_use
+    replaced = f", {in_use:,} of them in use" if in_use is not None and in_use != e.rows_accepted else ""
     return _of(
         e,
         "complete",
         whole,
-        f"{e.rows_received:,} rows{stated} captured{lack}",
+        f"{e.rows_received:,} rows{stated} captured{replaced}{lack}",
         observed=float(e.rows_received),
         threshold=float(e.rows_expected) if e.rows_expected is not None else None,
+    )
+
+
+def _none_quarantined(e: Evidence) -> dict[str, Any]:
+    """No capture waits for a decision: one that does may be what FINRA published last."""
+    found = "; ".join(f"capture {number} is quarantined: {reason}" for number, reason in e.quarantined)
+    remedy = ". Accept it ('otc-assets captures accept'), or capture the week again"
+    return _of(
+        e,
+        "none_quarantined",
+        not e.quarantined,
+        found + remedy if found else "no capture is quarantined",
+        observed=float(len(e.quarantined)),
+        threshold=0.0,
     )
 
 

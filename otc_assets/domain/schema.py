@@ -107,8 +107,11 @@ PUBLISHED_TOTAL = pl.Schema(
         "share_volume": AMOUNT,
         "trade_count": pl.Int64,
         "notional": AMOUNT,
+        "last_update_date": pl.Date,
     }
 )
+#: What names a row of PUBLISHED_TOTAL.
+TOTAL_KEY = ("week_ending", "tier", "total_of", "venue_kind", "symbol", "issue_name", "product_type", "venue_id")
 
 SYMBOL_SUMMARY = pl.Schema(
     {

@@ -91,7 +91,10 @@ class _OfFile(Payload):
 
 
 class FileIngested(_OfFile):
-    """A publication was recorded: ``rows_expected`` is what FINRA stated, where it did."""
+    """A publication was recorded: ``rows_expected`` is what FINRA stated, where it did.
+
+    ``outcome`` is 'superseded' or 'quarantined' where the capture is not effective.
+    """
 
     event_type: ClassVar[str] = "otc.file.ingested"
 
@@ -108,8 +111,43 @@ class FileIngested(_OfFile):
     rows_rejected: Count
     rows_expected: Count | None = None
     complete: bool
-    outcome: Annotated[str, _one_of("new", "revised")]
+    outcome: Annotated[str, _one_of("new", "revised", "superseded", "quarantined")]
     seconds: Seconds
+
+
+class _OfCapture(_OfFile):
+    publication_id: int
+    week_ending: dt.date
+    tier: TierName
+    scope: str
+
+
+class CaptureQuarantined(_OfCapture):
+    """A capture would remove a large part of the one before it, or was cut off: it is not effective."""
+
+    event_type: ClassVar[str] = "otc.capture.quarantined"
+
+    reason: str
+
+
+class CaptureAccepted(_OfCapture):
+    """An operator accepted a quarantined capture: it is effective from now on."""
+
+    event_type: ClassVar[str] = "otc.capture.accepted"
+
+
+class CaptureWithdrawn(_OfCapture):
+    """An operator withdrew a capture, for ``reason``: it is not effective any more."""
+
+    event_type: ClassVar[str] = "otc.capture.withdrawn"
+
+    reason: str
+
+
+class CaptureRestored(_OfCapture):
+    """An operator took the withdrawal of a capture back."""
+
+    event_type: ClassVar[str] = "otc.capture.restored"
 
 
 class FileRejected(_OfFile):

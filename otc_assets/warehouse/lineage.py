@@ -1,6 +1,6 @@
 """From which inputs each week of each table was made, and so which weeks are stale.
 
-A week's version names the captures that speak for it; every table notes the version that it was made
+A week's version names its effective captures; every table notes the version that it was made
 from, in ``otc.computed_week``. Here: versions and staleness. Not here: making anything up to date
 (``automation``), and Dagster's own view of it.
 """
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from otc_assets.domain.revisions import Effective
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
-from otc_assets.warehouse.read import Publication, speaking_publications
+from otc_assets.warehouse.read import Publication, effective_publications
 from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: Made of one week of venue_volume each.
@@ -25,13 +26,26 @@ WEEKLY_TABLES = ("symbol_summary", "venue_share", "symbol_concentration", "marke
 ROLLING_TABLES = {"symbol_rolling": "symbol_summary", "venue_rolling": "venue_share"}
 
 
-def volume_version(speaking: Mapping[str, list[Publication]]) -> str:
-    """The version of a week of venue_volume: the captures, by tier name, that speak for it."""
-    return " ".join(
-        f"{TIER_BY_NAME[tier].id}:{'+'.join(str(p.id) for p in captures)}"
-        for tier, captures in sorted(speaking.items())
-        if captures
-    )
+#: The version of a week whose captures were all withdrawn: it has no rows.
+NOTHING_EFFECTIVE = "-"
+
+
+def volume_version(found: Mapping[str, Effective[Publication]]) -> str:
+    """The version of a week of venue_volume: by tier, its effective captures, and those in quarantine.
+
+    A capture that is quarantined is in it, after an exclamation mark, so that the week is judged again and the
+    checks report it.
+
+    Args:
+        found: by tier name.
+    """
+    parts = []
+    for tier, of_tier in sorted(found.items()):
+        effective = "+".join(str(p.id) for p in of_tier.captures)
+        waiting = "".join(f"!{p.id}" for p in of_tier.quarantined)
+        if effective or waiting:
+            parts.append(f"{TIER_BY_NAME[tier].id}:{effective}{waiting}")
+    return " ".join(parts) or NOTHING_EFFECTIVE
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,10 @@ class Lineage:
         graded F: a digest of their versions.
         """
         if table == "venue_volume":
-            return self.wanted.get(week_ending) or None
+            wanted = self.wanted.get(week_ending, NOTHING_EFFECTIVE)
+            # Nothing to compute, unless the week has rows of captures that were withdrawn since.
+            computed = week_ending in self.recorded.get("venue_volume", {})
+            return wanted if wanted != NOTHING_EFFECTIVE or computed else None
         if table not in ROLLING_TABLES:
             return self.recorded.get("venue_volume", {}).get(week_ending)
         made = self.recorded.get(ROLLING_TABLES[table], {})
@@ -101,9 +118,9 @@ _BLOCKED = sa.text(
 
 def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> Lineage:
     """The lineage of the weeks from ``first`` to ``last``; rolling weeks need the five before them too."""
-    by_week: dict[dt.date, dict[str, list[Publication]]] = {}
-    for (week, tier), captures in speaking_publications(connection, first, last).items():
-        by_week.setdefault(week, {})[tier] = captures
+    by_week: dict[dt.date, dict[str, Effective[Publication]]] = {}
+    for (week, tier), found in effective_publications(connection, first, last).items():
+        by_week.setdefault(week, {})[tier] = found
     recorded: dict[str, dict[dt.date, str]] = {}
     span = {"first": first, "last": last}
     for table, week, version in connection.execute(_RECORDED, span):

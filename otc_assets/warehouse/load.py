@@ -7,8 +7,11 @@ that a week is replaced whole or not touched. Not here: reading (``read``), deci
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -16,6 +19,7 @@ import sqlalchemy as sa
 from otc_assets.domain.schema import REJECTED
 from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change, replace_rows
+from otc_assets.warehouse.read import Publication, effective_publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 
@@ -52,43 +56,59 @@ class NewPublication:
     initial_published_date: dt.date | None
     last_update_date: dt.date | None
     run_id: str | None
+    ats_last_update_date: dt.date | None = None
+    non_ats_last_update_date: dt.date | None = None
+    quarantine_reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What became of a capture: ``outcome`` is 'new', 'revised', or 'unchanged' (the same bytes again)."""
+    """What became of a capture.
+
+    Attributes:
+        publication_id: the capture's id; of the same bytes again, that of the first.
+        revision: 1, 2, ... of the captures of one scope of the (week, tier).
+        outcome: 'new', 'revised', or 'unchanged' (the same bytes again: nothing was written); 'superseded' where an
+            effective capture takes precedence over it, 'quarantined' where it waits for a decision.
+    """
 
     publication_id: int
     revision: int
     outcome: str
 
 
-# The same bytes again change nothing: of whole files and publications the newest counts, of records of
-# parts any earlier one, because they add up.
+# The same bytes are recorded once: FINRA dates every revision, so that bytes of before are an older capture. A full
+# publication is what FINRA's API answers now: one that FINRA took back to what it was is recorded again.
 _SAME_BYTES = sa.text("""
     SELECT id, revision FROM (
-        SELECT id, revision, digest, summary_type, scope,
-               revision = max(revision) OVER () AS newest
+        SELECT id, revision, digest, summary_type, scope, revision = max(revision) OVER () AS newest
         FROM otc.publication
         WHERE week_ending = :week_ending AND tier = :tier AND scope = :scope
     ) earlier
-    WHERE digest = :digest AND summary_type IS NOT DISTINCT FROM :summary_type
-      AND (newest OR scope = 'PARTIAL')
+    WHERE digest = :digest AND summary_type IS NOT DISTINCT FROM :summary_type AND (newest OR scope <> 'FULL')
     ORDER BY revision DESC LIMIT 1
 """)
 
 _INSERT_PUBLICATION = sa.text("""
     INSERT INTO otc.publication (
         week_ending, tier, scope, revision, digest, origin, summary_type, layout, bytes, rows_received,
-        rows_accepted, rows_rejected, rows_expected, complete, initial_published_date, last_update_date, run_id
+        rows_accepted, rows_rejected, rows_expected, complete, initial_published_date, last_update_date, run_id,
+        ats_last_update_date, non_ats_last_update_date, quarantine_reason
     )
     SELECT :week_ending, :tier, :scope, coalesce(max(revision), 0) + 1, :digest, :origin, :summary_type, :layout,
         :bytes, :rows_received, :rows_accepted, :rows_rejected, CAST(:rows_expected AS bigint), :complete,
-        CAST(:initial_published_date AS date), CAST(:last_update_date AS date), CAST(:run_id AS text)
+        CAST(:initial_published_date AS date), CAST(:last_update_date AS date), CAST(:run_id AS text),
+        CAST(:ats_last_update_date AS date), CAST(:non_ats_last_update_date AS date), CAST(:quarantine_reason AS text)
     FROM otc.publication
     WHERE week_ending = :week_ending AND tier = :tier AND scope = :scope
     RETURNING id, revision
 """)
+
+
+def recorded_before(connection: sa.Connection, publication: NewPublication) -> Recorded | None:
+    """The capture of the same bytes that was recorded before, with outcome 'unchanged'; None where there is none."""
+    same = connection.execute(_SAME_BYTES, publication.__dict__).one_or_none()
+    return None if same is None else Recorded(same.id, same.revision, "unchanged")
 
 
 def record_publication(
@@ -99,7 +119,7 @@ def record_publication(
     *,
     since: float | None = None,
 ) -> Recorded:
-    """Records a capture with its rows as FINRA sent them, and those that were not accepted, and tells of it.
+    """Records a capture with its rows as FINRA sent them and those that were not accepted, and appends the event.
 
     Rows of a week of which retention keeps no raw rows are not stored as rows; their bytes are in the archive.
 
@@ -111,7 +131,7 @@ def record_publication(
         since: ``time.perf_counter()`` when the work on the capture began; None: now.
 
     Returns:
-        What became of it; on 'unchanged' nothing was written, and nothing told.
+        What became of it; on 'unchanged' nothing was written, and no event appended.
 
     Raises:
         Dropped: retention has dropped the week's venue volume, or would.
@@ -119,10 +139,10 @@ def record_publication(
     since = time.perf_counter() if since is None else since
     lock_week(connection, publication.week_ending)
     require_kept(connection, "venue_volume", publication.week_ending)
-    values = publication.__dict__
-    same = connection.execute(_SAME_BYTES, values).one_or_none()
+    same = recorded_before(connection, publication)
     if same is not None:
-        return Recorded(same.id, same.revision, "unchanged")
+        return same
+    values = publication.__dict__
     row = connection.execute(_INSERT_PUBLICATION, values).one()
     whose = [
         pl.lit(publication.week_ending).alias("week_ending"),
@@ -131,12 +151,83 @@ def record_publication(
     if is_kept(connection, "raw_record", publication.week_ending):
         copy_in(connection, "otc.raw_record", raw.select(*whose, "line", "record"))
     copy_in(connection, "otc.rejected_record", rejected.select(*whose, *REJECTED))
-    recorded = Recorded(row.id, row.revision, "new" if row.revision == 1 else "revised")
-    told = {name: values[name] for name in events.FileIngested.model_fields.keys() & values.keys()}
+    recorded = Recorded(row.id, row.revision, _outcome(connection, publication, row.id, row.revision))
+    payload = {name: values[name] for name in events.FileIngested.model_fields.keys() & values.keys()}
     seconds = time.perf_counter() - since
     with events.told_by(publication.run_id):
-        events.append(connection, events.FileIngested(**told, **recorded.__dict__, seconds=seconds))
+        events.append(connection, events.FileIngested(**payload, **recorded.__dict__, seconds=seconds))
+        if publication.quarantine_reason is not None:
+            events.append(connection, _quarantined(row.id, publication, publication.quarantine_reason))
     return recorded
+
+
+def _outcome(connection: sa.Connection, publication: NewPublication, number: int, revision: int) -> str:
+    if publication.quarantine_reason is not None:
+        return "quarantined"
+    found = effective_publications(connection, publication.week_ending, publication.week_ending)
+    effective = [p.id for p in found[publication.week_ending, publication.tier].captures]
+    if publication.rows_accepted and number not in effective:
+        return "superseded"
+    return "new" if revision == 1 else "revised"
+
+
+def _quarantined(number: int, whose: NewPublication | Publication, reason: str) -> events.CaptureQuarantined:
+    return events.CaptureQuarantined(
+        publication_id=number,
+        week_ending=whose.week_ending,
+        tier=whose.tier,
+        scope=whose.scope,
+        origin=whose.origin,
+        digest=whose.digest,
+        reason=reason,
+    )
+
+
+_QUARANTINE = sa.text("UPDATE otc.publication SET quarantine_reason = :reason WHERE id = :id")
+_ACCEPT = sa.text("UPDATE otc.publication SET accepted_at = now(), accepted_over = :over WHERE id = :id")
+_WITHDRAW = sa.text("UPDATE otc.publication SET withdrawn_at = now(), withdrawal_reason = :reason WHERE id = :id")
+_RESTORE = sa.text("UPDATE otc.publication SET withdrawn_at = NULL, withdrawal_reason = NULL WHERE id = :id")
+
+
+def quarantine(connection: sa.Connection, capture: Publication, reason: str) -> None:
+    """Quarantines a recorded capture: it is not effective until it is accepted."""
+    connection.execute(_QUARANTINE, {"id": capture.id, "reason": reason})
+    events.append(connection, _quarantined(capture.id, capture, reason))
+
+
+def accept(connection: sa.Connection, capture: Publication, over: dt.date) -> None:
+    """Accepts a quarantined capture: it takes precedence over captures whose newest row is of the day ``over``."""
+    connection.execute(_ACCEPT, {"id": capture.id, "over": over})
+    events.append(connection, events.CaptureAccepted(**_particulars(capture)))
+
+
+def withdraw(connection: sa.Connection, capture: Publication, reason: str) -> None:
+    """Withdraws a capture: it is not effective until it is restored."""
+    connection.execute(_WITHDRAW, {"id": capture.id, "reason": reason})
+    events.append(connection, events.CaptureWithdrawn(**_particulars(capture), reason=reason))
+
+
+def restore(connection: sa.Connection, capture: Publication) -> None:
+    """Takes a withdrawal back."""
+    connection.execute(_RESTORE, {"id": capture.id})
+    events.append(connection, events.CaptureRestored(**_particulars(capture)))
+
+
+def _particulars(capture: Publication) -> dict[str, Any]:
+    names = events.CaptureAccepted.model_fields.keys() - {"publication_id"}
+    return {"publication_id": capture.id, **{name: getattr(capture, name) for name in names}}
+
+
+_IN_USE = sa.text("""
+    UPDATE otc.publication SET rows_in_use = coalesce((CAST(:counts AS jsonb) ->> id::text)::bigint, 0)
+    WHERE week_ending = :week_ending AND tier = :tier
+""")
+
+
+def save_rows_in_use(connection: sa.Connection, week_ending: dt.date, tier: str, in_use: Mapping[int, int]) -> None:
+    """Saves how many rows of each capture of the week and tier are in the tables; of those not named, none are."""
+    counts = json.dumps({str(number): count for number, count in in_use.items()})
+    connection.execute(_IN_USE, {"counts": counts, "week_ending": week_ending, "tier": tier})
 
 
 def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> Change:
@@ -193,6 +284,14 @@ _MARK = sa.text("""
 def mark_computed(connection: sa.Connection, table: str, week_ending: dt.date, version: str, rows: int) -> None:
     """Notes that the week of ``table`` was made from inputs of ``version``."""
     connection.execute(_MARK, {"table_name": table, "week_ending": week_ending, "version": version, "rows": rows})
+
+
+_DELETE_QUALITY = sa.text("DELETE FROM otc.week_quality WHERE week_ending = :week_ending AND tier = :tier")
+
+
+def delete_quality(connection: sa.Connection, week_ending: dt.date, tier: str) -> None:
+    """Deletes the grade of a week and tier of which no capture is effective any more."""
+    connection.execute(_DELETE_QUALITY, {"week_ending": week_ending, "tier": tier})
 
 
 _SAVE_QUALITY = sa.text("""

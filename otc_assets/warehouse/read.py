@@ -16,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from otc_assets.domain import schema as schemas
-from otc_assets.domain.revisions import is_whole, speaking
+from otc_assets.domain.revisions import Effective, effective
 from otc_assets.warehouse.server import copy_out
 
 #: The frames that can be read by week, with their columns.
@@ -65,6 +65,24 @@ class Publication:
     last_update_date: dt.date | None
     run_id: str | None
     captured_at: dt.datetime
+    ats_last_update_date: dt.date | None
+    non_ats_last_update_date: dt.date | None
+    quarantine_reason: str | None
+    accepted_at: dt.datetime | None
+    accepted_over: dt.date | None
+    withdrawn_at: dt.datetime | None
+    withdrawal_reason: str | None
+    rows_in_use: int | None
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it waits for an operator's decision."""
+        return self.quarantine_reason is not None and self.accepted_at is None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether an operator has withdrawn it."""
+        return self.withdrawn_at is not None
 
 
 _PUBLICATIONS = sa.text("""
@@ -80,14 +98,21 @@ def publications(connection: sa.Connection, first: dt.date, last: dt.date) -> li
     return [Publication(**row) for row in rows]
 
 
-def speaking_publications(
+def publication_of(connection: sa.Connection, publication_id: int) -> Publication | None:
+    """The capture of an id; None where there is none."""
+    found = connection.execute(sa.text("SELECT * FROM otc.publication WHERE id = :id"), {"id": publication_id})
+    row = found.mappings().one_or_none()
+    return Publication(**row) if row is not None else None
+
+
+def effective_publications(
     connection: sa.Connection, first: dt.date, last: dt.date
-) -> dict[tuple[dt.date, str], list[Publication]]:
-    """By (week_ending, tier), the captures that speak for it, in the order in which they apply."""
+) -> dict[tuple[dt.date, str], Effective[Publication]]:
+    """By (week_ending, tier), the captures that are effective, of all that were recorded."""
     captures: dict[tuple[dt.date, str], list[Publication]] = {}
     for publication in publications(connection, first, last):
         captures.setdefault((publication.week_ending, publication.tier), []).append(publication)
-    return {key: speaking(group) for key, group in captures.items()}
+    return {key: effective(group) for key, group in captures.items()}
 
 
 def week_rows(
@@ -231,25 +256,21 @@ CAPTURED = pl.Schema(
 
 
 def captured(connection: sa.Connection, first: dt.date, last: dt.date) -> pl.DataFrame:
-    """What is captured, one row a (week_ending, tier), as ``domain.gaps`` wants it (CAPTURED).
+    """What is captured, one row per (week_ending, tier), as input of ``domain.gaps`` (CAPTURED).
 
-    ``complete`` where the captures that speak are a whole publication, and each is complete itself. A
-    (week, tier) of which nothing but empty captures came has ``rows_loaded`` 0.
+    ``complete`` where the effective captures are a complete publication. A (week, tier) of which only captures
+    without an accepted row came has ``rows_loaded`` 0.
     """
-    groups: dict[tuple[dt.date, str], list[Publication]] = {}
-    for publication in publications(connection, first, last):
-        groups.setdefault((publication.week_ending, publication.tier), []).append(publication)
     rows = []
-    for (week, tier), group in groups.items():
-        heard = speaking(group)
-        stated = [p.rows_expected for p in heard if p.rows_expected is not None]
+    for (week, tier), found in effective_publications(connection, first, last).items():
+        whole = found.publication
         rows.append(
             {
                 "week_ending": week,
                 "tier": tier,
-                "rows_loaded": sum(p.rows_accepted for p in heard),
-                "rows_expected": sum(stated) if stated and len(stated) == len(heard) else None,
-                "complete": is_whole(heard) and all(p.complete for p in heard if p.scope != "PARTIAL"),
+                "rows_loaded": sum(p.rows_accepted if p.rows_in_use is None else p.rows_in_use for p in found.captures),
+                "rows_expected": whole.rows_expected if whole else None,
+                "complete": found.complete,
             }
         )
     return pl.DataFrame(rows, schema=CAPTURED)

@@ -10,7 +10,6 @@ import pytest
 
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import UnreadableFile, parse
-from otc_assets.domain.revisions import Part, assemble
 from otc_assets.domain.weeks import OTCE, T1, T2
 
 WEEK = dt.date(2026, 8, 21)
@@ -179,29 +178,6 @@ def test_totals_that_do_not_say_what_they_are_of_are_refused_until_told() -> Non
     assert told.totals.select("total_of", "venue_kind", "symbol").rows() == [("SYMBOL", "NON_ATS", "ABC")]
     with pytest.raises(UnreadableFile, match="no summaryTypeCode"):
         normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="WRONG")
-
-
-def part(scope: str, *records: dict[str, object]) -> Part:
-    result = normalize(parsed(*records), week_ending=WEEK, tier=T1)
-    return Part(scope, result.volume, result.totals)
-
-
-def test_a_half_replaces_its_kind_and_a_part_never_replaces_a_whole() -> None:
-    """By hand: the ATS file speaks for PPEX; of the records only the firm's row counts."""
-    records = part("PARTIAL", record(totalWeeklyShareQuantity=1), record(**FIRM))
-    ats_file = part("ATS", record(totalWeeklyShareQuantity=5))
-    volume, _ = assemble([records, ats_file])
-    assert sorted(volume.select("venue_id", "share_volume").rows()) == [("79", Decimal(10)), ("PPEX", Decimal(5))]
-
-
-def test_later_records_replace_what_earlier_ones_said_of_the_same_symbol() -> None:
-    first = part("PARTIAL", record(), record(MPID="GONE"), record(issueSymbolIdentifier="OTHER"))
-    later = part("PARTIAL", record(totalWeeklyShareQuantity=12))
-    volume, _ = assemble([first, later])
-    assert sorted(volume.select("symbol", "venue_id", "share_volume").rows()) == [
-        ("ABC", "PPEX", Decimal(12)),
-        ("OTHER", "PPEX", Decimal(10)),
-    ]
 
 
 def test_a_publication_of_another_tier_is_rejected_row_by_row() -> None:

@@ -1,0 +1,285 @@
+"""Captures: reading their rows back from the archive, recording them, and an operator's decisions on them.
+
+Which captures are effective is decided in ``domain.revisions``; parsing is in ``domain.parsing``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.domain.normalize import Normalized, normalize, split
+from otc_assets.domain.parsing import Parsed, parse
+from otc_assets.domain.revisions import HALVES, PARTIAL, Part, effective, half_date, halves_covered, ranked, removal
+from otc_assets.domain.weeks import TIER_BY_NAME, Tier
+from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, span, tell
+from otc_assets.warehouse import load
+from otc_assets.warehouse.load import NewPublication, Recorded
+from otc_assets.warehouse.read import Publication, publication_of, publications
+from otc_assets.warehouse.server import lock_week
+
+#: The columns of VENUE_VOLUME by which two captures are compared.
+COMPARED = ("symbol", "issue_name", "product_type", "venue_kind", "venue_id", "venue_name", "share_volume")
+
+
+class CaptureNotChangeable(Exception):
+    """A capture can't be accepted, withdrawn or restored. The message says why and what to do."""
+
+
+# --- rows of a capture ---------------------------------------------------------------------------------
+
+
+def parsed_rows(content: bytes, origin: str) -> Parsed:
+    """The rows of a publication's bytes, in any known layout.
+
+    Raises:
+        UnreadableFile: the bytes are no publication.
+    """
+    with span(PARSE, origin=origin):
+        parsed = parse(content, name=origin)
+        tell(rows=parsed.received, rejected=parsed.rejected.height)
+        return parsed
+
+
+def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
+    with span(ARCHIVE, digest=digest):
+        content = archive.get(digest)
+        tell(bytes=len(content))
+    return parsed_rows(content, origin)
+
+
+@lru_cache(maxsize=2)
+def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[dt.date, Tier], Parsed]:
+    """A file of records by week and tier: such a file may span years, and is read once for all of them."""
+    return split(_archived_rows(archive, digest, origin))
+
+
+def archived(publication: Publication, archive: Archive) -> Normalized:
+    """The rows of a recorded capture, from its archived bytes.
+
+    Raises:
+        ArchiveError: the archive does not have the bytes.
+    """
+    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
+    if publication.scope == PARTIAL:
+        parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
+        parsed = parts[week, tier]
+    else:
+        parsed = _archived_rows(archive, publication.digest, publication.origin)
+    with span(NORMALIZE, tier=tier.name):
+        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        tell(rows=result.accepted, rejected=result.rejected.height)
+    return result
+
+
+def read_part(publication: Publication, archive: Archive, base_of: frozenset[str]) -> Part:
+    """The rows of an effective capture, which is the base of the halves ``base_of``."""
+    rows = archived(publication, archive)
+    return Part(publication.id, rows.volume, rows.totals, base_of, publication.complete)
+
+
+# --- recording -----------------------------------------------------------------------------------------
+
+
+def record(
+    connection: sa.Connection,
+    archive: Archive,
+    publication: NewPublication,
+    volume: pl.DataFrame,
+    read_lines: Callable[[], pl.DataFrame],
+    rejected: pl.DataFrame,
+    *,
+    since: float | None = None,
+) -> Recorded:
+    """Records a capture; one that can't be a revision of the capture before it is quarantined.
+
+    The captures of each half are compared in the order of FINRA's dates, not of their arrival: where an older
+    capture arrives late and shows that the effective one lacks a large part, the effective one is quarantined.
+
+    Args:
+        connection: inside a transaction.
+        archive: has the bytes of the captures that were recorded before.
+        publication: the capture's particulars.
+        volume: its rows (VENUE_VOLUME).
+        read_lines: reads every row received: columns ``line`` and ``record``.
+        rejected: REJECTED, the rows that were not accepted.
+        since: ``time.perf_counter()`` when the work on the capture began; None: now.
+
+    Raises:
+        Dropped: retention has dropped the week's venue volume, or would.
+    """
+    since = time.perf_counter() if since is None else since
+    lock_week(connection, publication.week_ending)
+    if (same := load.recorded_before(connection, publication)) is not None:
+        return same
+    week = publication.week_ending
+    earlier = [p for p in publications(connection, week, week) if p.tier == publication.tier]
+    reason, suspects = _compare(archive, publication, volume, earlier)
+    for suspect, why in suspects:
+        load.quarantine(connection, suspect, why)
+    judged = replace(publication, quarantine_reason=reason)
+    return load.record_publication(connection, judged, read_lines(), rejected, since=since)
+
+
+#: The id of a capture that is not recorded yet: the newest of all.
+_UNRECORDED = 2**62
+
+
+def _as_recorded(new: NewPublication) -> Publication:
+    """A capture as it will be recorded, for comparison with those that are."""
+    return Publication(
+        **new.__dict__,
+        id=_UNRECORDED,
+        revision=0,
+        captured_at=dt.datetime.max.replace(tzinfo=dt.UTC),
+        accepted_at=None,
+        accepted_over=None,
+        withdrawn_at=None,
+        withdrawal_reason=None,
+        rows_in_use=None,
+    )
+
+
+def _compare(
+    archive: Archive, publication: NewPublication, volume: pl.DataFrame, earlier: list[Publication]
+) -> tuple[str | None, list[tuple[Publication, str]]]:
+    """Why the capture is quarantined, if it is; and which recorded captures it shows to lack a large part."""
+    if not publication.rows_accepted:
+        return None, []
+    candidate = _as_recorded(publication)
+    suspects: dict[int, tuple[Publication, str]] = {}
+    rows: dict[int, pl.DataFrame | None] = {}
+
+    def of(capture: Publication, half: str) -> pl.DataFrame | None:
+        """The rows of a half; None where the archive lacks the capture: then nothing can be compared."""
+        if capture.id not in rows:
+            try:
+                rows[capture.id] = archived(capture, archive).volume.select(COMPARED)
+            except ArchiveError:
+                rows[capture.id] = None
+        found = rows[capture.id]
+        return None if found is None else _half(found, half)
+
+    for half in halves_covered(publication.scope):
+        complete = [c for c in ranked([*earlier, candidate], half) if c.complete]
+        if not publication.complete:
+            if complete:
+                return f"it was cut off, and capture {complete[-1].id} is complete", []
+            continue
+        at = complete.index(candidate)
+        before, after = complete[at - 1] if at else None, complete[at + 1] if at + 1 < len(complete) else None
+        mine = _half(volume, half)
+        if after is not None:
+            same_day = half_date(after, half) == half_date(candidate, half)
+            if same_day:
+                before = after
+            elif after.accepted_over is None and after.rows_expected is None:
+                # FINRA did not count its rows, and the older capture has what it lacks.
+                theirs = of(after, half)
+                if theirs is not None and (what := removal(mine, theirs)):
+                    suspects[after.id] = (after, f"it would remove {what} of an older capture that arrived later")
+                continue
+            else:
+                continue
+        if before is not None:
+            theirs = of(before, half)
+            if theirs is not None and (what := removal(theirs, mine)):
+                return f"it would remove {what} of capture {before.id}", []
+    return None, list(suspects.values())
+
+
+def _half(rows: pl.DataFrame, half: str) -> pl.DataFrame:
+    return rows.filter(pl.col("venue_kind").is_in(list(HALVES[half])))
+
+
+# --- an operator's decisions ---------------------------------------------------------------------------
+
+
+def _changeable(connection: sa.Connection, publication_id: int) -> Publication:
+    found = publication_of(connection, publication_id)
+    if found is None:
+        raise CaptureNotChangeable(
+            f"there is no capture {publication_id}. 'otc-assets captures list' shows the captures there are."
+        )
+    lock_week(connection, found.week_ending)
+    return publication_of(connection, publication_id) or found
+
+
+def accept(connection: sa.Connection, publication_id: int) -> Publication:
+    """Makes a quarantined capture effective: it takes precedence over what was effective until now.
+
+    Raises:
+        CaptureNotChangeable: there is no such capture, or it is not quarantined.
+    """
+    capture = _changeable(connection, publication_id)
+    if capture.withdrawn:
+        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn. Restore it first.")
+    if not capture.quarantined:
+        raise CaptureNotChangeable(f"capture {capture.id} is not quarantined: there is nothing to accept.")
+    week = capture.week_ending
+    others = [p for p in publications(connection, week, week) if p.tier == capture.tier]
+    bases = effective(others).bases
+    dates = [
+        max(half_date(bases[half], half), bases[half].accepted_over or dt.date.min)
+        for half in halves_covered(capture.scope)
+        if half in bases
+    ]
+    load.accept(connection, capture, max([*dates, dt.date(1, 1, 1)]))
+    return capture
+
+
+def withdraw(connection: sa.Connection, publication_id: int, reason: str) -> Publication:
+    """Makes a capture ineffective, until it is restored.
+
+    Raises:
+        CaptureNotChangeable: there is no such capture, it is withdrawn, or no reason is given.
+    """
+    if not reason.strip():
+        raise CaptureNotChangeable("a reason is required: it is recorded with the withdrawal.")
+    capture = _changeable(connection, publication_id)
+    if capture.withdrawn:
+        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn already: {capture.withdrawal_reason}")
+    load.withdraw(connection, capture, reason.strip())
+    return capture
+
+
+def restore(connection: sa.Connection, publication_id: int) -> Publication:
+    """Takes the withdrawal of a capture back.
+
+    Raises:
+        CaptureNotChangeable: there is no such capture, or it is not withdrawn.
+    """
+    capture = _changeable(connection, publication_id)
+    if not capture.withdrawn:
+        raise CaptureNotChangeable(f"capture {capture.id} is not withdrawn: there is nothing to restore.")
+    load.restore(connection, capture)
+    return capture
+
+
+def states(captures: list[Publication]) -> Mapping[int, str]:
+    """By id, what each capture of one (week, tier) is.
+
+    Returns:
+        'effective', 'superseded' (another capture takes precedence), 'quarantined', 'withdrawn', or 'empty' (no row
+        of it was accepted).
+    """
+    chosen = {capture.id for capture in effective(captures).captures}
+    return {
+        capture.id: "withdrawn"
+        if capture.withdrawn
+        else "quarantined"
+        if capture.quarantined
+        else "empty"
+        if not capture.rows_accepted
+        else "effective"
+        if capture.id in chosen
+        else "superseded"
+        for capture in captures
+    }
