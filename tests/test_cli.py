@@ -128,7 +128,43 @@ def test_files_are_written_taken_in_and_taken_in_once(run: Run, tmp_path: Path) 
     assert rows["2026-08-14"]["grade"] == "A"
     assert rows["2026-08-21"]["state"] == ""
     code, text, _ = run("ingest", files[0])
-    assert (code, text.strip()) == (0, "nothing new: these bytes were taken in before")
+    assert code == 0
+    assert text.strip().endswith("already ingested; no changes")
+    (row,) = json.loads(run("ingest", files[0], "--json")[1])["captured"]
+    assert (row["already_ingested"], row["status"], row["in_use"]) == (True, "effective", row["accepted"])
+
+
+def test_captures_are_listed_shown_accepted_withdrawn_and_restored(run: Run, tmp_path: Path) -> None:
+    """A second download that was cut short: the operator decides, and the week follows."""
+    run("simulate", str(tmp_path), "--weeks", "2026-08-21")
+    (whole,) = [path for path in tmp_path.iterdir() if "_T1_" in path.name.upper() and "NON" not in path.name.upper()]
+    text = whole.read_text().splitlines(keepends=True)
+    short = tmp_path / f"again {whole.name}"
+    short.write_text("".join(text[: len(text) // 2]))
+    assert run("ingest", str(whole))[0] == 0
+    code, text_out, errors = run("ingest", str(short))
+    assert (code, "captures accept 2" in " ".join(errors.split())) == (1, True)
+    assert "quarantined" in text_out
+
+    def listed(*arguments: str) -> list[tuple[int, str]]:
+        return [(row["id"], row["status"]) for row in json.loads(run("captures", "list", "--json", *arguments)[1])]
+
+    assert listed() == [(1, "effective"), (2, "quarantined")]
+    assert listed("--status", "quarantined", "--weeks", "2026-08-21") == [(2, "quarantined")]
+    assert run("captures", "list", "--status", "odd")[0] == 2
+    assert "it would remove" in run("captures", "show", "2")[1]
+    assert run("captures", "show", "9")[0] == 1
+    code, _, errors = run("captures", "accept", "1")
+    assert (code, "is not quarantined" in errors) == (1, True)
+    assert run("captures", "accept", "2")[0] == 0
+    assert listed() == [(1, "superseded"), (2, "effective")]
+    assert run("captures", "withdraw", "2")[0] == 2  # a reason is required
+    assert run("captures", "withdraw", "2", "--reason", "cut short")[0] == 0
+    assert listed() == [(1, "effective"), (2, "withdrawn")]
+    assert run("captures", "restore", "2")[0] == 0
+    assert listed() == [(1, "superseded"), (2, "effective")]
+    (row,) = [r for r in json.loads(run("status", "--json")[1]) if r["week_ending"] == "2026-08-21"]
+    assert row["state"] == ""
 
 
 def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ COST = {
     "volume_swing": 10,
 }
 GRADES = (("A", 95), ("B", 85), ("C", 70), ("D", 50), ("F", 0))
+#: Errors that say nothing against the rows that are there.
+_HARMLESS = frozenset({"complete", "none_quarantined"})
 #: A part of a publication, or what is merely unusual, is never F: it would block what can well be used.
 LEAST_WITHOUT_ERRORS = 50
 
@@ -152,7 +154,7 @@ def grade(findings: pl.DataFrame) -> pl.DataFrame:
         failed = group.filter(~pl.col("passed"))
         score = max(0, 100 - sum(COST.get(name, 0) for name in failed["check_name"]))
         errors = set(failed.filter(pl.col("severity") == ERROR)["check_name"])
-        if not errors - {"complete"}:
+        if not errors - _HARMLESS:
             score = max(score, LEAST_WITHOUT_ERRORS)
         letter = next(letter for letter, least in GRADES if score >= least)
         if FATAL & errors:

@@ -179,6 +179,27 @@ def test_books_that_dont_balance_are_f(others: dict[str, Any], off: float) -> No
     assert graded(judged) == ("F", 0)
 
 
+def test_rows_in_use_that_are_not_in_the_tables_are_lost() -> None:
+    """Of several captures some rows are replaced by newer ones; the others must be in the tables."""
+    merged = part(ROWS, TOTALS, rows_received=20, rows_accepted=20, rows_in_use=12)
+    row = finding(merged, "books_balance")
+    assert (row["passed"], "(8 were replaced by newer ones)" in row["detail"]) == (True, True)
+    assert "20 rows captured, 12 of them in use" in finding(merged, "complete")["detail"]
+    lost = part(ROWS, TOTALS, rows_received=20, rows_accepted=20, rows_in_use=13)
+    assert (finding(lost, "books_balance")["observed"], graded(lost)) == (1.0, ("F", 0))
+
+
+def test_a_quarantined_capture_is_an_error_that_says_what_to_do_and_never_makes_a_week_f() -> None:
+    """The rows that are effective are right; which of the two captures FINRA means is an operator's decision."""
+    waiting = evidence(quarantined=((7, "it would remove 5 of 9 rows"),))
+    row = finding(waiting, "none_quarantined")
+    assert (row["passed"], row["severity"], row["observed"]) == (False, "error", 1.0)
+    assert "capture 7 is quarantined: it would remove 5 of 9 rows" in row["detail"]
+    assert "otc-assets captures accept" in row["detail"]
+    assert graded(waiting) == ("B", 85)
+    assert graded(half(ATS, ROWS.filter(pl.col("venue_kind") == ATS), quarantined=((7, "x"),)))[0] == "D"
+
+
 def test_rejected_rows_keep_the_books_balanced() -> None:
     """A rejection is an entry in the books, not a loss."""
     assert finding(evidence(rows_received=13, rows_rejected=1, rows_expected=13), "books_balance")["passed"]
