@@ -23,6 +23,10 @@ import warehouse_rows
 from otc_assets.domain.schema import GAP, REJECTED, WEEK_QUALITY
 from otc_assets.warehouse import events, load
 from otc_assets.warehouse.events import (
+    CaptureAccepted,
+    CaptureQuarantined,
+    CaptureRestored,
+    CaptureWithdrawn,
     CheckFailed,
     ConcurrentChange,
     Cursor,
@@ -153,7 +157,20 @@ def dice(seed: str) -> random.Random:
 
 # --- what is told --------------------------------------------------------------------------------------
 
+CAPTURE: dict[str, Any] = {
+    "publication_id": 7,
+    "week_ending": WEEK,
+    "tier": T1,
+    "scope": "ATS",
+    "origin": "short.csv",
+    "digest": "c" * 64,
+}
 EXAMPLES: list[Payload] = [
+    ingested(outcome="superseded"),
+    CaptureQuarantined(**CAPTURE, reason="it would remove 42 of 100 rows (42.0 %) of capture 6"),
+    CaptureAccepted(**CAPTURE),
+    CaptureWithdrawn(**CAPTURE, reason="cut short"),
+    CaptureRestored(**CAPTURE),
     ingested(rows_expected=3),
     FileRejected(origin="page.csv", reason="it is a page of HTML"),
     FileRejected(origin="page.csv", reason="no", digest="b" * 64, week_ending=WEEK, tier=OTC),
