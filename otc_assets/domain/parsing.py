@@ -14,7 +14,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from functools import cached_property
@@ -97,6 +98,7 @@ class Parsed:
     """A publication's rows, typed.
 
     Attributes:
+        name: where the bytes are from, for messages.
         layout: WEBSITE, LEGACY, API or API_JSON.
         columns: the columns of RECORD that the layout carries.
         records: RECORD, the rows that could be read.
@@ -105,6 +107,7 @@ class Parsed:
         read_lines: reads every row as it came, verbatim, each time it is called; ``raw`` reads them once.
     """
 
+    name: str
     layout: str
     columns: frozenset[str]
     records: pl.DataFrame
@@ -123,6 +126,29 @@ class Parsed:
         return self.read_lines()
 
 
+@contextmanager
+def panics_refused(name: str) -> Iterator[None]:
+    """Turns a panic in Polars into the refusal of one file.
+
+    A panic is a ``BaseException`` that no ``except Exception`` handles: without this, one file would end the
+    whole run, and the other files with it.
+
+    Args:
+        name: the file, for the message.
+
+    Raises:
+        UnreadableFile: Polars panicked.
+    """
+    try:
+        yield
+    except pl.exceptions.PanicException as panic:
+        raise UnreadableFile(
+            name,
+            f"Polars failed on its rows ({' '.join(str(panic).split())[:200]})",
+            "This is a fault of the software, not of the file: report it, and keep the file",
+        ) from None
+
+
 def parse(data: bytes, *, name: str) -> Parsed:
     """Reads a publication in whatever layout it is.
 
@@ -136,10 +162,11 @@ def parse(data: bytes, *, name: str) -> Parsed:
     Raises:
         UnreadableFile: it is no publication.
     """
-    data = _unwrap(data, name)
-    if _is_json(data):
-        return _parse_json(data, name)
-    return _parse_delimited(data, name)
+    with panics_refused(name):
+        data = _unwrap(data, name)
+        if _is_json(data):
+            return _parse_json(data, name)
+        return _parse_delimited(data, name)
 
 
 def _is_json(data: bytes) -> bool:
@@ -308,12 +335,13 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
     if len(data) <= body_starts:
         nothing = RECORD.to_frame()
         return Parsed(
+            name,
             header.layout,
             _carried(header),
             nothing,
             REJECTED.to_frame(),
             trailer_missing,
-            lambda: _no_lines(),
+            _no_lines,
         )
     last_is_whole = whole_text or _last_row_is_whole(data, header)
     cut_off = trailer_missing or not last_is_whole
@@ -329,7 +357,8 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
                 "Its header and its rows don't agree: download it again",
                 line=rejected["line"][0],
             )
-    return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data))
+    read_lines = panics_refused(name)(lambda: _lines(data))
+    return Parsed(name, header.layout, _carried(header), records, rejected, cut_off, read_lines)
 
 
 def _carried(header: _Header) -> frozenset[str]:
@@ -460,7 +489,7 @@ def _read_in_blocks(data: bytes, start: int, header: _Header, last_is_whole: boo
         records.append(good)
         first += block.count(b"\n")
         start = end
-    return pl.concat(records), pl.concat([REJECTED.to_frame(), *rejected])
+    return pl.concat(records, rechunk=True), pl.concat([REJECTED.to_frame(), *rejected], rechunk=True)
 
 
 def _read_row_by_row(
@@ -585,6 +614,7 @@ def _parse_json(data: bytes, name: str) -> Parsed:
     if not rows and rejected:
         raise UnreadableFile(name, rejected[0][2], "It is no reply of FINRA's: fetch it again")
     return Parsed(
+        name,
         API_JSON,
         frozenset(columns),
         pl.DataFrame(rows, schema=RECORD),

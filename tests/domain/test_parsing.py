@@ -359,3 +359,27 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
         by_row = parse(content, name="f")
     assert by_row.records.equals(parsed.records)
     assert by_row.rejected.equals(parsed.rejected)
+
+
+def test_a_panic_in_polars_while_a_file_is_read_refuses_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic is a BaseException that no handler catches: one file ended the whole run."""
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed on its rows \(index out of bounds\)"):
+        parse(website(ROW), name="weekly.csv")
+
+
+def test_a_panic_while_the_verbatim_rows_are_read_refuses_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = parse(website(ROW), name="weekly.csv")
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed"):
+        _ = parsed.raw
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed"):
+        parsed.read_lines()
