@@ -8,7 +8,6 @@ whether it is accepted (``domain.normalize``), and reading files from disk (``fi
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import gzip
 import io
 import json
@@ -17,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Context, Decimal
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
+from otc_assets.domain.values import NEVER_NULL, BadValue, is_whole_date, maybe_missing, require, value
 from otc_assets.domain.weeks import TIER_BY_NAME
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
@@ -81,8 +80,6 @@ _REQUIRED = {
     LEGACY: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
     API: ("week_start", "symbol", "shares", "trades"),
 }
-#: Columns without which a record says nothing: a row without them is rejected.
-_NEVER_NULL = ("shares", "trades")
 
 
 class UnreadableFile(ValueError):
@@ -389,7 +386,7 @@ def _last_row_is_whole(data: bytes, header: _Header) -> bool:
     if len(values) != len(header.names):
         return False
     column = header.columns[-1]
-    return column is None or RECORD[column] != pl.Date or bool(_DATE.fullmatch(values[-1]))
+    return column is None or RECORD[column] != pl.Date or is_whole_date(values[-1])
 
 
 #: An amount as FINRA writes it. Polars takes more, and rounds a seventh decimal or 1e-7 away without a word.
@@ -429,14 +426,19 @@ def _read_at_once(data: bytes, header: _Header, *, skip_lines: int, first: int) 
         )
         if not all(frame.select(pl.col(amounts).str.contains(_PLAIN_AMOUNT).all()).row(0)):
             return None
-        frame = frame.with_columns(pl.col(amounts).cast(AMOUNT), *(_days(frame[column]) for column in dates))
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, _BadValue):
+        texts = [column for column in schema if RECORD.get(column) == pl.String]
+        odd = frame.select(maybe_missing(column) for column in texts).row(0)
+        read_singly = [c for c, is_odd in zip(texts, odd, strict=True) if is_odd or c == "firm_crd"]
+        frame = frame.with_columns(
+            pl.col(amounts).cast(AMOUNT), *(_by_distinct(frame[column]) for column in (*dates, *read_singly))
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, BadValue):
         return None
     # The newlines prove that no line was passed over. Longer rows Polars refuses itself; shorter ones it fills
     # up with nulls: a last column without any, or the number of delimiters, proves that there was none.
     text = np.frombuffer(data, np.uint8)
     rows = int(np.count_nonzero(text == ord("\n"))) + (not data.endswith(b"\n")) - skip_lines
-    if frame.height != rows or any(frame[column].null_count() for column in _NEVER_NULL):
+    if frame.height != rows or any(frame[column].null_count() for column in NEVER_NULL):
         return None
     if frame[frame.columns[-1]].null_count():
         delimiters = int(np.count_nonzero(text == ord(header.delimiter)))
@@ -446,17 +448,18 @@ def _read_at_once(data: bytes, header: _Header, *, skip_lines: int, first: int) 
     return frame.select(line, *_as_record(frame.columns))
 
 
-def _days(texts: pl.Series) -> pl.Series:
-    """Dates of text; a column has few that differ, and those are read one by one.
+def _by_distinct(texts: pl.Series) -> pl.Series:
+    """A column of texts, typed: each distinct text is read once, and columns have few.
 
     Raises:
-        _BadValue: one is no date.
+        BadValue: one of them is none of the column's.
     """
-    distinct = texts.unique().drop_nulls()
-    if distinct.is_empty():
-        return texts.cast(pl.Date)
-    days = [_value(text, texts.name, texts.name) for text in distinct]
-    return texts.replace_strict(distinct, days, return_dtype=pl.Date)
+    kind = RECORD[texts.name]
+    distinct = texts.unique().drop_nulls().to_list()
+    values = [value(text, texts.name, texts.name) for text in distinct]
+    if values == distinct or not distinct:
+        return texts.cast(kind)
+    return texts.replace_strict(distinct, values, return_dtype=kind)
 
 
 def _as_record(have: Iterable[str]) -> list[pl.Expr]:
@@ -525,14 +528,14 @@ def _read_row_by_row(
             continue
         try:
             row = {
-                column: _value(value or None, column, field)
-                for column, field, value in zip(header.columns, header.names, values, strict=True)
+                column: value(text or None, column, field)
+                for column, field, text in zip(header.columns, header.names, values, strict=True)
                 if column is not None
             }
-            _require(row, dict(zip(header.columns, header.names, strict=True)))
+            require(row, dict(zip(header.columns, header.names, strict=True)))
             if number == last and not last_is_whole:
-                raise _BadValue(f"the file ends within this row, in {header.names[-1]}")
-        except _BadValue as bad:
+                raise BadValue(f"the file ends within this row, in {header.names[-1]}")
+        except BadValue as bad:
             rejected.append((number, text, str(bad)))
             continue
         row["line"] = number
@@ -569,6 +572,11 @@ def _no_lines() -> pl.DataFrame:
 _SPACE = re.compile(r"[\s,]*")
 
 
+def _constant(literal: str) -> float | None:
+    """What JSON's extensions mean: NaN is no value, in any column; infinities are values that no column can have."""
+    return None if literal == "NaN" else float(literal)
+
+
 def _parse_json(data: bytes, name: str) -> Parsed:
     try:
         text = data.decode()
@@ -576,7 +584,7 @@ def _parse_json(data: bytes, name: str) -> Parsed:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None
     # Numbers stay text until they become decimals: a float would round them.
-    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[int, str, str]] = []
     verbatim: list[str] = []
@@ -603,9 +611,9 @@ def _parse_json(data: bytes, name: str) -> Parsed:
             rejected.append((number, source, "not a record of FINRA's: it has none of its fields"))
             continue
         try:
-            row = {column: _value(record[field], column, field) for field, column in FIELDS.items() if field in record}
-            _require(row, {column: field for field, column in FIELDS.items()})
-        except _BadValue as bad:
+            row = {column: value(record[field], column, field) for field, column in FIELDS.items() if field in record}
+            require(row, {column: field for field, column in FIELDS.items()})
+        except BadValue as bad:
             rejected.append((number, source, str(bad)))
             continue
         columns |= row.keys()
@@ -625,49 +633,3 @@ def _parse_json(data: bytes, name: str) -> Parsed:
             schema={"line": pl.Int64, "record": pl.String},
         ),
     )
-
-
-# --- values --------------------------------------------------------------------------------------------
-
-_DATE = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}")
-#: JSON may write a number with an exponent; Python's Decimal would take `1_0` and other scripts' digits too.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-_ENOUGH_DIGITS = Context(prec=64)
-
-
-class _BadValue(Exception):
-    """A value that its column can't have."""
-
-
-def _value(text: Any, column: str, field: str) -> Any:
-    """The value of one field, typed as its column in RECORD."""
-    if text is None or text == "":
-        return None
-    kind = RECORD[column]
-    if not isinstance(text, str):
-        raise _BadValue(f"{field} is {json.dumps(text)[:40]}, not a plain value")
-    if kind == pl.String:
-        return text
-    if kind == pl.Date:
-        try:
-            if not _DATE.fullmatch(text):
-                raise ValueError
-            return dt.date.fromisoformat(text)
-        except ValueError:
-            raise _BadValue(f"{field} is {text[:40]!r}, not a date YYYY-MM-DD") from None
-    if not _NUMBER.fullmatch(text.strip(" ")):
-        raise _BadValue(f"{field} is {text[:40]!r}, not a number")
-    number = Decimal(text)
-    if kind == pl.Int64:
-        if number != number.to_integral_value() or abs(number) >= 2**63:
-            raise _BadValue(f"{field} is {text[:40]!r}, not a whole number")
-        return int(number)
-    if abs(number) >= 10**32 or number != number.quantize(Decimal("0.000001"), context=_ENOUGH_DIGITS):
-        raise _BadValue(f"{field} is {text[:40]!r}, which has more than six decimals or 32 digits")
-    return number
-
-
-def _require(row: Mapping[str, Any], fields: Mapping[Any, str]) -> None:
-    for column in _NEVER_NULL:
-        if row.get(column) is None:
-            raise _BadValue(f"{fields[column]} is empty")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from otc_assets.domain import parsing
 from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
 from otc_assets.finra.simulator.files import download_file, legacy_file
 from otc_assets.finra.simulator.generator import Simulator
@@ -309,7 +310,7 @@ def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyP
 
 NAME = st.text(
     st.characters(blacklist_characters="|\n\r\0\x01", blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20
-)
+).filter(lambda text: not any(is_missing(text, column) for column in ("symbol", "issue_name")))
 
 
 @given(
@@ -383,3 +384,42 @@ def test_a_panic_while_the_verbatim_rows_are_read_refuses_that_file(monkeypatch:
         _ = parsed.raw
     with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed"):
         parsed.read_lines()
+
+
+@pytest.mark.parametrize(
+    ("escape", "code"),
+    [("\\u0000", "U+0000"), ("\\ud800", "U+D800"), ("\\udfff", "U+DFFF"), ("a\\ude00\\ud83d", "U+DE00")],
+)
+@pytest.mark.parametrize(
+    "field", ["issueSymbolIdentifier", "issueName", "marketParticipantName", "MPID", "tierIdentifier"]
+)
+def test_text_that_cannot_be_stored_rejects_its_own_row_and_loads_the_others(
+    escape: str, code: str, field: str
+) -> None:
+    """One such name was accepted, and no load of its week could succeed again; a surrogate ended the whole run."""
+    good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    bad = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5, field: "A@B"}).replace("@", escape)
+    parsed = parse(f"[{good},\n{bad},\n{good}]".encode(), name="f")
+    assert parsed.records["line"].to_list() == [1, 3]
+    ((line, record, reason),) = parsed.rejected.rows()
+    assert (line, record) == (2, bad)
+    assert reason.startswith(f"{field} contains {code} at character ")
+    for text in (*parsed.raw["record"], record, reason):
+        assert "\0" not in text.encode().decode()
+
+
+@pytest.mark.parametrize("value", ['"\\u0000"', '["\\ud800"]', '{"\\u0000": 1}'])
+@pytest.mark.parametrize("field", ["totalWeeklyShareQuantity", "lastUpdateDate", "firmCRDNumber", "\\u0000"])
+def test_the_words_of_a_rejection_can_be_stored_whatever_the_value(field: str, value: str) -> None:
+    good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    bad = good.replace("{", f'{{"{field}": {value}, ', 1).replace('"totalWeeklyShareQuantity": 5', '"x": 5')
+    parsed = parse(f"[{good},{bad}]".encode(), name="f")
+    assert parsed.rejected["line"].to_list() == [2]
+    for text in (*parsed.rejected["record"], *parsed.rejected["reason"], *parsed.raw["record"]):
+        assert "\0" not in text.encode().decode()
+
+
+def test_a_pair_of_surrogates_is_one_character_and_stays_in_the_name() -> None:
+    bad = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5, "issueName": "A \N{GRINNING FACE}"})
+    assert "\\ud83d\\ude00" in bad
+    assert parse(bad.encode(), name="f").records["issue_name"].to_list() == ["A \N{GRINNING FACE}"]
