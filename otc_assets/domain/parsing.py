@@ -22,17 +22,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from otc_assets.domain.bounds import (
+    GZIP,
+    MAX_LINE_BYTES,
+    UnreadableFile,
+    join_bounded,
+    refuse_large,
+    refuse_many_rows,
+    unpacked,
+)
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
 from otc_assets.domain.values import NEVER_NULL, BadValue, is_whole_date, maybe_missing, require, value
 from otc_assets.domain.weeks import TIER_BY_NAME
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
-#: A longer line is no row of FINRA's: its longest names have about 200 characters.
-MAX_LINE_BYTES = 1 << 20
-#: What a file may be long, or a gzip file grow to: a full-size week of all tiers is about 50 MB.
-MAX_UNPACKED_BYTES = 2 << 30
-_GZIP = b"\x1f\x8b"
 
 #: FINRA's field names (Query API and download file), and where they go.
 FIELDS = {
@@ -80,14 +84,6 @@ _REQUIRED = {
     LEGACY: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
     API: ("week_start", "symbol", "shares", "trades"),
 }
-
-
-class UnreadableFile(ValueError):
-    """The bytes are no publication that is known. The message says what, where, and what to do."""
-
-    def __init__(self, name: str, problem: str, remedy: str, *, line: int | None = None) -> None:
-        where = f"{name}, line {line}" if line else name
-        super().__init__(f"{where}: {problem}. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -160,6 +156,7 @@ def parse(data: bytes, *, name: str) -> Parsed:
         UnreadableFile: it is no publication.
     """
     with panics_refused(name):
+        refuse_large(len(data), name)
         data = _unwrap(data, name)
         if _is_json(data):
             return _parse_json(data, name)
@@ -175,7 +172,7 @@ def _is_json(data: bytes) -> bool:
 
 def _unwrap(data: bytes, name: str) -> bytes:
     """The text itself, with LF line ends; refuses what is no text of rows at all."""
-    if data[:2] == _GZIP:
+    if data[:2] == GZIP:
         data = _gunzip(data, name)
     if data[:4] == b"PK\x03\x04":
         raise UnreadableFile(name, "it is a zip archive", "Unpack it, and give the files inside")
@@ -210,40 +207,19 @@ def _refuse_long_lines(data: bytes, name: str) -> None:
         start = newline + 1
 
 
-def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:
-    """Joins the chunks of a file, and takes no more of them once it can be no file of FINRA's.
-
-    Args:
-        chunks: the file from its start, in pieces of any size.
-        name: where it is from, for messages.
-
-    Raises:
-        UnreadableFile: a line is longer than 1 MiB, in delimited text, or all of it than 2 GiB.
-    """
-    taken: list[bytes] = []
-    size = since_newline = 0
-    has_lines = True
-    for chunk in chunks:
-        if not taken:
-            begins = chunk[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-            has_lines = chunk[:2] != _GZIP and begins not in (b"[", b"{")
-        size += len(chunk)
-        last = chunk.rfind(b"\n")
-        since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
-        if has_lines and since_newline > MAX_LINE_BYTES:
-            raise UnreadableFile(name, "a line is longer than 1 MiB", "It is no file of FINRA's: download it again")
-        if size > MAX_UNPACKED_BYTES:
-            raise UnreadableFile(name, "it is larger than 2 GiB", "It is no file of FINRA's: download it again")
-        taken.append(chunk)
-    return b"".join(taken)
-
-
 def _gunzip(data: bytes, name: str) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as packed:
-            return join_bounded(iter(lambda: packed.read(MAX_LINE_BYTES), b""), name=f"{name}, unpacked")
+            return join_bounded(unpacked(packed.read, len(data), name), name=f"{name}, unpacked")
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadableFile(name, f"its gzip is damaged ({error})", "Download it again") from None
+
+
+def _without_blank_end(data: bytes) -> bytes:
+    """The text without the blank lines after its last row: editors and spreadsheets add them."""
+    last = len(data.rstrip(b" \t\r\n"))
+    end = data.find(b"\n", last) + 1
+    return data[:end] if 0 < end < len(data) else data
 
 
 @dataclass(frozen=True)
@@ -323,6 +299,8 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
     end = data.find(b"\n")
     first = data[: end if end >= 0 else len(data)]
     header = _header(first, name)
+    data = _without_blank_end(data)
+    refuse_many_rows(data.count(b"\n") - 1, name)
     body_starts = len(first) + 1
     whole_text = data.endswith(b"\n")
     trailer_missing = False
@@ -570,6 +548,8 @@ def _no_lines() -> pl.DataFrame:
 # --- JSON ----------------------------------------------------------------------------------------------
 
 _SPACE = re.compile(r"[\s,]*")
+#: So many records are dictionaries at once.
+_BLOCK_ROWS = 20_000
 
 
 def _constant(literal: str) -> float | None:
@@ -586,8 +566,9 @@ def _parse_json(data: bytes, name: str) -> Parsed:
     # Numbers stay text until they become decimals: a float would round them.
     decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
     rows: list[dict[str, Any]] = []
+    blocks: list[pl.DataFrame] = []
     rejected: list[tuple[int, str, str]] = []
-    verbatim: list[str] = []
+    spans: list[tuple[int, int]] = []
     columns: set[str] = set()
     at = number = 0
     in_array = False
@@ -597,16 +578,17 @@ def _parse_json(data: bytes, name: str) -> Parsed:
             at += 1
             continue
         number += 1
+        refuse_many_rows(number, name)
         try:
             record, end = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as error:
             why = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
             rejected.append((number, text[at:], f"not valid JSON: {why}"))
-            verbatim.append(text[at:])
+            spans.append((at, len(text)))
             in_array = True
             break
+        spans.append((at, end))
         source, at = text[at:end], end
-        verbatim.append(source)
         if not isinstance(record, dict) or not any(field in record for field in FIELDS):
             rejected.append((number, source, "not a record of FINRA's: it has none of its fields"))
             continue
@@ -619,17 +601,24 @@ def _parse_json(data: bytes, name: str) -> Parsed:
         columns |= row.keys()
         row["line"] = number
         rows.append(row)
-    if not rows and rejected:
+        if len(rows) == _BLOCK_ROWS:
+            # Typed, a row takes a tenth of what it does as a dictionary.
+            blocks.append(pl.DataFrame(rows, schema=RECORD))
+            rows = []
+    records = pl.concat([*blocks, pl.DataFrame(rows, schema=RECORD)], rechunk=True)
+    if not records.height and rejected:
         raise UnreadableFile(name, rejected[0][2], "It is no reply of FINRA's: fetch it again")
     return Parsed(
         name,
         API_JSON,
         frozenset(columns),
-        pl.DataFrame(rows, schema=RECORD),
+        records,
         pl.DataFrame(rejected, schema=REJECTED, orient="row"),
         in_array,  # it ends within an array, or within a record
-        lambda: pl.DataFrame(
-            {"line": range(1, len(verbatim) + 1), "record": verbatim},
-            schema={"line": pl.Int64, "record": pl.String},
-        ),
+        panics_refused(name)(lambda: _slices(text, spans)),
     )
+
+
+def _slices(text: str, spans: list[tuple[int, int]]) -> pl.DataFrame:
+    records = pl.Series("record", (text[start:end] for start, end in spans), dtype=pl.String)
+    return pl.DataFrame({"line": pl.int_range(1, len(spans) + 1, dtype=pl.Int64, eager=True), "record": records})
