@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from otc_assets.domain.exact import per_trade
-from otc_assets.domain.parsing import Parsed, UnreadableFile
+from otc_assets.domain.parsing import Parsed, UnreadableFile, panics_refused
 from otc_assets.domain.schema import (
     ATS,
     DE_MINIMIS,
@@ -97,6 +97,11 @@ def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
     Raises:
         UnreadableFile: no row names its week and tier.
     """
+    with panics_refused(parsed.name):
+        return _split(parsed)
+
+
+def _split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
     whose = parsed.records.select(
         "line",
         pl.when(pl.col("week_start").dt.weekday() == 1).then(_WEEK_ENDING).alias("week_ending"),
@@ -108,7 +113,7 @@ def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
     groups = sorted(found.rows(), key=lambda group: (group[0], order[group[1]]))
     if not groups:
         raise UnreadableFile(
-            "the file",
+            parsed.name,
             "none of its rows has both a Monday as weekStartDate and a tier of FINRA's",
             "Give a download file, or records of the Query API with these fields",
         )
@@ -127,11 +132,14 @@ def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
         rejected = parsed.rejected if group == groups[0] else REJECTED.to_frame()
         lines = pl.concat([records["line"], rejected["line"]])
 
+        @panics_refused(parsed.name)
         def raw(lines: pl.Series = lines) -> pl.DataFrame:
             return parsed.raw.filter(pl.col("line").is_in(lines.implode()))
 
         week, tier = group
-        parts[week, by_name[tier]] = Parsed(parsed.layout, parsed.columns, records, rejected, parsed.cut_off, raw)
+        parts[week, by_name[tier]] = Parsed(
+            parsed.name, parsed.layout, parsed.columns, records, rejected, parsed.cut_off, raw
+        )
     return parts
 
 
@@ -147,11 +155,18 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
     Raises:
         UnreadableFile: the rows don't say what they are, and ``summary_type`` doesn't either.
     """
+    with panics_refused(parsed.name):
+        return _normalize(parsed, week_ending, tier, summary_type)
+
+
+def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: str | None) -> Normalized:
     records = _with_summary_type(parsed, summary_type)
     reasons = _reasons(parsed, week_ending, tier)
     # Which rows are bad is asked of all of them; why, in words, only of those.
     is_bad = records.select(pl.any_horizontal(condition for condition, _ in reasons).fill_null(False)).to_series()
-    bad = records.filter(is_bad).select(
+    # Polars 2.1 panics in `pl.format` on a frame of several chunks, which a filter of a large frame leaves.
+    bad = records.filter(is_bad).rechunk()
+    bad = bad.select(
         "line", pl.coalesce(pl.when(condition).then(reason) for condition, reason in reasons).alias("reason")
     )
     good = records.filter(~is_bad) if bad.height else records
@@ -187,7 +202,7 @@ def _with_summary_type(parsed: Parsed, told: str | None) -> pl.DataFrame:
         return parsed.records.with_columns(pl.col("summary_type").fill_null(told))
     if "summary_type" not in parsed.columns and not {"mpid", "firm_crd", "participant_name"} & parsed.columns:
         raise UnreadableFile(
-            "the file",
+            parsed.name,
             "its rows name no venue and have no summaryTypeCode: they are totals, but nothing says of what",
             "Tell it: --summary-type ATS_W_SMBL for totals of ATSs by symbol, OTC_W_SMBL for those of firms",
         )
@@ -344,7 +359,9 @@ def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.Da
         pl.col(name).eq_missing(pl.col(name).first().over(varying)) for name in ("share_volume", "trade_count")
     )
     marked = rows.with_columns(first.alias("_first"), same.alias("_same"))
-    twice = marked.filter(pl.col("line") != pl.col("_first")).select(
+    # In one chunk: `pl.format` panics on several (see `_normalize`).
+    repeated = marked.filter(pl.col("line") != pl.col("_first")).rechunk()
+    twice = repeated.select(
         "line",
         pl.format(
             "stands twice in the publication, in line {} already, with {} figures",

@@ -8,31 +8,35 @@ whether it is accepted (``domain.normalize``), and reading files from disk (``fi
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Context, Decimal
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from otc_assets.domain.bounds import (
+    GZIP,
+    MAX_LINE_BYTES,
+    UnreadableFile,
+    join_bounded,
+    refuse_large,
+    refuse_many_rows,
+    unpacked,
+)
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
+from otc_assets.domain.values import NEVER_NULL, BadValue, is_whole_date, maybe_missing, require, value
 from otc_assets.domain.weeks import TIER_BY_NAME
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
-#: A longer line is no row of FINRA's: its longest names have about 200 characters.
-MAX_LINE_BYTES = 1 << 20
-#: What a file may be long, or a gzip file grow to: a full-size week of all tiers is about 50 MB.
-MAX_UNPACKED_BYTES = 2 << 30
-_GZIP = b"\x1f\x8b"
 
 #: FINRA's field names (Query API and download file), and where they go.
 FIELDS = {
@@ -80,16 +84,6 @@ _REQUIRED = {
     LEGACY: ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date"),
     API: ("week_start", "symbol", "shares", "trades"),
 }
-#: Columns without which a record says nothing: a row without them is rejected.
-_NEVER_NULL = ("shares", "trades")
-
-
-class UnreadableFile(ValueError):
-    """The bytes are no publication that is known. The message says what, where, and what to do."""
-
-    def __init__(self, name: str, problem: str, remedy: str, *, line: int | None = None) -> None:
-        where = f"{name}, line {line}" if line else name
-        super().__init__(f"{where}: {problem}. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +91,7 @@ class Parsed:
     """A publication's rows, typed.
 
     Attributes:
+        name: where the bytes are from, for messages.
         layout: WEBSITE, LEGACY, API or API_JSON.
         columns: the columns of RECORD that the layout carries.
         records: RECORD, the rows that could be read.
@@ -105,6 +100,7 @@ class Parsed:
         read_lines: reads every row as it came, verbatim, each time it is called; ``raw`` reads them once.
     """
 
+    name: str
     layout: str
     columns: frozenset[str]
     records: pl.DataFrame
@@ -123,6 +119,29 @@ class Parsed:
         return self.read_lines()
 
 
+@contextmanager
+def panics_refused(name: str) -> Iterator[None]:
+    """Turns a panic in Polars into the refusal of one file.
+
+    A panic is a ``BaseException`` that no ``except Exception`` handles: without this, one file would end the
+    whole run, and the other files with it.
+
+    Args:
+        name: the file, for the message.
+
+    Raises:
+        UnreadableFile: Polars panicked.
+    """
+    try:
+        yield
+    except pl.exceptions.PanicException as panic:
+        raise UnreadableFile(
+            name,
+            f"Polars failed on its rows ({' '.join(str(panic).split())[:200]})",
+            "This is a fault of the software, not of the file: report it, and keep the file",
+        ) from None
+
+
 def parse(data: bytes, *, name: str) -> Parsed:
     """Reads a publication in whatever layout it is.
 
@@ -136,10 +155,12 @@ def parse(data: bytes, *, name: str) -> Parsed:
     Raises:
         UnreadableFile: it is no publication.
     """
-    data = _unwrap(data, name)
-    if _is_json(data):
-        return _parse_json(data, name)
-    return _parse_delimited(data, name)
+    with panics_refused(name):
+        refuse_large(len(data), name)
+        data = _unwrap(data, name)
+        if _is_json(data):
+            return _parse_json(data, name)
+        return _parse_delimited(data, name)
 
 
 def _is_json(data: bytes) -> bool:
@@ -151,7 +172,7 @@ def _is_json(data: bytes) -> bool:
 
 def _unwrap(data: bytes, name: str) -> bytes:
     """The text itself, with LF line ends; refuses what is no text of rows at all."""
-    if data[:2] == _GZIP:
+    if data[:2] == GZIP:
         data = _gunzip(data, name)
     if data[:4] == b"PK\x03\x04":
         raise UnreadableFile(name, "it is a zip archive", "Unpack it, and give the files inside")
@@ -186,40 +207,19 @@ def _refuse_long_lines(data: bytes, name: str) -> None:
         start = newline + 1
 
 
-def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:
-    """Joins the chunks of a file, and takes no more of them once it can be no file of FINRA's.
-
-    Args:
-        chunks: the file from its start, in pieces of any size.
-        name: where it is from, for messages.
-
-    Raises:
-        UnreadableFile: a line is longer than 1 MiB, in delimited text, or all of it than 2 GiB.
-    """
-    taken: list[bytes] = []
-    size = since_newline = 0
-    has_lines = True
-    for chunk in chunks:
-        if not taken:
-            begins = chunk[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-            has_lines = chunk[:2] != _GZIP and begins not in (b"[", b"{")
-        size += len(chunk)
-        last = chunk.rfind(b"\n")
-        since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
-        if has_lines and since_newline > MAX_LINE_BYTES:
-            raise UnreadableFile(name, "a line is longer than 1 MiB", "It is no file of FINRA's: download it again")
-        if size > MAX_UNPACKED_BYTES:
-            raise UnreadableFile(name, "it is larger than 2 GiB", "It is no file of FINRA's: download it again")
-        taken.append(chunk)
-    return b"".join(taken)
-
-
 def _gunzip(data: bytes, name: str) -> bytes:
     try:
         with gzip.open(io.BytesIO(data)) as packed:
-            return join_bounded(iter(lambda: packed.read(MAX_LINE_BYTES), b""), name=f"{name}, unpacked")
+            return join_bounded(unpacked(packed.read, len(data), name), name=f"{name}, unpacked")
     except (OSError, EOFError, zlib.error) as error:
         raise UnreadableFile(name, f"its gzip is damaged ({error})", "Download it again") from None
+
+
+def _without_blank_end(data: bytes) -> bytes:
+    """The text without the blank lines after its last row: editors and spreadsheets add them."""
+    last = len(data.rstrip(b" \t\r\n"))
+    end = data.find(b"\n", last) + 1
+    return data[:end] if 0 < end < len(data) else data
 
 
 @dataclass(frozen=True)
@@ -299,6 +299,8 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
     end = data.find(b"\n")
     first = data[: end if end >= 0 else len(data)]
     header = _header(first, name)
+    data = _without_blank_end(data)
+    refuse_many_rows(data.count(b"\n") - 1, name)
     body_starts = len(first) + 1
     whole_text = data.endswith(b"\n")
     trailer_missing = False
@@ -308,12 +310,13 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
     if len(data) <= body_starts:
         nothing = RECORD.to_frame()
         return Parsed(
+            name,
             header.layout,
             _carried(header),
             nothing,
             REJECTED.to_frame(),
             trailer_missing,
-            lambda: _no_lines(),
+            _no_lines,
         )
     last_is_whole = whole_text or _last_row_is_whole(data, header)
     cut_off = trailer_missing or not last_is_whole
@@ -329,7 +332,8 @@ def _parse_delimited(data: bytes, name: str) -> Parsed:
                 "Its header and its rows don't agree: download it again",
                 line=rejected["line"][0],
             )
-    return Parsed(header.layout, _carried(header), records, rejected, cut_off, lambda: _lines(data))
+    read_lines = panics_refused(name)(lambda: _lines(data))
+    return Parsed(name, header.layout, _carried(header), records, rejected, cut_off, read_lines)
 
 
 def _carried(header: _Header) -> frozenset[str]:
@@ -360,7 +364,7 @@ def _last_row_is_whole(data: bytes, header: _Header) -> bool:
     if len(values) != len(header.names):
         return False
     column = header.columns[-1]
-    return column is None or RECORD[column] != pl.Date or bool(_DATE.fullmatch(values[-1]))
+    return column is None or RECORD[column] != pl.Date or is_whole_date(values[-1])
 
 
 #: An amount as FINRA writes it. Polars takes more, and rounds a seventh decimal or 1e-7 away without a word.
@@ -400,14 +404,19 @@ def _read_at_once(data: bytes, header: _Header, *, skip_lines: int, first: int) 
         )
         if not all(frame.select(pl.col(amounts).str.contains(_PLAIN_AMOUNT).all()).row(0)):
             return None
-        frame = frame.with_columns(pl.col(amounts).cast(AMOUNT), *(_days(frame[column]) for column in dates))
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, _BadValue):
+        texts = [column for column in schema if RECORD.get(column) == pl.String]
+        odd = frame.select(maybe_missing(column) for column in texts).row(0)
+        read_singly = [c for c, is_odd in zip(texts, odd, strict=True) if is_odd or c == "firm_crd"]
+        frame = frame.with_columns(
+            pl.col(amounts).cast(AMOUNT), *(_by_distinct(frame[column]) for column in (*dates, *read_singly))
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, BadValue):
         return None
     # The newlines prove that no line was passed over. Longer rows Polars refuses itself; shorter ones it fills
     # up with nulls: a last column without any, or the number of delimiters, proves that there was none.
     text = np.frombuffer(data, np.uint8)
     rows = int(np.count_nonzero(text == ord("\n"))) + (not data.endswith(b"\n")) - skip_lines
-    if frame.height != rows or any(frame[column].null_count() for column in _NEVER_NULL):
+    if frame.height != rows or any(frame[column].null_count() for column in NEVER_NULL):
         return None
     if frame[frame.columns[-1]].null_count():
         delimiters = int(np.count_nonzero(text == ord(header.delimiter)))
@@ -417,17 +426,18 @@ def _read_at_once(data: bytes, header: _Header, *, skip_lines: int, first: int) 
     return frame.select(line, *_as_record(frame.columns))
 
 
-def _days(texts: pl.Series) -> pl.Series:
-    """Dates of text; a column has few that differ, and those are read one by one.
+def _by_distinct(texts: pl.Series) -> pl.Series:
+    """A column of texts, typed: each distinct text is read once, and columns have few.
 
     Raises:
-        _BadValue: one is no date.
+        BadValue: one of them is none of the column's.
     """
-    distinct = texts.unique().drop_nulls()
-    if distinct.is_empty():
-        return texts.cast(pl.Date)
-    days = [_value(text, texts.name, texts.name) for text in distinct]
-    return texts.replace_strict(distinct, days, return_dtype=pl.Date)
+    kind = RECORD[texts.name]
+    distinct = texts.unique().drop_nulls().to_list()
+    values = [value(text, texts.name, texts.name) for text in distinct]
+    if values == distinct or not distinct:
+        return texts.cast(kind)
+    return texts.replace_strict(distinct, values, return_dtype=kind)
 
 
 def _as_record(have: Iterable[str]) -> list[pl.Expr]:
@@ -460,7 +470,7 @@ def _read_in_blocks(data: bytes, start: int, header: _Header, last_is_whole: boo
         records.append(good)
         first += block.count(b"\n")
         start = end
-    return pl.concat(records), pl.concat([REJECTED.to_frame(), *rejected])
+    return pl.concat(records, rechunk=True), pl.concat([REJECTED.to_frame(), *rejected], rechunk=True)
 
 
 def _read_row_by_row(
@@ -496,14 +506,14 @@ def _read_row_by_row(
             continue
         try:
             row = {
-                column: _value(value or None, column, field)
-                for column, field, value in zip(header.columns, header.names, values, strict=True)
+                column: value(text or None, column, field)
+                for column, field, text in zip(header.columns, header.names, values, strict=True)
                 if column is not None
             }
-            _require(row, dict(zip(header.columns, header.names, strict=True)))
+            require(row, dict(zip(header.columns, header.names, strict=True)))
             if number == last and not last_is_whole:
-                raise _BadValue(f"the file ends within this row, in {header.names[-1]}")
-        except _BadValue as bad:
+                raise BadValue(f"the file ends within this row, in {header.names[-1]}")
+        except BadValue as bad:
             rejected.append((number, text, str(bad)))
             continue
         row["line"] = number
@@ -538,6 +548,13 @@ def _no_lines() -> pl.DataFrame:
 # --- JSON ----------------------------------------------------------------------------------------------
 
 _SPACE = re.compile(r"[\s,]*")
+#: So many records are dictionaries at once.
+_BLOCK_ROWS = 20_000
+
+
+def _constant(literal: str) -> float | None:
+    """What JSON's extensions mean: NaN is no value, in any column; infinities are values that no column can have."""
+    return None if literal == "NaN" else float(literal)
 
 
 def _parse_json(data: bytes, name: str) -> Parsed:
@@ -547,10 +564,11 @@ def _parse_json(data: bytes, name: str) -> Parsed:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None
     # Numbers stay text until they become decimals: a float would round them.
-    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
     rows: list[dict[str, Any]] = []
+    blocks: list[pl.DataFrame] = []
     rejected: list[tuple[int, str, str]] = []
-    verbatim: list[str] = []
+    spans: list[tuple[int, int]] = []
     columns: set[str] = set()
     at = number = 0
     in_array = False
@@ -560,84 +578,47 @@ def _parse_json(data: bytes, name: str) -> Parsed:
             at += 1
             continue
         number += 1
+        refuse_many_rows(number, name)
         try:
             record, end = decoder.raw_decode(text, at)
         except (json.JSONDecodeError, RecursionError) as error:
             why = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
             rejected.append((number, text[at:], f"not valid JSON: {why}"))
-            verbatim.append(text[at:])
+            spans.append((at, len(text)))
             in_array = True
             break
+        spans.append((at, end))
         source, at = text[at:end], end
-        verbatim.append(source)
         if not isinstance(record, dict) or not any(field in record for field in FIELDS):
             rejected.append((number, source, "not a record of FINRA's: it has none of its fields"))
             continue
         try:
-            row = {column: _value(record[field], column, field) for field, column in FIELDS.items() if field in record}
-            _require(row, {column: field for field, column in FIELDS.items()})
-        except _BadValue as bad:
+            row = {column: value(record[field], column, field) for field, column in FIELDS.items() if field in record}
+            require(row, {column: field for field, column in FIELDS.items()})
+        except BadValue as bad:
             rejected.append((number, source, str(bad)))
             continue
         columns |= row.keys()
         row["line"] = number
         rows.append(row)
-    if not rows and rejected:
+        if len(rows) == _BLOCK_ROWS:
+            # Typed, a row takes a tenth of what it does as a dictionary.
+            blocks.append(pl.DataFrame(rows, schema=RECORD))
+            rows = []
+    records = pl.concat([*blocks, pl.DataFrame(rows, schema=RECORD)], rechunk=True)
+    if not records.height and rejected:
         raise UnreadableFile(name, rejected[0][2], "It is no reply of FINRA's: fetch it again")
     return Parsed(
+        name,
         API_JSON,
         frozenset(columns),
-        pl.DataFrame(rows, schema=RECORD),
+        records,
         pl.DataFrame(rejected, schema=REJECTED, orient="row"),
         in_array,  # it ends within an array, or within a record
-        lambda: pl.DataFrame(
-            {"line": range(1, len(verbatim) + 1), "record": verbatim},
-            schema={"line": pl.Int64, "record": pl.String},
-        ),
+        panics_refused(name)(lambda: _slices(text, spans)),
     )
 
 
-# --- values --------------------------------------------------------------------------------------------
-
-_DATE = re.compile(r"[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}")
-#: JSON may write a number with an exponent; Python's Decimal would take `1_0` and other scripts' digits too.
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-_ENOUGH_DIGITS = Context(prec=64)
-
-
-class _BadValue(Exception):
-    """A value that its column can't have."""
-
-
-def _value(text: Any, column: str, field: str) -> Any:
-    """The value of one field, typed as its column in RECORD."""
-    if text is None or text == "":
-        return None
-    kind = RECORD[column]
-    if not isinstance(text, str):
-        raise _BadValue(f"{field} is {json.dumps(text)[:40]}, not a plain value")
-    if kind == pl.String:
-        return text
-    if kind == pl.Date:
-        try:
-            if not _DATE.fullmatch(text):
-                raise ValueError
-            return dt.date.fromisoformat(text)
-        except ValueError:
-            raise _BadValue(f"{field} is {text[:40]!r}, not a date YYYY-MM-DD") from None
-    if not _NUMBER.fullmatch(text.strip(" ")):
-        raise _BadValue(f"{field} is {text[:40]!r}, not a number")
-    number = Decimal(text)
-    if kind == pl.Int64:
-        if number != number.to_integral_value() or abs(number) >= 2**63:
-            raise _BadValue(f"{field} is {text[:40]!r}, not a whole number")
-        return int(number)
-    if abs(number) >= 10**32 or number != number.quantize(Decimal("0.000001"), context=_ENOUGH_DIGITS):
-        raise _BadValue(f"{field} is {text[:40]!r}, which has more than six decimals or 32 digits")
-    return number
-
-
-def _require(row: Mapping[str, Any], fields: Mapping[Any, str]) -> None:
-    for column in _NEVER_NULL:
-        if row.get(column) is None:
-            raise _BadValue(f"{fields[column]} is empty")
+def _slices(text: str, spans: list[tuple[int, int]]) -> pl.DataFrame:
+    records = pl.Series("record", (text[start:end] for start, end in spans), dtype=pl.String)
+    return pl.DataFrame({"line": pl.int_range(1, len(spans) + 1, dtype=pl.Int64, eager=True), "record": records})

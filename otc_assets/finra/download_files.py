@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
@@ -52,6 +53,9 @@ log = logging.getLogger(__name__)
 _DATE_IN_NAME = re.compile(r"(?<!\d)(20\d{2})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)")
 #: So much of a file's rows must carry one publication day; the others are later revisions.
 _MOST_ROWS = 0.5
+#: More of a file's rows than this on publication days of later weeks are no revisions, but other weeks. FINRA
+#: rewrites single rows on any weekday; the rows of one venue, were it to correct them all, are 5 % of a file.
+_MOST_REVISED = 0.1
 
 
 def read_bounded(path: Path) -> bytes:
@@ -122,6 +126,7 @@ def _read(
             continue
         rows = parsed.records.filter(pl.col("tier_name") == name)
         week = _settle(path.name, rows, tier, week_ending)
+        _refuse_other_weeks(path.name, rows, tier, week, is_confirmed=week_ending is not None)
         _refuse_future(path.name, week, tier, today)
         captures.append(Capture(week, tier, _half(parsed), content, path.name, summary_type=summary_type))
     if not captures:
@@ -200,6 +205,7 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
         legacy = {week for week in by_name or () if not stated or min(stated) >= publication_date(week, tier)}
         if len(legacy) == 1:
             return legacy.pop()
+        _refuse_several_weeks(name, rows, tier)
         seen = f"{count} of its {rows.height} rows were written on {day}, which settles no week of {tier.name}'s"
         raise UnreadableFile(name, f"its week can't be settled: {seen}", remedy)
     if by_name is not None and by_rows not in by_name:
@@ -210,6 +216,75 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
             remedy,
         )
     return by_rows
+
+
+def _by_publication_day(rows: pl.DataFrame, tier: Tier) -> pl.DataFrame:
+    """The rows that carry a publication day of the tier's, with the week published on it as ``_week``."""
+    days = rows["last_update_date"].drop_nulls().unique().to_list()
+    published = [(day, week) for day in days if (week := week_published_on(day, tier))]
+    weeks = pl.DataFrame(published, schema={"last_update_date": pl.Date, "_week": pl.Date}, orient="row")
+    return rows.join(weeks, on="last_update_date")
+
+
+def _refuse_other_weeks(name: str, rows: pl.DataFrame, tier: Tier, week: dt.date, *, is_confirmed: bool) -> None:
+    """Refuses a file whose rows are not all of ``week``.
+
+    The website's rows carry no week, only the day on which FINRA last wrote them. Rows written before the week
+    was published are of another week. Rows written later are revisions, also where that day is the publication
+    day of a later week, unless one of two things shows that they are that week's publication: they repeat a
+    symbol at a venue that the file has already, which one publication never does; or they are more than a tenth
+    of the file.
+
+    Args:
+        is_confirmed: the week was stated with ``--week-ending``. Where the file's name states it too, FINRA may
+            have rewritten the whole week on a later publication day: only a repeated row is proof then.
+
+    Raises:
+        UnreadableFile: it holds rows of other weeks.
+    """
+    published = publication_date(week, tier)
+    early = rows.filter(pl.col("last_update_date") < published)
+    if early.height:
+        _refuse_weeks(name, rows, tier, f"{early.height} rows were written before {published}, when {week} came out")
+    dated = _by_publication_day(rows, tier)
+    later = dated.filter(pl.col("_week") > week)
+    if not later.height:
+        return
+    key = ["symbol", "issue_name", "mpid", "participant_name"]
+    others = rows.join(later.select("line"), on="line", how="anti").select(key).unique()
+    repeated = later.drop_nulls("symbol").join(others, on=key, how="semi", nulls_equal=True).height
+    if repeated:
+        _refuse_weeks(name, rows, tier, f"{repeated} rows of the later week repeat a symbol at a venue of the earlier")
+    by_name = set().union(*(_weeks_meant(date, tier) for date in _dates_in(name)))
+    if later.height > _MOST_REVISED * rows.height and not (is_confirmed and week in by_name):
+        share = f"{later.height} of {rows.height} rows carry the publication day of a later week"
+        _refuse_weeks(name, rows, tier, f"{share}: too many to be revisions")
+
+
+def _refuse_several_weeks(name: str, rows: pl.DataFrame, tier: Tier) -> None:
+    """Refuses a file no week of which has most of the rows, because two or more have many of them.
+
+    Raises:
+        UnreadableFile: two weeks have more than a tenth of the rows each.
+    """
+    groups = (
+        _by_publication_day(rows, tier)["_week"].value_counts().filter(pl.col("count") > _MOST_REVISED * rows.height)
+    )
+    if groups.height > 1:
+        _refuse_weeks(name, rows, tier, "no week has most of the rows")
+
+
+def _refuse_weeks(name: str, rows: pl.DataFrame, tier: Tier, why: str) -> NoReturn:
+    counts = Counter(_by_publication_day(rows, tier)["last_update_date"].to_list())
+    listed = [f"{n} of {day} (week ending {week_published_on(day, tier)})" for day, n in sorted(counts.most_common(6))]
+    if others := rows["last_update_date"].drop_nulls().len() - sum(n for _, n in counts.most_common(6)):
+        listed.append(f"{others} of other days")
+    raise UnreadableFile(
+        name,
+        f"it holds rows of several weeks of {tier.name}: by lastUpdateDate, {', '.join(listed)}; {why}",
+        "Split it by lastUpdateDate into one file a week, and take in each; where the week of one can't be "
+        "determined, give it with --week-ending YYYY-MM-DD, its Friday",
+    )
 
 
 def _refuse_future(name: str, week: dt.date, tier: Tier, today: dt.date | None) -> None:

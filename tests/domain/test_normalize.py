@@ -6,7 +6,10 @@ import datetime as dt
 import json
 from decimal import Decimal
 
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import UnreadableFile, parse
@@ -183,3 +186,83 @@ def test_totals_that_do_not_say_what_they_are_of_are_refused_until_told() -> Non
 def test_a_publication_of_another_tier_is_rejected_row_by_row() -> None:
     result = normalize(parsed(record()), week_ending=WEEK, tier=T2)
     assert (result.accepted, result.rejected.height) == (0, 1)
+
+
+LARGE_HEADER = (
+    "weekStartDate|tierIdentifier|tierDescription|issueSymbolIdentifier|issueName|MPID|firmCRDNumber|"
+    "marketParticipantName|totalWeeklyShareQuantity|totalWeeklyTradeCount|summaryTypeCode|lastUpdateDate"
+)
+
+
+def large_row(number: int, damage: str | None) -> str:
+    start, tier, symbol, shares = "2026-08-17", "T1", f"S{number}", "5"
+    if damage == "negative":
+        shares = "-5"
+    elif damage == "other week":
+        start = "2026-08-10"
+    elif damage == "no symbol":
+        symbol = ""
+    elif damage == "other tier":
+        tier = "T2"
+    elif damage == "unreadable":
+        shares = "x"
+    elif damage == "duplicate":
+        symbol = "S0"
+    return f"{start}|{tier}|NMS Tier 1|{symbol}|I|PPEX||V|{shares}|1|ATS_W_SMBL_FIRM|2026-09-08"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    count=st.sampled_from([1_000, 7_339, 20_011]),
+    damages=st.dictionaries(
+        st.floats(0.001, 0.999),
+        st.sampled_from(["negative", "other week", "no symbol", "other tier", "unreadable", "duplicate"]),
+        min_size=1,
+        max_size=12,
+    ),
+    is_split=st.booleans(),
+)
+def test_bad_rows_scattered_through_a_large_frame_are_the_only_ones_rejected(
+    count: int, damages: dict[float, str], is_split: bool
+) -> None:
+    """Polars panicked on 7,339 rows with 2, 3 or 5 bad ones: `pl.format` on a frame of several chunks."""
+    bad = {max(1, int(place * count)): damage for place, damage in damages.items()}
+    text = "\n".join([LARGE_HEADER, *(large_row(n, bad.get(n)) for n in range(count)), ""])
+    publication = parse(text.encode(), name="f")
+    if is_split:
+        # Rows of another tier or week are parts of their own there; the first part takes what was not read.
+        parts = split(publication)
+        results = [normalize(part, week_ending=week, tier=tier) for (week, tier), part in parts.items()]
+        assert sum(result.received for result in results) == count
+        return
+    result = normalize(publication, week_ending=WEEK, tier=T1)
+    assert result.rejected["line"].to_list() == sorted(n + 2 for n in bad)
+    assert result.rejected["record"].to_list() == [large_row(n, bad[n]) for n in sorted(bad)]
+    assert result.rejected["reason"].null_count() == 0
+    assert result.accepted == count - len(bad)
+    assert result.volume["share_volume"].to_list() == [Decimal(5)] * (count - len(bad))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 500])
+def test_scattered_negative_rows_are_each_rejected_with_their_value(count: int) -> None:
+    """The frame that panicked, whatever the number of bad rows."""
+    step = 7_339 // count
+    bad = {n * step + 1 for n in range(count)}
+    text = "\n".join([LARGE_HEADER, *(large_row(n, "negative" if n in bad else None) for n in range(7_339)), ""])
+    result = normalize(parse(text.encode(), name="f"), week_ending=WEEK, tier=T1)
+    assert result.rejected["reason"].to_list() == ["totalWeeklyShareQuantity is negative: -5.000000"] * count
+    assert result.accepted == 7_339 - count
+
+
+@pytest.mark.parametrize("stage", ["split", "normalize"])
+def test_a_panic_in_polars_refuses_the_file_by_its_name(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic is no Exception: it went through every handler, ended the run and left no event."""
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("assertion failed: i < self.len()")
+
+    publication = parsed(record())
+    monkeypatch.setattr(pl.DataFrame, "select", panic)
+    with pytest.raises(UnreadableFile, match=r"^f: Polars failed on its rows \(assertion failed") as caught:
+        split(publication) if stage == "split" else normalize(publication, week_ending=WEEK, tier=T1)
+    assert "report it" in str(caught.value)

@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import resource
+import subprocess
+import sys
 import zipfile
 import zlib
 from decimal import Decimal
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from otc_assets.domain import parsing
 from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
 from otc_assets.finra.simulator.files import download_file, legacy_file
 from otc_assets.finra.simulator.generator import Simulator
@@ -309,7 +312,7 @@ def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyP
 
 NAME = st.text(
     st.characters(blacklist_characters="|\n\r\0\x01", blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=20
-)
+).filter(lambda text: not any(is_missing(text, column) for column in ("symbol", "issue_name")))
 
 
 @given(
@@ -348,7 +351,7 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
     except UnreadableFile:
         return
     lines = content.replace(b"\r\n", b"\n").split(b"\n")[1:]
-    if not lines[-1]:
+    while lines and not lines[-1].strip(b" \t\r"):
         lines.pop()
     assert parsed.received == len(lines)
     assert parsed.raw["record"].to_list() == [line.decode(errors="backslashreplace") for line in lines]
@@ -359,3 +362,159 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
         by_row = parse(content, name="f")
     assert by_row.records.equals(parsed.records)
     assert by_row.rejected.equals(parsed.rejected)
+
+
+def test_a_panic_in_polars_while_a_file_is_read_refuses_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panic is a BaseException that no handler catches: one file ended the whole run."""
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed on its rows \(index out of bounds\)"):
+        parse(website(ROW), name="weekly.csv")
+
+
+def test_a_panic_while_the_verbatim_rows_are_read_refuses_that_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = parse(website(ROW), name="weekly.csv")
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_csv", panic)
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed"):
+        _ = parsed.raw
+    with pytest.raises(UnreadableFile, match=r"^weekly.csv: Polars failed"):
+        parsed.read_lines()
+
+
+@pytest.mark.parametrize(
+    ("escape", "code"),
+    [("\\u0000", "U+0000"), ("\\ud800", "U+D800"), ("\\udfff", "U+DFFF"), ("a\\ude00\\ud83d", "U+DE00")],
+)
+@pytest.mark.parametrize(
+    "field", ["issueSymbolIdentifier", "issueName", "marketParticipantName", "MPID", "tierIdentifier"]
+)
+def test_text_that_cannot_be_stored_rejects_its_own_row_and_loads_the_others(
+    escape: str, code: str, field: str
+) -> None:
+    """One such name was accepted, and no load of its week could succeed again; a surrogate ended the whole run."""
+    good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    bad = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5, field: "A@B"}).replace("@", escape)
+    parsed = parse(f"[{good},\n{bad},\n{good}]".encode(), name="f")
+    assert parsed.records["line"].to_list() == [1, 3]
+    ((line, record, reason),) = parsed.rejected.rows()
+    assert (line, record) == (2, bad)
+    assert reason.startswith(f"{field} contains {code} at character ")
+    for text in (*parsed.raw["record"], record, reason):
+        assert "\0" not in text.encode().decode()
+
+
+@pytest.mark.parametrize("value", ['"\\u0000"', '["\\ud800"]', '{"\\u0000": 1}'])
+@pytest.mark.parametrize("field", ["totalWeeklyShareQuantity", "lastUpdateDate", "firmCRDNumber", "\\u0000"])
+def test_the_words_of_a_rejection_can_be_stored_whatever_the_value(field: str, value: str) -> None:
+    good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    bad = good.replace("{", f'{{"{field}": {value}, ', 1).replace('"totalWeeklyShareQuantity": 5', '"x": 5')
+    parsed = parse(f"[{good},{bad}]".encode(), name="f")
+    assert parsed.rejected["line"].to_list() == [2]
+    for text in (*parsed.rejected["record"], *parsed.rejected["reason"], *parsed.raw["record"]):
+        assert "\0" not in text.encode().decode()
+
+
+def test_a_pair_of_surrogates_is_one_character_and_stays_in_the_name() -> None:
+    bad = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5, "issueName": "A \N{GRINNING FACE}"})
+    assert "\\ud83d\\ude00" in bad
+    assert parse(bad.encode(), name="f").records["issue_name"].to_list() == ["A \N{GRINNING FACE}"]
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n", " \n", "\t\n \n", "\r\n\r\n", "  ", "\n" * 1000 + " \r\n\t"])
+def test_blank_lines_after_the_last_row_are_no_rows(blank: str) -> None:
+    """Two of them in a small file were two rejected rows of 32, and grade F."""
+    parsed = parse(website(ROW, ROW) + blank.encode(), name="f")
+    assert (parsed.records["line"].to_list(), parsed.rejected.height, parsed.cut_off) == ([2, 3], 0, False)
+    assert parsed.raw.rows() == [(2, ROW), (3, ROW)]
+
+
+def test_blank_lines_in_the_midst_of_rows_stay_rejected_rows() -> None:
+    """Something stood there: what is lost is counted."""
+    parsed = parse(website(ROW, "", " ", ROW) + b"\n\n", name="f")
+    assert parsed.records["line"].to_list() == [2, 5]
+    assert parsed.rejected.rows() == [(3, "", "expected 8 fields, found 0"), (4, " ", "expected 8 fields, found 1")]
+
+
+def test_blank_lines_after_the_trailer_of_a_legacy_file_change_nothing() -> None:
+    simulator, week, today = Simulator(scale=0.02), dt.date(2026, 8, 21), dt.date(2026, 10, 14)
+    legacy = legacy_file(simulator, week, T1, "ATS", today)
+    with_blanks, without = parse(legacy + b"\r\n \n\n", name="f"), parse(legacy, name="f")
+    assert (with_blanks.cut_off, with_blanks.rejected.height) == (False, 0)
+    assert with_blanks.records.equals(without.records)
+
+
+def test_a_row_of_a_tab_separated_file_keeps_its_empty_last_fields() -> None:
+    """Tabs at the end of the last row are fields, and no blank end of the file."""
+    header = (
+        "weekStartDate\ttierIdentifier\tissueSymbolIdentifier\ttotalWeeklyShareQuantity\ttotalWeeklyTradeCount\tMPID"
+    )
+    parsed = parse(f"{header}\n2026-08-17\tT1\tA\t1\t1\t\n\n\n".encode(), name="f")
+    assert parsed.records.select("symbol", "mpid").rows() == [("A", None)]
+
+
+def test_a_header_with_blank_lines_is_a_publication_of_no_rows() -> None:
+    assert parse(website() + b"\n\n \n", name="f").received == 0
+
+
+#: Runs in a process of its own: reads the bytes that an expression gives, and prints what came of it and how far
+#: the process grew meanwhile, in MiB.
+MEASURED = """
+import json, resource, sys, zlib
+from otc_assets.domain.parsing import UnreadableFile, parse
+
+HEADER, ROW, JSON_ROW = (text.encode() for text in json.loads(sys.argv[2]))
+
+
+def packed(start, piece, times):
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(start) + b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
+
+
+data = eval(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
+try:
+    parsed = parse(data, name="f")
+    result = [parsed.records.height, parsed.rejected.height, parsed.raw.height]
+except UnreadableFile as error:
+    result = str(error)
+print(json.dumps([result, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("packed(HEADER + ROW, b'\\n' * 10**6, 80)", "unpacks to more than 200 times its size"),
+        ("packed(JSON_ROW, b' ' * 10**6, 80)", "unpacks to more than 200 times its size"),
+        ("HEADER + ROW + b'\\n' * 10**7", [1, 0, 1]),
+        ("HEADER + ROW + b'\\n' * 10**7 + ROW", "more than 1,000,000 rows"),
+        ("HEADER + ROW + b'\\n' * 900_000 + ROW", [2, 900_000, 900_002]),
+        ("b'[' + b'1,' * 10**7 + b'1]'", "more than 1,000,000 rows"),
+        ("b'[' + JSON_ROW + b' ' * 10**8 + b']'", [1, 0, 1]),
+        ("b'[' + b','.join([JSON_ROW] * 200_000) + b']'", [200_000, 0, 200_000]),
+        ("b' ' * ((256 << 20) + 1) + HEADER", "larger than 256 MiB"),
+    ],
+)
+def test_no_bytes_make_a_reader_take_more_than_half_a_gigabyte(data: str, expected: object) -> None:
+    """A 78 KB gzip file of one row and 80 million newlines took 7 GB and ended the process."""
+    json_row = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURED, data, json.dumps([f"{HEADER}\n", f"{ROW}\n", json_row])],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    result, grown = json.loads(ran.stdout)
+    assert grown < 512
+    if isinstance(expected, str):
+        assert expected in result
+    else:
+        assert result == expected

@@ -84,6 +84,58 @@ def test_single_revised_rows_do_not_unsettle_the_week(tmp_path: Path) -> None:
     assert read_file(put(tmp_path, "f.csv", text))[0].week_ending == WEEK
 
 
+LATER = dt.date(2026, 9, 14)  # T1 of the week ending 2026-08-28 comes out
+
+
+@pytest.mark.parametrize("order", ["older first", "newer first", "mixed"])
+@pytest.mark.parametrize(("older", "newer"), [(12, 10), (10, 12), (10, 10), (50, 8), (8, 50)])
+def test_two_weeks_in_one_file_are_refused_with_the_rows_of_each(
+    tmp_path: Path, order: str, older: int, newer: int
+) -> None:
+    """Both became the week of most rows: shares of two weeks were added up."""
+    first, second = rows(T1, dt.date(2026, 9, 8), older), rows(T1, LATER, newer, mpid="JPMX")
+    lines = (first + second if order != "newer first" else second + first).splitlines(keepends=True)
+    if order == "mixed":
+        lines = lines[::2] + lines[1::2]
+    with pytest.raises(UnreadableFile) as caught:
+        read_file(put(tmp_path, "both.csv", HEADER + "".join(lines)))
+    message = str(caught.value)
+    assert message.startswith("both.csv: it holds rows of several weeks of NMS Tier 1")
+    assert f"{older} of 2026-09-08 (week ending 2026-08-21), {newer} of 2026-09-14 (week ending 2026-08-28)" in message
+    assert "Split it by lastUpdateDate" in message
+
+
+@pytest.mark.parametrize("week", [None, WEEK], ids=["inferred", "stated"])
+def test_one_repeated_row_proves_a_second_week_however_few_its_rows_are(tmp_path: Path, week: dt.date | None) -> None:
+    """A symbol at a venue stands once in a publication."""
+    text = HEADER + rows(T1, dt.date(2026, 9, 8), 1000) + rows(T1, LATER, 1)
+    with pytest.raises(UnreadableFile, match="1 rows of the later week repeat a symbol at a venue"):
+        read_file(put(tmp_path, "2026-08-21.csv", text), week_ending=week)
+
+
+@pytest.mark.parametrize("days_early", [1, 7, 90])
+def test_a_row_written_before_its_week_was_published_is_another_weeks(tmp_path: Path, days_early: int) -> None:
+    day = dt.date(2026, 9, 8) - dt.timedelta(days=days_early)
+    text = HEADER + rows(T1, dt.date(2026, 9, 8), 1000) + rows(T1, day, 1, mpid="JPMX")
+    with pytest.raises(UnreadableFile, match="1 rows were written before 2026-09-08, when 2026-08-21 came out"):
+        read_file(put(tmp_path, "f.csv", text))
+
+
+def test_single_rows_revised_on_a_later_weeks_publication_day_stay_in_their_week(tmp_path: Path) -> None:
+    """FINRA rewrites single rows on any weekday, Mondays included."""
+    later = [LATER, dt.date(2026, 9, 21), dt.date(2026, 10, 5)]
+    revised = "".join(rows(T1, day, 1, mpid=f"V{n}") for n, day in enumerate(later))
+    text = HEADER + rows(T1, dt.date(2026, 9, 8), 97) + revised
+    assert [c.week_ending for c in read_file(put(tmp_path, "f.csv", text))] == [WEEK]
+
+
+def test_a_whole_week_rewritten_later_is_taken_where_its_name_and_the_option_both_state_it(tmp_path: Path) -> None:
+    text = HEADER + rows(T1, dt.date(2026, 9, 8), 5) + rows(T1, LATER, 50, mpid="JPMX")
+    assert read_file(put(tmp_path, "2026-08-21.csv", text), week_ending=WEEK)[0].week_ending == WEEK
+    with pytest.raises(UnreadableFile, match="into the file's name as well"):
+        read_file(put(tmp_path, "f.csv", text), week_ending=WEEK)
+
+
 def test_a_week_that_is_told_is_checked_against_the_calendar(tmp_path: Path) -> None:
     path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 10)))
     assert read_file(path, week_ending=WEEK)[0].week_ending == WEEK

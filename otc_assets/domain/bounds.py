@@ -1,0 +1,102 @@
+"""How large a publication can be, and the refusal of what is no publication.
+
+Reading files from disk is in ``finra.download_files``, and reading rows in ``parsing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+#: A longer line is no row of FINRA's: its longest names have about 200 characters.
+MAX_LINE_BYTES = 1 << 20
+#: The largest publication, T2 of a full-size week, has about 168,000 rows with FINRA's totals, and a week of all
+#: tiers 264,000. As text that is 30 MB and 50 MB, as indented JSON 120 MB and 190 MB. The bounds leave room for
+#: several weeks of records in one file, and keep what a file can take in memory to about 2 GB.
+MAX_ROWS = 1_000_000
+MAX_UNPACKED_BYTES = 256 << 20
+#: Text of a publication is packed to a tenth or a twentieth of its size. Small files may repeat themselves.
+MAX_EXPANSION = 200
+_EXPANSION_FREE_BYTES = 16 << 20
+#: What a gzip file begins with.
+GZIP = b"\x1f\x8b"
+
+
+class UnreadableFile(ValueError):
+    """The bytes are no publication that is known. The message says what, where, and what to do."""
+
+    def __init__(self, name: str, problem: str, remedy: str, *, line: int | None = None) -> None:
+        where = f"{name}, line {line}" if line else name
+        super().__init__(f"{where}: {problem}. {remedy}")
+
+
+def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:
+    """Joins the chunks of a file, and takes no more of them once it can be no file of FINRA's.
+
+    Args:
+        chunks: the file from its start, in pieces of any size.
+        name: where it is from, for messages.
+
+    Raises:
+        UnreadableFile: a line is longer than 1 MiB, in delimited text, or all of it than 256 MiB.
+    """
+    taken: list[bytes] = []
+    size = since_newline = 0
+    has_lines = True
+    for chunk in chunks:
+        if not taken:
+            begins = chunk[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+            has_lines = chunk[:2] != GZIP and begins not in (b"[", b"{")
+        size += len(chunk)
+        last = chunk.rfind(b"\n")
+        since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)
+        if has_lines and since_newline > MAX_LINE_BYTES:
+            raise UnreadableFile(name, "a line is longer than 1 MiB", "It is no file of FINRA's: download it again")
+        refuse_large(size, name)
+        taken.append(chunk)
+    return b"".join(taken)
+
+
+def refuse_large(size: int, name: str) -> None:
+    """Refuses what has more bytes than several publications.
+
+    Raises:
+        UnreadableFile: it has.
+    """
+    if size > MAX_UNPACKED_BYTES:
+        problem = f"it is larger than {MAX_UNPACKED_BYTES >> 20} MiB, which no publication is"
+        raise UnreadableFile(name, problem, "Split it into files of one week each, or download it again")
+
+
+def unpacked(read: Callable[[int], bytes], packed_bytes: int, name: str) -> Iterator[bytes]:
+    """The unpacked bytes, piece by piece, until there are more of them than text can be packed into so few.
+
+    Args:
+        read: unpacks at most so many bytes more; none at the end.
+        packed_bytes: the size before.
+        name: where it is from, for messages.
+
+    Raises:
+        UnreadableFile: it unpacks to more than any publication would.
+    """
+    most = max(_EXPANSION_FREE_BYTES, MAX_EXPANSION * packed_bytes)
+    size = 0
+    while chunk := read(MAX_LINE_BYTES):
+        size += len(chunk)
+        if size > most:
+            problem = f"it unpacks to more than {MAX_EXPANSION} times its size, which no publication does"
+            raise UnreadableFile(name, problem, "It is no file of FINRA's: download it again")
+        yield chunk
+
+
+def refuse_many_rows(rows: int, name: str) -> None:
+    """Refuses what has more rows than several publications.
+
+    Raises:
+        UnreadableFile: it has.
+    """
+    if rows > MAX_ROWS:
+        raise UnreadableFile(
+            name,
+            f"it has more than {MAX_ROWS:,} rows, and the largest publication has about 170,000",
+            "Split it into files of one week each; if it should hold one, it is damaged: download it again",
+        )

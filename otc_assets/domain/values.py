@@ -1,0 +1,170 @@
+"""Typed values of FINRA's fields, from the text in which a file states them.
+
+Reading rows is in ``parsing``; what a row means, and whether it is accepted, is in ``normalize``.
+
+Publications also arrive as other programs saved them: pandas, R, spreadsheets, SQL clients. Three artefacts of
+such programs are undone here, and nothing else is guessed:
+
+* **Missing-value markers** (``NaN``, ``None``, ``null``, ``<NA>``, ``N/A``, ...) are null in every column, with two
+  exceptions. In the symbol column a marker of capital letters alone (``NA``, ``NAN``, ``NULL``, ``NONE``) is a
+  symbol: exchanges list such tickers. In ``tierIdentifier``, ``NA`` is a code of FINRA's. A bare NaN in JSON is
+  always null. No MPID is known that equals a marker, and no venue or issue that is named like one.
+* **CRD numbers as floats** (``1001.0``, ``1.001e3``) are the whole number. CRD 0 is no firm, and null: some
+  programs write it on rows of the De Minimis group.
+* **Float noise below six decimals** (``141141135.435285002``). Dollars are rounded to six places whatever follows:
+  FINRA states no more, and less than a millionth of a dollar changes no figure. Shares are rounded only where the
+  distance to six places is within the error of a double. ``1.1234567`` shares is no such noise: it is rejected.
+  (From two billion shares on, a double is coarser than the seventh decimal, and nothing tells noise from it.)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+import polars as pl
+
+from otc_assets.domain.schema import AMOUNT, RECORD
+
+#: Columns without which a record says nothing: a row without them is rejected.
+NEVER_NULL = ("shares", "trades")
+
+#: What pandas, polars, R, spreadsheets and SQL clients write where there is no value.
+MARKERS = frozenset(
+    {
+        *("NaN", "nan", "NAN", "-NaN", "-nan", "NaT", "<NA>"),
+        *("NA", "N/A", "n/a", "#N/A", "#NA", "#N/A N/A"),
+        *("None", "none", "NONE", "null", "Null", "NULL", "(null)"),
+    }
+)
+#: Markers that are values of their column.
+_VALUES = {
+    "symbol": frozenset(marker for marker in MARKERS if marker.isalpha() and marker.isupper()),
+    "tier_id": frozenset({"NA"}),
+}
+
+_BLANKS = " \t"
+
+#: A midnight behind the day is what a program writes that holds dates as timestamps.
+_DATE = re.compile(r"([1-9][0-9]{3}-[0-9]{2}-[0-9]{2})([T ]00:00(:00(\.0{1,9})?)?(Z|[+-]00:?00)?)?")
+#: JSON may write a number with an exponent; Python's Decimal would take `1_0` and other scripts' digits too.
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_ENOUGH_DIGITS = Context(prec=64, rounding=ROUND_HALF_UP)
+_SIX_PLACES = Decimal("0.000001")
+#: PostgreSQL's text holds neither.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
+
+class BadValue(Exception):
+    """A value that its column can't have."""
+
+
+def value(text: Any, column: str, field: str) -> Any:
+    """The value of one field, typed as its column in RECORD.
+
+    Args:
+        text: as the file states it; a number as its text.
+        column: the column in RECORD.
+        field: FINRA's name of it, for messages.
+
+    Raises:
+        BadValue: the column can't have it.
+    """
+    if text is None or text == "":
+        return None
+    kind = RECORD[column]
+    if not isinstance(text, str):
+        raise BadValue(f"{field} is {json.dumps(text)[:40]}, not a plain value")
+    if is_missing(text, column):
+        if column in NEVER_NULL:
+            raise BadValue(f"{field} is {text[:40]!r}, not a number")
+        return None
+    if column == "firm_crd":
+        return _crd(text, field)
+    if kind == pl.String:
+        return _text(text, field)
+    if kind == pl.Date:
+        return _date(text, field)
+    return _number(text, kind, column, field)
+
+
+def is_missing(text: str, column: str) -> bool:
+    """Whether ``text`` stands for no value in ``column``: blanks, or a marker that is no value of the column's."""
+    return not text.strip(_BLANKS) or (text in MARKERS and text not in _VALUES.get(column, frozenset()))
+
+
+def maybe_missing(column: str) -> pl.Expr:
+    """Whether any text of a column may stand for no value; for a frame of texts, and quick where none does."""
+    text = pl.col(column)
+    markers = sorted(MARKERS - _VALUES.get(column, frozenset()))
+    # What sorts before the first character that is visible begins with a blank.
+    return (text.is_in(markers) | (text < "!")).any()
+
+
+def is_whole_date(text: str) -> bool:
+    """Whether ``text`` is written as a date and not as the beginning of one."""
+    return bool(_DATE.fullmatch(text))
+
+
+def require(row: Mapping[str, Any], fields: Mapping[Any, str]) -> None:
+    """Refuses a row without its figures.
+
+    Raises:
+        BadValue: it lacks one.
+    """
+    for column in NEVER_NULL:
+        if row.get(column) is None:
+            raise BadValue(f"{fields[column]} is empty")
+
+
+def _text(text: str, field: str) -> str:
+    if found := _UNSTORABLE.search(text):
+        at, code = found.start() + 1, f"U+{ord(found[0]):04X}"
+        raise BadValue(f"{field} contains {code} at character {at}, which can't be stored")
+    return text
+
+
+def _crd(text: str, field: str) -> str | None:
+    """A CRD number without a float's point, and without leading zeros; null for 0."""
+    stripped = text.strip(" ")
+    number = Decimal(stripped) if _NUMBER.fullmatch(stripped) else None
+    if number is None or number < 0 or number >= 10**18 or number != number.to_integral_value():
+        raise BadValue(f"{field} is {text[:40]!r}, not a CRD number")
+    return str(int(number)) if number else None
+
+
+def _date(text: str, field: str) -> dt.date:
+    try:
+        found = _DATE.fullmatch(text)
+        if not found:
+            raise ValueError
+        return dt.date.fromisoformat(found[1])
+    except ValueError:
+        raise BadValue(f"{field} is {text[:40]!r}, not a date YYYY-MM-DD") from None
+
+
+def _number(text: str, kind: Any, column: str, field: str) -> int | Decimal:
+    stripped = text.strip(" ")
+    if not _NUMBER.fullmatch(stripped):
+        raise BadValue(f"{field} is {text[:40]!r}, not a number")
+    number = Decimal(stripped)
+    if kind == pl.Int64:
+        if number != number.to_integral_value() or abs(number) >= 2**63:
+            raise BadValue(f"{field} is {text[:40]!r}, not a whole number")
+        return int(number)
+    assert kind == AMOUNT
+    if abs(number) < 10**32:
+        rounded = number.quantize(_SIX_PLACES, context=_ENOUGH_DIGITS)
+        if number == rounded or column == "notional" or _is_float_noise(number, rounded):
+            return rounded
+    raise BadValue(f"{field} is {text[:40]!r}, which has more than six decimals or 32 digits")
+
+
+def _is_float_noise(number: Decimal, rounded: Decimal) -> bool:
+    """Whether ``number`` is ``rounded`` as a double holds it: no further from it than the next double."""
+    return abs(number - rounded) <= Decimal(math.ulp(float(rounded)))
