@@ -6,8 +6,9 @@ import datetime as dt
 import itertools
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,7 +18,7 @@ import stamina
 from dagster import DagsterInstance
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
-from otc_assets import resources
+from otc_assets import cli, resources
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate
@@ -151,6 +152,35 @@ def _forget() -> None:
     settings.cache_clear()
     resources._source.cache_clear()
     resources._engine.cache_clear()
+
+
+@pytest.fixture
+def otc(
+    installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in a shell of its own, as the console script does: (exit code, standard output, standard error).
+
+    Settings are read again by every command, and what one puts into the environment is gone for the next.
+    """
+    monkeypatch.setattr(cli.out, "_width", 200)
+    monkeypatch.setattr(cli.err, "_width", 200)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as shell:
+            for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
+                shell.setenv(name, "")
+            shell.setattr(sys, "argv", ["otc-assets", *arguments])
+            settings.cache_clear()
+            code = 0
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        settings.cache_clear()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
 
 
 @pytest.fixture

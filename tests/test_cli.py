@@ -94,6 +94,7 @@ def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, argume
 
 def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
+    assert run("migrate")[0] == 0
     run("materialize", "--weeks", "2026-08-14", "--tier", "T1")
     code, text, _ = run("gaps", "--json")
     found = json.loads(text)

@@ -55,13 +55,13 @@ def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate'."""
+    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate --yes'."""
 
     def set_and_migrate(**weeks: int) -> None:
         for kind, count in weeks.items():
             monkeypatch.setenv(f"OTC_KEEP_{kind.upper()}_WEEKS", str(count))
         settings.cache_clear()
-        migrate(database)
+        migrate(database, shorten_retention=True)
 
     return set_and_migrate
 
