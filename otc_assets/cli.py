@@ -191,6 +191,22 @@ def _report_failures(failed: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
+def _restore_raw_rows() -> None:
+    """Refills ``raw_record`` from the archive where its retention was raised; what fails is printed as a warning."""
+    from otc_assets.assets import raw_rows
+    from otc_assets.resources import RawArchive, Warehouse
+
+    if not (captures := raw_rows.restorable(Warehouse())):
+        return
+    with _progress("restoring raw rows from the archive", len(captures)) as tick:
+        failed = raw_rows.restore(captures, Warehouse(), RawArchive(), tick)
+    err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
+    for words in failed[:5]:
+        err.print(f"[yellow]not restored[/yellow] {words}", soft_wrap=True)
+    if len(failed) > 5:
+        err.print(f"[yellow]not restored[/yellow] and {len(failed) - 5} more: otc-assets archive verify lists them")
+
+
 def _tiers(tier: Tier | None) -> tuple[Tier, ...]:
     return TIERS if tier is None else (tier,)
 
@@ -236,6 +252,7 @@ def up(
                 f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
             )
             with _metrics_of(url, chosen.metrics_port):
+                _restore_raw_rows()
                 with local.instance() as instance:
                     failed = _bring_newest(instance, newest)
                     for words in failed:
@@ -456,7 +473,10 @@ def ingest(
         columns = ["origin", "weeks", "tier", "scope", "received", "accepted", "rejected"]
         _table(columns, [[row[c] for c in columns] for row in taken], right=columns[-3:])
     elif not failed:
-        out.print("nothing new: these bytes were taken in before")
+        out.print("already ingested; no changes")
+    if stale and not as_json:
+        span = str(stale[0]) if len(stale) == 1 else f"{stale[0]}..{stale[-1]}"
+        out.print(f"computed {len(stale)} {'week' if len(stale) == 1 else 'weeks'}: {span}")
     _report_failures(failed)
 
 
@@ -612,6 +632,7 @@ def migrate(
     with local.database(settings()) as url:
         if to == "head":
             done = local.upgrade(settings(), url, shorten_retention=yes)
+            _restore_raw_rows()
         else:
             done = run(url, to, shorten_retention=yes)
     was = "" if done.before == done.after else f", was {done.before or 'none'}"

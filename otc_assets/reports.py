@@ -25,6 +25,7 @@ from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.read import speaking_publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import chunks, sizes
 
@@ -42,7 +43,11 @@ _CAPTURED = sa.text("""
 
 
 def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
-    """The newest weeks, newest last: by tier rows, 'pending', 'missing' or 'dropped'; rows, grade, shares, state."""
+    """The newest weeks, newest last: by tier rows or a state; then rows, grade, shares, and what is stale.
+
+    The state of a tier without rows is 'dropped' by retention, 'captured' and not computed yet (again, after
+    retention was raised), 'pending' or 'missing'.
+    """
     weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
     span = {"first": weeks[0], "last": weeks[-1]}
     with warehouse.transaction() as connection:
@@ -51,6 +56,7 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
         for week, _, grade in connection.execute(_GRADES, span):
             grades.setdefault(week, []).append(grade)
         known = lineage(connection)
+        captured = speaking_publications(connection, weeks[0], weeks[-1])
     stale = {t: set(known.stale(t)) for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES)}
     rows = []
     for week in weeks:
@@ -64,6 +70,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
                     if (part := parts[tier.id])
                     else "dropped"
                     if known.kept_from and week < known.kept_from
+                    else "captured"
+                    if captured.get((week, tier.name))
                     else "pending"
                     if now < due_at(week, tier)
                     else "missing"

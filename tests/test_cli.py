@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import time_machine
 from pytest_httpserver import HTTPServer
@@ -129,7 +130,22 @@ def test_files_are_written_taken_in_and_taken_in_once(run: Run, tmp_path: Path) 
     assert rows["2026-08-14"]["grade"] == "A"
     assert rows["2026-08-21"]["state"] == ""
     code, text, _ = run("ingest", files[0])
-    assert (code, text.strip()) == (0, "nothing new: these bytes were taken in before")
+    assert (code, text.strip()) == (0, "already ingested; no changes")
+
+
+def test_ingest_reports_weeks_that_it_computed_although_the_file_was_ingested_before(
+    run: Run, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """It printed 'nothing new' after computing twelve weeks."""
+    run("simulate", str(tmp_path / "files"), "--weeks", "2026-08-14..2026-08-21")
+    files = sorted(map(str, (tmp_path / "files").iterdir()))
+    assert "computed 2 weeks: 2026-08-14..2026-08-21" in run("ingest", *files)[1]
+    sql.execute("UPDATE otc.computed_week SET version = 'older' WHERE table_name = 'symbol_summary'")
+    code, text, _ = run("ingest", files[0])
+    assert (code, text.splitlines()) == (
+        0,
+        ["already ingested; no changes", "computed 2 weeks: 2026-08-14..2026-08-21"],
+    )
 
 
 def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tmp_path: Path) -> None:

@@ -46,14 +46,22 @@ def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[
     return split(_archived_rows(archive, digest, origin))
 
 
+def parsed_capture(publication: Publication, archive: Archive) -> Parsed:
+    """The parsed rows of a capture, from its archived bytes.
+
+    Raises:
+        ArchiveError: the archive does not have its bytes, or they are damaged.
+    """
+    if publication.scope == PARTIAL:
+        parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
+        return parts[publication.week_ending, TIER_BY_NAME[publication.tier]]
+    return _archived_rows(archive, publication.digest, publication.origin)
+
+
 def read_part(publication: Publication, archive: Archive) -> Part:
     """The rows of a captured publication, from its archived bytes."""
     week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
-    if publication.scope == PARTIAL:
-        parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
-        parsed = parts[week, tier]
-    else:
-        parsed = _archived_rows(archive, publication.digest, publication.origin)
+    parsed = parsed_capture(publication, archive)
     with span(NORMALIZE, tier=tier.name):
         result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
         tell(rows=result.accepted, rejected=result.rejected.height)
