@@ -31,7 +31,7 @@ def main() -> None:
         os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
         settings.cache_clear()
         with local.database(settings()) as url:
-            local.prepare(settings(), url)
+            local.upgrade(settings(), url)
             from otc_assets import running
 
             with local.instance() as instance:

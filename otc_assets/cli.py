@@ -124,6 +124,10 @@ TierOption = Annotated[
     Tier | None, typer.Option("--tier", parser=_tier, metavar="T1|T2|OTCE", help="Capture this tier alone.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Yes = Annotated[
+    bool,
+    typer.Option("--yes", help="Shorten the stored retention where the settings do: the weeks beyond it are deleted."),
+]
 
 
 def _print_json(value: Any) -> None:
@@ -170,7 +174,7 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], Non
 
 @contextmanager
 def _installation(chosen: Settings) -> Iterator[str]:
-    """The database, migrated, and Dagster's home: what every command but ``simulate`` needs."""
+    """The database and Dagster's home, for commands that leave schema and retention as they are."""
     from otc_assets import local  # Dagster takes a second to import: --help must not wait for it
 
     with local.database(chosen) as url:
@@ -194,6 +198,22 @@ def _report_failures(failed: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
+def _restore_raw_rows() -> None:
+    """Refills ``raw_record`` from the archive where its retention was raised; what fails is printed as a warning."""
+    from otc_assets.assets import raw_rows
+    from otc_assets.resources import RawArchive, Warehouse
+
+    if not (captures := raw_rows.restorable(Warehouse())):
+        return
+    with _progress("restoring raw rows from the archive", len(captures)) as tick:
+        failed = raw_rows.restore(captures, Warehouse(), RawArchive(), tick)
+    err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
+    for words in failed[:5]:
+        err.print(f"[yellow]not restored[/yellow] {words}", soft_wrap=True)
+    if len(failed) > 5:
+        err.print(f"[yellow]not restored[/yellow] and {len(failed) - 5} more: otc-assets archive verify lists them")
+
+
 def _tiers(tier: Tier | None) -> tuple[Tier, ...]:
     return TIERS if tier is None else (tier,)
 
@@ -207,6 +227,7 @@ def up(
         int, typer.Option(min=0, help="Materialize so many of the newest weeks, where they are missing.")
     ] = 8,
     port: Annotated[int | None, typer.Option(help="Where the UI listens, on loopback. [OTC_PORT]")] = None,
+    yes: Yes = False,
 ) -> None:
     """Start everything: database, migrations, the Dagster UI with daemon, schedules and sensors.
 
@@ -223,11 +244,13 @@ def up(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with local.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
-        done = local.prepare(chosen, url)
+        done = local.upgrade(chosen, url, shorten_retention=yes)
         moved = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
         err.print(f"database  {where}; {done.server}; schema {done.after}{moved}", soft_wrap=True)
         if done.remark:
             err.print(f"          [yellow]{done.remark}[/yellow]", soft_wrap=True)
+        for shorter in done.held_back:
+            err.print(f"          [yellow]{shorter}[/yellow]", soft_wrap=True)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
         with _progress("starting the Dagster UI", None) as tick:
             served = local.serve(chosen, lambda: tick(0, ""))
@@ -236,6 +259,7 @@ def up(
                 f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
             )
             with _metrics_of(url, chosen.metrics_port):
+                _restore_raw_rows()
                 with local.instance() as instance:
                     failed = _bring_newest(instance, newest)
                     for words in failed:
@@ -459,8 +483,11 @@ def ingest(
         for row in taken:
             if row["detail"]:
                 out.print(f"{row['origin']}: {row['status']}: {row['detail']}", soft_wrap=True, markup=False)
-        if taken and not failed and not stale and all(row["already_ingested"] for row in taken):
+        if taken and not failed and all(row["already_ingested"] for row in taken):
             out.print("already ingested; no changes")
+        if stale:
+            span = str(stale[0]) if len(stale) == 1 else f"{stale[0]}..{stale[-1]}"
+            out.print(f"computed {len(stale)} {'week' if len(stale) == 1 else 'weeks'}: {span}")
     _report_failures(failed)
 
 
@@ -607,21 +634,31 @@ def metrics(
 @app.command()
 def migrate(
     to: Annotated[str, typer.Option(help="A migration's number; 'base' for none.")] = "head",
+    yes: Yes = False,
 ) -> None:
     """Bring the database to the newest version, or to another one, and to what the settings say.
 
     A server that has got TimescaleDB since the last time, or a better edition of it, is made use of: nothing is
-    lost. Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect.
+    lost. Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect; shorter retention only with
+    --yes, because it deletes weeks. Without it the stored retention stays, and the exit code is 1.
     """
     from otc_assets import local
     from otc_assets.warehouse.migrate import migrate as run
 
     with local.database(settings()) as url:
-        done = run(url, to)
+        if to == "head":
+            done = local.upgrade(settings(), url, shorten_retention=yes)
+            _restore_raw_rows()
+        else:
+            done = run(url, to, shorten_retention=yes)
     was = "" if done.before == done.after else f", was {done.before or 'none'}"
     out.print(f"schema {done.after or 'none'}{was}; {done.server}")
     if done.remark:
         err.print(f"[yellow]{done.remark}[/yellow]", soft_wrap=True)
+    for shorter in done.held_back:
+        err.print(f"[yellow]{shorter}[/yellow]", soft_wrap=True)
+    if done.held_back:
+        raise typer.Exit(1)
 
 
 # --- events --------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ processes do.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +22,7 @@ from dagster import DagsterInstance
 
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.migrate import Migrated, migrate
+from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
 from otc_assets.warehouse.server import database_url
 
 #: Steps at once that speak to FINRA, and that work in the database: two cores, and one address at FINRA.
@@ -61,34 +60,72 @@ def database(chosen: Settings) -> Iterator[str]:
         server.stop()
 
 
-def prepare(chosen: Settings, url: str) -> Migrated:
-    """Migrates the database, lays out ``DAGSTER_HOME``, and sets what processes of ours read from the environment.
+def upgrade(chosen: Settings, url: str, *, shorten_retention: bool = False) -> Migrated:
+    """Brings the database and ``DAGSTER_HOME`` to this version and to the settings, and prepares the environment.
+
+    Only 'up' and 'migrate' call this for an existing installation.
 
     Returns:
         What the migration did.
     """
-    migrated = migrate(url)
+    migrated = migrate(url, shorten_retention=shorten_retention)
+    _lay_out(chosen, replace=True)
+    _set_environment(chosen, url)
+    return migrated
+
+
+def prepare(chosen: Settings, url: str) -> None:
+    """Prepares the environment of a command that works with the installation as it is.
+
+    An embedded database without a schema is initialized first: there is nothing in it to lose.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    if chosen.database_url is None and is_unmigrated(url):
+        migrate(url)
+    require_current(url)
+    _lay_out(chosen, replace=False)
+    _set_environment(chosen, url)
+
+
+def _lay_out(chosen: Settings, *, replace: bool) -> None:
+    """Makes the folders and Dagster's configuration file, which a running 'up' may be reading right now."""
     home = chosen.dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(project_file("dagster.yaml"), home / "dagster.yaml")
     chosen.files_folder.mkdir(parents=True, exist_ok=True)
+    content, path = project_file("dagster.yaml").read_bytes(), home / "dagster.yaml"
+    if path.exists() and (not replace or path.read_bytes() == content):
+        return
+    partial = home / f"dagster.yaml.{os.getpid()}"
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _set_environment(chosen: Settings, url: str) -> None:
+    """Sets what this process and its children read from the environment."""
     os.environ.update(
         OTC_HOME=str(chosen.home),
         OTC_DATABASE_URL=url,
         OTC_DAGSTER_STORAGE_URL=database_url(url, "psycopg2"),
-        DAGSTER_HOME=str(home),
+        DAGSTER_HOME=str(chosen.dagster_home),
         OTC_PORT=str(chosen.port),  # perhaps from --port; links in alerts name it
     )
     settings.cache_clear()
-    return migrated
 
 
 @contextmanager
 def instance() -> Iterator[DagsterInstance]:
-    """The Dagster instance of a prepared installation, with the limits of its pools set."""
+    """The Dagster instance of a prepared installation, with the limits of its pools set.
+
+    A limit that was changed since, in the UI for example, stays.
+    """
     with DagsterInstance.get() as dagster:
+        storage = dagster.event_log_storage
+        chosen = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
         for pool, limit in POOLS.items():
-            dagster.event_log_storage.set_concurrency_slots(pool, limit)
+            if pool not in chosen:
+                storage.set_concurrency_slots(pool, limit)
         yield dagster
 
 

@@ -27,7 +27,7 @@ from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
-from otc_assets.warehouse.read import Publication, publications
+from otc_assets.warehouse.read import Publication, effective_publications, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import chunks, sizes
 
@@ -39,7 +39,11 @@ _GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE w
 
 
 def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
-    """The newest weeks, newest last: by tier rows, 'pending', 'missing' or 'dropped'; rows, grade, shares, state."""
+    """The newest weeks, newest last: by tier rows or a state; then rows, grade, shares, and what is stale.
+
+    The state of a tier without rows is 'dropped' by retention, 'captured' and not computed yet (again, after
+    retention was raised), 'pending' or 'missing'.
+    """
     weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
     span = {"first": weeks[0], "last": weeks[-1]}
     with warehouse.transaction() as connection:
@@ -49,6 +53,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
             grades.setdefault(week, []).append(grade)
         known = lineage(connection)
         recorded = publications(connection, weeks[0], weeks[-1])
+        effective_now = effective_publications(connection, weeks[0], weeks[-1])
+    captured = {key for key, found in effective_now.items() if found.captures}
     remarks = _remarks(recorded)
     stale = {t: set(known.stale(t)) for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES)}
     rows = []
@@ -63,6 +69,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
                     if (part := parts[tier.id])
                     else "dropped"
                     if known.kept_from and week < known.kept_from
+                    else "captured"
+                    if (week, tier.name) in captured
                     else "pending"
                     if now < due_at(week, tier)
                     else "missing"

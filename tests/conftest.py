@@ -6,8 +6,9 @@ import datetime as dt
 import itertools
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -17,11 +18,11 @@ import stamina
 from dagster import DagsterInstance
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
-from otc_assets import resources
+from otc_assets import cli, resources
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate
-from otc_assets.warehouse.server import connect
+from otc_assets.warehouse.server import connect, session_options
 
 _number = itertools.count(1)
 
@@ -69,10 +70,52 @@ def empty_database(server: EmbeddedServer) -> Iterator[str]:
     yield from _new_database(server, "template1")
 
 
+#: What a database's administrator may have chosen, for other users of it. DateStyle broke every asset that reads a
+#: timestamp; a time zone whose abbreviation is another one's, too; what the path finds first has our names.
+HOSTILE_DEFAULTS = {
+    "DateStyle": "'SQL, DMY'",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "'Asia/Kolkata'",
+    "extra_float_digits": "-10",
+    "bytea_output": "escape",
+    "client_encoding": "LATIN1",
+    "standard_conforming_strings": "off",
+    "transform_null_equals": "on",
+    "quote_all_identifiers": "on",
+    "default_transaction_isolation": "serializable",
+    "search_path": "shadow, pg_catalog",
+}
+SHADOW = """
+    CREATE SCHEMA shadow;
+    GRANT USAGE ON SCHEMA shadow TO PUBLIC;
+    CREATE FUNCTION shadow.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01 00:00Z' $$;
+    CREATE FUNCTION shadow.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT shadow.now() $$;
+    CREATE AGGREGATE shadow.max(date) (SFUNC = date_larger, STYPE = date, INITCOND = '2999-01-01');
+    CREATE AGGREGATE shadow.max(bigint) (SFUNC = int8larger, STYPE = bigint, INITCOND = '1000000000');
+"""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of a module with ``ALSO_WITH_HOSTILE_DEFAULTS`` run on both kinds of database."""
+    if getattr(metafunc.module, "ALSO_WITH_HOSTILE_DEFAULTS", False) and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ["usual defaults", "hostile defaults"], indirect=True)
+
+
 @pytest.fixture
-def database(server: EmbeddedServer, _template: str) -> Iterator[str]:
+def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated, empty database."""
-    yield from _new_database(server, _template)
+    for url in _new_database(server, _template):
+        if getattr(request, "param", "") == "hostile defaults":
+            make_hostile(server, url.rpartition("/")[2])
+        yield url
+
+
+def make_hostile(server: EmbeddedServer, name: str) -> None:
+    """Gives a database the defaults that nobody expects."""
+    with server._connect(name) as admin:
+        admin.execute(SHADOW)
+        for parameter, value in HOSTILE_DEFAULTS.items():
+            admin.execute(f"ALTER DATABASE {name} SET {parameter} = {value}")
 
 
 @pytest.fixture
@@ -86,7 +129,8 @@ def engine(database: str) -> Iterator[sa.Engine]:
 @pytest.fixture
 def sql(database: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A connection of its own to the database, for looking from outside."""
-    with psycopg.connect(database, autocommit=True) as connection:
+    options = session_options(search_path="otc, dagster, public")
+    with psycopg.connect(database, autocommit=True, options=options) as connection:
         yield connection
 
 
@@ -151,6 +195,35 @@ def _forget() -> None:
     settings.cache_clear()
     resources._source.cache_clear()
     resources._engine.cache_clear()
+
+
+@pytest.fixture
+def otc(
+    installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in a shell of its own, as the console script does: (exit code, standard output, standard error).
+
+    Settings are read again by every command, and what one puts into the environment is gone for the next.
+    """
+    monkeypatch.setattr(cli.out, "_width", 200)
+    monkeypatch.setattr(cli.err, "_width", 200)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        with pytest.MonkeyPatch.context() as shell:
+            for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
+                shell.setenv(name, "")
+            shell.setattr(sys, "argv", ["otc-assets", *arguments])
+            settings.cache_clear()
+            code = 0
+            try:
+                cli.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        settings.cache_clear()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return command
 
 
 @pytest.fixture

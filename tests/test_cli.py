@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import time_machine
 from pytest_httpserver import HTTPServer
@@ -94,6 +95,7 @@ def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, argume
 
 def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
+    assert run("migrate")[0] == 0
     run("materialize", "--weeks", "2026-08-14", "--tier", "T1")
     code, text, _ = run("gaps", "--json")
     found = json.loads(text)
@@ -165,6 +167,19 @@ def test_captures_are_listed_shown_accepted_withdrawn_and_restored(run: Run, tmp
     assert listed() == [(1, "superseded"), (2, "effective")]
     (row,) = [r for r in json.loads(run("status", "--json")[1]) if r["week_ending"] == "2026-08-21"]
     assert row["state"] == ""
+
+
+def test_ingest_reports_weeks_that_it_computed_although_the_file_was_ingested_before(
+    run: Run, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """It printed 'nothing new' after computing twelve weeks."""
+    run("simulate", str(tmp_path / "files"), "--weeks", "2026-08-14..2026-08-21")
+    files = sorted(map(str, (tmp_path / "files").iterdir()))
+    assert "computed 2 weeks: 2026-08-14..2026-08-21" in run("ingest", *files)[1]
+    sql.execute("UPDATE otc.computed_week SET version = 'older' WHERE table_name = 'symbol_summary'")
+    code, text, _ = run("ingest", files[0])
+    assert code == 0
+    assert text.splitlines()[-2:] == ["already ingested; no changes", "computed 2 weeks: 2026-08-14..2026-08-21"]
 
 
 def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Which captures are effective follows from these columns (``otc_assets.domain.rev
 from alembic import op
 
 revision = "030"
-down_revision = "028"
+down_revision = "029"
 branch_labels = None
 depends_on = None
 

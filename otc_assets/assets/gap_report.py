@@ -23,6 +23,7 @@ from otc_assets.assets.weekly import (
 from otc_assets.domain.gaps import classify
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, week_containing
+from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.source import Source, SourceError
 from otc_assets.partitions import weeks
 from otc_assets.resources import PublicationSource, Warehouse
@@ -47,7 +48,14 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
     with warehouse.transaction() as connection:
         have = captured(connection, first, week_containing(now.date()))
         kept_from = retained_from(connection, "venue_volume")
-    return classify(have, offered, first_week=first, now=now, retained_from=kept_from)
+    return classify(
+        have,
+        offered,
+        first_week=first,
+        now=now,
+        retained_from=kept_from,
+        from_files=isinstance(source, DownloadFiles),
+    )
 
 
 @asset(

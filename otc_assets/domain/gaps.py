@@ -63,6 +63,7 @@ def coverage(
     now: dt.datetime,
     retained_from: dt.date | None = None,
     tiers: Iterable[Tier] = TIERS,
+    from_files: bool = False,
 ) -> pl.DataFrame:
     """Every expected publication with its state: GAP's columns, oldest week first.
 
@@ -74,6 +75,7 @@ def coverage(
         now: the moment of judging, with a time zone.
         retained_from: weeks that end before this day were dropped by retention: they are no gaps.
         tiers: the tiers that are wanted.
+        from_files: ``offered`` is what a folder of downloaded files has, and not what FINRA offers.
 
     Returns:
         A row a (week_ending, tier): `status` is one of the six kinds of gap, or 'complete'.
@@ -88,7 +90,7 @@ def coverage(
             continue
         row = have.get((week, tier.name))
         status, detail = _status(week, tier, row, newest.get(tier.name), now)
-        fetchable, remark = _fetchable(week, tier, offered, now)
+        fetchable, remark = _fetchable(week, tier, offered, now, from_files)
         if status not in (PENDING, COMPLETE) and remark:
             detail += f"; {remark}"
         rows.append(
@@ -129,18 +131,20 @@ def _status(
 
 
 def _fetchable(
-    week: dt.date, tier: Tier, offered: set[tuple[dt.date, str]] | None, now: dt.datetime
+    week: dt.date, tier: Tier, offered: set[tuple[dt.date, str]] | None, now: dt.datetime, from_files: bool
 ) -> tuple[bool, str]:
-    """Whether FINRA offers the week, and what is to be said of that."""
+    """Whether the source offers the week, and a remark about that."""
     due = due_at(week, tier)
     if offered is not None:
         if (week, tier.name) in offered:
             return True, ""
-        return False, "FINRA offers it no more" if now >= due + LATE_FOR else "FINRA does not offer it yet"
+        if from_files:
+            return False, "no file in the OTC_FILES folder has it"
+        return False, "no longer available from FINRA" if now >= due + LATE_FOR else "FINRA does not offer it yet"
     oldest = now.astimezone(NEW_YORK).date() - STATED_WINDOW
     inside = week >= oldest and now >= due
-    verdict = "still offers it" if inside else "offers it no more"
-    return inside, f"FINRA could not be asked: by the five years that it states, it {verdict}"
+    verdict = "still available" if inside else "no longer available"
+    return inside, f"FINRA could not be asked: by the five years that it states, it is {verdict}"
 
 
 def classify(
@@ -151,9 +155,18 @@ def classify(
     now: dt.datetime,
     retained_from: dt.date | None = None,
     tiers: Iterable[Tier] = TIERS,
+    from_files: bool = False,
 ) -> pl.DataFrame:
     """The gaps alone (GAP): ``coverage`` without the complete publications, with the same arguments."""
-    every = coverage(captured, offered, first_week=first_week, now=now, retained_from=retained_from, tiers=tiers)
+    every = coverage(
+        captured,
+        offered,
+        first_week=first_week,
+        now=now,
+        retained_from=retained_from,
+        tiers=tiers,
+        from_files=from_files,
+    )
     return every.filter(pl.col("status") != COMPLETE)
 
 

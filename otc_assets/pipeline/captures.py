@@ -61,18 +61,26 @@ def _parts_of_records(archive: Archive, digest: str, origin: str) -> dict[tuple[
     return split(_archived_rows(archive, digest, origin))
 
 
-def archived(publication: Publication, archive: Archive) -> Normalized:
-    """The rows of a recorded capture, from its archived bytes.
+def parsed_capture(publication: Publication, archive: Archive) -> Parsed:
+    """The parsed rows of a recorded capture, from its archived bytes.
 
     Raises:
-        ArchiveError: the archive does not have the bytes.
+        ArchiveError: the archive does not have its bytes, or they are damaged.
     """
-    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
     if publication.scope == PARTIAL:
         parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
-        parsed = parts[week, tier]
-    else:
-        parsed = _archived_rows(archive, publication.digest, publication.origin)
+        return parts[publication.week_ending, TIER_BY_NAME[publication.tier]]
+    return _archived_rows(archive, publication.digest, publication.origin)
+
+
+def archived(publication: Publication, archive: Archive) -> Normalized:
+    """The normalized rows of a recorded capture, from its archived bytes.
+
+    Raises:
+        ArchiveError: the archive does not have its bytes, or they are damaged.
+    """
+    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
+    parsed = parsed_capture(publication, archive)
     with span(NORMALIZE, tier=tier.name):
         result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
         tell(rows=result.accepted, rejected=result.rejected.height)

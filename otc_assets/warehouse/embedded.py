@@ -27,6 +27,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from otc_assets.warehouse.server import session_options
+
 #: PostgreSQL refuses to run as root; it then runs as the account that owns nothing ("nobody").
 _NOBODY = 65534
 
@@ -353,6 +355,7 @@ class EmbeddedServer:
             dbname=database,
             connect_timeout=5,
             autocommit=True,
+            options=session_options(),
         )
 
     def _make_database(self) -> None:

@@ -144,10 +144,7 @@ def record_publication(
         return same
     values = publication.__dict__
     row = connection.execute(_INSERT_PUBLICATION, values).one()
-    whose = [
-        pl.lit(publication.week_ending).alias("week_ending"),
-        pl.lit(row.id, pl.Int64).alias("publication_id"),
-    ]
+    whose = _whose(publication.week_ending, row.id)
     if is_kept(connection, "raw_record", publication.week_ending):
         copy_in(connection, "otc.raw_record", raw.select(*whose, "line", "record"))
     copy_in(connection, "otc.rejected_record", rejected.select(*whose, *REJECTED))
@@ -228,6 +225,25 @@ def save_rows_in_use(connection: sa.Connection, week_ending: dt.date, tier: str,
     """Saves how many rows of each capture of the week and tier are in the tables; of those not named, none are."""
     counts = json.dumps({str(number): count for number, count in in_use.items()})
     connection.execute(_IN_USE, {"counts": counts, "week_ending": week_ending, "tier": tier})
+
+
+def _whose(week_ending: dt.date, publication_id: int) -> list[pl.Expr]:
+    return [pl.lit(week_ending).alias("week_ending"), pl.lit(publication_id, pl.Int64).alias("publication_id")]
+
+
+_HAS_RAW_ROWS = sa.text("""
+    SELECT EXISTS (
+        SELECT FROM otc.raw_record WHERE week_ending = :week_ending AND publication_id = :publication_id
+    )
+""")
+
+
+def restore_raw_rows(connection: sa.Connection, week_ending: dt.date, publication_id: int, raw: pl.DataFrame) -> None:
+    """Stores the raw rows (``line``, ``record``) of a recorded capture again, if it has none and they are kept."""
+    lock_week(connection, week_ending)
+    which = {"week_ending": week_ending, "publication_id": publication_id}
+    if is_kept(connection, "raw_record", week_ending) and not connection.execute(_HAS_RAW_ROWS, which).scalar_one():
+        copy_in(connection, "otc.raw_record", raw.select(*_whose(week_ending, publication_id), "line", "record"))
 
 
 def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> Change:

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse import timescale
-from otc_assets.warehouse.retention import set_retention
+from otc_assets.warehouse.retention import Shortening, set_retention
 from otc_assets.warehouse.server import autocommit, connect, transaction
 
 _LOCK = 0x07C0_0001
@@ -56,20 +56,67 @@ class Migrated(NamedTuple):
         before, after: the schema's version; None on an empty database.
         server: what the server is, in words.
         remark: what stands in the way of more; empty where nothing does.
+        held_back: retention periods that the settings make shorter, and that were left as stored.
     """
 
     before: str | None
     after: str | None
     server: str
     remark: str
+    held_back: tuple[Shortening, ...] = ()
+
+
+class SchemaMismatch(Exception):
+    """The schema is not at the version that this code works with. The message says what to run."""
+
+
+def is_unmigrated(url: str) -> bool:
+    """Whether the database at ``url`` has no schema of ours yet."""
+    return _version_of(url) is None
+
+
+def require_current(url: str) -> None:
+    """Refuses to work with a schema of another version; changes nothing.
+
+    Raises:
+        SchemaMismatch: the database is empty, or its schema is older or newer than this code.
+        DatabaseUnreachable: the server does not answer.
+    """
+    stored, newest = _version_of(url), newest_version()
+    if stored is None:
+        raise SchemaMismatch("the database has no otc-assets schema yet. Run 'otc-assets migrate' first.")
+    if stored < newest:
+        raise SchemaMismatch(
+            f"the database schema is at version {stored}, and this otc-assets needs {newest}. "
+            "Run 'otc-assets migrate' first."
+        )
+    if stored > newest:
+        raise SchemaMismatch(
+            f"the database schema is at version {stored}, and this otc-assets knows only {newest}: a newer version "
+            "has migrated it. Update this installation."
+        )
+
+
+def _version_of(url: str) -> str | None:
+    engine = connect(url)
+    try:
+        with transaction(engine) as connection:
+            return current_version(connection)
+    finally:
+        engine.dispose()
 
 
 #: The migrations from which on tables have the form that the server allows, aggregates, and retention.
 _FORMS, _AGGREGATES, _RETENTION = "024", "025", "026"
 
 
-def migrate(url: str, to: str = "head", *, start: dt.datetime | None = None) -> Migrated:
+def migrate(
+    url: str, to: str = "head", *, start: dt.datetime | None = None, shorten_retention: bool = False
+) -> Migrated:
     """Migrates the database at ``url`` and brings it to the settings; safe to run twice, and from two processes.
+
+    This is the only place that changes the schema, the stored retention or the server's jobs. Only 'migrate' and
+    'up' call it on an existing schema: any other command may run in a shell that lacks the settings.
 
     A database that has got TimescaleDB since the last time, or a better edition of it, is brought to it with
     all its rows. Each migration's step is in one transaction with all others; aggregates are filled afterwards,
@@ -79,6 +126,7 @@ def migrate(url: str, to: str = "head", *, start: dt.datetime | None = None) -> 
         url: a PostgreSQL URL whose user may create a schema.
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; at once where nothing is said.
+        shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
     """
     engine = connect(url)
     try:
@@ -86,14 +134,14 @@ def migrate(url: str, to: str = "head", *, start: dt.datetime | None = None) -> 
             # Whoever comes second waits here, and then finds nothing left to do.
             guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
             try:
-                return _migrate(engine, to, start)
+                return _migrate(engine, to, start, shorten_retention)
             finally:
                 guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
     finally:
         engine.dispose()
 
 
-def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None) -> Migrated:
+def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_retention: bool) -> Migrated:
     with autocommit(engine) as fresh:
         remark = timescale.install(fresh)
         fresh.invalidate()
@@ -110,13 +158,15 @@ def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None) -> Migrated:
         after = current_version(connection)
         can = timescale.ask(connection)
         empty = False
+        held_back: list[Shortening] = []
         if after is not None and after >= _FORMS:
             timescale.to_hypertables(connection)
         if after is not None and after >= _RETENTION:
             empty = timescale.to_aggregates(connection) or before is None or before < _AGGREGATES
-            set_retention(connection, chosen.keep_weeks)
+            shorten = shorten_retention or before is None or before < _RETENTION
+            held_back = set_retention(connection, chosen.keep_weeks, shorten=shorten)
             timescale.set_jobs(connection, chosen.compress_after_weeks, start=start)
     if can.community and empty:
         with autocommit(engine) as connection:
             timescale.refresh_aggregates(connection)
-    return Migrated(before, after, str(can), remark)
+    return Migrated(before, after, str(can), remark, tuple(held_back))

@@ -105,6 +105,24 @@ def publication_of(connection: sa.Connection, publication_id: int) -> Publicatio
     return Publication(**row) if row is not None else None
 
 
+# LIMIT keeps the planner from joining all of raw_record: it asks once per publication, and an index answers.
+_WITHOUT_RAW_ROWS = sa.text("""
+    SELECT p.* FROM otc.publication p
+    LEFT JOIN LATERAL (
+        SELECT 1 AS found FROM otc.raw_record r
+        WHERE r.week_ending = p.week_ending AND r.publication_id = p.id LIMIT 1
+    ) stored ON true
+    WHERE p.week_ending >= :first AND p.rows_received > 0 AND stored.found IS NULL
+    ORDER BY p.week_ending, p.id
+""")
+
+
+def without_raw_rows(connection: sa.Connection, first: dt.date | None) -> list[Publication]:
+    """The captures of weeks from ``first`` (None: of all weeks) that have no row in ``raw_record``, oldest first."""
+    rows = connection.execute(_WITHOUT_RAW_ROWS, {"first": first or dt.date.min}).mappings()
+    return [Publication(**row) for row in rows]
+
+
 def effective_publications(
     connection: sa.Connection, first: dt.date, last: dt.date
 ) -> dict[tuple[dt.date, str], Effective[Publication]]:

@@ -86,16 +86,72 @@ def refusal(what: str, week_ending: dt.date, first: dt.date) -> str:
     )
 
 
-_SET = sa.text("""
-    UPDATE otc.retention SET keep_weeks = CAST(:weeks AS integer)
-    WHERE what = :what AND keep_weeks IS DISTINCT FROM CAST(:weeks AS integer)
-""")
+@dataclass(frozen=True)
+class Shortening:
+    """A retention period that the settings make shorter than the stored one.
+
+    Attributes:
+        what: one of KINDS.
+        stored: the stored number of weeks; None keeps the data indefinitely.
+        wanted: the number of weeks in the settings.
+        first_kept: the oldest week that the wanted number keeps.
+        weeks: by table, how many stored weeks would be deleted; tables without such weeks are left out.
+    """
+
+    what: str
+    stored: int | None
+    wanted: int
+    first_kept: dt.date
+    weeks: Mapping[str, int]
+
+    def __str__(self) -> str:
+        variable = f"OTC_KEEP_{self.what.upper()}_WEEKS"
+        now = "indefinitely" if self.stored is None else f"for {self.stored} weeks"
+        tables = ", ".join(f"{count} of {table}" for table, count in self.weeks.items())
+        return (
+            f"retention of {self.what} stays as stored ({now}): {variable}={self.wanted} is shorter. It keeps weeks "
+            f"from {self.first_kept}, and deletes {f'weeks: {tables}' if tables else 'no week that is stored now'}. "
+            f"To shorten it, add --yes; to keep it as it is, set {variable}={self.stored or 0}."
+        )
 
 
-def set_retention(connection: sa.Connection, weeks: Mapping[str, int]) -> None:
-    """Keeps each of KINDS for so many ``weeks``, 0 for ever. More than before: dropped weeks may be loaded again."""
-    for what in KINDS:
-        connection.execute(_SET, {"what": what, "weeks": weeks[what] or None})
+_STORED = sa.text("SELECT what, tables, keep_weeks FROM otc.retention ORDER BY what FOR UPDATE")
+_FIRST_KEPT = sa.text("SELECT date_trunc('week', CAST(:today AS date))::date + 4 - 7 * CAST(:weeks AS integer)")
+_SET = sa.text("UPDATE otc.retention SET keep_weeks = CAST(:weeks AS integer) WHERE what = :what")
+
+
+def set_retention(connection: sa.Connection, weeks: Mapping[str, int], *, shorten: bool) -> list[Shortening]:
+    """Stores for how many ``weeks`` each of KINDS is kept, 0 for indefinitely.
+
+    A longer period than the stored one always takes effect: dropped weeks may be loaded again. A shorter one
+    makes the next retention job delete weeks, so it takes effect only with ``shorten``.
+
+    Returns:
+        The shorter periods that were not stored, because ``shorten`` is False.
+    """
+    held_back = []
+    for what, tables, stored in connection.execute(_STORED).all():
+        wanted = weeks[what] or None
+        if wanted == stored:
+            continue
+        if wanted is not None and (stored is None or wanted < stored) and not shorten:
+            first = connection.execute(_FIRST_KEPT, {"weeks": wanted, **_today()}).scalar_one()
+            deleted = _weeks_between(connection, tables, retained_from(connection, what), first)
+            held_back.append(Shortening(what, stored, wanted, first, deleted))
+        else:
+            connection.execute(_SET, {"what": what, "weeks": wanted})
+    return held_back
+
+
+def _weeks_between(connection: sa.Connection, tables: list[str], first: dt.date | None, end: dt.date) -> dict[str, int]:
+    """By table, the number of stored weeks from ``first`` (None: from the oldest) until before ``end``."""
+    span = {"first": first or dt.date.min, "end": end}
+    counts = {}
+    for table in tables:
+        query = f"SELECT DISTINCT week_ending FROM otc.{table}"  # noqa: S608 - a name from otc.retention
+        query = f"SELECT count(*) FROM ({query} WHERE week_ending >= :first AND week_ending < :end) AS weeks"  # noqa: S608
+        counts[table] = connection.execute(sa.text(query), span).scalar_one()
+    return {table: count for table, count in counts.items() if count}
 
 
 _APPLY = sa.text("SELECT what, retained_from, weeks FROM otc.apply_retention(:today, CAST(:metadata AS jsonb))")

@@ -10,7 +10,7 @@ import datetime as dt
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import polars as pl
 import psycopg
@@ -24,6 +24,57 @@ _SLICE_ROWS = 50_000
 
 #: The first key of our advisory locks, so that they never meet anybody else's.
 _LOCK_SPACE = 0x07C0
+
+
+#: Every session parameter that our results depend on. The defaults of a server, database or role may be anything:
+#: dates in another style can't be parsed, snapshots older than a lock read what another load has replaced.
+#: The path has no schema of ours: our statements qualify names, so that nothing else is found first.
+_PARAMETERS = {
+    "search_path": "pg_catalog",
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_numeric": "C",
+    "lc_monetary": "C",
+    "lc_time": "C",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
+    "default_transaction_isolation": "read committed",
+    # Plans are made for the week at hand: one for any week would open every chunk of a hypertable.
+    "plan_cache_mode": "force_custom_plan",
+}
+
+
+def session_options(given: str = "", **other: str) -> str:
+    """The ``options`` of a connection string that set every session parameter our results depend on.
+
+    Args:
+        given: options that the user's URL has; they are kept where they set something else.
+        other: parameters that differ from the usual ones.
+    """
+    ours = (_PARAMETERS | other).items()
+    return " ".join(
+        [*([given] if given else []), *(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in ours)]
+    )
+
+
+# TimescaleDB's functions are called by their names alone, and their schema was chosen when the extension was created.
+_FIND_EXTENSION: LiteralString = """
+    SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), false)
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
+"""
+
+
+def prepare_session(connection: psycopg.Connection[Any]) -> None:
+    """Completes what ``session_options`` can't say: where TimescaleDB's functions are, if it is there."""
+    before, connection.autocommit = connection.autocommit, True
+    connection.execute(_FIND_EXTENSION)
+    connection.autocommit = before
 
 
 class DatabaseUnreachable(Exception):
@@ -48,20 +99,27 @@ def database_url(url: str, driver: str) -> str:
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
 
+def options_in(url: sa.URL) -> str:
+    """The ``options`` that a URL has, such as ``-c statement_timeout=60000``; empty where it has none."""
+    given = url.query.get("options", "")
+    return given if isinstance(given, str) else " ".join(given)
+
+
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     """An engine on the server at ``url``; no connection is made yet."""
+    address = sa.make_url(database_url(url, "psycopg"))
     engine = sa.create_engine(
-        database_url(url, "psycopg"),
+        address.difference_update_query(["options"]),
         pool_size=pool_size,
         max_overflow=4,
         pool_pre_ping=True,
         connect_args={
             "application_name": "otc-assets",
             "connect_timeout": 10,
-            # Plans are made for the week at hand: one for any week would open every chunk of a hypertable.
-            "options": "-c TimeZone=UTC -c plan_cache_mode=force_custom_plan",
+            "options": session_options(options_in(address)),
         },
     )
+    sa.event.listen(engine, "connect", lambda connection, _: prepare_session(connection))
     instrument_engine(engine)
     return engine
 

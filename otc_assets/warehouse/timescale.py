@@ -162,7 +162,7 @@ def install(connection: sa.Connection) -> str:
     if offered is None or offered.installed_version is not None:
         return ""
     try:
-        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb SCHEMA public"))
     except sa.exc.DBAPIError as error:
         reason = str(error.orig).strip().splitlines()[0]
         return (

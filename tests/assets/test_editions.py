@@ -123,7 +123,7 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
         keep = (week_containing(dt.date.today()) - weeks[1]).days // 7  # noqa: DTZ011 - the database's clock
         monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(keep))
         settings.cache_clear()
-        server = migrate(url, start=NEVER).server
+        server = migrate(url, start=NEVER, shorten_retention=True).server
         if Warehouse().keeps_itself():
             with autocommit(connect(url)) as connection:
                 job = connection.execute(

@@ -210,7 +210,7 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
     for kept, by_the_server in ((9, False), (8, True)):
         monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(kept))
         settings.cache_clear()
-        migrate(database)
+        migrate(database, shorten_retention=True)
         for _ in range(2):
             if by_the_server:
                 sql.execute("SELECT otc.apply_retention(%s)", [NOW.date()])

@@ -23,6 +23,8 @@ from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import TABLES, week_rows
 
+ALSO_WITH_HOSTILE_DEFAULTS = True
+
 #: Today, in these tests: all of August's weeks are out in every tier.
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))

@@ -13,6 +13,7 @@ import time_machine
 from dagster import AssetKey, DagsterInstance, build_schedule_context
 
 from otc_assets import running
+from otc_assets.assets import raw_rows
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.automation.changes import changed, look_back
 from otc_assets.automation.jobs import FilesToIngest
@@ -20,7 +21,8 @@ from otc_assets.automation.sensors import requests_for_stale_weeks
 from otc_assets.checks.weekly import _judge_summary, _judge_volume
 from otc_assets.definitions import defs
 from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
-from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.reports import week_status
+from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.migrate import migrate
@@ -34,6 +36,18 @@ WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
 #: FIRST_KEPT is so many weeks before the current one.
 KEPT_WEEKS = 9
+#: A record of the Query API, but for its week.
+RECORD = {
+    "tierIdentifier": "T1",
+    "tierDescription": "NMS Tier 1",
+    "issueSymbolIdentifier": "AAPL",
+    "issueName": "Apple",
+    "MPID": "ZZZZ",
+    "marketParticipantName": "ZZZZ POOL",
+    "totalWeeklyShareQuantity": 1,
+    "totalWeeklyTradeCount": 1,
+    "summaryTypeCode": "ATS_W_SMBL_FIRM",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +69,13 @@ def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate'."""
+    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate --yes'."""
 
     def set_and_migrate(**weeks: int) -> None:
         for kind, count in weeks.items():
             monkeypatch.setenv(f"OTC_KEEP_{kind.upper()}_WEEKS", str(count))
         settings.cache_clear()
-        migrate(database)
+        migrate(database, shorten_retention=True)
 
     return set_and_migrate
 
@@ -174,6 +188,72 @@ def test_once_they_are_kept_for_longer_dropped_weeks_are_made_again_from_the_arc
     assert running.stale_weeks(Warehouse()) == []
 
 
+RAW_ROWS = """
+    SELECT r.week_ending, p.tier, p.origin, r.line, r.record FROM otc.raw_record r
+    JOIN otc.publication p ON p.id = r.publication_id ORDER BY 1, 2, 3, 4
+"""
+
+
+def test_raw_rows_return_from_the_archive_once_they_are_kept_for_longer(
+    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
+) -> None:
+    """`storage` showed the earlier week as kept, and raw_record stayed empty before the week of the first setting."""
+    records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in WEEKS[:2]]
+    path = tmp_path / "parts of two weeks.json"
+    path.write_text(json.dumps(records))
+    running.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    assert running.materialize(dagster, WEEKS[:3], TIERS[:1], quiet) == []
+    before = sql.execute(RAW_ROWS).fetchall()
+    keep(raw_record=KEPT_WEEKS)
+    assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    assert {row[0] for row in sql.execute(RAW_ROWS).fetchall()} == {FIRST_KEPT}
+    keep(raw_record=0)
+    lacking = raw_rows.restorable(Warehouse())
+    assert [(capture.week_ending, capture.scope) for capture in lacking] == [
+        *((WEEKS[0], scope) for scope in ("PARTIAL", "FULL")),
+        *((WEEKS[1], scope) for scope in ("PARTIAL", "FULL")),
+    ]
+    steps: list[tuple[int, str]] = []
+    assert raw_rows.restore(lacking, Warehouse(), RawArchive(), lambda done, note: steps.append((done, note))) == []
+    assert sql.execute(RAW_ROWS).fetchall() == before
+    assert steps[-1] == (4, "done")
+    assert raw_rows.restorable(Warehouse()) == []
+    raw_rows.restore(lacking, Warehouse(), RawArchive(), quiet)  # as another process may, at the same time
+    assert sql.execute(RAW_ROWS).fetchall() == before
+
+
+def test_raw_rows_within_their_retention_alone_are_restored_and_a_lost_capture_does_not_stop_the_others(
+    dropped: dict[str, list[tuple[object, ...]]], otc: Callable[..., tuple[int, str, str]], sql: Sql, installation: Path
+) -> None:
+    sql.execute("UPDATE otc.retention SET keep_weeks = NULL WHERE what = 'raw_record'")
+    sql.execute("DELETE FROM otc.raw_record WHERE week_ending = %s", [WEEKS[3]])
+    ((lost, tier),) = sql.execute(
+        "SELECT digest, tier FROM otc.publication WHERE week_ending = %s ORDER BY id LIMIT 1", [GONE]
+    ).fetchall()
+    (installation / "archive" / str(lost)[:2] / f"{lost}.zst").unlink()
+    # The settings still say 26 weeks: without --yes the stored retention stays, and counts.
+    code, _, errors = otc("migrate")
+    assert code == 1
+    assert "8 of 9 captures restored from the archive" in errors
+    assert f"not restored {GONE} {tier}: the archive has no" in errors
+    weeks = sql.execute("SELECT week_ending, count(DISTINCT publication_id) FROM otc.raw_record GROUP BY 1 ORDER BY 1")
+    assert weeks.fetchall() == [(WEEKS[0], 3), (GONE, 2), (FIRST_KEPT, 3), (WEEKS[3], 3)]
+
+
+def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
+    dropped: dict[str, list[tuple[object, ...]]], keep: Callable[..., None]
+) -> None:
+    """They were shown as missing, as if FINRA had to be asked for them again."""
+
+    def t1() -> list[object]:
+        weeks = {row["week_ending"]: row for row in week_status(Warehouse(), 12, NOW.astimezone(NEW_YORK))}
+        return [weeks[GONE]["T1"], weeks[GONE]["state"], weeks[dt.date(2026, 9, 4)]["T1"]]
+
+    assert t1() == ["dropped", "", "missing"]
+    keep(venue_volume=104)
+    assert t1() == ["captured", "stale: venue_volume", "missing"]
+
+
 def test_raw_rows_of_a_week_beyond_their_retention_are_not_kept_and_it_is_said(
     dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]
 ) -> None:
@@ -191,21 +271,7 @@ def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
     dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
 ) -> None:
     keep(venue_volume=KEPT_WEEKS)
-    records = [
-        {
-            "weekStartDate": (week - dt.timedelta(days=4)).isoformat(),
-            "tierIdentifier": "T1",
-            "tierDescription": "NMS Tier 1",
-            "issueSymbolIdentifier": "AAPL",
-            "issueName": "Apple",
-            "MPID": "ZZZZ",
-            "marketParticipantName": "ZZZZ POOL",
-            "totalWeeklyShareQuantity": 1,
-            "totalWeeklyTradeCount": 1,
-            "summaryTypeCode": "ATS_W_SMBL_FIRM",
-        }
-        for week in (GONE, FIRST_KEPT)
-    ]
+    records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in (GONE, FIRST_KEPT)]
     path = tmp_path / "records.json"
     path.write_text(json.dumps(records))
     with pytest.raises(running.RunFailed, match=rf"records.json: week {GONE} is beyond retention"):

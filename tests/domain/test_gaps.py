@@ -107,9 +107,22 @@ def test_what_finra_still_offers_is_told_from_what_is_gone() -> None:
     gone = state("2026-10-01 06:00", BEFORE, offered={(WEEK, OTCE.name)})
     not_yet = state("2026-09-08 07:00", BEFORE, offered=set())
     assert [row["fetchable"] for row in (there, gone, not_yet)] == [True, False, False]
-    assert "offers it no more" in gone["detail"]
+    assert "no longer available from FINRA" in gone["detail"]
     assert "does not offer it yet" in not_yet["detail"]
     assert "offer" not in there["detail"]
+
+
+def test_a_folder_of_files_is_not_taken_for_finra() -> None:
+    """With OTC_SOURCE=files, a week without a file was said to be gone at FINRA, which was never asked."""
+    now = at("2026-10-01 12:00")
+    (row,) = (
+        coverage(captured(), set(), first_week=WEEK, now=now, tiers=[T1], from_files=True)
+        .filter(pl.col("week_ending") == WEEK)
+        .to_dicts()
+    )
+    assert not row["fetchable"]
+    assert row["detail"].endswith("; no file in the OTC_FILES folder has it")
+    assert "FINRA" not in row["detail"]
 
 
 def test_where_finra_could_not_be_asked_its_stated_window_decides_and_that_is_said() -> None:

@@ -21,6 +21,8 @@ from otc_assets.warehouse import history, load, read
 from otc_assets.warehouse.read import NotSettled
 from otc_assets.warehouse.server import transaction
 
+ALSO_WITH_HOSTILE_DEFAULTS = True
+
 FIRST = frame(row("AAPL", "V1", "10"), row("AAPL", "V2", "20"), row("MSFT", "V1", "5"))
 #: AAPL at V1 is changed, MSFT taken back, TSLA added; AAPL at V2 stays.
 SECOND = frame(row("AAPL", "V1", "11"), row("AAPL", "V2", "20"), row("TSLA", "V1", "7"))

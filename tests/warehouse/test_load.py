@@ -16,6 +16,8 @@ from otc_assets.domain.schema import REJECTED, SYMBOL_SUMMARY
 from otc_assets.warehouse import load, read
 from otc_assets.warehouse.server import copy_out, transaction
 
+ALSO_WITH_HOSTILE_DEFAULTS = True
+
 
 def stored(connection: sa.Connection) -> pl.DataFrame:
     return read.week_rows(connection, "venue_volume", [WEEK]).sort("symbol", "venue_id")

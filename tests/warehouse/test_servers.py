@@ -84,13 +84,13 @@ def test_a_client_that_dies_inside_a_transaction_leaves_nothing(
 def test_transactions_of_two_clients_come_one_after_the_other(community_database: str) -> None:
     engine = connect(community_database)
     with transaction(engine) as connection:
-        connection.execute(sa.text("CREATE TABLE counter AS SELECT 0 AS n"))
+        connection.execute(sa.text("CREATE TABLE public.counter AS SELECT 0 AS n"))
 
     def count_up() -> None:
         for _ in range(25):
             with transaction(engine) as connection:
-                n = connection.scalar(sa.text("SELECT n FROM counter FOR UPDATE"))
-                connection.execute(sa.text("UPDATE counter SET n = :next"), {"next": n + 1})
+                n = connection.scalar(sa.text("SELECT n FROM public.counter FOR UPDATE"))
+                connection.execute(sa.text("UPDATE public.counter SET n = :next"), {"next": n + 1})
 
     threads = [threading.Thread(target=count_up) for _ in range(2)]
     for thread in threads:
@@ -98,7 +98,7 @@ def test_transactions_of_two_clients_come_one_after_the_other(community_database
     for thread in threads:
         thread.join()
     with transaction(engine) as connection:
-        assert connection.scalar(sa.text("SELECT n FROM counter")) == 50
+        assert connection.scalar(sa.text("SELECT n FROM public.counter")) == 50
     engine.dispose()
 
 

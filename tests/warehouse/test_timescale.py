@@ -332,7 +332,7 @@ def test_the_check_tells_an_aggregate_and_a_summary_that_do_not_agree(engine: sa
 def keep(url: str, monkeypatch: pytest.MonkeyPatch, weeks: int) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(weeks))
     settings.cache_clear()
-    migrate(url, start=NEVER)
+    migrate(url, start=NEVER, shorten_retention=True)
 
 
 _LATE_ROW = """
@@ -434,6 +434,25 @@ def test_two_migrations_at_once_do_the_work_once(community_database: str) -> Non
     engine.dispose()
 
 
+def test_raw_rows_are_restored_into_a_compressed_chunk(engine: sa.Engine) -> None:
+    write(engine, OLD)
+    with transaction(engine) as connection:  # a second capture of the week, whose rows stay
+        capture = publication(week_ending=OLD, digest="b" * 64, scope="PARTIAL")
+        raw = pl.DataFrame({"line": [2, 3], "record": ["C|1", "D|x"]})
+        load.record_publication(connection, capture, raw, REJECTED.to_frame())
+    run_jobs(engine, "policy_compression")
+    rows = "SELECT publication_id, line, record FROM otc.raw_record ORDER BY 1, 2"
+    before = ask(engine, rows)
+    assert len(before) == 4
+    with transaction(engine) as connection:
+        connection.execute(sa.text("DELETE FROM otc.raw_record WHERE week_ending = :w AND record < 'C'"), {"w": OLD})
+        (lacking,) = read.without_raw_rows(connection, OLD)
+        load.restore_raw_rows(connection, OLD, lacking.id, pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]}))
+    timescale.settle(engine, OLD, ["raw_record"])
+    assert ask(engine, rows) == before
+    assert compressed(engine, "raw_record")[OLD]
+
+
 def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apache_database: str) -> None:
     done = migrate(apache_database)
     assert done.server.endswith("Apache edition")
@@ -444,7 +463,7 @@ def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apac
     assert ask(engine, _MONTHLY) == ask(engine, _SUMMED_BY_MONTH)
     found = chunks_of(engine)
     with transaction(engine) as connection:
-        retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0})
+        retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0}, shorten=True)
         applied = retention.apply_retention(connection)
     assert found["raw_record"].chunks == 6
     assert not any(table.compressed_chunks for table in found.values())

@@ -1,0 +1,114 @@
+"""Sessions: results do not depend on the defaults of a server, database or role, nor on who calls a function."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import psycopg
+import sqlalchemy as sa
+from conftest import HOSTILE_DEFAULTS, make_hostile
+from timescale.servers import TimescaleServer
+from warehouse_rows import T1, WEEK, frame, row
+
+from otc_assets.warehouse import load, timescale
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.server import connect, transaction
+
+ALSO_WITH_HOSTILE_DEFAULTS = True
+
+
+def test_every_parameter_that_results_depend_on_is_set(engine: sa.Engine) -> None:
+    """A server with DateStyle 'SQL, DMY' broke every asset that reads a timestamp."""
+    with transaction(engine) as connection:
+        found = {name: connection.scalar(sa.text(f"SHOW {name}")) for name in HOSTILE_DEFAULTS}
+    assert found == {
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "postgres",
+        "TimeZone": "UTC",
+        "extra_float_digits": "1",
+        "bytea_output": "hex",
+        "client_encoding": "UTF8",
+        "standard_conforming_strings": "on",
+        "transform_null_equals": "off",
+        "quote_all_identifiers": "off",
+        "default_transaction_isolation": "read committed",
+        "search_path": "pg_catalog",
+    }
+
+
+def test_options_in_a_users_url_are_kept_and_do_not_change_results(database: str) -> None:
+    """Ours replaced them in silence."""
+    engine = connect(f"{database}?options=-c%20statement_timeout%3D61s%20-c%20DateStyle%3DGerman")
+    with transaction(engine) as connection:
+        found = [connection.scalar(sa.text(f"SHOW {name}")) for name in ("statement_timeout", "DateStyle")]
+    engine.dispose()
+    assert found == ["61s", "ISO, YMD"]
+
+
+def test_functions_called_from_a_session_of_someone_else_give_the_same_results(
+    engine: sa.Engine, database: str
+) -> None:
+    """As psql, a job of the server, or an analyst's tool calls them: with the defaults of the database."""
+    weeks = [WEEK - dt.timedelta(weeks=1), WEEK]
+    for week in weeks:
+        with transaction(engine) as connection:
+            load.replace_volume(connection, week, T1, frame(row("A", "V1", "5", week_ending=week)))
+            load.mark_computed(connection, "venue_volume", week, "v", 1)
+    with psycopg.connect(database, autocommit=True) as other:
+        other.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
+        other.execute("SELECT otc.apply_retention(%s::date)", [(WEEK + dt.timedelta(weeks=1)).isoformat()])
+        assert other.execute(
+            "SELECT array_agg(week_ending)::text[] = ARRAY[%s::date]::text[] FROM otc.venue_volume", [WEEK.isoformat()]
+        ).fetchone() == (True,)
+        (payload,) = other.execute("SELECT payload FROM otc.events WHERE aggregate_type = 'retention'").fetchone() or ()
+        assert payload == {"what": "venue_volume", "weeks": 1, "retained_from": WEEK.isoformat()}
+        with other.transaction():
+            # Through a setting, as text, and back: India's IST is Israel's, to a reader of abbreviations.
+            first = other.execute("SELECT extract(epoch FROM otc.write_moment())").fetchone()
+            again = other.execute("SELECT extract(epoch FROM otc.write_moment())").fetchone()
+        assert first == again
+
+
+def test_every_function_but_those_that_are_inlined_has_a_search_path_of_its_own(
+    sql: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    """With CREATE OR REPLACE a function loses its settings: a migration that uses it has to repeat them."""
+    found = sql.execute("""
+        SELECT proname, coalesce(proconfig::text, '') FROM pg_proc WHERE pronamespace = 'otc'::regnamespace
+    """).fetchall()
+    unset = {str(name) for name, config in found if "search_path=pg_catalog, pg_temp" not in str(config)}
+    assert {name for name in unset if not name.endswith("_as_of")} == {"bucket"}
+    with_config = {str(name) for name, config in found if config}
+    assert not {name for name in with_config if name.endswith("_as_of")}
+    assert {"append_event", "apply_retention", "write_moment", "retained_from"} <= with_config
+
+
+def test_timescaledb_may_be_in_any_schema(community: TimescaleServer) -> None:
+    with community.database(extension=False) as url:
+        with psycopg.connect(url, autocommit=True) as sql:
+            sql.execute("CREATE SCHEMA extensions")
+            sql.execute("CREATE EXTENSION timescaledb SCHEMA extensions")
+        assert migrate(url, start=dt.datetime(2100, 1, 1, tzinfo=dt.UTC)).server.endswith("community edition")
+        engine = connect(url)
+        week = WEEK - dt.timedelta(weeks=60)
+        with transaction(engine) as connection:
+            load.replace_volume(connection, week, T1, frame(row("A", "V1", "5", week_ending=week)))
+        timescale.settle(engine, week, ["symbol_summary", "venue_volume"])
+        with psycopg.connect(url, autocommit=True) as sql:
+            sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
+            sql.execute("SELECT otc.retention_job(0, '{}')")
+            assert sql.execute("SELECT count(*) FROM otc.venue_volume").fetchone() == (0,)
+        engine.dispose()
+
+
+def test_a_migration_does_not_depend_on_the_defaults(server: EmbeddedServer, empty_database: str) -> None:
+    make_hostile(server, empty_database.rpartition("/")[2])
+    migrate(empty_database)
+    migrate(empty_database, "base")
+    migrate(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        (tables,) = connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname IN ('shadow', 'public')"
+        ).fetchone() or (None,)
+    assert tables == 0
