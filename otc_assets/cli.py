@@ -1,7 +1,7 @@
 """The terminal's door: parses, calls, prints. No logic.
 
 Exit codes: 0 done; 1 something failed, and was said; 2 the command was not understood; 3 there are gaps
-(``gaps --check``); 130 broken off with Ctrl-C.
+(``gaps --check``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from otc_assets import interruption
 from otc_assets.domain.weeks import (
     NEW_YORK,
     T1,
@@ -211,9 +212,6 @@ def up(
     chosen = settings()
     if port is not None:
         chosen = chosen.model_copy(update={"port": port})
-    # A shell's background jobs ignore SIGINT; a service manager sends SIGTERM. Both stop us cleanly.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with local.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
         done = local.prepare(chosen, url)
@@ -240,8 +238,9 @@ def up(
         except KeyboardInterrupt:
             err.print("stopping  (a second Ctrl-C does not hurry it)")
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             served.stop()
+    if interruption.received() != signal.SIGINT:
+        raise typer.Exit(interruption.exit_code())
 
 
 @contextmanager
@@ -573,8 +572,6 @@ def metrics(
         if not exporter.up:
             raise typer.Exit(1)
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     listen = chosen.metrics_port if port is None else port
     try:
         with serving(exporter_of(chosen), host, listen) as where:
@@ -683,7 +680,7 @@ def tail(
             with _until_ctrl_c() as wait:
                 for number, found in enumerate(reports.follow_events(Warehouse(), count, event_type, wait)):
                     shown(found, header=number == 0)
-            raise typer.Exit(130)
+            raise typer.Exit(interruption.exit_code())
         newest = reports.newest_events(Warehouse(), count, event_type)
     if newest or as_json:
         shown(newest)
@@ -766,27 +763,37 @@ def replay(as_json: Json = False) -> None:
 
 def main() -> None:
     """The console script: every error that has words for a person is shown as such, without a traceback."""
+    with interruption.handled():
+        code = _run()
+        # Whatever an interrupted command said in the end: it was interrupted.
+        if code and interruption.received() is not None:
+            code = interruption.exit_code()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the command that was asked for, and prints its error. Returns the exit code."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        return int(app(standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return interruption.exit_code()
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines()
         err.print(f"[red]the database refused: {said[0] if said else error}[/red]", soft_wrap=True)
-        sys.exit(1)
+        return 1
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(["OTC", *map(str, problem["loc"])]).upper()
             err.print(f"[red]{name}[/red]: {problem['msg']}", soft_wrap=True)
-        sys.exit(2)
+        return 2
     except Exception as error:
         if hasattr(error, "show"):  # a mistake in the command line: usage and the reason
             error.show()
-            sys.exit(2)
+            return 2
         if type(error).__module__.startswith("otc_assets") or isinstance(error, RuntimeError | ValueError):
             err.print(f"[red]{error}[/red]", soft_wrap=True)
-            sys.exit(1)
+            return 1
         raise

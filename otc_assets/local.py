@@ -21,6 +21,8 @@ from pathlib import Path
 import httpx
 from dagster import DagsterInstance
 
+from otc_assets.archive.store import LocalArchive
+from otc_assets.liveness import fail_dead_runs
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, migrate
@@ -85,10 +87,14 @@ def prepare(chosen: Settings, url: str) -> Migrated:
 
 @contextmanager
 def instance() -> Iterator[DagsterInstance]:
-    """The Dagster instance of a prepared installation, with the limits of its pools set."""
+    """The Dagster instance of a prepared installation: its pools have limits, and what killed processes
+    left behind is cleaned up: unfinished runs, and half-written files of the archive.
+    """
     with DagsterInstance.get() as dagster:
         for pool, limit in POOLS.items():
             dagster.event_log_storage.set_concurrency_slots(pool, limit)
+        fail_dead_runs(dagster)
+        LocalArchive(settings().archive_folder).remove_partials()
         yield dagster
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from dagster import AssetKey, DagsterInstance, RunConfig
+from dagster import AssetKey, DagsterInstance, JobDefinition, RunConfig
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
@@ -27,20 +29,27 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.utils import make_new_backfill_id
+from dagster._core.utils import make_new_backfill_id, make_new_run_id
 from dagster._time import get_current_timestamp
 
+from otc_assets import interruption
+from otc_assets.assets.executor import SlotWait, slot_wait
 from otc_assets.automation.alerts import why_it_failed
 from otc_assets.automation.jobs import FilesToIngest, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.liveness import fail_dead_runs, process_tag
 from otc_assets.partitions import key_of, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
-from otc_assets.settings import PROJECT_ROOT
+from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
 from otc_assets.warehouse.read import speaking_publications
 from otc_assets.warehouse.retention import require_kept
+
+#: How often a command that waits for a slot looks whether the run that holds it is alive.
+_LOOK_FOR_DEAD_SECONDS = 15
 
 #: Weeks a run in this process takes at a time: enough to be fast, few enough that the bar moves.
 _WEEKS_AT_A_TIME = 4
@@ -48,7 +57,7 @@ _WEEKS_AT_A_TIME = 4
 #: What is made of the publications, all with the weeks of T1.
 DOWNSTREAM = ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report")
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 Progress = Callable[[int, str], None]
 
@@ -73,11 +82,28 @@ def _origin(job_name: str) -> RemoteJobOrigin:
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
 
 
-def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date, last: dt.date) -> None:
+def run_assets(
+    instance: DagsterInstance,
+    assets: Sequence[str],
+    first: dt.date,
+    last: dt.date,
+    *,
+    waiting: Callable[[str], None] = lambda note: None,
+    retries: bool = True,
+) -> None:
     """Makes ``assets``, which share their weeks, for a week or a range of weeks, in this process.
+
+    Args:
+        instance: Dagster's.
+        assets: names.
+        first: the first week.
+        last: the last week.
+        waiting: called with a line for people while a step waits for a slot of a pool.
+        retries: False fails a step at its first error, instead of trying again for minutes.
 
     Raises:
         RunFailed: the run did not succeed.
+        Interrupted: a signal ended the command; the run is canceled.
     """
     whole = defs.resolve_implicit_global_asset_job_def()
     keys = {AssetKey(name) for name in assets}
@@ -89,15 +115,68 @@ def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date,
             "dagster/asset_partition_range_start": key_of(first),
             "dagster/asset_partition_range_end": key_of(last),
         }
-    run = instance.create_run_for_job(
-        job_def=job,
-        run_config=_QUIET,
-        tags={**tags, "otc/launched_by": "otc-assets"},
-        asset_selection=frozenset(keys),
-        remote_job_origin=_origin(whole.name),
-    )
-    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
+    config = _QUIET if retries else {**_QUIET, "execution": {"config": {"retries": {"disabled": {}}}}}
+    _execute(instance, job, config, tags, _origin(whole.name), frozenset(keys), waiting)
+
+
+def _execute(
+    instance: DagsterInstance,
+    job: JobDefinition,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    origin: RemoteJobOrigin,
+    selection: frozenset[AssetKey] | None,
+    waiting: Callable[[str], None],
+) -> str:
+    """Creates and executes one run. Whatever happens, it does not stay unfinished. Returns its id.
+
+    Raises:
+        RunFailed: the run did not succeed.
+        Interrupted: a signal ended the command; the run is canceled.
+    """
+    interruption.check()
+    run_id = make_new_run_id()
+    looked = time.monotonic()
+
+    def wait(note: str) -> None:
+        nonlocal looked
+        waiting(note)
+        if time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
+            looked = time.monotonic()
+            fail_dead_runs(instance)
+
+    token = slot_wait.set(SlotWait(settings().slot_wait_seconds, wait))
+    try:
+        run = instance.create_run_for_job(
+            job_def=job,
+            run_id=run_id,
+            run_config=config,
+            # The daemon does not start again by itself what a person started in a terminal.
+            tags={**tags, **process_tag(run_id), MAX_RETRIES_TAG: "0", "otc/launched_by": "otc-assets"},
+            asset_selection=selection,
+            remote_job_origin=origin,
+        )
+        succeeded = execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success
+    except BaseException as error:
+        _end(instance, run_id, error)
+        raise
+    finally:
+        slot_wait.reset(token)
+    interruption.check()
+    if not succeeded:
+        raise RunFailed(why_it_failed(instance, run_id), run_id)
+    return run_id
+
+
+def _end(instance: DagsterInstance, run_id: str, error: BaseException) -> None:
+    """Ends a run that an error has left unfinished, in the moments in which Dagster does not look after it."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    if isinstance(error, KeyboardInterrupt):
+        instance.report_run_canceled(run, "The command was interrupted.")
+    else:
+        instance.report_run_failed(run, f"The command failed: {error}")
 
 
 def materialize(
@@ -126,7 +205,7 @@ def materialize(
         for assets, some in _stages(chunk, tiers):
             progress(start, f"{some[0]}..{some[-1]} {assets[-1] if len(assets) < 4 else 'figures'}")
             try:
-                run_assets(instance, assets, some[0], some[-1])
+                run_assets(instance, assets, some[0], some[-1], waiting=partial(progress, start))
             except RunFailed as error:
                 failed.append(f"{some[0]}..{some[-1]}: {error}")
         progress(start + len(chunk), f"{chunk[-1]} done")
@@ -194,7 +273,7 @@ def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int
         yield stretch[0], stretch[-1], len(stretch)
 
 
-def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
+def ingest(instance: DagsterInstance, files: FilesToIngest, waiting: Callable[[str], None] = lambda note: None) -> str:
     """Takes in files, in this process, as the job that the file-drop sensor launches. Returns the run's id.
 
     Raises:
@@ -202,15 +281,7 @@ def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
     """
     config = RunConfig(ops={"ingest": files}, loggers=_QUIET["loggers"])
     job = defs.resolve_job_def(ingest_files.name)
-    run = instance.create_run_for_job(
-        job_def=job,
-        run_config=config.to_config_dict(),
-        tags={"otc/launched_by": "otc-assets"},
-        remote_job_origin=_origin(job.name),
-    )
-    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
-    return run.run_id
+    return _execute(instance, job, config.to_config_dict(), {}, _origin(job.name), None, waiting)
 
 
 # --- backfills by the daemon ---------------------------------------------------------------------------

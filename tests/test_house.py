@@ -19,9 +19,9 @@ FLOORS = [
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
-    {"resources", "partitions", "dagster_storage", "exporter"},
+    {"resources", "partitions", "dagster_storage", "exporter", "liveness"},
     {"finra", "warehouse", "archive"},
-    {"settings", "tracing"},
+    {"settings", "tracing", "processes", "interruption"},
     {"domain"},
 ]
 

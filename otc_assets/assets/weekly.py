@@ -24,6 +24,7 @@ from dagster import (
     TableSchema,
 )
 
+from otc_assets import interruption
 from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks_of
@@ -70,11 +71,13 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
 
     Raises:
         Failure: weeks were refused; not retried.
+        Interrupted: a signal ends the command; the weeks that follow are not made.
     """
     weeks = weeks_of(context.partition_keys)
     made: dict[dt.date, WeekMade] = {}
     refused: dict[dt.date, str] = {}
     for number, week in enumerate(weeks, 1):
+        interruption.check()
         try:
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 made[week] = make(week)

@@ -25,6 +25,7 @@ from dagster import (
     op,
 )
 
+from otc_assets import interruption
 from otc_assets.assets.publications import capture_all, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
@@ -98,6 +99,7 @@ def ingest(
     archive = raw_archive.open()
     refused: dict[str, str] = {}
     for path in map(Path, config.paths):
+        interruption.check()
         try:
             with span(FETCH, file=path.name):
                 captures = read_file(

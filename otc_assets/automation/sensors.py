@@ -29,6 +29,7 @@ from otc_assets.automation.changes import changed, look_back
 from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, FilesToIngest, ingest_files
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import SourceError
+from otc_assets.liveness import fail_dead_runs
 from otc_assets.partitions import key_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
@@ -165,4 +166,15 @@ def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
     return SensorResult(run_requests=requests)
 
 
-SENSORS = [file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]
+@sensor(
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Marks runs as failed whose process has ended without a word, and frees the slots of their pools.",
+)
+def dead_runs(context: SensorEvaluationContext) -> SkipReason:
+    """Looks for the processes of all runs that are under way."""
+    ended = fail_dead_runs(context.instance)
+    return SkipReason(f"ended: {', '.join(ended)}" if ended else "every run that is under way has its process")
+
+
+SENSORS = [dead_runs, file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]
