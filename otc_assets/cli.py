@@ -38,6 +38,7 @@ from otc_assets.domain.weeks import (
     TIERS,
     Tier,
     newest_due,
+    publication_date,
     tier_of,
     week_start_of,
     weeks_between,
@@ -106,7 +107,8 @@ def _weeks(text: str) -> WeekRange:
     if weeks[0] < begin:
         raise typer.BadParameter(f"{weeks[0]} is before the first week wanted, {begin} (OTC_FIRST_WEEK).")
     if weeks[-1] > newest:
-        raise typer.BadParameter(f"{weeks[-1]} is not published in any tier yet: the newest that is, is {newest}.")
+        known = f"the newest that is, is {newest}" if newest >= begin else f"the first week wanted is {begin}"
+        raise typer.BadParameter(f"{weeks[-1]} is not published in any tier yet: {known}.")
     return WeekRange(weeks)
 
 
@@ -262,6 +264,14 @@ def _metrics_of(url: str, port: int) -> Iterator[None]:
         yield
 
 
+def _say_what_begins_later(now: dt.datetime) -> None:
+    """Says on which day the tiers begin of which the first week wanted is not published yet."""
+    first = settings().first_week
+    for tier in TIERS:
+        if newest_due(tier, now) < first:
+            err.print(f"{tier.id:<10}begins on {publication_date(first, tier)}, with the week {first} (OTC_FIRST_WEEK)")
+
+
 def _bring_newest(instance: Any, count: int) -> list[str]:
     """Materializes the newest weeks, as far as their publications are missing."""
     if not count:
@@ -271,6 +281,9 @@ def _bring_newest(instance: Any, count: int) -> list[str]:
 
     now = dt.datetime.now(NEW_YORK)
     weeks = [w for w in weeks_up_to(newest_due(T1, now), count) if w >= settings().first_week]
+    _say_what_begins_later(now)
+    if not weeks:
+        return []
     missing = running.missing_weeks(Warehouse(), weeks, now)
     if not missing:
         err.print(f"weeks     the newest {len(weeks)}, {weeks[0]} to {weeks[-1]}, are there")
@@ -349,6 +362,9 @@ def status(
         rows = reports.week_status(Warehouse(), newest, dt.datetime.now(NEW_YORK))
     if as_json:
         _print_json(rows)
+        return
+    if not rows:
+        _say_what_begins_later(dt.datetime.now(NEW_YORK))
         return
     columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
     _table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])

@@ -41,7 +41,7 @@ from otc_assets.automation.jobs import FilesToIngest, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
 from otc_assets.liveness import fail_dead_runs, process_tag
-from otc_assets.partitions import key_of, week_of, weeks_of_tier
+from otc_assets.partitions import has_week, key_of, newest_week, weeks_of_tier
 from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
@@ -223,8 +223,8 @@ def _stages(weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> Iterator[tuple[l
     yield first, list(weeks)
     late = [tier for tier in TIERS if tier != T1 and tier in tiers]
     for tier in late[:1]:
-        newest = week_of(str(weeks_of_tier(tier).get_last_partition_key()))
-        if out := [week for week in weeks if week <= newest]:
+        newest = newest_week(weeks_of_tier(tier))
+        if newest and (out := [week for week in weeks if week <= newest]):
             yield [f"publication_{tier.slug}" for tier in late], out
     yield list(DOWNSTREAM), list(weeks)
 
@@ -240,10 +240,14 @@ def missing_weeks(warehouse: Warehouse, weeks: Sequence[dt.date], now: dt.dateti
 
 
 def stale_weeks(warehouse: Warehouse) -> list[dt.date]:
-    """Weeks of which something was made from other inputs than stand there now, or not at all."""
+    """Weeks of which something was made from other inputs than stand there now, or not at all.
+
+    Weeks before ``OTC_FIRST_WEEK`` are left out: they are no partitions, so nothing can be made of them.
+    """
     with warehouse.transaction() as connection:
         known = lineage(connection)
-    return sorted({week for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES) for week in known.stale(t)})
+    found = {week for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES) for week in known.stale(t)}
+    return sorted(week for week in found if has_week(week))
 
 
 def make_downstream(instance: DagsterInstance, weeks: Sequence[dt.date], progress: Progress) -> list[str]:
