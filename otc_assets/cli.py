@@ -450,16 +450,26 @@ def ingest(
         with _progress("taking in files", None) as tick:
             tick(0, ", ".join(path.name for path in files))
             try:
-                run_id = running.ingest(instance, wanted)
+                run_id = running.ingest(instance, wanted, lambda note: tick(0, note))
             except running.RunFailed as error:
                 failed.append(str(error))
                 run_id = error.run_id
         taken = reports.captured_by(warehouse, run_id)
-        stale = running.stale_weeks(warehouse)
-        with _progress("making the weeks", len(stale)) as tick:
-            failed += running.make_downstream(instance, stale, tick)
+        with _progress("making the weeks", None) as tick:
+            about = running.weeks_of_run(instance, run_id)
+            computed = running.compute_stale(instance, about, tick, others=True)
+        failed += computed.failed
+    for words in computed.others_failed:
+        err.print(f"[yellow]other weeks[/yellow], not of these files, could not be computed: {words}", soft_wrap=True)
     if as_json:
-        _print_json({"captured": taken, "weeks made": stale, "failed": failed})
+        _print_json(
+            {
+                "captured": taken,
+                "weeks made": computed.weeks,
+                "failed": failed,
+                "other weeks failed": computed.others_failed,
+            }
+        )
     elif taken:
         columns = ["origin", "weeks", "tier", "scope", "received", "accepted", "rejected"]
         _table(columns, [[row[c] for c in columns] for row in taken], right=columns[-3:])

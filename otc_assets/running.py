@@ -10,12 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dagster import AssetKey, DagsterInstance, JobDefinition, RunConfig
+from dagster import AssetKey, DagsterEventType, DagsterInstance, JobDefinition, RunConfig
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
@@ -39,12 +39,13 @@ from otc_assets.assets.executor import SlotWait, slot_wait
 from otc_assets.automation.alerts import why_it_failed
 from otc_assets.automation.jobs import FilesToIngest, ingest_files
 from otc_assets.definitions import defs
+from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
 from otc_assets.liveness import fail_dead_runs, process_tag
-from otc_assets.partitions import has_week, key_of, newest_week, weeks_of_tier
+from otc_assets.partitions import has_week, key_of, newest_week, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, settings
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
 from otc_assets.warehouse.read import speaking_publications
 from otc_assets.warehouse.retention import require_kept
 
@@ -179,12 +180,27 @@ def _end(instance: DagsterInstance, run_id: str, error: BaseException) -> None:
         instance.report_run_failed(run, f"The command failed: {error}")
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What a command computed.
+
+    Attributes:
+        weeks: the weeks of which something was computed, oldest first.
+        failed: what failed of the weeks that the command was about, in words; empty where all is well.
+        others_failed: what failed of other weeks, which were stale already.
+    """
+
+    weeks: list[dt.date]
+    failed: list[str]
+    others_failed: list[str]
+
+
 def materialize(
     instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier], progress: Progress
 ) -> list[str]:
     """Captures the tiers of ``weeks`` and makes everything of them, a few weeks at a time, oldest first.
 
-    A run that fails does not stop the others.
+    A run that fails does not stop the others. The six-week figures of the five weeks after ``weeks`` follow.
 
     Args:
         instance: Dagster's.
@@ -197,19 +213,113 @@ def materialize(
 
     Raises:
         Dropped: the first of ``weeks`` is older than what is kept.
+        Interrupted: a signal ended the command.
     """
     _refuse_dropped(weeks)
     failed: list[str] = []
+    figures_failed: list[str] = []
     for start in range(0, len(weeks), _WEEKS_AT_A_TIME):
         chunk = weeks[start : start + _WEEKS_AT_A_TIME]
         for assets, some in _stages(chunk, tiers):
-            progress(start, f"{some[0]}..{some[-1]} {assets[-1] if len(assets) < 4 else 'figures'}")
+            figures = assets == list(DOWNSTREAM)
+            progress(start, f"{some[0]}..{some[-1]} {'figures' if figures else assets[-1]}")
             try:
                 run_assets(instance, assets, some[0], some[-1], waiting=partial(progress, start))
             except RunFailed as error:
-                failed.append(f"{some[0]}..{some[-1]}: {error}")
+                (figures_failed if figures else failed).append(f"{some[0]}..{some[-1]}: {error}")
         progress(start + len(chunk), f"{chunk[-1]} done")
-    return failed
+    rest = compute_stale(instance, weeks, lambda done, note: progress(len(weeks), note), figures_failed)
+    return failed + rest.failed
+
+
+def compute_stale(
+    instance: DagsterInstance,
+    about: Sequence[dt.date],
+    progress: Progress,
+    failed_before: Sequence[str] = (),
+    *,
+    others: bool = False,
+) -> Computed:
+    """Computes until nothing is stale of the weeks ``about``, and of the five after each.
+
+    Staleness moves on as weeks are computed: once a week is there, the six-week figures after it are stale. A week
+    that can't be computed is left out of the next round, so that it does not hold up the others.
+
+    Args:
+        instance: Dagster's.
+        about: the weeks that the command is about.
+        progress: told how many weeks of the round are done, and what is being done.
+        failed_before: what failed of these weeks before, in words: it counts if they are not well in the end.
+        others: whether to compute other stale weeks too, afterwards, each without waiting to try it again.
+    """
+    warehouse = Warehouse()
+    following = {week + dt.timedelta(weeks=n) for week in about for n in range(WINDOW_WEEKS)}
+    own = _Rounds(instance, progress, following, retries=True)
+    own.run(warehouse)
+    known = _lineage(warehouse)
+    remaining = sorted(set(_stale_by_table(known)) & following)
+    blocked = sorted(known.blocked & set(about))
+    failed = list(own.last_failed)
+    if remaining or blocked:
+        failed = list(dict.fromkeys([*failed_before, *own.failed]))
+        if remaining and not failed:
+            failed = [f"still stale: {', '.join(map(str, remaining))}"]
+        if blocked and not failed:
+            failed = [f"graded F, so nothing is computed of it: {', '.join(map(str, blocked))}"]
+    rest = _Rounds(instance, progress, None, retries=False, leave_out=following)
+    if others:
+        rest.run(warehouse)
+    return Computed(sorted(own.weeks | rest.weeks), failed, rest.failed)
+
+
+class _Rounds:
+    """Rounds of computing what is stale, until nothing is or nothing changes.
+
+    Args:
+        instance: Dagster's.
+        progress: told what is being done.
+        only: these weeks alone; None for all.
+        retries: whether steps are tried again.
+        leave_out: not these weeks.
+    """
+
+    def __init__(
+        self,
+        instance: DagsterInstance,
+        progress: Progress,
+        only: Collection[dt.date] | None,
+        *,
+        retries: bool,
+        leave_out: Collection[dt.date] = (),
+    ) -> None:
+        self._instance, self._progress, self._retries = instance, progress, retries
+        self._only, self._leave_out = only, set(leave_out)
+        self.weeks: set[dt.date] = set()
+        self.failed: list[str] = []
+        self.last_failed: list[str] = []
+
+    def run(self, warehouse: Warehouse) -> None:
+        before: object = None
+        while (todo := self._todo(warehouse)) and todo != before:
+            before = todo
+            whole = [week for week, tables in todo.items() if not set(tables) <= set(ROLLING_TABLES)]
+            rolling = [week for week in todo if week not in whole]
+            self.weeks |= set(todo)
+            self.last_failed = make_downstream(self._instance, whole, self._progress, retries=self._retries)
+            self.last_failed += make_downstream(
+                self._instance, rolling, self._progress, list(ROLLING_TABLES), retries=self._retries
+            )
+            self.failed += self.last_failed
+            # Its own figures did not come about: it would fail the next round's run for the others.
+            still = _stale_by_table(_lineage(warehouse))
+            self._leave_out |= {week for week in whole if "venue_volume" in still.get(week, ())}
+
+    def _todo(self, warehouse: Warehouse) -> dict[dt.date, tuple[str, ...]]:
+        return {
+            week: tables
+            for week, tables in _stale_by_table(_lineage(warehouse)).items()
+            if week not in self._leave_out and (self._only is None or week in self._only)
+        }
 
 
 def _refuse_dropped(weeks: Sequence[dt.date]) -> None:
@@ -239,25 +349,43 @@ def missing_weeks(warehouse: Warehouse, weeks: Sequence[dt.date], now: dt.dateti
     return weeks_between(lacking[0], weeks[-1]) if lacking else []
 
 
+def _lineage(warehouse: Warehouse) -> Lineage:
+    with warehouse.transaction() as connection:
+        return lineage(connection)
+
+
+def _stale_by_table(known: Lineage) -> dict[dt.date, tuple[str, ...]]:
+    """The stale weeks, oldest first, each with its stale tables."""
+    found: dict[dt.date, list[str]] = {}
+    for table in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES):
+        for week in known.stale(table):
+            found.setdefault(week, []).append(table)
+    return {week: tuple(tables) for week, tables in sorted(found.items()) if has_week(week)}
+
+
 def stale_weeks(warehouse: Warehouse) -> list[dt.date]:
     """Weeks of which something was made from other inputs than stand there now, or not at all.
 
     Weeks before ``OTC_FIRST_WEEK`` are left out: they are no partitions, so nothing can be made of them.
     """
-    with warehouse.transaction() as connection:
-        known = lineage(connection)
-    found = {week for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES) for week in known.stale(t)}
-    return sorted(week for week in found if has_week(week))
+    return list(_stale_by_table(_lineage(warehouse)))
 
 
-def make_downstream(instance: DagsterInstance, weeks: Sequence[dt.date], progress: Progress) -> list[str]:
-    """Makes everything of what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
+def make_downstream(
+    instance: DagsterInstance,
+    weeks: Sequence[dt.date],
+    progress: Progress,
+    assets: Sequence[str] = ("week_calendar", *DOWNSTREAM),
+    *,
+    retries: bool = True,
+) -> list[str]:
+    """Makes ``assets`` of what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
     failed: list[str] = []
     done = 0
     for first, last, count in _stretches(weeks):
         progress(done, f"{first}..{last}")
         try:
-            run_assets(instance, ["week_calendar", *DOWNSTREAM], first, last)
+            run_assets(instance, assets, first, last, waiting=partial(progress, done), retries=retries)
         except RunFailed as error:
             failed.append(f"{first}..{last}: {error}")
         done += count
@@ -286,6 +414,14 @@ def ingest(instance: DagsterInstance, files: FilesToIngest, waiting: Callable[[s
     config = RunConfig(ops={"ingest": files}, loggers=_QUIET["loggers"])
     job = defs.resolve_job_def(ingest_files.name)
     return _execute(instance, job, config.to_config_dict(), {}, _origin(job.name), None, waiting)
+
+
+def weeks_of_run(instance: DagsterInstance, run_id: str) -> list[dt.date]:
+    """The weeks that a run captured, or found captured already."""
+    kinds = {DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION}
+    events = instance.get_records_for_run(run_id, of_type=kinds).records
+    keys = {record.event_log_entry.dagster_event.partition for record in events if record.event_log_entry.dagster_event}
+    return sorted(week_of(key) for key in keys if key)
 
 
 # --- backfills by the daemon ---------------------------------------------------------------------------

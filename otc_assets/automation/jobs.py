@@ -14,6 +14,7 @@ from pathlib import Path
 from dagster import (
     AssetKey,
     AssetMaterialization,
+    AssetObservation,
     AssetSelection,
     Config,
     Failure,
@@ -93,7 +94,7 @@ def _digest(path: Path) -> str | None:
 @traced_step
 def ingest(
     context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
-) -> Iterator[AssetMaterialization]:
+) -> Iterator[AssetMaterialization | AssetObservation]:
     """Captures downloaded files; what is made of their weeks follows by itself."""
     week = dt.date.fromisoformat(config.week_ending) if config.week_ending else None
     archive = raw_archive.open()
@@ -134,9 +135,16 @@ def ingest(
                     outcome,
                     said,
                 )
-                if outcome != "unchanged":
+                asset = AssetKey(f"publication_{captured.capture.tier.slug}")
+                if outcome == "unchanged":
+                    yield AssetObservation(
+                        asset,
+                        partition=key_of(publication.week_ending),
+                        metadata={"state": outcome, "digest": publication.digest, "from": publication.origin},
+                    )
+                else:
                     yield AssetMaterialization(
-                        AssetKey(f"publication_{captured.capture.tier.slug}"),
+                        asset,
                         partition=key_of(publication.week_ending),
                         metadata={
                             "state": outcome,
