@@ -1,7 +1,7 @@
 """The terminal's door: parses, calls, prints. No logic.
 
 Exit codes: 0 done; 1 something failed, and was said; 2 the command was not understood; 3 there are gaps
-(``gaps --check``); 130 broken off with Ctrl-C.
+(``gaps --check``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from otc_assets import interruption
 from otc_assets.domain.weeks import (
     NEW_YORK,
     T1,
     TIERS,
     Tier,
     newest_due,
+    publication_date,
     tier_of,
     week_start_of,
     weeks_between,
@@ -112,7 +114,8 @@ def _weeks(text: str) -> WeekRange:
     if weeks[0] < begin:
         raise typer.BadParameter(f"{weeks[0]} is before the first week wanted, {begin} (OTC_FIRST_WEEK).")
     if weeks[-1] > newest:
-        raise typer.BadParameter(f"{weeks[-1]} is not published in any tier yet: the newest that is, is {newest}.")
+        known = f"the newest that is, is {newest}" if newest >= begin else f"the first week wanted is {begin}"
+        raise typer.BadParameter(f"{weeks[-1]} is not published in any tier yet: {known}.")
     return WeekRange(weeks)
 
 
@@ -239,9 +242,6 @@ def up(
     chosen = settings()
     if port is not None:
         chosen = chosen.model_copy(update={"port": port})
-    # A shell's background jobs ignore SIGINT; a service manager sends SIGTERM. Both stop us cleanly.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with local.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
         done = local.upgrade(chosen, url, shorten_retention=yes)
@@ -271,8 +271,9 @@ def up(
         except KeyboardInterrupt:
             err.print("stopping  (a second Ctrl-C does not hurry it)")
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             served.stop()
+    if interruption.received() != signal.SIGINT:
+        raise typer.Exit(interruption.exit_code())
 
 
 @contextmanager
@@ -294,6 +295,14 @@ def _metrics_of(url: str, port: int) -> Iterator[None]:
         yield
 
 
+def _say_what_begins_later(now: dt.datetime) -> None:
+    """Says on which day the tiers begin of which the first week wanted is not published yet."""
+    first = settings().first_week
+    for tier in TIERS:
+        if newest_due(tier, now) < first:
+            err.print(f"{tier.id:<10}begins on {publication_date(first, tier)}, with the week {first} (OTC_FIRST_WEEK)")
+
+
 def _bring_newest(instance: Any, count: int) -> list[str]:
     """Materializes the newest weeks, as far as their publications are missing."""
     if not count:
@@ -303,6 +312,9 @@ def _bring_newest(instance: Any, count: int) -> list[str]:
 
     now = dt.datetime.now(NEW_YORK)
     weeks = [w for w in weeks_up_to(newest_due(T1, now), count) if w >= settings().first_week]
+    _say_what_begins_later(now)
+    if not weeks:
+        return []
     missing = running.missing_weeks(Warehouse(), weeks, now)
     if not missing:
         err.print(f"weeks     the newest {len(weeks)}, {weeks[0]} to {weeks[-1]}, are there")
@@ -381,6 +393,9 @@ def status(
         rows = reports.week_status(Warehouse(), newest, dt.datetime.now(NEW_YORK))
     if as_json:
         _print_json(rows)
+        return
+    if not rows:
+        _say_what_begins_later(dt.datetime.now(NEW_YORK))
         return
     columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
     _table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
@@ -466,16 +481,26 @@ def ingest(
         with _progress("taking in files", None) as tick:
             tick(0, ", ".join(path.name for path in files))
             try:
-                run_id = running.ingest(instance, wanted)
+                run_id = running.ingest(instance, wanted, lambda note: tick(0, note))
             except running.RunFailed as error:
                 failed.append(str(error))
                 run_id = error.run_id
-        stale = running.stale_weeks(warehouse)
-        with _progress("making the weeks", len(stale)) as tick:
-            failed += running.make_downstream(instance, stale, tick)
+        with _progress("computing weeks", None) as tick:
+            about = running.weeks_of_run(instance, run_id)
+            computed = running.compute_stale(instance, about, tick, others=True)
+        failed += computed.failed
         taken = reports.ingested(warehouse, [_sha256(path) for path in files], run_id)
+    for words in computed.others_failed:
+        err.print(f"[yellow]other weeks[/yellow], not of these files, could not be computed: {words}", soft_wrap=True)
     if as_json:
-        _print_json({"captured": taken, "weeks made": stale, "failed": failed})
+        _print_json(
+            {
+                "captured": taken,
+                "weeks made": computed.weeks,
+                "failed": failed,
+                "other weeks failed": computed.others_failed,
+            }
+        )
     else:
         if taken:
             columns = ["origin", "weeks", "tier", "scope", "accepted", "rejected", "in_use", "status"]
@@ -485,9 +510,9 @@ def ingest(
                 out.print(f"{row['origin']}: {row['status']}: {row['detail']}", soft_wrap=True, markup=False)
         if taken and not failed and all(row["already_ingested"] for row in taken):
             out.print("already ingested; no changes")
-        if stale:
-            span = str(stale[0]) if len(stale) == 1 else f"{stale[0]}..{stale[-1]}"
-            out.print(f"computed {len(stale)} {'week' if len(stale) == 1 else 'weeks'}: {span}")
+        if weeks := computed.weeks:
+            span = str(weeks[0]) if len(weeks) == 1 else f"{weeks[0]}..{weeks[-1]}"
+            out.print(f"computed {len(weeks)} {'week' if len(weeks) == 1 else 'weeks'}: {span}")
     _report_failures(failed)
 
 
@@ -616,8 +641,6 @@ def metrics(
         if not exporter.up:
             raise typer.Exit(1)
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     listen = chosen.metrics_port if port is None else port
     try:
         with serving(exporter_of(chosen), host, listen) as where:
@@ -736,7 +759,7 @@ def tail(
             with _until_ctrl_c() as wait:
                 for number, found in enumerate(reports.follow_events(Warehouse(), count, event_type, wait)):
                     shown(found, header=number == 0)
-            raise typer.Exit(130)
+            raise typer.Exit(interruption.exit_code())
         newest = reports.newest_events(Warehouse(), count, event_type)
     if newest or as_json:
         shown(newest)
@@ -929,35 +952,44 @@ def _decide_on_capture(decide: Callable[[Any], Any], done: str) -> None:
         with warehouse.transaction() as connection:
             capture = decide(connection)
         out.print(f"capture {capture.id} of {capture.tier}, week ending {capture.week_ending}, is {done}")
-        stale = running.stale_weeks(warehouse)
-        with _progress("computing weeks", len(stale)) as tick:
-            failed = running.make_downstream(instance, stale, tick)
+        with _progress("computing weeks", None) as tick:
+            failed = running.compute_stale(instance, [capture.week_ending], tick).failed
     _report_failures(failed)
 
 
 def main() -> None:
     """The console script: every error that has words for a person is shown as such, without a traceback."""
+    with interruption.handled():
+        code = _run()
+        # Whatever an interrupted command said in the end: it was interrupted.
+        if code and interruption.received() is not None:
+            code = interruption.exit_code()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the command that was asked for, and prints its error. Returns the exit code."""
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        return int(app(standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return interruption.exit_code()
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines()
         err.print(f"[red]the database refused: {said[0] if said else error}[/red]", soft_wrap=True)
-        sys.exit(1)
+        return 1
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(["OTC", *map(str, problem["loc"])]).upper()
             err.print(f"[red]{name}[/red]: {problem['msg']}", soft_wrap=True)
-        sys.exit(2)
+        return 2
     except Exception as error:
         if hasattr(error, "show"):  # a mistake in the command line: usage and the reason
             error.show()
-            sys.exit(2)
+            return 2
         if type(error).__module__.startswith("otc_assets") or isinstance(error, RuntimeError | ValueError):
             err.print(f"[red]{error}[/red]", soft_wrap=True)
-            sys.exit(1)
+            return 1
         raise

@@ -6,8 +6,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import Definitions, in_process_executor
+from dagster import Definitions
 
+from otc_assets.assets.executor import in_process
 from otc_assets.assets.figures import FIGURES
 from otc_assets.assets.gap_report import gap_report
 from otc_assets.assets.publications import PUBLICATIONS
@@ -53,8 +54,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> Definitions
             "publication_source": PublicationSource(),
             **(resources or {}),
         },
-        # Steps of a run in one process: a process a step costs twice the time and memory.
-        executor=traced_executor(in_process_executor),
+        executor=traced_executor(in_process),
     )
 
 

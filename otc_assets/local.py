@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 from dagster import DagsterInstance
 
+from otc_assets.archive.store import LocalArchive
+from otc_assets.liveness import fail_dead_runs
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
@@ -116,9 +118,10 @@ def _set_environment(chosen: Settings, url: str) -> None:
 
 @contextmanager
 def instance() -> Iterator[DagsterInstance]:
-    """The Dagster instance of a prepared installation, with the limits of its pools set.
+    """The Dagster instance of a prepared installation.
 
-    A limit that was changed since, in the UI for example, stays.
+    Its pools have limits; one that was changed since, in the UI for example, stays. What killed processes left behind
+    is cleaned up: unfinished runs, and half-written files of the archive.
     """
     with DagsterInstance.get() as dagster:
         storage = dagster.event_log_storage
@@ -126,6 +129,8 @@ def instance() -> Iterator[DagsterInstance]:
         for pool, limit in POOLS.items():
             if pool not in chosen:
                 storage.set_concurrency_slots(pool, limit)
+        fail_dead_runs(dagster)
+        LocalArchive(settings().archive_folder).remove_partials()
         yield dagster
 
 

@@ -20,7 +20,7 @@ from dagster import (
 )
 
 from otc_assets.domain.rolling import WINDOW_WEEKS
-from otc_assets.domain.weeks import T1, Tier
+from otc_assets.domain.weeks import T1, Tier, publication_date
 from otc_assets.settings import settings
 
 # Loose mappings, backfill policies and partitioned checks are in beta: measured, and pinned to one release.
@@ -55,6 +55,23 @@ same_week_if_published = TimeWindowPartitionMapping(allow_nonexistent_upstream_p
 rolling_window = TimeWindowPartitionMapping(
     start_offset=1 - WINDOW_WEEKS, end_offset=0, allow_nonexistent_upstream_partitions=True
 )
+
+
+def newest_week(definition: TimeWindowPartitionsDefinition) -> dt.date | None:
+    """The newest week of a definition; None where it has none yet, because ``OTC_FIRST_WEEK`` is recent or to come."""
+    key = definition.get_last_partition_key()
+    return None if key is None else week_of(key)
+
+
+def begins_on(tier: Tier) -> dt.date:
+    """The day on which FINRA publishes the first week wanted of the tier."""
+    return publication_date(settings().first_week, tier)
+
+
+def has_week(week_ending: dt.date) -> bool:
+    """Whether the week is a partition of what is computed: one before ``OTC_FIRST_WEEK`` is not."""
+    newest = newest_week(weeks)
+    return newest is not None and settings().first_week <= week_ending <= newest
 
 
 def week_of(key: str) -> dt.date:

@@ -45,6 +45,8 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
     retention was raised), 'pending' or 'missing'.
     """
     weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
+    if not weeks:
+        return []
     span = {"first": weeks[0], "last": weeks[-1]}
     with warehouse.transaction() as connection:
         loaded = {(row.week_ending, row.tier): row for row in connection.execute(_BY_WEEK, span)}

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from dagster import AssetKey, DagsterInstance, RunConfig
+from dagster import AssetKey, DagsterEventType, DagsterInstance, JobDefinition, RunConfig
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.definitions.selector import (
     PartitionRangeSelector,
@@ -27,20 +29,28 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from dagster._core.utils import make_new_backfill_id
+from dagster._core.utils import make_new_backfill_id, make_new_run_id
 from dagster._time import get_current_timestamp
 
+from otc_assets import interruption
+from otc_assets.assets.executor import SlotWait, slot_wait
 from otc_assets.automation.alerts import why_it_failed
 from otc_assets.automation.jobs import FilesToIngest, ingest_files
 from otc_assets.definitions import defs
+from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
-from otc_assets.partitions import key_of, week_of, weeks_of_tier
+from otc_assets.liveness import fail_dead_runs, process_tag
+from otc_assets.partitions import has_week, key_of, newest_week, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
-from otc_assets.settings import PROJECT_ROOT
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.settings import PROJECT_ROOT, settings
+from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import require_kept
+
+#: How often a command that waits for a slot looks whether the run that holds it is alive.
+_LOOK_FOR_DEAD_SECONDS = 15
 
 #: Weeks a run in this process takes at a time: enough to be fast, few enough that the bar moves.
 _WEEKS_AT_A_TIME = 4
@@ -48,7 +58,7 @@ _WEEKS_AT_A_TIME = 4
 #: What is made of the publications, all with the weeks of T1.
 DOWNSTREAM = ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report")
 
-_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 Progress = Callable[[int, str], None]
 
@@ -73,11 +83,28 @@ def _origin(job_name: str) -> RemoteJobOrigin:
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
 
 
-def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date, last: dt.date) -> None:
+def run_assets(
+    instance: DagsterInstance,
+    assets: Sequence[str],
+    first: dt.date,
+    last: dt.date,
+    *,
+    waiting: Callable[[str], None] = lambda note: None,
+    retries: bool = True,
+) -> None:
     """Makes ``assets``, which share their weeks, for a week or a range of weeks, in this process.
+
+    Args:
+        instance: Dagster's.
+        assets: names.
+        first: the first week.
+        last: the last week.
+        waiting: called with a line for people while a step waits for a slot of a pool.
+        retries: False fails a step at its first error, instead of trying again for minutes.
 
     Raises:
         RunFailed: the run did not succeed.
+        Interrupted: a signal ended the command; the run is canceled.
     """
     whole = defs.resolve_implicit_global_asset_job_def()
     keys = {AssetKey(name) for name in assets}
@@ -89,15 +116,83 @@ def run_assets(instance: DagsterInstance, assets: Sequence[str], first: dt.date,
             "dagster/asset_partition_range_start": key_of(first),
             "dagster/asset_partition_range_end": key_of(last),
         }
-    run = instance.create_run_for_job(
-        job_def=job,
-        run_config=_QUIET,
-        tags={**tags, "otc/launched_by": "otc-assets"},
-        asset_selection=frozenset(keys),
-        remote_job_origin=_origin(whole.name),
-    )
-    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
+    config = _QUIET if retries else {**_QUIET, "execution": {"config": {"retries": {"disabled": {}}}}}
+    _execute(instance, job, config, tags, _origin(whole.name), frozenset(keys), waiting)
+
+
+def _execute(
+    instance: DagsterInstance,
+    job: JobDefinition,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    origin: RemoteJobOrigin,
+    selection: frozenset[AssetKey] | None,
+    waiting: Callable[[str], None],
+) -> str:
+    """Creates and executes one run. Whatever happens, it does not stay unfinished. Returns its id.
+
+    Raises:
+        RunFailed: the run did not succeed.
+        Interrupted: a signal ended the command; the run is canceled.
+    """
+    interruption.check()
+    run_id = make_new_run_id()
+    looked = time.monotonic()
+
+    def wait(note: str) -> None:
+        nonlocal looked
+        waiting(note)
+        if time.monotonic() - looked > _LOOK_FOR_DEAD_SECONDS:
+            looked = time.monotonic()
+            fail_dead_runs(instance)
+
+    token = slot_wait.set(SlotWait(settings().slot_wait_seconds, wait))
+    try:
+        run = instance.create_run_for_job(
+            job_def=job,
+            run_id=run_id,
+            run_config=config,
+            # The daemon does not start again by itself what a person started in a terminal.
+            tags={**tags, **process_tag(run_id), MAX_RETRIES_TAG: "0", "otc/launched_by": "otc-assets"},
+            asset_selection=selection,
+            remote_job_origin=origin,
+        )
+        succeeded = execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success
+    except BaseException as error:
+        _end(instance, run_id, error)
+        raise
+    finally:
+        slot_wait.reset(token)
+    interruption.check()
+    if not succeeded:
+        raise RunFailed(why_it_failed(instance, run_id), run_id)
+    return run_id
+
+
+def _end(instance: DagsterInstance, run_id: str, error: BaseException) -> None:
+    """Ends a run that an error has left unfinished, in the moments in which Dagster does not look after it."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    if isinstance(error, KeyboardInterrupt):
+        instance.report_run_canceled(run, "The command was interrupted.")
+    else:
+        instance.report_run_failed(run, f"The command failed: {error}")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a command computed.
+
+    Attributes:
+        weeks: the weeks of which something was computed, oldest first.
+        failed: what failed of the weeks that the command was about, in words; empty where all is well.
+        others_failed: what failed of other weeks, which were stale already.
+    """
+
+    weeks: list[dt.date]
+    failed: list[str]
+    others_failed: list[str]
 
 
 def materialize(
@@ -105,7 +200,7 @@ def materialize(
 ) -> list[str]:
     """Captures the tiers of ``weeks`` and makes everything of them, a few weeks at a time, oldest first.
 
-    A run that fails does not stop the others.
+    A run that fails does not stop the others. The six-week figures of the five weeks after ``weeks`` follow.
 
     Args:
         instance: Dagster's.
@@ -118,19 +213,113 @@ def materialize(
 
     Raises:
         Dropped: the first of ``weeks`` is older than what is kept.
+        Interrupted: a signal ended the command.
     """
     _refuse_dropped(weeks)
     failed: list[str] = []
+    figures_failed: list[str] = []
     for start in range(0, len(weeks), _WEEKS_AT_A_TIME):
         chunk = weeks[start : start + _WEEKS_AT_A_TIME]
         for assets, some in _stages(chunk, tiers):
-            progress(start, f"{some[0]}..{some[-1]} {assets[-1] if len(assets) < 4 else 'figures'}")
+            figures = assets == list(DOWNSTREAM)
+            progress(start, f"{some[0]}..{some[-1]} {'figures' if figures else assets[-1]}")
             try:
-                run_assets(instance, assets, some[0], some[-1])
+                run_assets(instance, assets, some[0], some[-1], waiting=partial(progress, start))
             except RunFailed as error:
-                failed.append(f"{some[0]}..{some[-1]}: {error}")
+                (figures_failed if figures else failed).append(f"{some[0]}..{some[-1]}: {error}")
         progress(start + len(chunk), f"{chunk[-1]} done")
-    return failed
+    rest = compute_stale(instance, weeks, lambda done, note: progress(len(weeks), note), figures_failed)
+    return failed + rest.failed
+
+
+def compute_stale(
+    instance: DagsterInstance,
+    about: Sequence[dt.date],
+    progress: Progress,
+    failed_before: Sequence[str] = (),
+    *,
+    others: bool = False,
+) -> Computed:
+    """Computes until nothing is stale of the weeks ``about``, and of the five after each.
+
+    Staleness moves on as weeks are computed: once a week is there, the six-week figures after it are stale. A week
+    that can't be computed is left out of the next round, so that it does not hold up the others.
+
+    Args:
+        instance: Dagster's.
+        about: the weeks that the command is about.
+        progress: told how many weeks of the round are done, and what is being done.
+        failed_before: what failed of these weeks before, in words: it counts if they are not well in the end.
+        others: whether to compute other stale weeks too, afterwards, each without waiting to try it again.
+    """
+    warehouse = Warehouse()
+    following = {week + dt.timedelta(weeks=n) for week in about for n in range(WINDOW_WEEKS)}
+    own = _Rounds(instance, progress, following, retries=True)
+    own.run(warehouse)
+    known = _lineage(warehouse)
+    remaining = sorted(set(_stale_by_table(known)) & following)
+    blocked = sorted(known.blocked & set(about))
+    failed = list(own.last_failed)
+    if remaining or blocked:
+        failed = list(dict.fromkeys([*failed_before, *own.failed]))
+        if remaining and not failed:
+            failed = [f"still stale: {', '.join(map(str, remaining))}"]
+        if blocked and not failed:
+            failed = [f"graded F, so nothing is computed of it: {', '.join(map(str, blocked))}"]
+    rest = _Rounds(instance, progress, None, retries=False, leave_out=following)
+    if others:
+        rest.run(warehouse)
+    return Computed(sorted(own.weeks | rest.weeks), failed, rest.failed)
+
+
+class _Rounds:
+    """Rounds of computing what is stale, until nothing is or nothing changes.
+
+    Args:
+        instance: Dagster's.
+        progress: told what is being done.
+        only: these weeks alone; None for all.
+        retries: whether steps are tried again.
+        leave_out: not these weeks.
+    """
+
+    def __init__(
+        self,
+        instance: DagsterInstance,
+        progress: Progress,
+        only: Collection[dt.date] | None,
+        *,
+        retries: bool,
+        leave_out: Collection[dt.date] = (),
+    ) -> None:
+        self._instance, self._progress, self._retries = instance, progress, retries
+        self._only, self._leave_out = only, set(leave_out)
+        self.weeks: set[dt.date] = set()
+        self.failed: list[str] = []
+        self.last_failed: list[str] = []
+
+    def run(self, warehouse: Warehouse) -> None:
+        before: object = None
+        while (todo := self._todo(warehouse)) and todo != before:
+            before = todo
+            whole = [week for week, tables in todo.items() if not set(tables) <= set(ROLLING_TABLES)]
+            rolling = [week for week in todo if week not in whole]
+            self.weeks |= set(todo)
+            self.last_failed = make_downstream(self._instance, whole, self._progress, retries=self._retries)
+            self.last_failed += make_downstream(
+                self._instance, rolling, self._progress, list(ROLLING_TABLES), retries=self._retries
+            )
+            self.failed += self.last_failed
+            # Its own figures did not come about: it would fail the next round's run for the others.
+            still = _stale_by_table(_lineage(warehouse))
+            self._leave_out |= {week for week in whole if "venue_volume" in still.get(week, ())}
+
+    def _todo(self, warehouse: Warehouse) -> dict[dt.date, tuple[str, ...]]:
+        return {
+            week: tables
+            for week, tables in _stale_by_table(_lineage(warehouse)).items()
+            if week not in self._leave_out and (self._only is None or week in self._only)
+        }
 
 
 def _refuse_dropped(weeks: Sequence[dt.date]) -> None:
@@ -144,8 +333,8 @@ def _stages(weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> Iterator[tuple[l
     yield first, list(weeks)
     late = [tier for tier in TIERS if tier != T1 and tier in tiers]
     for tier in late[:1]:
-        newest = week_of(str(weeks_of_tier(tier).get_last_partition_key()))
-        if out := [week for week in weeks if week <= newest]:
+        newest = newest_week(weeks_of_tier(tier))
+        if newest and (out := [week for week in weeks if week <= newest]):
             yield [f"publication_{tier.slug}" for tier in late], out
     yield list(DOWNSTREAM), list(weeks)
 
@@ -161,21 +350,43 @@ def missing_weeks(warehouse: Warehouse, weeks: Sequence[dt.date], now: dt.dateti
     return weeks_between(lacking[0], weeks[-1]) if lacking else []
 
 
-def stale_weeks(warehouse: Warehouse) -> list[dt.date]:
-    """Weeks of which something was made from other inputs than stand there now, or not at all."""
+def _lineage(warehouse: Warehouse) -> Lineage:
     with warehouse.transaction() as connection:
-        known = lineage(connection)
-    return sorted({week for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES) for week in known.stale(t)})
+        return lineage(connection)
 
 
-def make_downstream(instance: DagsterInstance, weeks: Sequence[dt.date], progress: Progress) -> list[str]:
-    """Makes everything of what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
+def _stale_by_table(known: Lineage) -> dict[dt.date, tuple[str, ...]]:
+    """The stale weeks, oldest first, each with its stale tables."""
+    found: dict[dt.date, list[str]] = {}
+    for table in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES):
+        for week in known.stale(table):
+            found.setdefault(week, []).append(table)
+    return {week: tuple(tables) for week, tables in sorted(found.items()) if has_week(week)}
+
+
+def stale_weeks(warehouse: Warehouse) -> list[dt.date]:
+    """Weeks of which something was made from other inputs than stand there now, or not at all.
+
+    Weeks before ``OTC_FIRST_WEEK`` are left out: they are no partitions, so nothing can be made of them.
+    """
+    return list(_stale_by_table(_lineage(warehouse)))
+
+
+def make_downstream(
+    instance: DagsterInstance,
+    weeks: Sequence[dt.date],
+    progress: Progress,
+    assets: Sequence[str] = ("week_calendar", *DOWNSTREAM),
+    *,
+    retries: bool = True,
+) -> list[str]:
+    """Makes ``assets`` of what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
     failed: list[str] = []
     done = 0
     for first, last, count in _stretches(weeks):
         progress(done, f"{first}..{last}")
         try:
-            run_assets(instance, ["week_calendar", *DOWNSTREAM], first, last)
+            run_assets(instance, assets, first, last, waiting=partial(progress, done), retries=retries)
         except RunFailed as error:
             failed.append(f"{first}..{last}: {error}")
         done += count
@@ -195,7 +406,7 @@ def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int
         yield stretch[0], stretch[-1], len(stretch)
 
 
-def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
+def ingest(instance: DagsterInstance, files: FilesToIngest, waiting: Callable[[str], None] = lambda note: None) -> str:
     """Takes in files, in this process, as the job that the file-drop sensor launches. Returns the run's id.
 
     Raises:
@@ -203,15 +414,15 @@ def ingest(instance: DagsterInstance, files: FilesToIngest) -> str:
     """
     config = RunConfig(ops={"ingest": files}, loggers=_QUIET["loggers"])
     job = defs.resolve_job_def(ingest_files.name)
-    run = instance.create_run_for_job(
-        job_def=job,
-        run_config=config.to_config_dict(),
-        tags={"otc/launched_by": "otc-assets"},
-        remote_job_origin=_origin(job.name),
-    )
-    if not execute_run(InMemoryJob(job), run, instance, raise_on_error=False).success:
-        raise RunFailed(why_it_failed(instance, run.run_id), run.run_id)
-    return run.run_id
+    return _execute(instance, job, config.to_config_dict(), {}, _origin(job.name), None, waiting)
+
+
+def weeks_of_run(instance: DagsterInstance, run_id: str) -> list[dt.date]:
+    """The weeks that a run captured, or found captured already."""
+    kinds = {DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION}
+    events = instance.get_records_for_run(run_id, of_type=kinds).records
+    keys = {record.event_log_entry.dagster_event.partition for record in events if record.event_log_entry.dagster_event}
+    return sorted(week_of(key) for key in keys if key)
 
 
 # --- backfills by the daemon ---------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
         alert_severity: the least severity of a failed check that is told: ``error``, or ``warn`` too.
         public_url: the UI's address as people reach it, for links in alerts; unset, loopback at ``port``.
         metrics_port: where ``otc-assets up`` and ``metrics`` serve metrics, on loopback; 0 turns those of ``up`` off.
+        slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command gives up.
         dagster_storage_url: where Dagster's storage is; ``otc-assets`` sets it for its processes, and whatever
             only looks takes our own database where it is unset.
     """
@@ -83,6 +84,7 @@ class Settings(BaseSettings):
     alert_severity: Literal["error", "warn"] = "error"
     public_url: str | None = None
     metrics_port: int = Field(default=9464, ge=0, le=65535)
+    slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
     dagster_storage_url: SecretStr | None = None
 
     @field_validator("first_week")

@@ -19,9 +19,9 @@ FLOORS = [
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
-    {"resources", "partitions", "dagster_storage", "exporter", "pipeline"},
+    {"resources", "partitions", "dagster_storage", "exporter", "liveness", "pipeline"},
     {"finra", "warehouse", "archive"},
-    {"settings", "tracing"},
+    {"settings", "tracing", "processes", "interruption"},
     {"domain"},
 ]
 

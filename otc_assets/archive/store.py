@@ -7,11 +7,41 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Protocol
 
 import zstandard
+
+from otc_assets.processes import started, this_process
+
+#: Files that are being written begin like this; then come the machine, the process, and when that was started.
+_PARTIAL = ".partial-"
+_WRITER = re.compile(re.escape(_PARTIAL) + r"(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-(?P<started>[0-9a-f]{12})-")
+
+#: A partial file of another machine is abandoned if it has not been written to for so long.
+_ABANDONED_SECONDS = 3600
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _prefix() -> str:
+    """How the names of files begin that this process is writing."""
+    me = this_process()
+    return f"{_PARTIAL}{_short(f'{me.host}|{me.boot}|{me.namespace}')}-{me.pid}-{_short(me.started)}-"
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody writes the partial file any more."""
+    writer, me = _WRITER.match(path.name), _WRITER.match(_prefix())
+    if writer and me and writer["machine"] == me["machine"]:
+        since = started(int(writer["pid"]))
+        return since is None or _short(since) != writer["started"]
+    return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
 
 
 class ArchiveError(Exception):
@@ -55,7 +85,7 @@ class LocalArchive:
         if path.exists():
             return digest
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
         try:
             with os.fdopen(descriptor, "wb") as handle:
                 handle.write(zstandard.ZstdCompressor(level=6).compress(content))
@@ -67,6 +97,18 @@ class LocalArchive:
             Path(partial).unlink(missing_ok=True)
             raise
         return digest
+
+    def remove_partials(self) -> int:
+        """Removes what killed processes left half-written; files that are being written stay. Returns how many."""
+        removed = 0
+        for path in self.folder.glob(f"*/{_PARTIAL}*"):
+            try:
+                if _is_abandoned(path):
+                    path.unlink()
+                    removed += 1
+            except FileNotFoundError:
+                continue  # it was completed meanwhile
+        return removed
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``, checked against it."""

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
+from otc_assets import interruption
 from otc_assets.archive.store import Archive
 from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import (
@@ -72,6 +73,7 @@ def capture_all(
     """
     content: bytes | None = None
     for capture in captures:
+        interruption.check()
         since = time.perf_counter()
         try:
             if capture.scope != PARTIAL:

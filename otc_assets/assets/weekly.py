@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+import sqlalchemy as sa
 from dagster import (
     AssetExecutionContext,
     AssetMaterialization,
@@ -24,12 +25,16 @@ from dagster import (
     TableSchema,
 )
 
+from otc_assets import interruption
+from otc_assets.archive.store import ArchiveError
+from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.schema import COLUMN_NOTES
-from otc_assets.finra.source import PermanentSourceError
+from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.partitions import key_of, weeks_of
 from otc_assets.tracing import WEEK, span, tell
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.retention import Dropped
+from otc_assets.warehouse.server import DatabaseUnreachable
 
 OWNERS = ["team:market-structure"]
 
@@ -41,8 +46,16 @@ IN_YEARS = BackfillPolicy.multi_run(max_partitions_per_run=52)
 RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
 
+#: What may pass by itself, and concerns the weeks that follow as well: the step is tried again as a whole.
+_PASSING = (SourceError, DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
+
+
 class WeekRefused(Exception):
     """A week can't be made, and trying again will not help. The message says why and what to do."""
+
+
+#: Errors whose message is for people.
+_WORDED = (WeekRefused, PermanentSourceError, Dropped, ArchiveError, UnreadableFile)
 
 
 @dataclass(frozen=True)
@@ -65,23 +78,30 @@ Made = Iterator[AssetMaterialization | MaterializeResult]
 def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade]) -> Made:
     """Makes the run's weeks one after another, oldest first, each in its own transaction.
 
-    A week that is refused does not stop the others: they are made and reported as materialized, and the
-    step then fails with the list of those that were not, so that only they count as failed.
+    A week that can't be made does not stop the others, whatever is wrong with it: they are made and reported as
+    materialized, and the step then fails with the list of those that were not, so that only they count as failed.
 
     Raises:
         Failure: weeks were refused; not retried.
+        Interrupted: a signal ends the command; the weeks that follow are not made.
     """
     weeks = weeks_of(context.partition_keys)
     made: dict[dt.date, WeekMade] = {}
     refused: dict[dt.date, str] = {}
     for number, week in enumerate(weeks, 1):
+        interruption.check()
         try:
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 made[week] = make(week)
                 tell(rows=made[week].rows)
-        except (WeekRefused, PermanentSourceError, Dropped) as error:
+        except _WORDED as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)
+        except _PASSING:
+            raise
+        except Exception as error:
+            refused[week] = f"{type(error).__name__}: {error}"
+            context.log.exception("%s: %s", week, refused[week])
         else:
             context.log.info("%s: %s rows (week %s of %s)", week, f"{made[week].rows:,}", number, len(weeks))
     if refused:
@@ -100,7 +120,8 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
         return
     for week, result in made.items():
         context.add_asset_metadata(result.as_metadata(), partition_key=key_of(week))
-    yield MaterializeResult(metadata={"weeks": len(made), "rows": sum(m.rows for m in made.values())})
+    # Without metadata of its own: Dagster would show it with each of the weeks.
+    yield MaterializeResult()
 
 
 def column_schema(schema: pl.Schema) -> TableSchema:

@@ -187,7 +187,10 @@ def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
         if event is None:
             continue
         if event.event_type == DagsterEventType.RUN_FAILURE:
-            run = event.message or ""
+            error = event.job_failure_data.error
+            # Where no step failed, what stopped the run is in the error: "module.Class: words".
+            text = error.message.strip() if error else event.message or ""
+            run = (text.partition(": ")[2] or text) if error else text
             continue
         failure = event.step_failure_data
         said = failure.user_failure_data.description if failure.user_failure_data else None

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
-from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, Tier, newest_due, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
 from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.read import Publication, publications
 from otc_assets.warehouse.retention import retained_from
+
+#: When the Wednesday schedule captures, New York time: FINRA has published everything that was due by then.
+WEDNESDAY_TIME = dt.time(6)
+
+TierWeek = tuple[Tier, dt.date]
 
 
 def captured_states(
@@ -58,14 +63,32 @@ def look_back(now: dt.datetime) -> list[tuple[Tier, dt.date]]:
     return publications
 
 
+def wednesday_of(week_ending: dt.date, tier: Tier) -> dt.datetime:
+    """When the Wednesday schedule first captures the publication: the first Wednesday on which it is due."""
+    due = due_at(week_ending, tier)
+    day = due.date() + dt.timedelta(days=(2 - due.weekday()) % 7)
+    return dt.datetime.combine(day, WEDNESDAY_TIME, NEW_YORK)
+
+
+def promised(candidates: Iterable[tuple[Tier, dt.date]], since: dt.datetime, now: dt.datetime) -> set[TierWeek]:
+    """Those of ``candidates`` that the Wednesday schedule was to capture between ``since`` and ``now``.
+
+    They are wanted also where nothing of their tier is captured yet: the run failed, or no daemon ran that day.
+    """
+    return {(tier, week) for tier, week in candidates if since < wednesday_of(week, tier) <= now}
+
+
 def changed(
-    candidates: Iterable[tuple[Tier, dt.date]], warehouse: Warehouse, source: Source
+    candidates: Iterable[TierWeek],
+    warehouse: Warehouse,
+    source: Source,
+    wanted_anyway: Set[TierWeek] = frozenset(),
 ) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
     """Those of ``candidates`` that stand otherwise at the source than they were captured.
 
     A week that was never captured counts where a week before it is captured: it came late. Weeks before
-    the first captured one are history that nobody asked for yet, and are left to a backfill; those that
-    retention has dropped are left alone.
+    the first captured one are history that nobody asked for yet, and are left to a backfill, unless they are
+    ``wanted_anyway``; those that retention has dropped are left alone.
 
     Raises:
         SourceError: the source did not answer.
@@ -80,7 +103,7 @@ def changed(
     begun = {tier: min((w for t, w in states if t == tier), default=None) for tier in TIERS}
     for tier, week in wanted:
         start = begun[tier]
-        if start is None or week < start:
+        if (start is None or week < start) and (tier, week) not in wanted_anyway:
             continue
         state = source.state(week, tier)
         if state is not None and state.rows and state not in states.get((tier, week), ()):

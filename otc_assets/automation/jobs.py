@@ -14,6 +14,7 @@ from pathlib import Path
 from dagster import (
     AssetKey,
     AssetMaterialization,
+    AssetObservation,
     AssetSelection,
     Config,
     Failure,
@@ -25,6 +26,7 @@ from dagster import (
     op,
 )
 
+from otc_assets import interruption
 from otc_assets.assets.publications import capture_all, failures, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain.parsing import UnreadableFile
@@ -94,12 +96,13 @@ def _digest(path: Path) -> str | None:
 @traced_step
 def ingest(
     context: OpExecutionContext, config: FilesToIngest, warehouse: Warehouse, raw_archive: RawArchive
-) -> Iterator[AssetMaterialization]:
+) -> Iterator[AssetMaterialization | AssetObservation]:
     """Captures downloaded files; what is made of their weeks follows by itself."""
     week = dt.date.fromisoformat(config.week_ending) if config.week_ending else None
     archive = raw_archive.open()
     refused: dict[str, str] = {}
     for path in map(Path, config.paths):
+        interruption.check()
         try:
             with span(FETCH, file=path.name):
                 found = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
@@ -135,9 +138,16 @@ def ingest(
                     outcome,
                     said,
                 )
-                if outcome != "unchanged":
+                asset = AssetKey(f"publication_{captured.capture.tier.slug}")
+                if outcome == "unchanged":
+                    yield AssetObservation(
+                        asset,
+                        partition=key_of(publication.week_ending),
+                        metadata={"state": outcome, "digest": publication.digest, "from": publication.origin},
+                    )
+                else:
                     yield AssetMaterialization(
-                        AssetKey(f"publication_{captured.capture.tier.slug}"),
+                        asset,
                         partition=key_of(publication.week_ending),
                         metadata={
                             "state": outcome,

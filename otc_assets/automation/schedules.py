@@ -16,16 +16,16 @@ from dagster import (
     schedule,
 )
 
-from otc_assets.automation.changes import changed, look_back
+from otc_assets.automation.changes import WEDNESDAY_TIME, changed, look_back
 from otc_assets.automation.jobs import CAPTURE_JOBS, REPORT_GAPS, retention
-from otc_assets.domain.weeks import TIERS, Tier, newest_due
+from otc_assets.domain.weeks import T1, TIERS, Tier, newest_due
 from otc_assets.finra.source import SourceError
-from otc_assets.partitions import key_of, week_of, weeks
+from otc_assets.partitions import begins_on, key_of, newest_week, weeks
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 
 #: T1 of a week is out by then, and so are T2 and OTC of the week two before it, holidays included.
-WEDNESDAY_MORNING = "0 6 * * 3"
+WEDNESDAY_MORNING = f"0 {WEDNESDAY_TIME.hour} * * 3"
 
 
 def wednesday_requests(
@@ -36,6 +36,8 @@ def wednesday_requests(
     Run keys are made of the week and of FINRA's state of it, so that asking twice runs once.
     """
     newest = newest_due(tier, now)
+    if newest < settings().first_week:
+        return
     yield RunRequest(partition_key=key_of(newest), run_key=f"{tier.id} {newest} on {now:%Y-%m-%d}")
     earlier = [(t, week) for t, week in look_back(now) if t == tier and week < newest]
     try:
@@ -62,6 +64,7 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
     def wednesday(
         context: ScheduleEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
     ) -> Iterator[RunRequest]:
+        # What fails today, the revision sensor requests again.
         yield from wednesday_requests(
             tier, context.scheduled_execution_time, warehouse, publication_source, context.log
         )
@@ -90,10 +93,12 @@ def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) ->
     default_status=DefaultScheduleStatus.RUNNING,
     description="Reports the gaps of the look-back's weeks anew: a week that never comes has no run that would.",
 )
-def daily_gap_report(context: ScheduleEvaluationContext) -> RunRequest:
+def daily_gap_report(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
     """One run a day over all weeks of the look-back."""
     now = context.scheduled_execution_time
-    newest = week_of(str(weeks.get_last_partition_key()))
+    newest = newest_week(weeks)
+    if newest is None:
+        return SkipReason(f"FINRA publishes the first week wanted on {begins_on(T1)} (OTC_FIRST_WEEK)")
     first = max(settings().first_week, newest - dt.timedelta(weeks=settings().lookback_weeks))
     return RunRequest(
         run_key=f"gaps on {now:%Y-%m-%d}",

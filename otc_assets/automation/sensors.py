@@ -8,6 +8,7 @@ import datetime as dt
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dagster import (
@@ -23,13 +24,16 @@ from dagster import (
     sensor,
 )
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from otc_assets.automation.alerts import ALERT_SENSORS
-from otc_assets.automation.changes import changed, look_back
+from otc_assets.automation.attempts import attempts
+from otc_assets.automation.changes import changed, look_back, promised
 from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, FilesToIngest, ingest_files
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import SourceError
-from otc_assets.partitions import key_of
+from otc_assets.liveness import fail_dead_runs
+from otc_assets.partitions import has_week, key_of, week_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
@@ -39,6 +43,15 @@ _SETTLED_SECONDS = 5
 
 #: Questions to FINRA in one tick of the revision sensor; the next tick goes on where it stopped.
 _QUESTIONS_A_TICK = 30
+
+
+_UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 
 
 def new_files(folder: Path, seen: dict[str, str], now: float) -> dict[str, str]:
@@ -90,32 +103,65 @@ def file_drop(context: SensorEvaluationContext) -> SensorResult | SkipReason:
 def late_and_revised(
     context: SensorEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
 ) -> SensorResult | SkipReason:
-    """Goes round the publications of the look-back, a few a tick, and asks for those that have changed."""
-    candidates = look_back(dt.datetime.now(NEW_YORK))
-    start = int(context.cursor or 0) % max(len(candidates), 1)
+    """Goes round the publications of the look-back, a few a tick, and asks for those that have changed.
+
+    Also for those that a Wednesday's run was to capture and did not, since this sensor first ran.
+    """
+    now = dt.datetime.now(NEW_YORK)
+    candidates = look_back(now)
+    cursor = _Round.parse(context.cursor, now)
+    start = cursor.position % max(len(candidates), 1)
     turn = candidates[start : start + _QUESTIONS_A_TICK]
     try:
-        found = list(changed(turn, warehouse, publication_source.open()))
+        found = list(changed(turn, warehouse, publication_source.open(), promised(turn, cursor.since, now)))
     except SourceError as error:
-        # The cursor stays: the next tick asks the same again.
-        return SkipReason(f"the source did not answer: {error}")
+        # The position stays: the next tick asks the same again.
+        return SensorResult(skip_reason=SkipReason(f"the source did not answer: {error}"), cursor=str(cursor))
+    under_way = {
+        (run.job_name, run.tags.get(PARTITION_NAME_TAG))
+        for run in context.instance.get_runs(RunsFilter(statuses=_UNDER_WAY))
+    }
+    wanted = [
+        RunRequest(
+            job_name=CAPTURE_JOBS[tier.id].name,
+            partition_key=key_of(week),
+            run_key=f"{tier.id} {week} {state.fingerprint()}",
+        )
+        for tier, week, state in found
+        if (CAPTURE_JOBS[tier.id].name, key_of(week)) not in under_way
+    ]
+    ready, waiting = attempts(context.instance, wanted, now)
+    following = _Round((start + len(turn)) % max(len(candidates), 1), cursor.since)
     return SensorResult(
-        run_requests=[
-            RunRequest(
-                job_name=CAPTURE_JOBS[tier.id].name,
-                partition_key=key_of(week),
-                run_key=f"{tier.id} {week} {state.fingerprint()}",
-            )
-            for tier, week, state in found
-        ],
-        cursor=str((start + len(turn)) % max(len(candidates), 1)),
+        run_requests=ready,
+        cursor=str(following),
+        skip_reason=SkipReason("; ".join(map(str, waiting)) or "nothing has changed") if not ready else None,
     )
+
+
+@dataclass(frozen=True)
+class _Round:
+    """How far the revision sensor is, and since when it has been at work."""
+
+    position: int
+    since: dt.datetime
+
+    @classmethod
+    def parse(cls, cursor: str | None, now: dt.datetime) -> "_Round":
+        """The cursor's; a new one where there is none. A plain number is that of an earlier version."""
+        if cursor is None or cursor.isdigit():
+            return cls(int(cursor or 0), now)
+        stored = json.loads(cursor)
+        return cls(int(stored["position"]), dt.datetime.fromisoformat(stored["since"]))
+
+    def __str__(self) -> str:
+        return json.dumps({"position": self.position, "since": self.since.isoformat()})
 
 
 def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
     """Runs that make every stale week anew, oldest first: whole weeks, or their six-week figures alone.
 
-    Run keys name the version to be made, so that each is asked for once.
+    Run keys name the version to be made: a version is asked for again only after a pause (``attempts``).
     """
     whole = sorted({week for table in ("venue_volume", *WEEKLY_TABLES) for week in now_known.stale(table)})
     for week in whole:
@@ -132,15 +178,9 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
 
 def something_runs(instance: DagsterInstance) -> bool:
     """Whether runs or backfills are under way: they may be about to make what is stale now."""
-    under_way = [
-        DagsterRunStatus.QUEUED,
-        DagsterRunStatus.NOT_STARTED,
-        DagsterRunStatus.STARTING,
-        DagsterRunStatus.STARTED,
-    ]
     backfills = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     return bool(
-        instance.get_run_ids(RunsFilter(statuses=under_way), limit=1)
+        instance.get_run_ids(RunsFilter(statuses=_UNDER_WAY), limit=1)
         or instance.get_backfills(filters=backfills, limit=1)
     )
 
@@ -159,10 +199,23 @@ def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
     if something_runs(context.instance):
         return SkipReason("runs are under way: what is stale is judged when they have ended")
     with warehouse.transaction() as connection:
-        requests = list(requests_for_stale_weeks(lineage(connection)))
-    if not requests:
-        return SkipReason("every week is up to date")
-    return SensorResult(run_requests=requests)
+        found = list(requests_for_stale_weeks(lineage(connection)))
+    wanted = [request for request in found if has_week(week_of(str(request.partition_key)))]
+    ready, waiting = attempts(context.instance, wanted, dt.datetime.now(dt.UTC), after_success=True)
+    if ready:
+        return SensorResult(run_requests=ready)
+    return SkipReason("; ".join(map(str, waiting)) or "every week is up to date")
 
 
-SENSORS = [file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]
+@sensor(
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Marks runs as failed whose process has ended without a word, and frees the slots of their pools.",
+)
+def dead_runs(context: SensorEvaluationContext) -> SkipReason:
+    """Looks for the processes of all runs that are under way."""
+    ended = fail_dead_runs(context.instance)
+    return SkipReason(f"ended: {', '.join(ended)}" if ended else "every run that is under way has its process")
+
+
+SENSORS = [dead_runs, file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]

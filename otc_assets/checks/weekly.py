@@ -35,6 +35,7 @@ from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.resources import PublicationSource, Warehouse
+from otc_assets.settings import settings
 from otc_assets.tracing import WEEK, span
 from otc_assets.warehouse.events import CheckFailed, append, told_by
 from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
@@ -266,7 +267,7 @@ def newest_week(
             due = newest_due(tier, now)
             newest = previous_week(connection, due + dt.timedelta(weeks=1), tier.name)
             metadata[tier.name] = f"newest {newest or 'none'}, due {due}"
-            if newest != due:
+            if newest != due and due >= settings().first_week:
                 behind = {**behind, tier.name: f"{newest or 'none'} instead of {due}"}
     gaps = current_gaps(warehouse, publication_source.open(), now)
     open_gaps = gaps.filter(pl.col("status") != kinds.PENDING).height

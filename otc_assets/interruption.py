@@ -1,0 +1,113 @@
+"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) are one thing.
+
+The first one raises ``Interrupted`` where the command is. Dagster replaces the handlers while a run executes, and
+loses a signal that arrives between two steps; so each signal is recorded too, by a file descriptor that the
+interpreter itself writes to, and long work asks ``check`` at the points where it can stop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: The signals that end a command; the exit code is 128 plus the signal's number.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The command was asked to end."""
+
+
+class _Signals:
+    """What arrived while signals were ``handled``."""
+
+    def __init__(self) -> None:
+        self.reader: int | None = None
+        self.first: int | None = None
+        self.raised = False
+
+    def read(self) -> None:
+        if self.reader is None:
+            return
+        try:
+            arrived = os.read(self.reader, 4096)
+        except BlockingIOError:
+            return
+        for number in arrived:
+            if self.first is None and number in ENDING:
+                self.first = number
+
+
+_signals = _Signals()
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Has the ending signals raise ``Interrupted`` in the main thread, once: later ones don't disturb the clean-up.
+
+    A SIGHUP that is ignored, as ``nohup`` has it, stays ignored. An ignored SIGINT does not: a shell's background
+    jobs inherit it, and ``kill -INT`` must end them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    global _signals
+    before = _signals, {number: signal.getsignal(number) for number in ENDING}
+    _signals = _Signals()
+    reader, writer = _pipe()
+    _signals.reader = reader
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # By way of SIGINT: whatever Dagster has put in its place holds for this signal too.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before[1].items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+        _signals = before[0]
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    if not _signals.raised:
+        _signals.raised = True
+        raise Interrupted
+
+
+def received() -> int | None:
+    """The ending signal that arrived first; None where none did, or none is handled here."""
+    _signals.read()
+    return _signals.first
+
+
+def check() -> None:
+    """A point at which work can stop.
+
+    Raises:
+        Interrupted: an ending signal has arrived.
+    """
+    if received() is not None:
+        _signals.raised = True
+        raise Interrupted
+
+
+def exit_code() -> int:
+    """The exit code of a command that was interrupted."""
+    return 128 + (received() or signal.SIGINT)

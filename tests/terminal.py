@@ -1,0 +1,61 @@
+"""A command in a terminal of its own: a process with its own session, that can be sent signals while it works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+class Terminal:
+    """``otc-assets`` with arguments, in a process group of its own.
+
+    Args:
+        arguments: of the command.
+        settings: environment variables; those of this process that begin with OTC_ or DAGSTER_ are left out.
+    """
+
+    def __init__(self, *arguments: str, settings: dict[str, str]) -> None:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))} | settings
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "otc-assets"), *arguments],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(iter(self.process.stdout.readline, ""))
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far."""
+        return "".join(self.lines)
+
+    def wait_for(self, words: str, seconds: float = 180) -> None:
+        """Waits until it has printed ``words``."""
+        deadline = time.monotonic() + seconds
+        while words not in self.text:
+            assert self.process.poll() is None, f"it ended before it said {words!r}: {self.text}"
+            assert time.monotonic() < deadline, f"it never said {words!r}: {self.text}"
+            time.sleep(0.02)
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the command alone."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 180) -> int:
+        """Waits for its end. Returns the exit code."""
+        code = self.process.wait(timeout=seconds)
+        self._reader.join(timeout=10)
+        return code
