@@ -30,7 +30,7 @@ from otc_assets.warehouse.server import database_url
 POOLS = {"finra_api": 2, "database": 2}
 
 #: How long the UI may take until it answers, and the processes until they have stopped.
-_READY_SECONDS = 120
+_READY_SECONDS = 300
 _STOP_SECONDS = 30
 
 
