@@ -135,6 +135,16 @@ def test_up_tells_where_everything_is_and_materializes_the_newest_weeks(up: Runn
     assert all(isinstance(row["T1"], int) for row in found)
 
 
+def test_up_serves_the_ui_behind_the_guard(up: Running) -> None:
+    """`dagster dev` by itself takes mutations by GET, from any page and under any name."""
+    up.wait_until_ready()
+    mutation = "mutation { setNuxSeen }"
+    by_get = httpx.get(f"{up.url}/graphql", params={"query": mutation}, timeout=_PATIENCE)
+    by_page = httpx.post(f"{up.url}/graphql", json={}, headers={"Origin": "http://evil.example"}, timeout=_PATIENCE)
+    rebound = httpx.get(f"{up.url}/server_info", headers={"Host": "evil.example"}, timeout=_PATIENCE)
+    assert [answer.status_code for answer in (by_get, by_page, rebound)] == [405, 403, 403]
+
+
 def test_the_lineage_shows_every_asset(up: Running, page: Page) -> None:
     page.goto(f"{up.url}/asset-groups")
     page.get_by_role("button", name=re.compile("Materialize all")).first.wait_for()
