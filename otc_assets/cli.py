@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import io
 import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -30,7 +30,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Column, Table
+from rich.table import Column
 
 from otc_assets import interruption
 from otc_assets.domain.weeks import (
@@ -46,6 +46,7 @@ from otc_assets.domain.weeks import (
     weeks_up_to,
 )
 from otc_assets.settings import Settings, settings
+from otc_assets.terminal import Terminal, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,8 +72,8 @@ captures_app = typer.Typer(
     epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
 )
 app.add_typer(captures_app, name="captures")
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -133,27 +134,6 @@ Yes = Annotated[
 ]
 
 
-def _print_json(value: Any) -> None:
-    out.print_json(json.dumps(value, default=str))
-
-
-def _table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    right: Sequence[str] = (),
-    *,
-    header: bool = True,
-    at_least: Mapping[str, int] | None = None,
-) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
-    for column in columns:
-        width = (at_least or {}).get(column)
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold", min_width=width)
-    for row in rows:
-        table.add_row(*("" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row))
-    out.print(table)
-
-
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     """A progress bar on the terminal, or a line a step where there is none."""
@@ -163,16 +143,16 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], Non
         def say(done: int, note: str) -> None:
             if note not in said:
                 said.add(note)
-                err.print(f"{what}: {f'{done} of {total}: ' if total else ''}{note}".rstrip(": "), soft_wrap=True)
+                err.print(f"{what}: {f'{done} of {total}: ' if total else ''}{note}".rstrip(": "))
 
         yield say
         return
     how_far = [BarColumn(20), MofNCompleteColumn()] if total else []
-    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis"))
-    columns = [SpinnerColumn(), TextColumn("{task.description}"), *how_far, TimeElapsedColumn(), note]
+    note = TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), *how_far, TimeElapsedColumn(), note]
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda done, note: bar.update(task, completed=done, note=note)
+        yield lambda done, note: bar.update(task, completed=done, note=printable(note, keep=""))
 
 
 @contextmanager
@@ -197,7 +177,7 @@ def _dagster(chosen: Settings) -> Iterator[Any]:
 def _report_failures(failed: Sequence[str]) -> None:
     if failed:
         for words in failed:
-            err.print(f"[red]failed[/red] {words}", soft_wrap=True)
+            err.note("failed", "red", words)
         raise typer.Exit(1)
 
 
@@ -212,9 +192,9 @@ def _restore_raw_rows() -> None:
         failed = raw_rows.restore(captures, Warehouse(), RawArchive(), tick)
     err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
     for words in failed[:5]:
-        err.print(f"[yellow]not restored[/yellow] {words}", soft_wrap=True)
+        err.note("not restored", "yellow", words)
     if len(failed) > 5:
-        err.print(f"[yellow]not restored[/yellow] and {len(failed) - 5} more: otc-assets archive verify lists them")
+        err.note("not restored", "yellow", f"and {len(failed) - 5} more: otc-assets archive verify lists them")
 
 
 def _tiers(tier: Tier | None) -> tuple[Tier, ...]:
@@ -246,24 +226,22 @@ def up(
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
         done = local.upgrade(chosen, url, shorten_retention=yes)
         moved = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
-        err.print(f"database  {where}; {done.server}; schema {done.after}{moved}", soft_wrap=True)
+        err.print(f"database  {where}; {done.server}; schema {done.after}{moved}")
         if done.remark:
-            err.print(f"          [yellow]{done.remark}[/yellow]", soft_wrap=True)
+            err.note("", "yellow", f"          {done.remark}")
         for shorter in done.held_back:
-            err.print(f"          [yellow]{shorter}[/yellow]", soft_wrap=True)
+            err.note("", "yellow", f"          {shorter}")
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
         with _progress("starting the Dagster UI", None) as tick:
             served = local.serve(chosen, lambda: tick(0, ""))
         try:
-            err.print(
-                f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
-            )
+            err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
             with _metrics_of(url, chosen.metrics_port):
                 _restore_raw_rows()
                 with local.instance() as instance:
                     failed = _bring_newest(instance, newest)
                     for words in failed:
-                        err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
+                        err.note("failed", "yellow", words)
                 err.print(f"ready     {served.url}/asset-groups")
                 while served.running():
                     time.sleep(0.5)
@@ -285,12 +263,13 @@ def _metrics_of(url: str, port: int) -> Iterator[None]:
         if port:
             try:
                 where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port))
-                err.print(f"metrics   {where}", soft_wrap=True)
+                err.print(f"metrics   {where}")
             except OSError as error:
-                err.print(
-                    f"[yellow]metrics[/yellow]   not served: port {port}: {error.strerror}. Choose another port, "
-                    "OTC_METRICS_PORT=9465, or none, OTC_METRICS_PORT=0.",
-                    soft_wrap=True,
+                err.note(
+                    "metrics",
+                    "yellow",
+                    f"  not served: port {port}: {error.strerror}. Choose another port, OTC_METRICS_PORT=9465, or "
+                    "none, OTC_METRICS_PORT=0.",
                 )
         yield
 
@@ -334,7 +313,7 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
     with _dagster(settings()) as instance, _progress("materializing", len(weeks.weeks)) as tick:
         failed = running.materialize(instance, weeks.weeks, _tiers(tier), tick)
     if as_json:
-        _print_json({"weeks": weeks.weeks, "failed": failed})
+        out.print_as_json({"weeks": weeks.weeks, "failed": failed})
     _report_failures(failed)
 
 
@@ -367,7 +346,7 @@ def backfill(
                     state = running.backfill_state(instance, backfill_id)
                     tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
         if as_json:
-            _print_json(
+            out.print_as_json(
                 {
                     "backfill": backfill_id,
                     "status": state.status,
@@ -392,13 +371,13 @@ def status(
     with _installation(settings()):
         rows = reports.week_status(Warehouse(), newest, dt.datetime.now(NEW_YORK))
     if as_json:
-        _print_json(rows)
+        out.print_as_json(rows)
         return
     if not rows:
         _say_what_begins_later(dt.datetime.now(NEW_YORK))
         return
     columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
-    _table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
+    out.print_table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
 
 
 @app.command()
@@ -416,13 +395,13 @@ def gaps(
             Warehouse(), PublicationSource().open(), dt.datetime.now(NEW_YORK), with_pending=pending
         )
     if as_json:
-        _print_json(found)
+        out.print_as_json(found)
     elif not found:
         out.print(f"no gaps since {settings().first_week}")
     else:
         columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
         shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in found]
-        _table(columns, shown, right=["weeks"])
+        out.print_table(columns, shown, right=["weeks"])
         fetchable = [r for r in found if r["fetchable"] and r["status"] != "pending"]
         if fetchable:
             first, last = min(r["first_week"] for r in fetchable), max(r["last_week"] for r in fetchable)
@@ -440,10 +419,10 @@ def storage(as_json: Json = False) -> None:
     with _installation(settings()):
         rows = reports.storage_by_table(Warehouse())
     if as_json:
-        _print_json(rows)
+        out.print_as_json(rows)
         return
     columns = ["table", "MB", "chunks", "compressed", "ratio", "kept_from"]
-    _table(columns, [[row[c] for c in columns] for row in rows], right=columns[1:5])
+    out.print_table(columns, [[row[c] for c in columns] for row in rows], right=columns[1:5])
 
 
 @app.command()
@@ -491,9 +470,9 @@ def ingest(
         failed += computed.failed
         taken = reports.ingested(warehouse, [_sha256(path) for path in files], run_id)
     for words in computed.others_failed:
-        err.print(f"[yellow]other weeks[/yellow], not of these files, could not be computed: {words}", soft_wrap=True)
+        err.note("other weeks", "yellow", f"than those of these files could not be computed: {words}")
     if as_json:
-        _print_json(
+        out.print_as_json(
             {
                 "captured": taken,
                 "weeks made": computed.weeks,
@@ -504,10 +483,10 @@ def ingest(
     else:
         if taken:
             columns = ["origin", "weeks", "tier", "scope", "accepted", "rejected", "in_use", "status"]
-            _table(columns, [[row[c] for c in columns] for row in taken], right=columns[4:7])
+            out.print_table(columns, [[row[c] for c in columns] for row in taken], right=columns[4:7])
         for row in taken:
             if row["detail"]:
-                out.print(f"{row['origin']}: {row['status']}: {row['detail']}", soft_wrap=True, markup=False)
+                out.print(f"{row['origin']}: {row['status']}: {row['detail']}")
         if taken and not failed and all(row["already_ingested"] for row in taken):
             out.print("already ingested; no changes")
         if weeks := computed.weeks:
@@ -583,7 +562,7 @@ def alerts(
     with _installation(settings()):
         found = reports.recent_alerts(Warehouse(), newest)
     if as_json:
-        _print_json(found)
+        out.print_as_json(found)
     elif not found:
         out.print("no alerts yet")
     else:
@@ -599,7 +578,7 @@ def alerts(
             ]
             for row in found
         ]
-        _table(columns, shown)
+        out.print_table(columns, shown)
 
 
 @alerts_app.command("test")
@@ -644,7 +623,7 @@ def metrics(
     listen = chosen.metrics_port if port is None else port
     try:
         with serving(exporter_of(chosen), host, listen) as where:
-            err.print(f"metrics   {where}   Ctrl-C stops it", soft_wrap=True)
+            err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
     except OSError as error:
@@ -677,9 +656,9 @@ def migrate(
     was = "" if done.before == done.after else f", was {done.before or 'none'}"
     out.print(f"schema {done.after or 'none'}{was}; {done.server}")
     if done.remark:
-        err.print(f"[yellow]{done.remark}[/yellow]", soft_wrap=True)
+        err.note("", "yellow", done.remark)
     for shorter in done.held_back:
-        err.print(f"[yellow]{shorter}[/yellow]", soft_wrap=True)
+        err.note("", "yellow", shorter)
     if done.held_back:
         raise typer.Exit(1)
 
@@ -726,7 +705,7 @@ def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> No
     rows = [[str(e["id"]), e["created_at"][:19].replace("T", " "), e["event_type"], e["what"]] for e in found]
     # Wide enough for any event, so that the columns of what comes later stand under those of what came first.
     at_least = {"id": 6, "at (UTC)": 19, "type": 21}
-    _table(["id", "at (UTC)", "type", "what"], rows, right=["id"], header=header, at_least=at_least)
+    out.print_table(["id", "at (UTC)", "type", "what"], rows, right=["id"], header=header, at_least=at_least)
 
 
 @events_app.command()
@@ -750,7 +729,7 @@ def tail(
     def shown(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
         if as_json:
             for event in found:
-                out.print(json.dumps(event, default=str), soft_wrap=True, markup=False)
+                out.print_as_json(event, indent=None)
         else:
             _print_events(found, header=header)
 
@@ -786,13 +765,13 @@ def show(
     if event is None:
         raise Refused(f"there is no event {event_id}. otc-assets events tail shows the newest.")
     if as_json:
-        _print_json(event)
+        out.print_as_json(event)
         return
     rows = [[name, str(event[name])] for name in ("id", "event_id", "event_type", "created_at", "what")]
     rows += [[event["aggregate_type"], f"{event['aggregate_id']}, version {event['version']}"]]
     for part in ("payload", "metadata"):
         rows += [[f"{part}.{name}", json.dumps(value)] for name, value in sorted(event[part].items())]
-    _table(["field", "value"], rows)
+    out.print_table(["field", "value"], rows)
 
 
 @events_app.command()
@@ -810,14 +789,14 @@ def history(
     with _installation(settings()):
         told = reports.week_history(Warehouse(), week)
     if as_json:
-        _print_json(told)
+        out.print_as_json(told)
         return
     if not told["events"]:
         out.print(f"nothing has happened to the week ending {week} yet")
         return
     columns = ["tier", "state", "rows", "shares", "grade", "revisions"]
     shown = [{**row, "shares": None if row["shares"] is None else int(row["shares"])} for row in told["tiers"]]
-    _table(columns, [[row[c] for c in columns] for row in shown], right=["rows", "shares", "revisions"])
+    out.print_table(columns, [[row[c] for c in columns] for row in shown], right=["rows", "shares", "revisions"])
     out.print()
     _print_events(told["events"])
 
@@ -834,7 +813,7 @@ def replay(as_json: Json = False) -> None:
     with _installation(settings()):
         done = reports.replay_events(Warehouse())
     if as_json:
-        _print_json(done)
+        out.print_as_json(done)
     else:
         rows = ", ".join(f"{count:,} in {table}" for table, count in done["rows"].items())
         out.print(f"{done['events']:,} events replayed; rows: {rows}")
@@ -872,7 +851,7 @@ def captures_list(
     with _installation(settings()):
         found = [r for r in reports.captures(Warehouse(), *span) if status in (None, r["status"])]
     if as_json:
-        _print_json(found)
+        out.print_as_json(found)
     elif not found:
         out.print("no captures")
     else:
@@ -891,7 +870,7 @@ def captures_list(
             ]
             for r in found
         ]
-        _table(columns, shown, right=["id", "rows", "in_use"])
+        out.print_table(columns, shown, right=["id", "rows", "in_use"])
 
 
 @captures_app.command("show")
@@ -905,9 +884,9 @@ def captures_show(capture_id: CaptureId, as_json: Json = False) -> None:
     if found is None:
         raise Refused(f"there is no capture {capture_id}. 'otc-assets captures list' shows the captures there are.")
     if as_json:
-        _print_json(found)
+        out.print_as_json(found)
         return
-    _table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+    out.print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
 
 
 @captures_app.command("accept")
@@ -972,24 +951,30 @@ def _run() -> int:
     from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of another encoding shows escapes of what it does not have.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(app(standalone_mode=False) or 0)
     except (typer.Abort, KeyboardInterrupt):
         return interruption.exit_code()
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines()
-        err.print(f"[red]the database refused: {said[0] if said else error}[/red]", soft_wrap=True)
+        err.note("", "red", f"the database refused: {said[0] if said else error}")
         return 1
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(["OTC", *map(str, problem["loc"])]).upper()
-            err.print(f"[red]{name}[/red]: {problem['msg']}", soft_wrap=True)
+            err.note(f"{name}:", "red", problem["msg"])
         return 2
     except Exception as error:
         if hasattr(error, "show"):  # a mistake in the command line: usage and the reason
+            if isinstance(getattr(error, "message", None), str):
+                error.message = printable(error.message)  # type: ignore[attr-defined]
             error.show()
             return 2
         if type(error).__module__.startswith("otc_assets") or isinstance(error, RuntimeError | ValueError):
-            err.print(f"[red]{error}[/red]", soft_wrap=True)
+            err.note("", "red", str(error))
             return 1
         raise

@@ -31,7 +31,7 @@ from otc_assets.warehouse.server import database_url
 POOLS = {"finra_api": 2, "database": 2}
 
 #: How long the UI may take until it answers, and the processes until they have stopped.
-_READY_SECONDS = 120
+_READY_SECONDS = 300
 _STOP_SECONDS = 30
 
 
@@ -178,7 +178,7 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
             [
-                *(sys.executable, "-m", "dagster", "dev"),
+                *(sys.executable, "-m", "otc_assets.web", "dev"),
                 *("--workspace", str(project_file("workspace.yaml"))),
                 *("--host", "127.0.0.1", "--port", str(chosen.port)),
             ],

@@ -11,12 +11,14 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from otc_assets.domain.weeks import week_start_of
+from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,6 +57,8 @@ class Settings(BaseSettings):
         alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
         alert_severity: the least severity of a failed check that is told: ``error``, or ``warn`` too.
         public_url: the UI's address as people reach it, for links in alerts; unset, loopback at ``port``.
+        allowed_hosts: further host names under which the UI answers, separated by commas; ``*.example.org`` for all
+            names below example.org, ``*`` for any name at all.
         metrics_port: where ``otc-assets up`` and ``metrics`` serve metrics, on loopback; 0 turns those of ``up`` off.
         slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command gives up.
         dagster_storage_url: where Dagster's storage is; ``otc-assets`` sets it for its processes, and whatever
@@ -83,6 +87,7 @@ class Settings(BaseSettings):
     alert_url: SecretStr | None = None
     alert_severity: Literal["error", "warn"] = "error"
     public_url: str | None = None
+    allowed_hosts: str = ""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
     dagster_storage_url: SecretStr | None = None
@@ -91,6 +96,27 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_friday(cls, value: dt.date) -> dt.date:
         week_start_of(value)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("http", "https") or host_name(parts.netloc) is None:
+                raise ValueError("write an address like https://dagster.example.org, with http or https")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_host_names(cls, value: str) -> str:
+        for name in _separated(value):
+            suffix = name.removeprefix("*.")
+            if name != "*" and ("*" in suffix or host_name(suffix) not in (suffix, suffix.strip("[]"))):
+                raise ValueError(
+                    f"{name!r} is not a host name. Write names without scheme and port, separated by commas: "
+                    "dagster.example.org, *.example.org; or * for any name"
+                )
         return value
 
     @field_validator("keep_summaries_weeks")
@@ -131,9 +157,21 @@ class Settings(BaseSettings):
         return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
+    def host_names(self) -> frozenset[str]:
+        """The host names under which our web servers answer: those of this machine, and those that are set."""
+        public = {host_name(urlsplit(self.public_url).netloc)} if self.public_url else set()
+        return (
+            LOOPBACK_NAMES | {name for name in public if name} | {n.strip("[]") for n in _separated(self.allowed_hosts)}
+        )
+
+    @property
     def dagster_home(self) -> Path:
         """``DAGSTER_HOME`` of an instance that ``otc-assets up`` runs."""
         return self.home / "dagster"
+
+
+def _separated(value: str) -> list[str]:
+    return [name for part in value.split(",") if (name := part.strip().lower())]
 
 
 @cache

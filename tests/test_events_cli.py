@@ -245,4 +245,4 @@ def test_following_shows_the_newest_and_then_what_comes_until_it_is_broken_off(
             assert [line(), line()] == ["c4", "c5"]
         finally:
             following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 130
+        assert following.wait(120) == 130

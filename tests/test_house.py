@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "otc_assets"
 #: From top to bottom: a module imports from its own row and those below it.
 FLOORS = [
     {"cli"},
-    {"reports", "running", "local"},
+    {"reports", "running", "local", "web", "terminal"},
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
     {"resources", "partitions", "dagster_storage", "exporter", "liveness", "pipeline"},
     {"finra", "warehouse", "archive"},
     {"settings", "tracing", "processes", "interruption"},
-    {"domain"},
+    {"domain", "http_guard"},
 ]
 
 

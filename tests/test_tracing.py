@@ -521,8 +521,9 @@ def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: boo
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         ended = python(program, OTEL_EXPORTER_OTLP_ENDPOINT=url)
     said = time.monotonic()
-    assert 0.9 < float(ended.stdout) < 4  # without a limit: ten and more a step
-    assert said - ended.at < 12  # of the machine's own, mostly imports
+    # Without a limit each of the five steps takes ten seconds and more; a busy machine takes some of its own.
+    assert 0.9 < float(ended.stdout) < 30
+    assert said - ended.at < 60
     lines = ended.stderr.strip().splitlines()
     assert len(lines) <= 1, "it is said once"
     if not silent:
@@ -544,7 +545,7 @@ def python(program: str, **environment: str) -> Ended:
         env={**{k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert run.returncode == 0, run.stderr
     ended = Ended(run.args, run.returncode, run.stdout, run.stderr)
@@ -559,7 +560,7 @@ def test_a_run_goes_through_without_its_collector(
     started = time.monotonic()
     running.run_assets(dagster, ["week_calendar", "venue_volume"], week, week)
     assert tracing.is_on()
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 60  # without a limit: half a minute a step
 
 
 def test_a_collector_that_comes_back_gets_spans_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,11 +573,10 @@ def test_a_collector_that_comes_back_gets_spans_again(monkeypatch: pytest.Monkey
     exporting = tracing._tracing()
     assert exporting
     with closing(Collector(port)) as receiver:
-        deadline = time.monotonic() + 10
-        while not receiver.spans and time.monotonic() < deadline:
-            step()
+        deadline = time.monotonic() + 120
+        while (flushed := step()) not in {one.trace_id for one in receiver.spans}:
+            assert time.monotonic() < deadline, "no step was flushed as it ended"
             time.sleep(0.1)
-        flushed = step()
         assert flushed in {one.trace_id for one in receiver.spans}
 
 

@@ -24,7 +24,7 @@ def tool(name: str) -> str:
 
 
 class Prometheus:
-    """A real Prometheus that scrapes one address every second."""
+    """A real Prometheus that scrapes one address every two seconds."""
 
     def __init__(self, folder: Path, target: str) -> None:
         with socket.socket() as probe:
@@ -32,7 +32,7 @@ class Prometheus:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
             "scrape_configs": [{"job_name": "otc-assets", "static_configs": [{"targets": [target]}]}],
         }
         (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
@@ -51,7 +51,7 @@ class Prometheus:
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The samples that an instant query gives."""
-        response = httpx.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10)
+        response = httpx.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=60)
         if response.is_server_error:  # it listens before it is ready, and says so in plain words
             response.raise_for_status()
         answer = response.json()
@@ -63,7 +63,7 @@ class Prometheus:
         (sample,) = self.query(promql)
         return float(sample["value"][1])
 
-    def wait_for(self, promql: str, seconds: float = 60) -> None:
+    def wait_for(self, promql: str, seconds: float = 300) -> None:
         """Waits until the query gives something.
 
         A scrape that has begun before the call does not count where the query asks for a later moment.
@@ -80,4 +80,4 @@ class Prometheus:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)

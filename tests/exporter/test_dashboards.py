@@ -292,7 +292,7 @@ def test_every_promql_target_gives_series_with_the_labels_that_its_legend_needs(
     else:
         now = time.time()
         params = {"query": promql, "start": str(now - 5), "end": str(now), "step": "1"}
-        answer = httpx.get(f"{prometheus.url}/api/v1/query_range", params=params, timeout=10).json()
+        answer = httpx.get(f"{prometheus.url}/api/v1/query_range", params=params, timeout=60).json()
         assert answer["status"] == "success", answer
         series = answer["data"]["result"]
     if promql not in MAY_BE_EMPTY:
@@ -302,7 +302,7 @@ def test_every_promql_target_gives_series_with_the_labels_that_its_legend_needs(
 
 
 def test_the_dashboard_shows_every_metric_that_is_served(prometheus: Prometheus) -> None:
-    names = httpx.get(f"{prometheus.url}/api/v1/label/__name__/values", timeout=10).json()["data"]
+    names = httpx.get(f"{prometheus.url}/api/v1/label/__name__/values", timeout=60).json()["data"]
     served = {name for name in names if name.startswith("otc_")}
     shown = json.dumps(panels("operations"))
     unseen = {name for name in served if not re.search(rf"\b{name}\b", shown)}

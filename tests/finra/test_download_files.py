@@ -209,7 +209,7 @@ def test_a_line_of_ten_gigabytes_is_refused_before_it_is_read(tmp_path: Path, st
     begun = time.monotonic()
     with pytest.raises(UnreadableFile, match="longer than 1 MiB"):
         read_bounded(path)
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 

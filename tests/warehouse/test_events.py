@@ -318,9 +318,9 @@ def test_of_two_who_decide_by_the_same_version_one_wins_and_the_other_is_told(
         ours.commit() if first_commits else ours.rollback()
         if first_commits:
             with pytest.raises(ConcurrentChange, match="stands at version 2, and not at 1"):
-                theirs.result(10)
+                theirs.result(120)
         else:
-            assert theirs.result(10) == 2
+            assert theirs.result(120) == 2
     versions = [event.version for event in everything(engine)]
     assert versions == [1, 2]
 
@@ -348,11 +348,11 @@ def test_an_event_of_a_week_waits_for_whoever_works_on_the_week(engine: sa.Engin
         with holder.begin():
             lock_week(holder, WEEK)
             other = pool.submit(tell, engine, checked(week=WEEK - dt.timedelta(weeks=1)))
-            assert other.result(10)[0].version == 1
+            assert other.result(120)[0].version == 1
             waiting = pool.submit(tell, engine, checked())
             time.sleep(0.2)
             assert not waiting.done()
-        assert waiting.result(10)[0].version == 1
+        assert waiting.result(120)[0].version == 1
 
 
 # --- in the transaction of the data --------------------------------------------------------------------
@@ -373,7 +373,7 @@ def test_a_recorded_publication_is_told_once_and_its_bytes_again_are_no_news(eng
     first, second = everything(engine)
     told = first.told()
     assert isinstance(told, FileIngested)
-    assert 2 <= told.seconds < 30
+    assert 2 <= told.seconds < 120
     assert told == ingested(
         origin="test",
         rows_received=2,
@@ -558,7 +558,7 @@ def test_no_event_is_skipped_or_comes_twice_while_many_write_and_commit_in_any_o
         list(pool.map(write, range(writers)))
     done.set()
     for reader in readers:
-        reader.join(60)
+        reader.join(300)
     engine.dispose()
     everyone = {event_id for ids in written for event_id in ids}
     assert len(everyone) > 200
@@ -759,7 +759,7 @@ def test_whoever_appends_waits_for_a_replay_and_readers_see_the_rows_of_before(e
             time.sleep(0.2)
             assert not waiting.done()
             assert sql.execute("SELECT state FROM otc.week_state").fetchall() == [("normalized",)]
-        waiting.result(10)
+        waiting.result(120)
     assert sql.execute("SELECT state FROM otc.week_state").fetchall() == [("checked",)]
 
 

@@ -1,0 +1,65 @@
+"""The Dagster UI as ``otc-assets up`` serves it: Dagster's own web server, behind the checks of ``http_guard``.
+
+``python -m otc_assets.web`` takes the options of ``dagster-webserver``; ``python -m otc_assets.web dev`` those of
+``dagster dev``, whose web server it replaces by the first. Starting and stopping them is in ``local``.
+
+Dagster has no setting for this, so two of its names are replaced here. Where a release no longer has them, the
+program ends with an error and serves nothing.
+
+- ``dagster_webserver.cli.create_app_from_workspace_process_context`` makes the web application. It is replaced, and
+  the command line around it is kept, because that has all of Dagster's options and its shutdown.
+- ``dagster._cli.dev.open_ipc_subprocess`` starts the processes of ``dagster dev``, which names the module of its web
+  server in its code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from otc_assets.http_guard import Guard
+from otc_assets.settings import settings
+
+
+def serve() -> None:
+    """Runs dagster-webserver with the options in ``sys.argv``, behind the guard."""
+    from dagster_webserver import cli
+
+    create = cli.create_app_from_workspace_process_context
+
+    def create_guarded(*arguments: Any, **options: Any) -> Any:
+        app = create(*arguments, **options)
+        chosen = settings()
+        app.add_middleware(Guard, names=chosen.host_names, public_url=chosen.public_url)
+        return app
+
+    cli.create_app_from_workspace_process_context = create_guarded
+    cli.main()
+
+
+def dev(arguments: Sequence[str]) -> None:
+    """Runs ``dagster dev`` with our web server in place of Dagster's."""
+    from dagster._cli import dev as dagster_dev
+
+    dagster_dev.open_ipc_subprocess = _with_our_webserver(dagster_dev.open_ipc_subprocess)
+    dagster_dev.dev_command.main(args=list(arguments), prog_name="dagster dev")
+
+
+def _with_our_webserver(start: Callable[..., Any]) -> Callable[..., Any]:
+    def start_guarded(parts: Sequence[str], **options: Any) -> Any:
+        python, flag, module, *rest = parts
+        if (flag, module) not in (("-m", "dagster_webserver"), ("-m", "dagster._daemon")):
+            raise RuntimeError(f"this release of Dagster starts a process that is not known here: {module}")
+        if module == "dagster_webserver":
+            module = "otc_assets.web"
+        return start([python, flag, module, *rest], **options)
+
+    return start_guarded
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["dev"]:
+        dev(sys.argv[2:])
+    else:
+        serve()
