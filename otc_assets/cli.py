@@ -658,7 +658,7 @@ def migrate(
     if done.remark:
         err.note("", "yellow", done.remark)
     for shorter in done.held_back:
-        err.note("", "yellow", shorter)
+        err.note("", "yellow", str(shorter))
     if done.held_back:
         raise typer.Exit(1)
 
