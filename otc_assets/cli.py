@@ -222,25 +222,27 @@ def up(
         if done.remark:
             err.print(f"          [yellow]{done.remark}[/yellow]", soft_wrap=True)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
-        with _progress("starting the Dagster UI", None) as tick:
-            served = local.serve(chosen, lambda: tick(0, ""))
-        try:
-            err.print(
-                f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
-            )
-            with _metrics_of(url, chosen.metrics_port):
-                with local.instance() as instance:
-                    failed = _bring_newest(instance, newest)
-                    for words in failed:
-                        err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
-                err.print(f"ready     {served.url}/asset-groups")
-                while served.running():
-                    time.sleep(0.5)
-            raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
-        except KeyboardInterrupt:
-            err.print("stopping  (a second Ctrl-C does not hurry it)")
-        finally:
-            served.stop()
+        with local.right_to_serve(chosen, url, lambda words: err.print(words, soft_wrap=True)) as only:
+            with _progress("starting the Dagster UI", None) as tick:
+                served = local.serve(chosen, lambda: tick(0, ""))
+            try:
+                err.print(
+                    f"UI        [bold]{served.url}[/bold]   log {served.log}   Ctrl-C stops everything", soft_wrap=True
+                )
+                with _metrics_of(url, chosen.metrics_port):
+                    with local.instance() as instance:
+                        failed = _bring_newest(instance, newest)
+                        for words in failed:
+                            err.print(f"[yellow]failed[/yellow] {words}", soft_wrap=True)
+                    err.print(f"ready     {served.url}/asset-groups")
+                    while served.running():
+                        only.hold()
+                        time.sleep(0.5)
+                raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
+            except KeyboardInterrupt:
+                err.print("stopping  (a second Ctrl-C does not hurry it)")
+            finally:
+                served.stop()
     if interruption.received() != signal.SIGINT:
         raise typer.Exit(interruption.exit_code())
 
