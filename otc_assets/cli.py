@@ -435,22 +435,24 @@ def ingest(
     The week of a download file is settled by its rows and its name, and refused where they don't settle it.
     """
     from otc_assets import reports, running
+    from otc_assets.automation.file_drop import encode_path
     from otc_assets.automation.jobs import FilesToIngest
+    from otc_assets.finra.download_files import printable
     from otc_assets.resources import Warehouse
 
     absent = [path for path in files if not path.is_file()]
     if absent:
-        raise Refused(f"no such file: {', '.join(map(str, absent))}")
+        raise Refused(f"no such file: {', '.join(printable(str(path)) for path in absent)}")
     failed: list[str] = []
     with _dagster(settings()) as instance:
         warehouse = Warehouse()
         wanted = FilesToIngest(
-            paths=[str(path.resolve()) for path in files],
+            paths=[encode_path(str(path.resolve())) for path in files],
             week_ending=week_ending.isoformat() if week_ending else None,
             summary_type=summary_type,
         )
         with _progress("taking in files", None) as tick:
-            tick(0, ", ".join(path.name for path in files))
+            tick(0, ", ".join(printable(path.name) for path in files))
             try:
                 run_id = running.ingest(instance, wanted, lambda note: tick(0, note))
             except running.RunFailed as error:
