@@ -232,24 +232,26 @@ def up(
         for shorter in done.held_back:
             err.note("", "yellow", f"          {shorter}")
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
-        with _progress("starting the Dagster UI", None) as tick:
-            served = local.serve(chosen, lambda: tick(0, ""))
-        try:
-            err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
-            with _metrics_of(url, chosen.metrics_port):
-                _restore_raw_rows()
-                with local.instance() as instance:
-                    failed = _bring_newest(instance, newest)
-                    for words in failed:
-                        err.note("failed", "yellow", words)
-                err.print(f"ready     {served.url}/asset-groups")
-                while served.running():
-                    time.sleep(0.5)
-            raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
-        except KeyboardInterrupt:
-            err.print("stopping  (a second Ctrl-C does not hurry it)")
-        finally:
-            served.stop()
+        with local.right_to_serve(chosen, url, err.print) as only:
+            with _progress("starting the Dagster UI", None) as tick:
+                served = local.serve(chosen, lambda: tick(0, ""))
+            try:
+                err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
+                with _metrics_of(url, chosen.metrics_port):
+                    _restore_raw_rows()
+                    with local.instance() as instance:
+                        failed = _bring_newest(instance, newest)
+                        for words in failed:
+                            err.note("failed", "yellow", words)
+                    err.print(f"ready     {served.url}/asset-groups")
+                    while served.running():
+                        only.hold()
+                        time.sleep(0.5)
+                raise local.NotStarted(f"the Dagster UI ended. {served.log} says:\n{local.tail(served.log)}")
+            except KeyboardInterrupt:
+                err.print("stopping  (a second Ctrl-C does not hurry it)")
+            finally:
+                served.stop()
     if interruption.received() != signal.SIGINT:
         raise typer.Exit(interruption.exit_code())
 
@@ -443,22 +445,24 @@ def ingest(
     The week of a download file is settled by its rows and its name, and refused where they don't settle it.
     """
     from otc_assets import reports, running
+    from otc_assets.automation.file_drop import encode_path
     from otc_assets.automation.jobs import FilesToIngest
+    from otc_assets.finra.download_files import printable
     from otc_assets.resources import Warehouse
 
     absent = [path for path in files if not path.is_file()]
     if absent:
-        raise Refused(f"no such file: {', '.join(map(str, absent))}")
+        raise Refused(f"no such file: {', '.join(printable(str(path)) for path in absent)}")
     failed: list[str] = []
     with _dagster(settings()) as instance:
         warehouse = Warehouse()
         wanted = FilesToIngest(
-            paths=[str(path.resolve()) for path in files],
+            paths=[encode_path(str(path.resolve())) for path in files],
             week_ending=week_ending.isoformat() if week_ending else None,
             summary_type=summary_type,
         )
         with _progress("taking in files", None) as tick:
-            tick(0, ", ".join(path.name for path in files))
+            tick(0, ", ".join(printable(path.name) for path in files))
             try:
                 run_id = running.ingest(instance, wanted, lambda note: tick(0, note))
             except running.RunFailed as error:

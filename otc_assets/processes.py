@@ -92,13 +92,17 @@ def is_dead(process: Identity) -> bool:
     return process.namespace == namespace and started(process.pid) != process.started
 
 
-def command_of(pid: int) -> str:
-    """The command line of a process, for messages and recognition; empty where it can't be read."""
+def command_of(pid: int) -> list[str]:
+    """The command line of a process; empty where it can't be read, or where there is none."""
     if _PROC.joinpath("self").exists():
-        return _read(_PROC / str(pid) / "cmdline").replace("\0", " ").strip()
+        try:
+            words = (_PROC / str(pid) / "cmdline").read_bytes()
+        except OSError:
+            return []
+        return [os.fsdecode(word) for word in words.split(b"\0")[:-1]]
     return subprocess.run(  # noqa: S603 - constant arguments and a number
         ["/bin/ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    ).stdout.split()
 
 
 def session_members(leader: int) -> list[int]:

@@ -37,7 +37,8 @@ from dagster._time import get_current_timestamp
 from otc_assets import interruption
 from otc_assets.assets.executor import SlotWait, slot_wait
 from otc_assets.automation.alerts import why_it_failed
-from otc_assets.automation.jobs import FilesToIngest, ingest_files
+from otc_assets.automation.file_drop import decode_path
+from otc_assets.automation.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
@@ -414,7 +415,11 @@ def ingest(instance: DagsterInstance, files: FilesToIngest, waiting: Callable[[s
     """
     config = RunConfig(ops={"ingest": files}, loggers=_QUIET["loggers"])
     job = defs.resolve_job_def(ingest_files.name)
-    return _execute(instance, job, config.to_config_dict(), {}, _origin(job.name), None, waiting)
+    token = given_files.set(frozenset(map(decode_path, files.paths)))
+    try:
+        return _execute(instance, job, config.to_config_dict(), {}, _origin(job.name), None, waiting)
+    finally:
+        given_files.reset(token)
 
 
 def weeks_of_run(instance: DagsterInstance, run_id: str) -> list[dt.date]:

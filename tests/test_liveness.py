@@ -170,6 +170,27 @@ def test_a_signal_between_two_steps_is_not_lost(dagster: DagsterInstance, monkey
     assert {step.step_key for step in dagster.get_run_step_stats(run.run_id)} == {"week_calendar"}
 
 
+def test_a_run_of_the_daemon_that_is_interrupted_in_a_step_ends(
+    dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster takes the interruption of a step with a retry policy for its error, and tries it again: neither the
+    UI's button nor the end of `up` could stop such a run."""
+    from otc_assets.assets import week_calendar
+
+    week = week_of(newest(1)[0])
+
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(week_calendar, "make_week_calendar", interrupted)
+    with pytest.raises(running.RunFailed, match="Interrupted"):
+        running.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    (run,) = dagster.get_runs()
+    assert run.status == DagsterRunStatus.FAILURE  # which the daemon tries again when `up` starts the next time
+    assert {step.step_key for step in dagster.get_run_step_stats(run.run_id)} == {"week_calendar"}
+
+
 def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
     installation: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

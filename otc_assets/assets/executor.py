@@ -25,6 +25,7 @@ from dagster._core.execution.plan.execute_plan import inner_plan_execution_itera
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
+from dagster._utils.error import SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt
 
 from otc_assets import interruption
@@ -69,12 +70,16 @@ class _Slots(InstanceConcurrencyContext):
     def __init__(self, context: PlanExecutionContext) -> None:
         super().__init__(context.instance, context.dagster_run)
         self._storage = context.instance.event_log_storage
+        #: Dagster takes an interruption of a step that may be tried again for an error of the step.
+        self.interrupted = False
         self._since: dict[str, float] = {}
         self._said = float("-inf")
 
     def pending_claim_steps(self) -> list[str]:
         # Asked for before every step: no step is under way here, so this is where a run can stop cleanly.
         _stop_if_asked()
+        if self.interrupted:
+            raise DagsterExecutionInterruptedError
         return super().pending_claim_steps()
 
     def claim(self, concurrency_key: str, step_key: str, step_priority: int = 0) -> bool:
@@ -104,7 +109,18 @@ class _Slots(InstanceConcurrencyContext):
 
 def _steps(execution_plan: ExecutionPlan, job_context: PlanExecutionContext) -> Iterator[DagsterEvent]:
     with _Slots(job_context) as slots:
-        yield from inner_plan_execution_iterator(job_context, execution_plan, slots)
+        for event in inner_plan_execution_iterator(job_context, execution_plan, slots):
+            if event.is_step_up_for_retry:
+                slots.interrupted = slots.interrupted or _is_interruption(event.step_retry_data.error)
+            yield event
+
+
+def _is_interruption(error: SerializableErrorInfo | None) -> bool:
+    while error is not None:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt", "Interrupted"):
+            return True
+        error = error.cause
+    return False
 
 
 @contextmanager

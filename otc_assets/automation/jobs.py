@@ -8,9 +8,12 @@ and one for everything that is made of the tiers.
 
 import datetime as dt
 import hashlib
+import os
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
+import sqlalchemy as sa
 from dagster import (
     AssetKey,
     AssetMaterialization,
@@ -29,18 +32,21 @@ from dagster import (
 from otc_assets import interruption
 from otc_assets.assets.publications import capture_all, failures, tell_rejected
 from otc_assets.assets.spans import traced_step
+from otc_assets.automation.file_drop import decode_path
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import TIERS
-from otc_assets.finra.download_files import read_bounded, read_file
+from otc_assets.finra.download_files import printable, read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.pipeline import captures
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
+from otc_assets.settings import settings
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.read import Publication
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
+from otc_assets.warehouse.server import DatabaseUnreachable
 
 CAPTURE_JOBS = {
     tier.id: define_asset_job(
@@ -74,7 +80,8 @@ class FilesToIngest(Config):
     """Which files, and what their names and rows can't tell.
 
     Attributes:
-        paths: files of the website, or of API records.
+        paths: files of the website, or of API records, in the folder OTC_FILES. One whose name is not UTF-8 is
+            written as ``bytes:`` and its percent-encoded bytes.
         week_ending: the Friday, where a file does not settle its week.
         summary_type: FINRA's summaryTypeCode, where a file of totals does not carry it.
     """
@@ -84,12 +91,53 @@ class FilesToIngest(Config):
     summary_type: str | None = None
 
 
+#: The files that the command in this process was given. Only ``running`` sets it: run config and tags come from
+#: whoever can reach the UI, and must not open any file of this machine.
+given_files: ContextVar[frozenset[str]] = ContextVar("given_files", default=frozenset())
+
+#: Set on a run that has looked at all its files, also where it refused some: it need not be repeated.
+LOOKED_AT_ALL_TAG = "otc/files"
+
+#: So many refusals are in the run's failure; all of them are events.
+_REASONS_SHOWN = 20
+
+#: What may pass by itself, and concerns the files that follow as well.
+_PASSING = (DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError)
+
+
+def _allowed(text: str) -> Path:
+    """The file that a path of the run config names.
+
+    Raises:
+        PermanentSourceError: it is outside of the folder for files, also by way of a link.
+    """
+    path = decode_path(text)
+    if path in given_files.get():
+        return Path(path)
+    folder = os.path.realpath(settings().files_folder)
+    target = os.path.realpath(os.path.join(folder, path))
+    if os.path.commonpath([folder, target]) != folder:
+        raise PermanentSourceError(
+            f"{printable(path)} is not in the folder for files (OTC_FILES): put it there, or take it in with "
+            "'otc-assets ingest' on the machine itself"
+        )
+    return Path(target)
+
+
 def _digest(path: Path) -> str | None:
     """The SHA-256 of a file; None where it can't be read, or not to its end."""
     try:
         return hashlib.sha256(read_bounded(path)).hexdigest()
     except (UnreadableFile, PermanentSourceError):
         return None
+
+
+def _unexpected(context: OpExecutionContext, warehouse: Warehouse, name: str, error: Exception) -> str:
+    """Records that a file was refused for a reason that nobody foresaw: the files after it are not to wait for it."""
+    reason = f"{name} could not be taken in: {type(error).__name__}; the log of run {context.run_id} says more"
+    context.log.error("%s could not be taken in", name, exc_info=error)
+    tell_rejected(warehouse, context.run_id, name, reason)
+    return reason
 
 
 @op(pool="database", out=Out(Nothing))
@@ -101,23 +149,30 @@ def ingest(
     week = dt.date.fromisoformat(config.week_ending) if config.week_ending else None
     archive = raw_archive.open()
     refused: dict[str, str] = {}
-    for path in map(Path, config.paths):
+    for text in config.paths:
         interruption.check()
+        name, path = printable(decode_path(text)), None
         try:
-            with span(FETCH, file=path.name):
+            path = _allowed(text)
+            name = printable(path.name)
+            with span(FETCH, file=name):
                 found = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
         except (UnreadableFile, PermanentSourceError) as error:
             # The other files are taken in all the same.
-            refused[path.name] = str(error)
-            context.log.error("%s: %s", path.name, error)
-            tell_rejected(warehouse, context.run_id, path.name, str(error), digest=_digest(path))
+            refused[text] = str(error)
+            context.log.error("%s: %s", name, error)
+            digest = _digest(path) if path else None
+            tell_rejected(warehouse, context.run_id, name, str(error), digest=digest)
+            continue
+        except Exception as error:
+            refused[text] = _unexpected(context, warehouse, name, error)
             continue
         try:
             with warehouse.transaction() as connection:
                 oldest = retained_from(connection, "venue_volume") or dt.date.min
                 if beyond := [capture.week_ending for capture in found if capture.week_ending < oldest]:
                     # Its other weeks are taken in all the same.
-                    refused[path.name] = f"{path.name}: {refusal('venue_volume', min(beyond), oldest)}"
+                    refused[text] = f"{name}: {refusal('venue_volume', min(beyond), oldest)}"
             kept = [capture for capture in found if capture.week_ending >= oldest]
             for captured in capture_all(kept, archive, warehouse, context.run_id):
                 publication, outcome = captured.publication, captured.recorded.outcome
@@ -128,11 +183,11 @@ def ingest(
                 }
                 if problems := failures([captured]):
                     # The other captures are recorded all the same.
-                    refused[f"{path.name} {publication.week_ending} {publication.tier}"] = "; ".join(problems)
+                    refused[f"{text} {publication.week_ending} {publication.tier}"] = "; ".join(problems)
                 said = ", ".join(f"{count:,} {what}" for what, count in counts.items())
                 context.log.info(
                     "%s: %s of week %s, %s: %s",
-                    path.name,
+                    name,
                     publication.tier,
                     publication.week_ending,
                     outcome,
@@ -157,10 +212,17 @@ def ingest(
                         },
                     )
         except UnreadableFile as error:
-            refused[path.name] = str(error)
-            context.log.error("%s: %s", path.name, error)
+            refused[text] = str(error)
+            context.log.error("%s: %s", name, error)
+        except _PASSING:
+            raise
+        except Exception as error:
+            refused[text] = _unexpected(context, warehouse, name, error)
+    context.instance.add_run_tags(context.run_id, {LOOKED_AT_ALL_TAG: "all looked at"})
     if refused:
-        raise Failure(description="; ".join(refused.values()), allow_retries=False)
+        shown = list(refused.values())[:_REASONS_SHOWN]
+        more = [f"and {len(refused) - len(shown)} more, in the events"] if len(refused) > len(shown) else []
+        raise Failure(description="; ".join(shown + more), allow_retries=False)
 
 
 class CaptureToAccept(Config):

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from dagster import (
     DagsterInstance,
@@ -27,9 +26,17 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from otc_assets.automation.alerts import ALERT_SENSORS
-from otc_assets.automation.attempts import attempts
+from otc_assets.automation.attempts import REQUEST_TAG, attempts
 from otc_assets.automation.changes import changed, look_back, promised
-from otc_assets.automation.jobs import CAPTURE_JOBS, MAKE_ROLLING, MAKE_WEEK, FilesToIngest, ingest_files
+from otc_assets.automation.file_drop import Progress, look
+from otc_assets.automation.jobs import (
+    CAPTURE_JOBS,
+    LOOKED_AT_ALL_TAG,
+    MAKE_ROLLING,
+    MAKE_WEEK,
+    FilesToIngest,
+    ingest_files,
+)
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import SourceError
 from otc_assets.liveness import fail_dead_runs
@@ -37,9 +44,6 @@ from otc_assets.partitions import has_week, key_of, week_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
-
-#: A file younger than this may still be on its way into the folder.
-_SETTLED_SECONDS = 5
 
 #: Questions to FINRA in one tick of the revision sensor; the next tick goes on where it stopped.
 _QUESTIONS_A_TICK = 30
@@ -54,44 +58,34 @@ _UNDER_WAY = [
 ]
 
 
-def new_files(folder: Path, seen: dict[str, str], now: float) -> dict[str, str]:
-    """Files of ``folder`` that are new or have changed since ``seen`` (name to mark), with their marks."""
-    found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        stat = path.stat()
-        mark = f"{stat.st_mtime_ns}:{stat.st_size}"
-        if seen.get(path.name) != mark and now - stat.st_mtime >= _SETTLED_SECONDS:
-            found[path.name] = mark
-    return found
-
-
 @sensor(
     job=ingest_files,
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description="Takes in files of FINRA's website, or of API records, that are put into the folder OTC_FILES.",
 )
-def file_drop(context: SensorEvaluationContext) -> SensorResult | SkipReason:
-    """Asks for one run a new or changed file."""
+def file_drop(context: SensorEvaluationContext) -> SensorResult:
+    """Asks for runs that take in the new and changed files, many files a run."""
     folder = settings().files_folder
-    seen: dict[str, str] = json.loads(context.cursor or "{}")
-    found = new_files(folder, seen, time.time())
-    if not found:
-        return SkipReason(f"no new file in {folder}")
-    still_there = {name: mark for name, mark in seen.items() if (folder / name).exists()}
-    return SensorResult(
-        run_requests=[
-            RunRequest(
-                run_key=f"{name} {mark}",
-                run_config=RunConfig(ops={"ingest": FilesToIngest(paths=[str(folder / name)])}),
-                tags={"otc/file": name[:255]},
-            )
-            for name, mark in found.items()
-        ],
-        cursor=json.dumps({**still_there, **found}),
+    progress = Progress.parse(context.cursor)
+    for batch in list(progress.pending):
+        runs = context.instance.get_runs(RunsFilter(tags={REQUEST_TAG: batch.key}))
+        if any(run.status == DagsterRunStatus.SUCCESS or LOOKED_AT_ALL_TAG in run.tags for run in runs):
+            progress.done_with(batch)
+    progress.pending += look(folder, progress, time.time(), context.log.warning)
+    wanted = [
+        RunRequest(
+            run_key=batch.key,
+            run_config=RunConfig(ops={"ingest": FilesToIngest(paths=batch.paths)}),
+            tags={"otc/file": batch.title},
+        )
+        for batch in progress.pending
+    ]
+    ready, waiting = attempts(context.instance, wanted, dt.datetime.now(dt.UTC))
+    words = "; ".join(map(str, waiting)) or (
+        f"{len(progress.pending)} runs are taking in files" if progress.pending else f"no new file in {folder}"
     )
+    return SensorResult(run_requests=ready, cursor=str(progress), skip_reason=None if ready else SkipReason(words))
 
 
 @sensor(

@@ -11,7 +11,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import logging
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,18 +60,34 @@ _MOST_ROWS = 0.5
 _MOST_REVISED = 0.1
 
 
+def printable(name: str) -> str:
+    """A file's name for people, logs and the database: bytes that are not UTF-8, and control characters, escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def read_bounded(path: Path) -> bytes:
     """The bytes of a file, refused while they are read if they can be no file of FINRA's.
 
     Raises:
         UnreadableFile: a line is longer than 1 MiB, or the file than 2 GiB; neither is read to its end.
-        PermanentSourceError: the file can't be opened.
+        PermanentSourceError: it can't be opened, is not a file, or changed while it was read.
     """
+    name = printable(path.name)
     try:
-        with path.open("rb") as handle:
-            return join_bounded(iter(lambda: handle.read(MAX_LINE_BYTES), b""), name=path.name)
+        # Without waiting: to open a pipe that nobody writes to would take for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as handle:
+            before = os.fstat(descriptor)
+            if not stat.S_ISREG(before.st_mode):
+                raise PermanentSourceError(f"{name} can't be read: it is not a file")
+            content = join_bounded(iter(lambda: handle.read(MAX_LINE_BYTES), b""), name=name)
+            after = os.fstat(descriptor)
     except OSError as error:
-        raise PermanentSourceError(f"{path} can't be read: {error.strerror}") from None
+        raise PermanentSourceError(f"{name} can't be read: {error.strerror}") from None
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise PermanentSourceError(f"{name} changed while it was read: take it in once it is complete")
+    return content
 
 
 def read_file(
@@ -98,26 +116,26 @@ def _read(
     path: Path, week_ending: dt.date | None, summary_type: str | None, today: dt.date | None
 ) -> tuple[list[Capture], Parsed]:
     """As ``read_file``, and the file's rows beside the captures."""
-    content = read_bounded(path)
-    parsed = parse(content, name=path.name)
+    content, file_name = read_bounded(path), printable(path.name)
+    parsed = parse(content, name=file_name)
     if parsed.layout in (API, API_JSON):
         captures = [
-            Capture(week, tier, PARTIAL, content, path.name, summary_type=summary_type)
+            Capture(week, tier, PARTIAL, content, file_name, summary_type=summary_type)
             for week, tier in split(parsed)
             if week_ending is None or week == week_ending
         ]
         if not captures:
             raise UnreadableFile(
-                path.name,
+                file_name,
                 f"none of its records is of the week ending {week_ending}",
                 "Leave out --week-ending",
             )
         for capture in captures:
-            _refuse_future(path.name, capture.week_ending, capture.tier, today)
+            _refuse_future(file_name, capture.week_ending, capture.tier, today)
         return captures, parsed
     if not parsed.records.height:
         raise UnreadableFile(
-            path.name, "it has a header and no rows", "Download it again; FINRA has no empty publications"
+            file_name, "it has a header and no rows", "Download it again; FINRA has no empty publications"
         )
     captures = []
     for name in parsed.records["tier_name"].unique(maintain_order=True):
@@ -125,17 +143,17 @@ def _read(
         if tier is None:
             continue
         rows = parsed.records.filter(pl.col("tier_name") == name)
-        week = _settle(path.name, rows, tier, week_ending)
-        _refuse_other_weeks(path.name, rows, tier, week, is_confirmed=week_ending is not None)
-        _refuse_future(path.name, week, tier, today)
-        captures.append(Capture(week, tier, _half(parsed), content, path.name, summary_type=summary_type))
+        week = _settle(file_name, rows, tier, week_ending)
+        _refuse_other_weeks(file_name, rows, tier, week, is_confirmed=week_ending is not None)
+        _refuse_future(file_name, week, tier, today)
+        captures.append(Capture(week, tier, _half(parsed), content, file_name, summary_type=summary_type))
     if not captures:
         known = ", ".join(TIER_BY_NAME)
         found = ", ".join(map(repr, parsed.records["tier_name"].unique()))
-        raise UnreadableFile(path.name, f"its tiers are unknown: {found}", f"FINRA's are {known}")
+        raise UnreadableFile(file_name, f"its tiers are unknown: {found}", f"FINRA's are {known}")
     if len(captures) > 1:
         raise UnreadableFile(
-            path.name,
+            file_name,
             f"it holds {len(captures)} tiers, and FINRA's files hold one each",
             "Take in the files as FINRA's website gives them, one a tier",
         )
@@ -385,11 +403,11 @@ class DownloadFiles:
         )
         for path in paths:
             try:
-                stat = path.stat()
+                state = path.stat()
             except FileNotFoundError:  # it was taken away meanwhile
                 continue
             # What was refused as a future week's is one of these days none any more.
-            mark = (stat.st_mtime_ns, stat.st_size, today)
+            mark = (state.st_mtime_ns, state.st_size, today)
             known = self._known.get(path)
             if known is None or known.mark[:2] != mark[:2] or (not known.captures and known.mark != mark):
                 try:

@@ -27,6 +27,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from otc_assets.processes import command_of, started
 from otc_assets.warehouse.server import session_options
 
 #: PostgreSQL refuses to run as root; it then runs as the account that owns nothing ("nobody").
@@ -97,25 +98,11 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def _alive(pid: int) -> bool:
-    """Whether the process runs. A zombie, dead but not yet collected, does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    status = Path(f"/proc/{pid}/stat")
-    try:
-        return status.read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self").exists()
-
-
 class EmbeddedServer:
     """A PostgreSQL server in the folder ``home``, on loopback, with a password.
 
-    Several processes may start the same one: the first starts it and stops it again, the others use it.
+    Several processes may use the same one: the first starts it, and the last one stops it. Each holds a shared lock
+    while it uses the server, which the system releases when the process ends, however it ends.
 
     Args:
         home: the folder for data, password, log and, where needed, a copy of the binaries.
@@ -125,7 +112,8 @@ class EmbeddedServer:
     def __init__(self, home: Path, *, durable: bool = True) -> None:
         self.home = home
         self.durable = durable
-        self._owner = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._use: IO[bytes] | None = None
         self._as_nobody = os.geteuid() == 0
 
     @property
@@ -146,7 +134,15 @@ class EmbeddedServer:
     def running(self) -> bool:
         """Whether the server runs, whoever started it."""
         pid = self._pid()
-        return pid is not None and _alive(pid)
+        return pid is not None and started(pid) is not None and self._is_ours(pid)
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether the process is PostgreSQL in our folder: an id in a file that was left over may be any process's."""
+        words = command_of(pid)
+        if not words or not Path(words[0].rstrip(":")).name.startswith("postgres"):
+            return False
+        folder = words[words.index("-D") + 1] if "-D" in words[:-1] else str(self.data)
+        return os.path.realpath(folder) == os.path.realpath(self.data)
 
     def start(self) -> None:
         """Starts the server, or joins one that runs already; makes it on the first start.
@@ -156,31 +152,47 @@ class EmbeddedServer:
         """
         self._lay_out()
         with self._locked():
-            if self.running() and self._wait_until_ready(self.running):
-                return
-            if not (self.data / "PG_VERSION").exists():
-                self._initialize()
-            self._check_version()
-            self._launch()
-            self._owner = True
-            self._make_database()
+            if not (self.running() and self._wait_until_ready(self.running)):
+                if not (self.data / "PG_VERSION").exists():
+                    self._initialize()
+                self._check_version()
+                try:
+                    self._launch()
+                    self._make_database()
+                except BaseException:
+                    self._shut_down()
+                    raise
+            self._use = (self.home / "users").open("ab")
+            fcntl.flock(self._use, fcntl.LOCK_SH)
 
     def stop(self) -> None:
-        """Stops the server if this object started it, and waits until it has: nothing is left behind."""
-        if not self._owner:
+        """Stops the server if nobody else uses it, and waits until it has: nothing is left behind."""
+        if self._use is None:
             return
         with self._locked():
-            pid = self._pid()
-            if pid is not None and _alive(pid):
-                os.kill(pid, signal.SIGINT)  # a fast shutdown: sessions are ended, data is written
-                deadline = time.monotonic() + _STOP_SECONDS
-                while _alive(pid):
-                    if time.monotonic() > deadline:
-                        os.kill(pid, signal.SIGQUIT)
-                        break
-                    time.sleep(0.02)
+            try:
+                # Whoever comes now waits for the lock on starting and stopping.
+                fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                self._shut_down()
+            finally:
+                self._use.close()
+                self._use = None
+
+    def _shut_down(self) -> None:
+        pid = self._pid()
+        if pid is not None and self.running():
+            os.kill(pid, signal.SIGINT)  # a fast shutdown: sessions are ended, data is written
+            deadline = time.monotonic() + _STOP_SECONDS
+            while started(pid) is not None:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGQUIT)
+                    break
+                time.sleep(0.02)
+        if self._process is not None:
             self._process.wait()
-            self._owner = False
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
@@ -302,23 +314,29 @@ class EmbeddedServer:
         self._await_burial()
         chosen = _SETTINGS | ({} if self.durable else _UNSAFE_AND_FAST)
         with self.log.open("ab") as log:
-            self._process = self._spawn(
+            process = self._process = self._spawn(
                 str(self._binaries() / "postgres"),
                 *("-D", str(self.data), "-p", str(port)),
                 *(part for name, value in chosen.items() for part in ("-c", f"{name}={value}")),
                 output=log,
             )
-        process = self._process
         if not self._wait_until_ready(lambda: process.poll() is None):
             raise EmbeddedServerError(self._not_started("it ended"))
 
     def _await_burial(self) -> None:
-        """Waits while a killed server is still in the process table: PostgreSQL takes it for a living one."""
+        """Waits while a killed server is still in the process table: PostgreSQL takes it for a living one.
+
+        It also takes a living process of ours for its server, where a file that was left over names it: that file
+        goes. Its own check of shared memory still keeps two servers out of one folder.
+        """
         pid = self._pid()
         deadline = time.monotonic() + _STOP_SECONDS
         while pid is not None and time.monotonic() < deadline:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)  # it may have been a child of this very process
+            if started(pid) is not None and not self._is_ours(pid):
+                (self.data / "postmaster.pid").unlink(missing_ok=True)
+                return
             try:
                 os.kill(pid, 0)
             except ProcessLookupError:

@@ -23,7 +23,7 @@ from otc_assets.tracing import copy_span, instrument_engine
 _SLICE_ROWS = 50_000
 
 #: The first key of our advisory locks, so that they never meet anybody else's.
-_LOCK_SPACE = 0x07C0
+LOCK_SPACE = 0x07C0
 
 
 #: Every session parameter that our results depend on. The defaults of a server, database or role may be anything:
@@ -161,7 +161,7 @@ def lock_week(connection: sa.Connection, week_ending: dt.date) -> None:
     """Waits until no other transaction works on the week, and holds it to this transaction's end."""
     connection.execute(
         sa.text("SELECT pg_advisory_xact_lock(:space, :week)"),
-        {"space": _LOCK_SPACE, "week": week_ending.toordinal()},
+        {"space": LOCK_SPACE, "week": week_ending.toordinal()},
     )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -156,27 +154,6 @@ def test_nothing_is_asked_for_while_runs_are_under_way(dagster: DagsterInstance)
     job = defs.resolve_job_def("capture_t1")
     dagster.create_run_for_job(job_def=job, status=DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-08-14"})
     assert "under way" in str(tick("stale_weeks", dagster).skip_message)
-
-
-def test_dropped_files_are_asked_for_once_each_and_again_when_they_change(
-    dagster: DagsterInstance, installation: Path
-) -> None:
-    folder = settings().files_folder
-    folder.mkdir(parents=True)
-    path = folder / "a.csv"
-    path.write_text("x")
-    long_ago = WEDNESDAY.timestamp() - 60
-    os.utime(path, (long_ago, long_ago))
-    (folder / "just-coming.csv").write_text("y")
-    (folder / ".hidden").write_text("z")
-    data = tick("file_drop", dagster)
-    (request,) = data.run_requests or []
-    assert request.run_config["ops"]["ingest"]["config"]["paths"] == [str(path)]
-    assert list(json.loads(data.cursor or "{}")) == ["a.csv"]
-    assert "no new file" in str(tick("file_drop", dagster, data.cursor).skip_message)
-    path.write_text("other")
-    os.utime(path, (long_ago + 1, long_ago + 1))
-    assert len(tick("file_drop", dagster, data.cursor).run_requests or []) == 1
 
 
 def test_a_week_that_never_comes_is_reported_as_a_gap_once_it_is_due(

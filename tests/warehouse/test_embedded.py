@@ -6,7 +6,11 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -61,6 +65,58 @@ def test_a_second_process_joins_the_server_and_leaves_it_running(home: Path) -> 
             assert guest.url == owner.url
         assert owner.running()
     assert not owner.running()
+
+
+def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -> None:
+    """The command that had started it once stopped it under the others."""
+    owner, guest = EmbeddedServer(home, durable=False), EmbeddedServer(home, durable=False)
+    owner.start()
+    guest.start()
+    owner.stop()
+    put(guest, 1)
+    assert got(guest) == [1]
+    guest.stop()
+    assert not guest.running()
+    guest.stop()  # a second time changes nothing
+
+
+def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> None:
+    """The lock of a process goes with it, however it ends; a list of users would need care."""
+    program = "import sys; from pathlib import Path; from otc_assets.warehouse.embedded import EmbeddedServer\n"
+    program += "EmbeddedServer(Path(sys.argv[1]), durable=False).start(); print('started', flush=True); input()"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", program, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    assert killed.stdout.readline() == "started\n"
+    with EmbeddedServer(home, durable=False) as server:
+        killed.kill()
+        killed.wait()
+        put(server, 1)
+        assert got(server) == [1]
+    assert not server.running()
+
+
+def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(home: Path) -> None:
+    """After a crash of the machine the id in postmaster.pid may be any program's: each command once waited a minute."""
+    server = EmbeddedServer(home)
+    server.start()
+    put(server, 7)
+    pid = server._pid()
+    assert pid is not None
+    left_over = (home / "data" / "postmaster.pid").read_text().splitlines()
+    os.kill(pid, signal.SIGKILL)
+    server._await_burial()
+    identity: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["sleep", "120"], **identity) as other:
+        (home / "data" / "postmaster.pid").write_text("\n".join([str(other.pid), *left_over[1:]]) + "\n")
+        assert not server.running()
+        since = time.monotonic()
+        with EmbeddedServer(home) as again:
+            assert got(again) == [7]
+        assert time.monotonic() - since < 20
+        assert other.poll() is None
+        other.kill()
 
 
 def test_another_port_is_taken_where_somebody_sits_on_ours(home: Path) -> None:

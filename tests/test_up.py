@@ -1,0 +1,69 @@
+"""`otc-assets up`: killed, started again, started twice, and ended with its terminal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import psycopg
+from terminal import Terminal
+
+from otc_assets.processes import Identity, is_dead, session_members
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def services(home: Path) -> Identity:
+    """The `dagster dev` that an `up` has written down."""
+    found = Identity.parse(json.loads((home / "up.json").read_text())["services"])
+    assert found is not None
+    return found
+
+
+def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_database(
+    database: str, tmp_path: Path
+) -> None:
+    """After a kill the port was in use; on another port, as the message advised, two daemons worked on one database."""
+    port = free_port()
+    env = {
+        "OTC_DATABASE_URL": database,
+        "OTC_HOME": str(tmp_path / "one"),
+        "OTC_SIMULATOR_SCALE": "0.01",
+        "OTC_PORT": str(port),
+        "OTC_METRICS_PORT": "0",
+    }
+    home = tmp_path / "one"
+    killed = Terminal("up", "--newest", "0", settings=env)
+    killed.wait_for("ready ")
+    # Another one is refused: from the same folder, and from another one on the same database.
+    same = Terminal("up", "--newest", "0", "--port", str(free_port()), settings=env)
+    assert same.end() == 1
+    assert f"another 'otc-assets up' (process {killed.process.pid}) runs from {home}" in " ".join(same.text.split())
+    elsewhere = Terminal("up", settings={**env, "OTC_HOME": str(tmp_path / "two"), "OTC_PORT": str(free_port())})
+    assert elsewhere.end() == 1
+    assert "another 'otc-assets up' works on this database" in " ".join(elsewhere.text.split())
+    # Killed, its children stay; the next one ends them, and has the port.
+    killed.send(signal.SIGKILL)
+    assert killed.end() == -signal.SIGKILL
+    orphaned = services(home)
+    assert not is_dead(orphaned)
+    again = Terminal("up", "--newest", "0", settings=env)
+    again.wait_for("ready ")
+    assert "had left behind" in again.text
+    assert is_dead(orphaned)
+    assert session_members(orphaned.pid) == []
+    # A closed terminal ends all of it.
+    serving = services(home)
+    again.send(signal.SIGHUP)
+    assert again.end() == 129, again.text
+    assert is_dead(serving)
+    assert session_members(serving.pid) == []
+    assert not (home / "up.json").exists()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM daemon_heartbeats").fetchone() == (0,)
