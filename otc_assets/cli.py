@@ -181,6 +181,12 @@ def _report_failures(failed: Sequence[str]) -> None:
         raise typer.Exit(1)
 
 
+def _say_waiting() -> None:
+    err.print(
+        "waiting   up to 75 s, to be certain that no Dagster daemon of an earlier version is running", soft_wrap=True
+    )
+
+
 def _restore_raw_rows() -> None:
     """Refills ``raw_record`` from the archive where its retention was raised; what fails is printed as a warning."""
     from otc_assets.assets import raw_rows
@@ -224,7 +230,7 @@ def up(
         chosen = chosen.model_copy(update={"port": port})
     with local.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
-        done = local.upgrade(chosen, url, shorten_retention=yes)
+        done = local.upgrade(chosen, url, shorten_retention=yes, waiting=_say_waiting)
         moved = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
         err.print(f"database  {where}; {done.server}; schema {done.after}{moved}")
         if done.remark:
@@ -653,7 +659,7 @@ def migrate(
 
     with local.database(settings()) as url:
         if to == "head":
-            done = local.upgrade(settings(), url, shorten_retention=yes)
+            done = local.upgrade(settings(), url, shorten_retention=yes, waiting=_say_waiting)
             _restore_raw_rows()
         else:
             done = run(url, to, shorten_retention=yes)

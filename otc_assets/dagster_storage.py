@@ -1,20 +1,31 @@
 """Dagster's own storage: in the platform's PostgreSQL, or in a passing folder for tools that only look.
 
-Here: choosing the one that ``dagster.yaml`` names. Not here: storing anything. Tools such as ``dg check defs``
+Here: choosing the one that ``dagster.yaml`` names, and moving tables of earlier versions. Not here: storing
+anything. Tools such as ``dg check defs``
 read ``dagster.yaml`` in the project's folder and need an instance, but nothing that is kept in one.
 """
 
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import dagster_postgres
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import pg_alembic_config
+
+from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
 
 #: Set by ``otc-assets`` for its processes, with the driver said: postgresql+psycopg2://...
 VARIABLE = "OTC_DAGSTER_STORAGE_URL"
@@ -46,3 +57,122 @@ class Storage(DagsterStorage, ConfigurableClass):
         log.warning("%s is not set: runs are kept in a passing folder. 'otc-assets up' sets it.", VARIABLE)
         base = tempfile.mkdtemp(prefix="otc-dagster-")
         return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": base})
+
+
+# --- tables of earlier versions ------------------------------------------------------------------------
+
+TABLES = sorted(
+    {
+        *RunStorageSqlMetadata.tables,
+        *SqlEventLogStorageMetadata.tables,
+        *ScheduleStorageSqlMetadata.tables,
+    }
+)
+
+#: A daemon writes its heartbeat every 30 seconds: without one for so long it has stopped.
+_SILENT_SECONDS = 75
+_POLL_SECONDS = 1.0
+
+_MOVE_LOCK = 0x07C0_0002
+
+
+class StorageInUse(Exception):
+    """Dagster's tables can't be moved, because a daemon uses them. The message says what to do."""
+
+
+_TABLES_IN = sa.text("SELECT tablename FROM pg_tables WHERE schemaname = :schema AND tablename = ANY(:names)")
+
+
+def _tables_in(connection: sa.Connection, schema: str) -> list[str]:
+    return sorted(connection.execute(_TABLES_IN, {"schema": schema, "names": TABLES}).scalars())
+
+
+def move_tables(url: str, waiting: Callable[[], None] = lambda: None) -> str:
+    """Moves Dagster's tables out of the schema where earlier versions had them into DAGSTER_SCHEMA.
+
+    That was the first schema of the database user's search path: ``otc`` for the embedded database, often ``public``
+    elsewhere. It is safe to repeat, and moves all tables or none.
+
+    Args:
+        url: the database.
+        waiting: called once if a daemon that wrote a heartbeat recently may still be running, before waiting for that.
+
+    Returns:
+        A remark, if tables in another schema are left unused; empty otherwise.
+
+    Raises:
+        StorageInUse: a daemon is running.
+    """
+    # Without our session parameters: the user's own path and time zone are what earlier versions had.
+    engine = sa.create_engine(database_url(url, "psycopg"), poolclass=sa.NullPool)
+    try:
+        with transaction(engine) as connection:
+            found = _old_schema(connection)
+            if found is None:
+                return ""
+            if "runs" in _tables_in(connection, DAGSTER_SCHEMA):
+                return (
+                    f"Dagster's tables are in schema {DAGSTER_SCHEMA}, and older ones in schema {found}, which are "
+                    "not used any more"
+                )
+        _wait_until_silent(engine, found, waiting)
+        with transaction(engine) as connection:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MOVE_LOCK})
+            if _old_schema(connection) == found:  # another process may have been first
+                _move(connection, found)
+        return ""
+    finally:
+        engine.dispose()
+
+
+def _old_schema(connection: sa.Connection) -> str | None:
+    """The schema of the user's search path that has Dagster's tables, other than DAGSTER_SCHEMA."""
+    for schema in connection.execute(sa.text("SELECT unnest(current_schemas(false))")).scalars():
+        if schema != DAGSTER_SCHEMA and {"runs", "event_logs", "job_ticks"} <= set(_tables_in(connection, schema)):
+            return str(schema)
+    return None
+
+
+def _heartbeat(engine: sa.Engine, schema: str) -> tuple[Any, float]:
+    """The newest heartbeat, and its age in seconds."""
+    query = sa.text(f'''
+        SELECT max("timestamp"), coalesce(extract(epoch FROM localtimestamp - max("timestamp")), 1e9)::float8
+        FROM "{schema}".daemon_heartbeats
+    ''')  # noqa: S608 - a schema's name, from the catalog
+    with transaction(engine) as connection:
+        newest, age = connection.execute(query).one()
+        return newest, age
+
+
+def _wait_until_silent(engine: sa.Engine, schema: str, waiting: Callable[[], None]) -> None:
+    first, age = _heartbeat(engine, schema)
+    if age >= _SILENT_SECONDS:
+        return
+    waiting()
+    while age < _SILENT_SECONDS:
+        time.sleep(_POLL_SECONDS)
+        newest, age = _heartbeat(engine, schema)
+        if newest != first:
+            raise StorageInUse(
+                f"a Dagster daemon is running on this database: its tables are moved from schema {schema} to "
+                f"{DAGSTER_SCHEMA}, which needs it stopped. Stop 'otc-assets up' (or the daemon), and run this again."
+            )
+
+
+def _move(connection: sa.Connection, schema: str) -> None:
+    connection.execute(sa.text("SET LOCAL lock_timeout = '30s'"))
+    ensure_schema(connection, DAGSTER_SCHEMA)
+    names = _tables_in(connection, schema)
+    # Another application's migrations may be noted in a table of this name: it has none of Dagster's revisions then.
+    has_versions = sa.text("SELECT to_regclass(:table) IS NOT NULL")
+    if connection.execute(has_versions, {"table": f'"{schema}".alembic_version'}).scalar():
+        stamped = set(connection.execute(sa.text(f'SELECT version_num FROM "{schema}".alembic_version')).scalars())  # noqa: S608
+        known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+        names += ["alembic_version"] if stamped and stamped <= known else []
+    for name in names:
+        # Sequences, indexes and constraints belong to the table, and go along.
+        connection.exec_driver_sql(f'ALTER TABLE "{schema}"."{name}" SET SCHEMA {DAGSTER_SCHEMA}')
+
+
+def _alembic_config() -> Any:
+    return pg_alembic_config(dagster_postgres.__file__)

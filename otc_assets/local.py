@@ -24,12 +24,13 @@ import psycopg
 from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
+from otc_assets.dagster_storage import move_tables
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
-from otc_assets.warehouse.server import LOCK_SPACE, database_url
+from otc_assets.warehouse.server import LOCK_SPACE, dagster_storage_url
 
 #: Steps at once that speak to FINRA, and that work in the database: two cores, and one address at FINRA.
 POOLS = {"finra_api": 2, "database": 2}
@@ -80,15 +81,30 @@ def database(chosen: Settings) -> Iterator[str]:
         server.stop()
 
 
-def upgrade(chosen: Settings, url: str, *, shorten_retention: bool = False) -> Migrated:
+def upgrade(
+    chosen: Settings, url: str, *, shorten_retention: bool = False, waiting: Callable[[], None] = lambda: None
+) -> Migrated:
     """Brings the database and ``DAGSTER_HOME`` to this version and to the settings, and prepares the environment.
 
     Only 'up' and 'migrate' call this for an existing installation.
 
+    Args:
+        chosen: the settings.
+        url: the database.
+        shorten_retention: store shorter retention periods, too.
+        waiting: called once if it has to wait until it is certain that no daemon of an earlier version runs.
+
     Returns:
         What the migration did.
+
+    Raises:
+        StorageInUse: a daemon of an earlier version is running.
     """
+    # A storage that was configured apart stays where its users expect it.
+    apart = chosen.dagster_storage_url
+    unused = move_tables(url, waiting) if apart is None or apart.get_secret_value() == dagster_storage_url(url) else ""
     migrated = migrate(url, shorten_retention=shorten_retention)
+    migrated = migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused])))
     _lay_out(chosen, replace=True)
     _set_environment(chosen, url)
     return migrated
@@ -127,7 +143,7 @@ def _set_environment(chosen: Settings, url: str) -> None:
     os.environ.update(
         OTC_HOME=str(chosen.home),
         OTC_DATABASE_URL=url,
-        OTC_DAGSTER_STORAGE_URL=database_url(url, "psycopg2"),
+        OTC_DAGSTER_STORAGE_URL=dagster_storage_url(url),
         DAGSTER_HOME=str(chosen.dagster_home),
         OTC_PORT=str(chosen.port),  # perhaps from --port; links in alerts name it
     )

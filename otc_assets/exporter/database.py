@@ -14,32 +14,21 @@ from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
 
 import psycopg
+import sqlalchemy as sa
 from psycopg.rows import dict_row
 
-from otc_assets.warehouse.server import database_url
+from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, options_in, prepare_session, session_options
 
 #: What connecting may take, a host; libpq knows no less.
 _CONNECT_SECONDS = 2
 
-# Dagster makes its tables in the first schema of its user's path, which for a user called otc is ours.
-_PREPARE: LiteralString = """
-    SET default_transaction_read_only = on;
-    SET TimeZone = 'UTC';
-    SELECT set_config('search_path', current_setting('search_path') || ', otc', false)
-"""
+# Reading a Dagster storage that was configured apart, its own path and time zone decide.
+_PREPARE: LiteralString = "SET default_transaction_read_only = on"
+_PREPARE_OTHER: LiteralString = "SET default_transaction_read_only = on; SET TimeZone = 'UTC'"
 
 
 class OutOfTime(Exception):
     """The scrape's time was used up before this was read."""
-
-
-def plain_url(url: str) -> str:
-    """``url`` as psycopg takes it, without the driver that SQLAlchemy wants named.
-
-    Raises:
-        ValueError: not a PostgreSQL URL.
-    """
-    return database_url(url, "psycopg").replace("postgresql+psycopg:", "postgresql:", 1)
 
 
 class Database:
@@ -47,10 +36,12 @@ class Database:
 
     Args:
         url: says where the database is, each time that a connection is made.
+        ours: False for a Dagster storage that was configured apart: the options in its URL decide.
     """
 
-    def __init__(self, url: Callable[[], str]) -> None:
+    def __init__(self, url: Callable[[], str], *, ours: bool = True) -> None:
         self._url = url
+        self._ours = ours
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._until = 0.0
 
@@ -124,15 +115,24 @@ class Database:
         return self._connection is not None and not self._connection.closed
 
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+        address = sa.make_url(database_url(self._url(), "psycopg"))
+        options = options_in(address)
+        if self._ours:
+            # Our tables are named with their schema, Dagster's without: in a storage configured apart it is another.
+            options = session_options(options, search_path=DAGSTER_SCHEMA)
+        address = address.set(drivername="postgresql").difference_update_query(["options"])
         connection = psycopg.connect(
-            plain_url(self._url()),
+            address.render_as_string(hide_password=False),
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,
             application_name="otc-assets metrics",
             prepare_threshold=None,  # a pooler in between may hand every transaction to another session
+            options=options,
         )
-        connection.execute(_PREPARE)
+        if self._ours:
+            prepare_session(connection)
+        connection.execute(_PREPARE if self._ours else _PREPARE_OTHER)
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         return connection
 

@@ -23,8 +23,8 @@ ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
 #: many are looked at again at every scrape. They are an hour's or more.
 TICKS_AGAIN = 2_000
 
-# Dagster's columns have no time zone: they hold the local time of the session that wrote them, which is by
-# default that of the database or role, as ours was before it asked for UTC.
+# Dagster's columns have no time zone: they hold the local time of the session that wrote them. In our own storage that
+# is UTC; in one that was configured apart, the default of the database or role, or what the options of its URL say.
 _HEARTBEATS: LiteralString = """
     SELECT daemon_type AS daemon, extract(epoch FROM clock_timestamp() - "timestamp" AT TIME ZONE (
         SELECT reset_val FROM pg_settings WHERE name = 'TimeZone'))::float8 AS age

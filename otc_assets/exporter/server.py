@@ -25,7 +25,7 @@ from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
 from otc_assets.settings import Settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.server import DatabaseUnreachable, database_url
+from otc_assets.warehouse.server import DatabaseUnreachable, dagster_storage_url
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Exporter(Collector):
         clock: Callable[[], dt.datetime] = _now,
     ) -> None:
         ours = Database(url)
-        dagster = ours if dagster_url is None else Database(dagster_url)
+        dagster = ours if dagster_url is None else Database(dagster_url, ours=False)
         self._main = ours
         self._databases = [ours] if dagster is ours else [ours, dagster]
         self._sources = [
@@ -172,7 +172,7 @@ def exporter_of(chosen: Settings) -> Exporter:
     if chosen.database_url is None or chosen.dagster_storage_url is None:
         return Exporter(where)
     dagster = chosen.dagster_storage_url.get_secret_value()
-    return Exporter(where, None if dagster == database_url(where(), "psycopg2") else lambda: dagster)
+    return Exporter(where, None if dagster == dagster_storage_url(where()) else lambda: dagster)
 
 
 def exposition(exporter: Exporter) -> str:

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse import timescale
 from otc_assets.warehouse.retention import Shortening, set_retention
-from otc_assets.warehouse.server import autocommit, connect, transaction
+from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, connect, ensure_schema, transaction
 
 _LOCK = 0x07C0_0001
 
@@ -147,7 +147,8 @@ def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_rete
         fresh.invalidate()
     chosen = settings()
     with transaction(engine) as connection:
-        connection.execute(sa.text("CREATE SCHEMA IF NOT EXISTS otc"))
+        ensure_schema(connection, "otc")
+        ensure_schema(connection, DAGSTER_SCHEMA)
         before = current_version(connection)
         config = _config()
         config.attributes["connection"] = connection

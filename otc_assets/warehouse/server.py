@@ -22,6 +22,9 @@ from otc_assets.tracing import copy_span, instrument_engine
 #: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
 _SLICE_ROWS = 50_000
 
+#: Where Dagster's own tables are: not beside the data, so that a reader can be granted all that is in ``otc``.
+DAGSTER_SCHEMA = "dagster"
+
 #: The first key of our advisory locks, so that they never meet anybody else's.
 LOCK_SPACE = 0x07C0
 
@@ -65,7 +68,7 @@ def session_options(given: str = "", **other: str) -> str:
 
 # TimescaleDB's functions are called by their names alone, and their schema was chosen when the extension was created.
 _FIND_EXTENSION: LiteralString = """
-    SELECT set_config('search_path', 'pg_catalog, ' || quote_ident(n.nspname), false)
+    SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), false)
     FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
 """
 
@@ -103,6 +106,23 @@ def options_in(url: sa.URL) -> str:
     """The ``options`` that a URL has, such as ``-c statement_timeout=60000``; empty where it has none."""
     given = url.query.get("options", "")
     return given if isinstance(given, str) else " ".join(given)
+
+
+def dagster_storage_url(url: str) -> str:
+    """The URL of Dagster's storage in the database at ``url``: the driver psycopg2, and the schema DAGSTER_SCHEMA.
+
+    Raises:
+        ValueError: not a PostgreSQL URL.
+    """
+    address = sa.make_url(database_url(url, "psycopg2"))
+    options = session_options(options_in(address), search_path=DAGSTER_SCHEMA)
+    return address.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+
+def ensure_schema(connection: sa.Connection, name: str) -> None:
+    """Creates a schema that is not there; one that is needs no right to create schemas."""
+    if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": name}).scalar() is None:
+        connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
 
 
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:

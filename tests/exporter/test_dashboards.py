@@ -260,9 +260,10 @@ def prometheus(copy_of_filled: Copy, tmp_path_factory: pytest.TempPathFactory) -
     """A Prometheus that has seen an installation at work: things happen between its scrapes."""
     with copy_of_filled() as url, psycopg.connect(url, autocommit=True) as sql:
         # A daemon that lives, and a sensor that fails.
-        sql.execute("INSERT INTO daemon_heartbeats (daemon_type, timestamp) VALUES ('SENSOR', now())")
+        sql.execute("INSERT INTO dagster.daemon_heartbeats (daemon_type, timestamp) VALUES ('SENSOR', now())")
         sql.execute(
-            "INSERT INTO job_ticks (job_origin_id, status, type, tick_body) VALUES ('o', 'FAILURE', 'SENSOR', %s)",
+            "INSERT INTO dagster.job_ticks (job_origin_id, status, type, tick_body)"
+            " VALUES ('o', 'FAILURE', 'SENSOR', %s)",
             [json.dumps({"job_name": "late_weeks"})],
         )
         check_failed(sql)

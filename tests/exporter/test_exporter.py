@@ -36,7 +36,7 @@ from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
 from otc_assets.settings import Settings
 from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.server import database_url
+from otc_assets.warehouse.server import dagster_storage_url
 
 Sql = psycopg.Connection[tuple[object, ...]]
 Samples = dict[str, float]
@@ -395,7 +395,7 @@ def test_a_real_run_is_told_as_it_was(filled: str) -> None:
     for table, weeks in made:
         if table not in ("venue_volume", "week_calendar"):
             assert found[f'otc_summary_duration_seconds_count{{table="{table}"}}'] >= weeks  # type: ignore[operator]
-    assert found['otc_dagster_runs_total{status="SUCCESS"}'] == rows("SELECT count(*) FROM runs")[0][0]
+    assert found['otc_dagster_runs_total{status="SUCCESS"}'] == rows("SELECT count(*) FROM dagster.runs")[0][0]
     assert found['otc_dagster_runs_total{status="FAILURE"}'] == 0
 
 
@@ -609,7 +609,7 @@ def test_a_dagster_storage_elsewhere_fails_alone_and_the_same_one_needs_no_secon
         errors = {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value}
         assert errors == {f'otc_scrape_errors{{collector="{name}"}}' for name in ("daemons", "queue", "runs", "ticks")}
         assert found["otc_up"] == 1
-    here = Settings(database_url=database, dagster_storage_url=database_url(database, "psycopg2"))
+    here = Settings(database_url=database, dagster_storage_url=dagster_storage_url(database))
     with closing(exporter_of(here)) as exporter:
         found = scraped(exporter)
         assert not any(value for name, value in found.items() if name.startswith("otc_scrape_errors"))
