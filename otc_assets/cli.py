@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,11 +336,20 @@ def status(
 
 @app.command()
 def gaps(
-    check: Annotated[bool, typer.Option("--check", help="Exit with 3 where there are gaps.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 3 if there are gaps. Pending weeks and weeks never requested do not count."
+        ),
+    ] = False,
     pending: Annotated[bool, typer.Option(help="Show publications that are not due yet, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched."""
+    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched.
+
+    Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
+    --check does not count them.
+    """
     from otc_assets import reports
     from otc_assets.resources import PublicationSource, Warehouse
 
@@ -348,20 +357,32 @@ def gaps(
         found = reports.gap_ranges(
             Warehouse(), PublicationSource().open(), dt.datetime.now(NEW_YORK), with_pending=pending
         )
+    history = [r for r in found if r["status"] == "never_requested"]
+    since = [r for r in found if r["status"] != "never_requested"]
+    missing = [r for r in since if r["status"] != "pending"]
     if as_json:
         out.print_as_json(found)
-    elif not found:
-        out.print(f"no gaps since {settings().first_week}")
     else:
-        columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
-        shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in found]
-        out.print_table(columns, shown, right=["weeks"])
-        fetchable = [r for r in found if r["fetchable"] and r["status"] != "pending"]
-        if fetchable:
-            first, last = min(r["first_week"] for r in fetchable), max(r["last_week"] for r in fetchable)
-            out.print(f"\nTo fetch what can be: otc-assets backfill --weeks {first}..{last}")
-    if check and any(r["status"] != "pending" for r in found):
+        if since:
+            columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
+            shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in since]
+            out.print_table(columns, shown, right=["weeks"])
+        else:
+            out.print("no gaps since the first captured week" if history else f"no gaps since {settings().first_week}")
+        _print_backfill("To fetch missing weeks", missing)
+        for r in history:
+            weeks = f"{r['first_week']}..{r['last_week']}, {r['weeks']} weeks"
+            out.print(f"never requested: {r['tier']} {weeks}, {r['detail']}")
+        _print_backfill("To capture this history", history)
+    if check and missing:
         raise typer.Exit(3)
+
+
+def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
+    fetchable = [gap for gap in gaps if gap["fetchable"]]
+    if fetchable:
+        first, last = min(gap["first_week"] for gap in fetchable), max(gap["last_week"] for gap in fetchable)
+        out.print(f"{purpose}: otc-assets backfill --weeks {first}..{last}")
 
 
 @app.command()
