@@ -230,7 +230,7 @@ def _metrics_of(url: str, port: int) -> Iterator[None]:
     with ExitStack() as stack:
         if port:
             try:
-                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port))
+                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port, settings().host_names))
                 err.print(f"metrics   {where}")
             except OSError as error:
                 err.note(
@@ -577,7 +577,7 @@ def metrics(
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     listen = chosen.metrics_port if port is None else port
     try:
-        with serving(exporter_of(chosen), host, listen) as where:
+        with serving(exporter_of(chosen), host, listen, chosen.host_names) as where:
             err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
