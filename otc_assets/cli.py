@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -42,6 +43,7 @@ from otc_assets.domain.weeks import (
     weeks_between,
     weeks_up_to,
 )
+from otc_assets.finra.simulator import traps
 from otc_assets.settings import Settings, settings
 from otc_assets.terminal import Terminal, printable
 
@@ -453,7 +455,7 @@ def ingest(
     _report_failures(failed)
 
 
-@app.command()
+@app.command(epilog=f"Traps, with their defaults:\n\n{escape(traps.describe())}")
 def simulate(
     folder: Annotated[Path | None, typer.Argument(help="Where to write download files.")] = None,
     weeks: Annotated[
@@ -464,11 +466,16 @@ def simulate(
     port: Annotated[int, typer.Option(help="The port to serve at; 0 takes a free one.")] = 8080,
     scale: Annotated[float | None, typer.Option(help="How large: 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")] = None,
     seed: Annotated[int | None, typer.Option(help="Which FINRA to play. [OTC_SIMULATOR_SEED]")] = None,
+    trap: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A fault of the served API, from the list below; may be repeated."),
+    ] = None,
 ) -> None:
-    """Play FINRA: write download files, or serve the Query API.
+    """Simulate FINRA: write download files, or serve the Query API, with faults on request.
 
     Examples: otc-assets simulate files/ --weeks 2026-08-07..2026-08-28
     or: otc-assets simulate --serve --scale 1, and elsewhere OTC_SOURCE=api OTC_FINRA_URL=http://127.0.0.1:8080
+    or: otc-assets simulate --serve --trap reset=3 --trap slow=5 --trap slow_seconds=120
     """
     from otc_assets.finra.simulator import files as rendering
     from otc_assets.finra.simulator.generator import Simulator
@@ -476,13 +483,19 @@ def simulate(
     from otc_assets.finra.simulator.server import serve as serving
     from otc_assets.resources import today_in_new_york
 
+    if trap and not serve:
+        raise typer.BadParameter("traps are faults of the served Query API. Add --serve.", param_hint="--trap")
+    try:
+        chosen_traps = traps.parse(trap or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--trap") from None
     chosen = settings()
     simulator = Simulator(
         seed=chosen.simulator_seed if seed is None else seed,
         scale=chosen.simulator_scale if scale is None else scale,
     )
     if serve:
-        with serving(make_app(simulator, clock=today_in_new_york), port) as url:
+        with serving(make_app(simulator, clock=today_in_new_york, traps=chosen_traps), port) as url:
             out.print(f"the Query API, simulated, at {url}   Ctrl-C stops it")
             while True:
                 time.sleep(1)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import time_machine
 from pytest_httpserver import HTTPServer
@@ -295,6 +296,29 @@ def test_links_in_alerts_name_the_port_that_the_command_was_told(
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
     assert settings().ui_url == "https://dagster.example.org/otc"
+
+
+def test_traps_of_the_simulator_are_listed_and_unknown_ones_refused(run: Run) -> None:
+    assert "wrong_gzip=0" in run("simulate", "--help")[1]
+    code, _, text = run("simulate", "--serve", "--trap", "nonsense=1")
+    assert (code, "unknown trap 'nonsense'. The traps are: too_many_requests," in text) == (2, True)
+    code, _, text = run("simulate", "files", "--trap", "reset=1")
+    assert (code, "Add --serve" in text) == (2, True)
+
+
+def test_the_simulator_is_served_with_its_traps(tmp_path: Path) -> None:
+    """Anyone can repeat a fault: it once took a test's own code."""
+    code = "from otc_assets.cli import main; main()"
+    command = [sys.executable, "-c", code, "simulate", "--serve", "--port", "0", "--scale", "0.01", "--trap", "html=1"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
+    with subprocess.Popen(command, env={**env, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            url = next(word for word in served.stdout.readline().split() if word.startswith("http://"))
+            reply = httpx.post(f"{url}/data/group/otcMarket/name/weeklySummary", json={}, timeout=120)
+        finally:
+            served.terminate()
+    assert (reply.status_code, reply.text[:15]) == (200, "<!DOCTYPE html>")
 
 
 def test_migrate_says_which_version_the_database_has(run: Run) -> None:
