@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -45,6 +46,7 @@ from otc_assets.domain.weeks import (
     weeks_between,
     weeks_up_to,
 )
+from otc_assets.finra.simulator import traps
 from otc_assets.settings import Settings, settings
 from otc_assets.terminal import Terminal, printable
 
@@ -270,7 +272,7 @@ def _metrics_of(url: str, port: int) -> Iterator[None]:
     with ExitStack() as stack:
         if port:
             try:
-                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port))
+                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port, settings().host_names))
                 err.print(f"metrics   {where}")
             except OSError as error:
                 err.note(
@@ -390,11 +392,20 @@ def status(
 
 @app.command()
 def gaps(
-    check: Annotated[bool, typer.Option("--check", help="Exit with 3 where there are gaps.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 3 if there are gaps. Pending weeks and weeks never requested do not count."
+        ),
+    ] = False,
     pending: Annotated[bool, typer.Option(help="Show publications that are not due yet, too.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched."""
+    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched.
+
+    Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
+    --check does not count them.
+    """
     from otc_assets import reports
     from otc_assets.resources import PublicationSource, Warehouse
 
@@ -402,20 +413,32 @@ def gaps(
         found = reports.gap_ranges(
             Warehouse(), PublicationSource().open(), dt.datetime.now(NEW_YORK), with_pending=pending
         )
+    history = [r for r in found if r["status"] == "never_requested"]
+    since = [r for r in found if r["status"] != "never_requested"]
+    missing = [r for r in since if r["status"] != "pending"]
     if as_json:
         out.print_as_json(found)
-    elif not found:
-        out.print(f"no gaps since {settings().first_week}")
     else:
-        columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
-        shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in found]
-        out.print_table(columns, shown, right=["weeks"])
-        fetchable = [r for r in found if r["fetchable"] and r["status"] != "pending"]
-        if fetchable:
-            first, last = min(r["first_week"] for r in fetchable), max(r["last_week"] for r in fetchable)
-            out.print(f"\nTo fetch what can be: otc-assets backfill --weeks {first}..{last}")
-    if check and any(r["status"] != "pending" for r in found):
+        if since:
+            columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
+            shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in since]
+            out.print_table(columns, shown, right=["weeks"])
+        else:
+            out.print("no gaps since the first captured week" if history else f"no gaps since {settings().first_week}")
+        _print_backfill("To fetch missing weeks", missing)
+        for r in history:
+            weeks = f"{r['first_week']}..{r['last_week']}, {r['weeks']} weeks"
+            out.print(f"never requested: {r['tier']} {weeks}, {r['detail']}")
+        _print_backfill("To capture this history", history)
+    if check and missing:
         raise typer.Exit(3)
+
+
+def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
+    fetchable = [gap for gap in gaps if gap["fetchable"]]
+    if fetchable:
+        first, last = min(gap["first_week"] for gap in fetchable), max(gap["last_week"] for gap in fetchable)
+        out.print(f"{purpose}: otc-assets backfill --weeks {first}..{last}")
 
 
 @app.command()
@@ -510,7 +533,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-@app.command()
+@app.command(epilog=f"Traps, with their defaults:\n\n{escape(traps.describe())}")
 def simulate(
     folder: Annotated[Path | None, typer.Argument(help="Where to write download files.")] = None,
     weeks: Annotated[
@@ -521,11 +544,16 @@ def simulate(
     port: Annotated[int, typer.Option(help="The port to serve at; 0 takes a free one.")] = 8080,
     scale: Annotated[float | None, typer.Option(help="How large: 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")] = None,
     seed: Annotated[int | None, typer.Option(help="Which FINRA to play. [OTC_SIMULATOR_SEED]")] = None,
+    trap: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A fault of the served API, from the list below; may be repeated."),
+    ] = None,
 ) -> None:
-    """Play FINRA: write download files, or serve the Query API.
+    """Simulate FINRA: write download files, or serve the Query API, with faults on request.
 
     Examples: otc-assets simulate files/ --weeks 2026-08-07..2026-08-28
     or: otc-assets simulate --serve --scale 1, and elsewhere OTC_SOURCE=api OTC_FINRA_URL=http://127.0.0.1:8080
+    or: otc-assets simulate --serve --trap reset=3 --trap slow=5 --trap slow_seconds=120
     """
     from otc_assets.finra.simulator import files as rendering
     from otc_assets.finra.simulator.generator import Simulator
@@ -533,13 +561,19 @@ def simulate(
     from otc_assets.finra.simulator.server import serve as serving
     from otc_assets.resources import today_in_new_york
 
+    if trap and not serve:
+        raise typer.BadParameter("traps are faults of the served Query API. Add --serve.", param_hint="--trap")
+    try:
+        chosen_traps = traps.parse(trap or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--trap") from None
     chosen = settings()
     simulator = Simulator(
         seed=chosen.simulator_seed if seed is None else seed,
         scale=chosen.simulator_scale if scale is None else scale,
     )
     if serve:
-        with serving(make_app(simulator, clock=today_in_new_york), port) as url:
+        with serving(make_app(simulator, clock=today_in_new_york, traps=chosen_traps), port) as url:
             out.print(f"the Query API, simulated, at {url}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
@@ -632,7 +666,7 @@ def metrics(
         return
     listen = chosen.metrics_port if port is None else port
     try:
-        with serving(exporter_of(chosen), host, listen) as where:
+        with serving(exporter_of(chosen), host, listen, chosen.host_names) as where:
             err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)

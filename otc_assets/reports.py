@@ -16,7 +16,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.assets.gap_report import current_gaps
-from otc_assets.domain.gaps import PENDING, ranges
+from otc_assets.domain.gaps import PENDING, ranges_and_history
 from otc_assets.domain.quality import worst
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
@@ -36,6 +36,8 @@ _BY_WEEK = sa.text("""
     WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending, tier
 """)
 _GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE week_ending BETWEEN :first AND :last")
+
+_FIRST_CAPTURED = sa.text("SELECT tier, min(week_ending) AS week FROM otc.publication GROUP BY tier")
 
 
 def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict[str, Any]]:
@@ -139,11 +141,13 @@ def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
 
 
 def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_pending: bool) -> list[dict[str, Any]]:
-    """The gaps at this moment, consecutive weeks folded into one row."""
+    """The gaps at this moment, consecutive weeks folded into one row; history that was never requested comes first."""
     found = current_gaps(warehouse, source, now)
     if not with_pending:
         found = found.filter(pl.col("status") != PENDING)
-    return ranges(found).to_dicts()
+    with warehouse.transaction() as connection:
+        first_captured = {row.tier: row.week for row in connection.execute(_FIRST_CAPTURED)}
+    return ranges_and_history(found, first_captured).to_dicts()
 
 
 # --- captures ------------------------------------------------------------------------------------------

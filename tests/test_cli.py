@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import time_machine
@@ -102,14 +103,61 @@ def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run, mo
     t1 = [(g["first_week"], g["last_week"], g["status"]) for g in found if g["tier"] == "NMS Tier 1"]
     assert code == 0
     assert t1 == [
-        ("2021-12-10", "2026-08-07", "missing_inside"),
+        ("2021-12-10", "2026-08-07", "never_requested"),
         ("2026-08-21", "2026-09-18", "missing_at_end"),
         ("2026-09-25", "2026-09-25", "late"),
     ]
     assert all(g["fetchable"] for g in found)
     assert run("gaps", "--check")[0] == 3
     _, text, _ = run("gaps")
-    assert "otc-assets backfill --weeks 2021-12-10..2026-09-25" in text
+    assert "To fetch missing weeks: otc-assets backfill --weeks 2026-08-14..2026-09-25" in text
+    assert "never requested: NMS Tier 1 2021-12-10..2026-08-07, 244 weeks, all fetchable" in text
+    assert "never requested: OTC 2021-12-10..2026-08-07, 244 weeks, all fetchable" in text
+    assert "To capture this history: otc-assets backfill --weeks 2021-12-10..2026-08-07" in text
+
+
+def test_history_that_was_never_requested_is_no_gap(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh installation once listed 270 gaps, and `gaps --check` failed from its first day on."""
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
+    run("materialize", "--weeks", "2026-09-04..2026-09-25")
+    found = json.loads(run("gaps", "--json")[1])
+    assert {gap["status"] for gap in found} == {"never_requested"}
+    assert [gap["tier"] for gap in found] == ["NMS Tier 1", "NMS Tier 2", "OTC"]
+    code, text, _ = run("gaps", "--check")
+    assert code == 0
+    assert text.splitlines()[0] == "no gaps since the first captured week"
+    assert "To fetch" not in text
+
+
+def test_every_table_fits_80_columns_and_breaks_no_word(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`missing_inside` once stood as `missing_insi` and `de` below it."""
+    folder = tmp_path / "files with a long name" / "of_the_second_quarter"
+    run("simulate", str(folder), "--weeks", "2026-08-14..2026-08-21")
+
+    def words(text: str) -> set[str]:
+        return set(text.replace("_", "_ ").replace("..", ".. ").replace("/", "/ ").replace(".", ". ").split())
+
+    monkeypatch.setattr(cli.out, "_width", 80)
+    code, text, _ = run("ingest", *sorted(map(str, folder.iterdir())))
+    assert code == 0
+    assert "weekly_" in words(text) or len(text.splitlines()) > 12
+    assert max(map(len, text.splitlines())) <= 80
+    for command in (
+        ["status"],
+        ["gaps"],
+        ["gaps", "--pending"],
+        ["storage"],
+        ["events", "tail", "-n", "40"],
+        ["alerts"],
+    ):
+        monkeypatch.setattr(cli.out, "_width", 80)
+        narrow = run(*command)[1]
+        monkeypatch.setattr(cli.out, "_width", 1000)
+        wide = run(*command)[1]
+        assert [line for line in narrow.splitlines() if len(line) > 80] == [], command
+        assert words(narrow) == words(wide), command
 
 
 def test_files_are_written_taken_in_and_taken_in_once(run: Run, tmp_path: Path) -> None:
@@ -299,6 +347,29 @@ def test_links_in_alerts_name_the_port_that_the_command_was_told(
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
     assert settings().ui_url == "https://dagster.example.org/otc"
+
+
+def test_traps_of_the_simulator_are_listed_and_unknown_ones_refused(run: Run) -> None:
+    assert "wrong_gzip=0" in run("simulate", "--help")[1]
+    code, _, text = run("simulate", "--serve", "--trap", "nonsense=1")
+    assert (code, "unknown trap 'nonsense'. The traps are: too_many_requests," in text) == (2, True)
+    code, _, text = run("simulate", "files", "--trap", "reset=1")
+    assert (code, "Add --serve" in text) == (2, True)
+
+
+def test_the_simulator_is_served_with_its_traps(tmp_path: Path) -> None:
+    """Anyone can repeat a fault: it once took a test's own code."""
+    code = "from otc_assets.cli import main; main()"
+    command = [sys.executable, "-c", code, "simulate", "--serve", "--port", "0", "--scale", "0.01", "--trap", "html=1"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
+    with subprocess.Popen(command, env={**env, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True) as served:
+        try:
+            assert served.stdout is not None
+            url = next(word for word in served.stdout.readline().split() if word.startswith("http://"))
+            reply = httpx.post(f"{url}/data/group/otcMarket/name/weeklySummary", json={}, timeout=120)
+        finally:
+            served.terminate()
+    assert (reply.status_code, reply.text[:15]) == (200, "<!DOCTYPE html>")
 
 
 def test_migrate_says_which_version_the_database_has(run: Run) -> None:

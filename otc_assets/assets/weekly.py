@@ -22,6 +22,7 @@ from dagster import (
     MetadataValue,
     RetryPolicy,
     TableColumn,
+    TableRecord,
     TableSchema,
 )
 
@@ -135,8 +136,10 @@ def table_metadata(table: str, schema: pl.Schema) -> dict[str, Any]:
 
 
 def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:
-    """A few rows as Markdown, for the asset's page."""
-    shown = frame.head(rows)
-    lines = ["| " + " | ".join(shown.columns) + " |", "|" + " --- |" * shown.width]
-    lines += ["| " + " | ".join("" if v is None else str(v) for v in row) + " |" for row in shown.iter_rows()]
-    return MetadataValue.md("\n".join(lines))
+    """The first rows as a table on the asset's page. Decimals and dates are text, so that none is rounded."""
+    columns = [TableColumn(name, str(kind), description=COLUMN_NOTES.get(name)) for name, kind in frame.schema.items()]
+    records = [
+        TableRecord({name: v if isinstance(v, str | int | float | None) else str(v) for name, v in row.items()})
+        for row in frame.head(rows).iter_rows(named=True)
+    ]
+    return MetadataValue.table(records, TableSchema(columns))

@@ -16,7 +16,7 @@ Here: telling them apart. Not here: asking FINRA or the warehouse.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import polars as pl
@@ -35,6 +35,9 @@ from otc_assets.domain.weeks import (
 PENDING, LATE, MISSING_INSIDE = "pending", "late", "missing_inside"
 MISSING_AT_END, INCOMPLETE, EMPTY = "missing_at_end", "incomplete", "empty"
 COMPLETE = "complete"
+
+#: The status of history before a tier's first captured week, in ``ranges_and_history``.
+NEVER_REQUESTED = "never_requested"
 
 #: For so long after its day a publication is late; after that it is missing.
 LATE_FOR = dt.timedelta(days=7)
@@ -191,3 +194,46 @@ def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
         .drop("_run")
         .sort("first_week", "tier", "status")
     )
+
+
+def ranges_and_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]) -> pl.DataFrame:
+    """``ranges`` of the gaps since each tier's first capture, after one row per tier for the weeks before it.
+
+    An installation that captured its newest weeks only has not lost the years before them: nobody asked for them.
+
+    Args:
+        gaps: as ``classify`` returns them.
+        first_captured: the first captured week of each tier. A tier without one begins with the first week that was
+            captured of any tier.
+
+    Returns:
+        The columns of ``ranges``. History has the status ``never_requested``; it is `fetchable` where at least one
+        of its weeks is.
+    """
+    if not first_captured:
+        return ranges(gaps)
+    begins = pl.col("tier").replace_strict(
+        dict(first_captured), default=min(first_captured.values()), return_dtype=pl.Date
+    )
+    history = (
+        gaps.filter(pl.col("week_ending") < begins)
+        .group_by("tier")
+        .agg(
+            pl.lit(NEVER_REQUESTED).alias("status"),
+            pl.col("fetchable").any().alias("fetchable"),
+            pl.col("week_ending").min().alias("first_week"),
+            pl.col("week_ending").max().alias("last_week"),
+            pl.len().cast(pl.Int64).alias("weeks"),
+            pl.col("fetchable").sum().alias("_fetchable"),
+        )
+        .with_columns(
+            pl.when(pl.col("_fetchable") == pl.col("weeks"))
+            .then(pl.lit("all fetchable"))
+            .otherwise(pl.concat_str("_fetchable", pl.lit(" fetchable")))
+            .alias("detail")
+        )
+        .drop("_fetchable")
+        .sort("tier")
+    )
+    since = ranges(gaps.filter(pl.col("week_ending") >= begins))
+    return pl.concat([history.select(since.columns), since])

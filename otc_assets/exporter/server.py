@@ -9,13 +9,13 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 import psycopg
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+from prometheus_client import CollectorRegistry, generate_latest, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,8 @@ from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.exporter import orchestrator, storage, tables
 from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
+from otc_assets.exporter.http import serve
+from otc_assets.http_guard import LOOPBACK_NAMES
 from otc_assets.settings import Settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import DatabaseUnreachable, dagster_storage_url
@@ -181,25 +183,23 @@ def exposition(exporter: Exporter) -> str:
 
 
 @contextmanager
-def serving(exporter: Exporter, host: str, port: int) -> Iterator[str]:
+def serving(exporter: Exporter, host: str, port: int, names: Iterable[str] = LOOPBACK_NAMES) -> Iterator[str]:
     """Serves the metrics while the block runs, and gives their address.
 
     Args:
         exporter: whose metrics.
         host: the address to listen on; whoever reaches it can read the metrics.
         port: 0 takes a free one.
+        names: the host names that requests may use where ``host`` is loopback.
 
     Raises:
         OSError: the address can't be listened on, because it is taken or not ours.
     """
-    server, thread = start_http_server(port, host, _registry(exporter))
     shown = f"[{host}]" if ":" in host else host
     try:
-        yield f"http://{shown}:{server.server_port}/metrics"
+        with serve(make_wsgi_app(_registry(exporter)), host, port, names) as listening_on:
+            yield f"http://{shown}:{listening_on}/metrics"
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
         with suppress(psycopg.Error):
             exporter.close()
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otc_assets.domain.gaps import classify, coverage, expected, ranges
+from otc_assets.domain.gaps import classify, coverage, expected, ranges, ranges_and_history
 from otc_assets.domain.schema import GAP
-from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, Tier, due_at, weeks_between
 
 D = dt.date
 WEEK = D(2026, 8, 21)  # T1 is due on Tuesday 2026-09-08 (Labor Day before it), T2 and OTC on 2026-09-21
@@ -170,6 +170,27 @@ def test_consecutive_weeks_of_one_tier_and_status_are_folded_into_a_range() -> N
         ("NMS Tier 1", "late", D(2026, 7, 3), D(2026, 7, 3), 1),
         ("NMS Tier 1", "pending", D(2026, 7, 10), D(2026, 7, 24), 3),
     ]
+
+
+def test_weeks_before_a_tiers_first_capture_are_history_and_no_gaps() -> None:
+    """By hand: T1 is captured from the fourth week on, T2 never, and so begins where T1 does."""
+    weeks = weeks_between(D(2026, 5, 1), D(2026, 6, 26))
+    have = captured(weeks[3], weeks[5])
+    offered = {(week, tier.name) for week in weeks[1:] for tier in (T1, T2)}
+    gaps = classify(have, offered, first_week=weeks[0], now=at("2026-08-05 12:00"), tiers=[T1, T2]).filter(
+        pl.col("status") != "pending"
+    )
+    made = ranges_and_history(gaps, {"NMS Tier 1": weeks[3]})
+    assert made.columns == ranges(gaps).columns
+    kept = ["tier", "status", "fetchable", "first_week", "last_week", "weeks"]
+    assert made.select(kept).rows()[:4] == [
+        ("NMS Tier 1", "never_requested", True, weeks[0], weeks[2], 3),
+        ("NMS Tier 2", "never_requested", True, weeks[0], weeks[2], 3),
+        ("NMS Tier 2", "missing_at_end", True, weeks[3], weeks[8], 6),
+        ("NMS Tier 1", "missing_inside", True, weeks[4], weeks[4], 1),
+    ]
+    assert made["detail"].to_list()[0] == "2 fetchable"
+    assert ranges_and_history(gaps, {}).equals(ranges(gaps))
 
 
 def test_no_gaps_fold_into_no_ranges() -> None:

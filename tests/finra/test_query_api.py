@@ -17,7 +17,8 @@ from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
 from otc_assets.finra.query_api import FIELDS, KEY, QueryApi, RequestBudget
 from otc_assets.finra.simulator.generator import Simulator
-from otc_assets.finra.simulator.server import NO_TRAPS, Traps, make_app, serve
+from otc_assets.finra.simulator.server import make_app, serve
+from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
 from otc_assets.finra.source import FULL, PermanentSourceError, PublicationState, SourceError
 
 WEEK = dt.date(2026, 8, 21)

@@ -9,7 +9,9 @@ import datetime as dt
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import httpx
@@ -18,9 +20,11 @@ import pytest
 
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
+from otc_assets.finra.simulator import traps
 from otc_assets.finra.simulator.files import download_file, legacy_file, write_files
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator
-from otc_assets.finra.simulator.server import NO_TRAPS, Traps, make_app, serve
+from otc_assets.finra.simulator.server import make_app, serve
+from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
 
 WEEK = dt.date(2026, 3, 6)
 LATER = dt.date(2026, 11, 2)
@@ -342,3 +346,80 @@ def test_replies_have_the_headers_of_recorded_ones(small: Simulator) -> None:
     }
     for name in ("Content-Type", "Record-Max-Limit", "Record-Offset", "Response-Payload-Max-Size"):
         assert reply.headers[name] == recorded["headers"][name]
+
+
+# --- faults, over a socket -----------------------------------------------------------------------------
+
+
+def _second_reply(small: Simulator, traps: Traps, **options: Any) -> tuple[httpx.Response, httpx.Response]:
+    """The same page without a fault, and with one: traps are every second request."""
+    app = make_app(small, clock=lambda: LATER, traps=traps)
+    with serve(app) as address, httpx.Client(timeout=options.pop("timeout", 120)) as client:
+        ask = {"json": _week(limit=50), "headers": {"Accept": "text/plain"}, **options}
+        good, faulty = (client.post(address + DATA + "weeklySummary", **ask) for _ in range(2))
+    assert good.status_code == 200
+    assert good.headers["Record-Total"] == str(len(small.publication(WEEK, T1, LATER)))  # type: ignore[arg-type]
+    return good, faulty
+
+
+def test_replies_that_are_not_data_come_where_they_are_asked_for(small: Simulator) -> None:
+    _, page = _second_reply(small, Traps(html=2))
+    assert (page.status_code, page.headers["Content-Type"], page.text[:15]) == (200, "text/html", "<!DOCTYPE html>")
+    _, nothing = _second_reply(small, Traps(empty=2))
+    assert (nothing.status_code, nothing.content) == (200, b"")
+    _, elsewhere = _second_reply(small, Traps(redirect=2))
+    assert (elsewhere.status_code, elsewhere.headers["Location"]) == (302, "/login")
+
+
+def test_a_huge_total_and_a_changed_schema_come_with_the_rows_as_they_are(small: Simulator) -> None:
+    good, huge = _second_reply(small, Traps(huge_total=2))
+    assert (huge.headers["Record-Total"], huge.content) == ("999999999999", good.content)
+    good, changed = _second_reply(small, Traps(changed_schema=2))
+    assert "totalWeeklyShareQuantity" in good.text
+    assert "totalWeeklyShareQuantity" not in changed.text
+    assert changed.text.splitlines()[1:] == good.text.splitlines()[1:]
+
+
+def test_a_body_that_is_not_gzip_is_an_error_of_decoding(small: Simulator) -> None:
+    with pytest.raises(httpx.DecodingError):
+        _second_reply(small, Traps(wrong_gzip=2))
+
+
+def test_a_connection_is_reset_or_stalls_within_the_body(small: Simulator) -> None:
+    with pytest.raises(httpx.ReadError, match="reset"):
+        _second_reply(small, Traps(reset=2))
+    with pytest.raises(httpx.ReadTimeout):
+        _second_reply(small, Traps(stall=2, stall_seconds=30), timeout=httpx.Timeout(60, read=5))
+
+
+def test_a_slow_body_takes_its_time_and_is_whole(small: Simulator) -> None:
+    began = time.monotonic()
+    good, slow = _second_reply(small, Traps(slow=2, slow_seconds=1.5))
+    assert slow.content == good.content
+    assert time.monotonic() - began >= 1.4
+
+
+def test_traps_are_read_as_they_are_written() -> None:
+    assert traps.parse([]) == NO_TRAPS
+    chosen = traps.parse(["reset=3", "slow_seconds=0.5", "needs_token=TRUE", "retry_after=7", "reset=4"])
+    assert chosen == Traps(reset=4, slow_seconds=0.5, needs_token=True, retry_after="7")
+    described = traps.describe()
+    assert all(f"{name}=" in described for name in vars(NO_TRAPS))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("nonsense=1", "The traps are: too_many_requests, "),
+        ("reset", "Write reset=VALUE"),
+        ("reset=-1", "whole number"),
+        ("reset=often", "whole number"),
+        ("slow_seconds=inf", "from 0 to 86400"),
+        ("slow_seconds=soon", "from 0 to 86400"),
+        ("needs_token=1", "true or false"),
+        ("retry_after=1\r\nX: y", "printable"),
+    ],
+)
+def test_a_trap_that_cannot_be_is_refused_with_what_there_is(setting: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        traps.parse([setting])

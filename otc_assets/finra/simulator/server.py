@@ -9,7 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ import polars as pl
 from otc_assets.domain.weeks import TIER_BY_ID, week_ending_of
 from otc_assets.finra.simulator.files import as_text
 from otc_assets.finra.simulator.generator import COLUMNS, Simulator
+from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
 
 _DATA = "/data/group/otcMarket/name/"
 _PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
@@ -31,36 +35,11 @@ _TOKEN = "/fip/rest/ews/oauth2/access_token"  # noqa: S105 - a path
 _DATASETS = ("weeklySummary", "weeklySummaryHistoric", "weeklyDownloadDetails")
 MAX_ROWS = 5_000
 MAX_BYTES = 3_000_000
+#: Where a request's environment has its socket, for the faults of a connection.
+_CONNECTION = "otc_assets.connection"
+_LOGIN_PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 #: Weeks that one query may span before it ends in a 504.
 _WIDEST_RANGE = 4
-
-
-@dataclass(frozen=True)
-class Traps:
-    """What goes wrong, and how often: every n-th request for rows; 0 is never.
-
-    Attributes:
-        too_many_requests: answered 429 with Retry-After.
-        server_errors: answered 504.
-        truncated: the reply ends within a row.
-        moving_total: Record-Total is one more than it was.
-        short_pages: rows a page has at most, less than was asked for; 0 keeps FINRA's own limit.
-        needs_token: requests without a token are answered 401.
-        empty_as_list: no data is `200 []`, as in 2021 and 2022, instead of 204.
-        retry_after: the value of Retry-After.
-    """
-
-    too_many_requests: int = 0
-    server_errors: int = 0
-    truncated: int = 0
-    moving_total: int = 0
-    short_pages: int = 0
-    needs_token: bool = False
-    empty_as_list: bool = False
-    retry_after: str = "0"
-
-
-NO_TRAPS = Traps()
 
 
 class _Refused(Exception):
@@ -74,6 +53,7 @@ class _Reply:
     status: str
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
+    fault: str = ""
 
 
 def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps = NO_TRAPS) -> WSGIApplication:
@@ -86,11 +66,32 @@ def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps
         except _Refused as refused:
             message = json.dumps({"statusCode": int(refused.status[:3]), "message": str(refused)})
             reply = _Reply(refused.status, message.encode(), (("Content-Type", "application/json"),))
-        # A length that the body does not have is one of the traps; it is stated only where it is right.
+        # Always the body's own length: a truncated reply looks whole to HTTP.
         start_response(reply.status, [*reply.headers, ("Content-Length", str(len(reply.body)))])
+        if reply.fault:
+            return _faulty(reply, traps, environ.get(_CONNECTION))
         return [reply.body]
 
     return app
+
+
+def _faulty(reply: _Reply, traps: Traps, connection: socket.socket | None) -> Iterator[bytes]:
+    """A body with one of the faults of a connection. Without a socket, a reset is an error of the application."""
+    if reply.fault == "slow":
+        size = max(1, len(reply.body) // 100)
+        starts = range(0, len(reply.body), size)
+        for start in starts:
+            yield reply.body[start : start + size]
+            time.sleep(traps.slow_seconds / len(starts))
+        return
+    yield reply.body[: len(reply.body) // 2]
+    if reply.fault == "stall":
+        time.sleep(traps.stall_seconds)
+    elif connection is not None:
+        # Closed with a linger time of zero, a connection is reset and not ended.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    raise ConnectionAbortedError("a trap of the simulator: the connection was reset")
 
 
 class _Api:
@@ -126,6 +127,12 @@ class _Api:
             return _Reply("429 Too Many Requests", b"", (("Retry-After", self.traps.retry_after),))
         if _hits(self.traps.server_errors, number):
             return _Reply("504 Gateway Timeout", b"<html><body>504 Gateway Time-out</body></html>")
+        if _hits(self.traps.html, number):
+            return _Reply("200 OK", _LOGIN_PAGE, (("Content-Type", "text/html"),))
+        if _hits(self.traps.empty, number):
+            return _Reply("200 OK", b"", (("Content-Type", "text/plain"),))
+        if _hits(self.traps.redirect, number):
+            return _Reply("302 Found", _LOGIN_PAGE, (("Location", "/login"), ("Content-Type", "text/html")))
         # Filters of a GET request are ignored, without a word.
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if method == "POST":
@@ -150,10 +157,14 @@ class _Api:
         while sum(map(len, page)) > MAX_BYTES:
             page = page[: len(page) // 2]
         total = len(rows.lines) + _hits(self.traps.moving_total, number)
+        if _hits(self.traps.huge_total, number):
+            total = 999_999_999_999
         body = rows.join(page)
         if _hits(self.traps.truncated, number) and page:
             body = body[: -(len(page[-1]) // 2 + 2)]
-        headers = (
+        if _hits(self.traps.changed_schema, number):
+            body = body.replace(b"totalWeeklyShareQuantity", b"weeklyShareQuantity")
+        headers: tuple[tuple[str, str], ...] = (
             ("Content-Type", "application/json" if as_json else "text/plain"),
             ("Record-Limit", str(limit)),
             ("Record-Offset", str(offset)),
@@ -162,7 +173,10 @@ class _Api:
             ("Total-Records-On-Page", str(len(page))),
             ("Response-Payload-Max-Size", "3mb"),
         )
-        return _Reply("200 OK", body, headers)
+        if _hits(self.traps.wrong_gzip, number):
+            headers += (("Content-Encoding", "gzip"),)
+        faults = [name for name in ("reset", "stall", "slow") if _hits(getattr(self.traps, name), number)]
+        return _Reply("200 OK", body, headers, faults[0] if faults else "")
 
     def _render(self, dataset: str, asked: str, as_json: bool, today: dt.date) -> _Rendered:
         query = json.loads(asked)
@@ -292,6 +306,9 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    def get_environ(self) -> WSGIEnvironment:
+        return super().get_environ() | {_CONNECTION: self.connection}
+
     def log_message(self, format: str, *args: Any) -> None:
         """One line a request would drown everything else."""
 

@@ -1,0 +1,193 @@
+"""The metrics' HTTP server: what it answers, and that no number of connections stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from otc_assets.exporter import http
+from otc_assets.exporter.http import serve
+from otc_assets.exporter.server import Exporter, serving
+from otc_assets.http_guard import LOOPBACK_NAMES
+
+PATIENCE = 300
+
+
+@contextmanager
+def counting(
+    gate: threading.Event | None = None, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A server whose answers are numbered, and the (query, Accept) of each that was made."""
+    made: list[tuple[str, str]] = []
+
+    def app(environ: dict[str, str], start: Callable[..., object]) -> Iterable[bytes]:
+        made.append((environ["QUERY_STRING"], environ["HTTP_ACCEPT"]))
+        if gate is not None:
+            gate.wait(PATIENCE)
+        start("200 OK", [("Content-Type", "text/plain")])
+        return [f"answer {len(made)}\n".encode()]
+
+    with serve(app, host, 0, LOOPBACK_NAMES) as port:
+        yield f"http://127.0.0.1:{port}", made
+
+
+def test_requests_are_answered_one_after_another_on_one_connection() -> None:
+    with counting() as (url, made), httpx.Client(base_url=url, timeout=PATIENCE) as client:
+        assert [client.get("/metrics").text for _ in range(3)] == [f"answer {n}\n" for n in (1, 2, 3)]
+        assert client.get("/metrics?name[]=otc_up", headers={"Accept": "a/b"}).text == "answer 4\n"
+        assert made[3] == ("name[]=otc_up", "a/b")
+        head = client.head("/metrics")
+        assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "9")
+        assert client.get("/other").status_code == 404
+        posted = client.post("/metrics", content=b"x" * 1_000_000)
+        assert (posted.status_code, posted.text) == (405, "Metrics are read with GET.\n")
+        assert len(made) == 5
+        assert client.get("/").text == "answer 6\n"
+
+
+def test_metrics_under_another_sites_name_are_refused_on_loopback_alone() -> None:
+    """DNS rebinding: a page that gives its own name our address could read every metric."""
+    with counting() as (url, made):
+        refused = httpx.get(f"{url}/metrics", headers={"Host": "evil.example"}, timeout=PATIENCE)
+        assert (refused.status_code, "OTC_ALLOWED_HOSTS" in refused.text, made) == (403, True, [])
+        port = url.rpartition(":")[2]
+        assert httpx.get(f"{url}/metrics", headers={"Host": f"localhost:{port}"}, timeout=PATIENCE).is_success
+    with counting(host="0.0.0.0") as (url, _):  # noqa: S104 - every name is accepted there
+        assert httpx.get(f"{url}/metrics", headers={"Host": "10.1.2.3:9464"}, timeout=PATIENCE).is_success
+
+
+def test_what_is_not_http_closes_its_connection_alone() -> None:
+    with counting() as (url, _):
+        port = int(url.rpartition(":")[2])
+        for sent in (b"\x16\x03\x01 not HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+                client.sendall(sent)
+                with contextlib.suppress(ConnectionResetError):
+                    assert client.recv(100) == b""
+        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).text == "answer 1\n"
+
+
+def test_a_connection_that_sends_no_whole_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.3)
+    with counting() as (url, _):
+        port = int(url.rpartition(":")[2])
+        for sent in (b"", b"GET /metrics HTTP/1.1\r\nHost:"):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+                client.sendall(sent)
+                with contextlib.suppress(ConnectionResetError):
+                    assert client.recv(100) == b""
+
+
+def test_where_there_are_too_many_connections_idle_ones_make_room_for_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 10)
+    with counting() as (url, _), contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        idle = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(30)]
+        for _ in range(5):
+            assert httpx.get(f"{url}/metrics", timeout=PATIENCE).is_success
+        with contextlib.suppress(ConnectionResetError):
+            assert idle[0].recv(1) == b""
+        idle[-1].sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle[-1].recv(15) == b"HTTP/1.1 200 \r\n"
+
+
+def test_200_scrapes_at_once_are_all_answered_from_a_few_scrapes_of_the_database(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200, 64 once timed out, because every one was rendered by itself, and few could wait."""
+    scrapes: list[int] = []
+    gate = threading.Event()
+    scrape = Exporter._scrape
+
+    def counted(self: Exporter) -> list[object]:
+        scrapes.append(1)
+        gate.wait(PATIENCE)
+        return scrape(self)  # type: ignore[return-value]
+
+    monkeypatch.setattr(Exporter, "_scrape", counted)
+    with (
+        closing(Exporter(lambda: database)) as exporter,
+        serving(exporter, "127.0.0.1", 0) as url,
+        ThreadPoolExecutor(200) as pool,
+    ):
+        answers = [pool.submit(httpx.get, url, timeout=PATIENCE) for _ in range(200)]
+        time.sleep(3)  # until most of them wait
+        gate.set()
+        replies = [answer.result() for answer in answers]
+    assert {reply.status_code for reply in replies} == {200}
+    assert all("otc_up 1.0" in reply.text for reply in replies)
+    assert len(scrapes) < 20
+
+
+def test_openmetrics_and_compression_are_given_to_those_who_ask(database: str) -> None:
+    with closing(Exporter(lambda: database)) as exporter, serving(exporter, "127.0.0.1", 0) as url:
+        with httpx.stream("GET", url, headers={"Accept-Encoding": "gzip"}, timeout=PATIENCE) as reply:
+            assert b"otc_up 1.0" in gzip.decompress(b"".join(reply.iter_raw()))
+        open_metrics = httpx.get(
+            url, headers={"Accept": "application/openmetrics-text; version=1.0.0"}, timeout=PATIENCE
+        )
+        assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+        assert open_metrics.text.endswith("# EOF\n")
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Leave to have more than a thousand sockets open in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2_000:
+        pytest.skip(f"this account may open {hard} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_more_idle_connections_than_a_process_may_have_files_stop_nothing(
+    database: str, tmp_path: Path, many_files: None
+) -> None:
+    """1,020 of them once stopped the exporter, and kept a processor busy with refusing to accept."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
+    env |= {"OTC_DATABASE_URL": database, "OTC_HOME": str(tmp_path)}
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    command = [sys.executable, "-c", "from otc_assets.cli import main; main()", "metrics", "--port", "0"]
+    with subprocess.Popen(
+        command,
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, hard)),
+    ) as served:
+        assert served.stderr is not None
+        url = served.stderr.readline().split()[1]
+        port = int(url.split(":")[2].partition("/")[0])
+        with contextlib.ExitStack() as stack:
+            for _ in range(1_100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            for _ in range(3):
+                assert "otc_up 1.0" in httpx.get(url, timeout=PATIENCE).text
+            assert len(os.listdir(f"/proc/{served.pid}/fd")) < http.MAX_CONNECTIONS + 50
+            before = cpu_seconds(served.pid)
+            time.sleep(2)
+            assert cpu_seconds(served.pid) - before < 0.5
+        served.send_signal(signal.SIGTERM)
+        assert served.wait(PATIENCE) == 130
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used, however busy the machine is."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
