@@ -31,7 +31,7 @@ from otc_assets.assets.weekly import (
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed, UnreadableFile, parse
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
-from otc_assets.finra.source import PARTIAL, Capture
+from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, PARSE, Told, span, tell
@@ -183,7 +183,11 @@ def make_publication(
     if now < due:
         return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
     with span(FETCH, week_ending=week, tier=tier.name):
-        captures = source.open().fetch(week, tier)
+        try:
+            captures = source.open().fetch(week, tier)
+        except RefusedReply as error:
+            tell_rejected(warehouse, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
+            raise WeekRefused(str(error)) from error
         tell(captures=len(captures))
     if not captures:
         return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
