@@ -34,7 +34,7 @@ from otc_assets.domain.parsing import Parsed, UnreadableFile
 from otc_assets.domain.revisions import HALVES
 from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
-from otc_assets.finra.source import PARTIAL, Capture
+from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
@@ -208,7 +208,11 @@ def make_publication(
     if now < due:
         return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
     with span(FETCH, week_ending=week, tier=tier.name):
-        captures = source.open().fetch(week, tier)
+        try:
+            captures = source.open().fetch(week, tier)
+        except RefusedReply as error:
+            tell_rejected(warehouse, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
+            raise WeekRefused(str(error)) from error
         tell(captures=len(captures))
     if not captures:
         return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})

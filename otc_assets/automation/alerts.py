@@ -10,6 +10,7 @@ failure that it could not handle: an alert would be lost whenever the database d
 """
 
 import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 
 from dagster import (
@@ -36,6 +37,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
     WILL_RETRY_TAG,
 )
+from dagster._utils.error import SerializableErrorInfo
 
 from otc_assets.automation.delivery import QUIET, deliver
 from otc_assets.partitions import week_of
@@ -178,6 +180,31 @@ def failed_checks(context: SensorEvaluationContext, warehouse: Warehouse) -> Sen
 # --- runs ----------------------------------------------------------------------------------------------
 
 
+def _names_of_our_errors() -> set[str]:
+    """The names of every exception class that this package has defined so far."""
+    names, classes = set(), [Exception]
+    while classes:
+        for kind in classes.pop().__subclasses__():
+            classes.append(kind)
+            if kind.__module__.startswith("otc_assets."):
+                names.add(kind.__name__)
+    return names
+
+
+def what_went_wrong(error: SerializableErrorInfo) -> str:
+    """The message of the first error in a chain of causes that is this package's own, else of the deepest.
+
+    Ours say what to do; what a library raised below them (``ConnectError``) says less. Dagster's errors around them
+    only name the step.
+    """
+    chain = [error]
+    while (cause := chain[-1].cause) is not None:
+        chain.append(cause)
+    ours = _names_of_our_errors()
+    chosen = next((e for e in chain if e.cls_name in ours), chain[-1])
+    return re.sub(r"\Aotc_assets\.[\w.]+: ", "", chosen.message.strip())
+
+
 def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
     """The failed steps' own words; the run's, where no step failed."""
     failures = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
@@ -194,10 +221,8 @@ def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
             continue
         failure = event.step_failure_data
         said = failure.user_failure_data.description if failure.user_failure_data else None
-        error = failure.error
-        while said is None and error is not None:
-            said = None if error.cause else error.message.strip()
-            error = error.cause
+        if said is None and failure.error is not None:
+            said = what_went_wrong(failure.error)
         steps.append(f"{event.step_key}: {said}")
     return "; ".join(steps) or run or "the run did not succeed"
 

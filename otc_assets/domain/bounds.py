@@ -17,8 +17,9 @@ MAX_UNPACKED_BYTES = 256 << 20
 #: Text of a publication is packed to a tenth or a twentieth of its size. Small files may repeat themselves.
 MAX_EXPANSION = 200
 _EXPANSION_FREE_BYTES = 16 << 20
-#: What a gzip file begins with.
-GZIP = b"\x1f\x8b"
+#: What a gzip file, an Excel workbook and a Parquet file begin with.
+GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
+_BINARY = (GZIP, ZIP, PARQUET)
 
 
 class UnreadableFile(ValueError):
@@ -45,7 +46,7 @@ def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:
     for chunk in chunks:
         if not taken:
             begins = chunk[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-            has_lines = chunk[:2] != GZIP and begins not in (b"[", b"{")
+            has_lines = not chunk.startswith(_BINARY) and begins not in (b"[", b"{")
         size += len(chunk)
         last = chunk.rfind(b"\n")
         since_newline = len(chunk) - last - 1 if last >= 0 else since_newline + len(chunk)

@@ -1,8 +1,9 @@
 """Bytes of FINRA's publications to typed records, whatever their layout.
 
 Layouts: the website's download file, its legacy form with a trailer line, and records of the Query API as
-delimited text or JSON. Here: what a line is, and whether it can be read. Not here: what a row means and
-whether it is accepted (``domain.normalize``), and reading files from disk (``finra.download_files``).
+delimited text or JSON. Excel workbooks and Parquet files have the layout whose column names they have.
+Here: what a line is, and whether it can be read. Not here: what a row means and whether it is
+accepted (``domain.normalize``), and reading files from disk (``finra.download_files``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import polars as pl
 from otc_assets.domain.bounds import (
     GZIP,
     MAX_LINE_BYTES,
+    PARQUET,
+    ZIP,
     UnreadableFile,
     join_bounded,
     refuse_large,
@@ -34,6 +37,7 @@ from otc_assets.domain.bounds import (
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
 from otc_assets.domain.values import NEVER_NULL, BadValue, is_whole_date, maybe_missing, require, value
 from otc_assets.domain.weeks import TIER_BY_NAME
+from otc_assets.domain.workbooks import Cell, Table, cell, is_workbook, open_parquet, open_workbook
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
@@ -157,6 +161,10 @@ def parse(data: bytes, *, name: str) -> Parsed:
     """
     with panics_refused(name):
         refuse_large(len(data), name)
+        if data[:2] == GZIP:
+            data = _gunzip(data, name)
+        if data.startswith(PARQUET) or (data.startswith(ZIP) and is_workbook(data)):
+            return _parse_table(data, name)
         data = _unwrap(data, name)
         if _is_json(data):
             return _parse_json(data, name)
@@ -170,12 +178,28 @@ def _is_json(data: bytes) -> bool:
 # --- before the first row ------------------------------------------------------------------------------
 
 
+_UNPACK = "Unpack it, and give the files inside"
+#: Formats that are recognized and not read, by what they begin with: what they are, and what to do.
+_FORMATS = {
+    b"PK\x05\x06": ("an empty zip archive", "Download it again"),
+    ZIP: ("a zip archive and no Excel workbook", _UNPACK),
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", "Save it as .xlsx, or download FINRA's file again"),
+    b"%PDF": ("a PDF document", "Give FINRA's download file, or records of its Query API"),
+    b"ARROW1": ("an Arrow (Feather) file", "Write it as Parquet, or give FINRA's download file"),
+    b"BZh": ("compressed with bzip2", _UNPACK),
+    b"\xfd7zXZ\x00": ("compressed with xz", _UNPACK),
+    b"7z\xbc\xaf'\x1c": ("a 7-Zip archive", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed with Zstandard", _UNPACK),
+    b"SQLite format 3": ("a SQLite database", "Write its table as CSV or Parquet"),
+    b"\x80\x04\x95": ("a Python pickle, which is never loaded", "Write it as Parquet"),
+}
+
+
 def _unwrap(data: bytes, name: str) -> bytes:
     """The text itself, with LF line ends; refuses what is no text of rows at all."""
-    if data[:2] == GZIP:
-        data = _gunzip(data, name)
-    if data[:4] == b"PK\x03\x04":
-        raise UnreadableFile(name, "it is a zip archive", "Unpack it, and give the files inside")
+    for magic, (what, remedy) in _FORMATS.items():
+        if data.startswith(magic):
+            raise UnreadableFile(name, f"it is {what}", remedy)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise UnreadableFile(name, "it is UTF-16", "FINRA's files are UTF-8: download it again, or convert it")
     data = data.removeprefix(b"\xef\xbb\xbf")
@@ -250,6 +274,15 @@ def _header(line: bytes, name: str) -> _Header:
             "Lines end with LF or CRLF in FINRA's files: download it again",
             line=1,
         ) from None
+    return _header_of(names, delimiter, name, is_quoted='"' in text)
+
+
+def _header_of(names: list[str], delimiter: str, name: str, *, is_quoted: bool = False) -> _Header:
+    """The layout that the column names are of.
+
+    Raises:
+        UnreadableFile: they are of none.
+    """
     known: Mapping[str, str]
     if any(column in FIELDS for column in names):
         known, layout = FIELDS, API if "weekStartDate" in names else WEBSITE
@@ -258,7 +291,7 @@ def _header(line: bytes, name: str) -> _Header:
     else:
         raise UnreadableFile(
             name,
-            f"its header has none of FINRA's columns: {text[:120]!r}",
+            f"its header has none of FINRA's columns: {delimiter.join(names)[:120]!r}",
             "A download file begins with tierDescription|issueSymbolIdentifier|...",
             line=1,
         )
@@ -289,7 +322,7 @@ def _header(line: bytes, name: str) -> _Header:
             "It can't be told which of them counts: download it again",
             line=1,
         )
-    return _Header(layout, delimiter, '"' in text or (layout == API and delimiter != "|"), names, columns)
+    return _Header(layout, delimiter, is_quoted or (layout == API and delimiter != "|"), names, columns)
 
 
 # --- delimited text ------------------------------------------------------------------------------------
@@ -545,6 +578,76 @@ def _no_lines() -> pl.DataFrame:
     return pl.DataFrame(schema={"line": pl.Int64, "record": pl.String})
 
 
+# --- Excel and Parquet ----------------------------------------------------------------------------------
+
+
+def _parse_table(data: bytes, name: str) -> Parsed:
+    """A workbook or a Parquet file: columns and rules are those of the layout that its column names are of."""
+    table, rows = _open_table(data, name)
+    header = _header_of(table.names, "|", name if table.sheet is None else f"{name}, worksheet {table.sheet!r}")
+    fields = dict(zip(header.columns, header.names, strict=True))
+    typed: list[dict[str, Any]] = []
+    blocks: list[pl.DataFrame] = []
+    rejected: list[tuple[int, str, str]] = []
+    for number, cells in enumerate(_cells(header, rows), table.first_line):
+        try:
+            if len(cells) > len(header.names) and any(extra is not None for extra in cells[len(header.names) :]):
+                raise BadValue(f"expected {len(header.names)} fields, found {len(cells)}")
+            row = {}
+            for column, field, text in zip(header.columns, header.names, cells, strict=False):
+                if column is not None:
+                    if isinstance(text, BadValue):
+                        raise text
+                    row[column] = value(text, column, field)
+            require(row, fields)
+        except BadValue as bad:
+            rejected.append((number, _verbatim(cells), str(bad)))
+            continue
+        typed.append({**row, "line": number})
+        if len(typed) == _BLOCK_ROWS:
+            blocks.append(pl.DataFrame(typed, schema=RECORD))
+            typed = []
+    records = pl.concat([*blocks, pl.DataFrame(typed, schema=RECORD)], rechunk=True)
+    if rejected and not records.height:
+        raise UnreadableFile(
+            name,
+            f"not one of its {len(rejected)} rows can be read; the first: {rejected[0][2]}",
+            "The program that saved it has changed the values: give FINRA's own file",
+            line=rejected[0][0],
+        )
+
+    @panics_refused(name)
+    def read_lines() -> pl.DataFrame:
+        table, rows = _open_table(data, name)
+        texts = pl.Series("record", (_verbatim(cells) for cells in _cells(header, rows)), dtype=pl.String)
+        first = table.first_line
+        lines = pl.int_range(first, first + len(texts), dtype=pl.Int64, eager=True).alias("line")
+        return pl.DataFrame([lines, texts])
+
+    refused = pl.DataFrame(rejected, schema=REJECTED, orient="row")
+    return Parsed(name, header.layout, _carried(header), records, refused, False, read_lines)
+
+
+def _open_table(data: bytes, name: str) -> tuple[Table, Iterator[tuple[Any, ...]]]:
+    if data.startswith(PARQUET):
+        return open_parquet(data, name)
+    return open_workbook(data, name, frozenset(FIELDS) | frozenset(LEGACY_FIELDS))
+
+
+def _cells(header: _Header, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[Cell]]:
+    width = len(header.names)
+    is_symbol = [column == "symbol" for column in header.columns]
+    for row in rows:
+        texts = [cell(row[n], header.names[n], is_symbol=is_symbol[n]) for n in range(min(width, len(row)))]
+        yield texts + [cell(found, "", is_symbol=False) for found in row[width:]]
+
+
+def _verbatim(cells: list[Cell]) -> str:
+    """A row as text, with what it holds where a cell has no value; whatever can't be stored is escaped."""
+    text = "|".join("" if found is None else str(found) for found in cells)
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 # --- JSON ----------------------------------------------------------------------------------------------
 
 _SPACE = re.compile(r"[\s,]*")
@@ -557,30 +660,115 @@ def _constant(literal: str) -> float | None:
     return None if literal == "NaN" else float(literal)
 
 
+#: A member's name within an object, and all up to its value.
+_MEMBER = re.compile(r'[\s,]*"((?:[^"\\]|\\.){0,200})"\s*:\s*')
+
+_LIST_OF_OBJECTS = re.compile(r"\[\s*\{")
+
+
+def _is_record(text: str, at: int) -> bool:
+    """Whether the object at ``at`` begins as a record, and not as an object around a list of them."""
+    first = _MEMBER.match(text, at + 1)
+    return first is not None and first[1] in FIELDS
+
+
+class _Values:
+    """The values in a JSON text, each read out of a window of it: none may be longer than a line may.
+
+    Without that bound, one value of a large file could become gigabytes of objects.
+    """
+
+    _WINDOW = 8 * MAX_LINE_BYTES
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._start = 0
+        self._window = text[: self._WINDOW]
+        # Numbers stay text until they become decimals: a float would round them.
+        self._decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
+
+    def decode(self, at: int) -> tuple[Any, int]:
+        """The value at ``at``, and where it ends.
+
+        Raises:
+            json.JSONDecodeError: there is none, or it is too long.
+            RecursionError: it is nested too deeply.
+        """
+        end = self._start + len(self._window)
+        if at < self._start or (at > end - MAX_LINE_BYTES and end < len(self._text)):
+            self._start, self._window = at, self._text[at : at + self._WINDOW]
+        try:
+            found, end = self._decoder.raw_decode(self._window, at - self._start)
+        except json.JSONDecodeError as error:
+            is_cut = self._start + len(self._window) < len(self._text)
+            if is_cut and len(self._window) - error.pos < 64:
+                raise json.JSONDecodeError("a value is longer than 1 MiB", self._text, at) from None
+            raise json.JSONDecodeError(error.msg, self._text, self._start + error.pos) from None
+        return found, self._start + end
+
+    def list_of_records(self, at: int) -> tuple[int | None, int]:
+        """Where, among the members of an object from ``at`` on, the first list of objects begins.
+
+        Returns:
+            The place of its bracket, or None; and how far the members were read.
+        """
+        while member := _MEMBER.match(self._text, at):
+            value_at = member.end()
+            if member[1] in FIELDS:  # a record, which has a list of its own
+                return None, at
+            if self._text[value_at : value_at + 1] == "[" and _LIST_OF_OBJECTS.match(self._text, value_at):
+                return value_at, value_at
+            try:
+                _, at = self.decode(value_at)
+            except (json.JSONDecodeError, RecursionError):
+                return None, at
+            at = _SPACE.match(self._text, at).end()  # type: ignore[union-attr]  # it matches nothing, too
+        return None, at
+
+
 def _parse_json(data: bytes, name: str) -> Parsed:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UnreadableFile(name, "it is not valid UTF-8", "Fetch it again", line=line) from None
-    # Numbers stay text until they become decimals: a float would round them.
-    decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
+    reader = _Values(text)
     rows: list[dict[str, Any]] = []
     blocks: list[pl.DataFrame] = []
     rejected: list[tuple[int, str, str]] = []
     spans: list[tuple[int, int]] = []
     columns: set[str] = set()
     at = number = 0
-    in_array = False
+    in_array = in_wrapper = False
     while (at := _SPACE.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing, too
         if text[at] == ("]" if in_array else "["):
             in_array = not in_array
             at += 1
             continue
+        if in_wrapper and not in_array:
+            # Behind the list: the wrapper's other members, and its end.
+            if text[at] == "}":
+                in_wrapper, at = False, at + 1
+                continue
+            start, at = reader.list_of_records(at)
+            if start is not None:
+                problem = "its object holds two lists of records"
+                raise UnreadableFile(name, problem, "Give each list in a file of its own")
+            if text[at : at + 1] != "}":
+                number += 1
+                rejected.append((number, text[at:], "not valid JSON: the object around the records does not end here"))
+                spans.append((at, len(text)))
+                break
+            continue
+        if not in_array and text[at] == "{" and not _is_record(text, at):
+            start, _ = reader.list_of_records(at + 1)
+            if start is not None:
+                in_wrapper, at = True, start
+                continue
         number += 1
         refuse_many_rows(number, name)
         try:
-            record, end = decoder.raw_decode(text, at)
+            record, end = reader.decode(at)
         except (json.JSONDecodeError, RecursionError) as error:
             why = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
             rejected.append((number, text[at:], f"not valid JSON: {why}"))
@@ -614,7 +802,7 @@ def _parse_json(data: bytes, name: str) -> Parsed:
         frozenset(columns),
         records,
         pl.DataFrame(rejected, schema=REJECTED, orient="row"),
-        in_array,  # it ends within an array, or within a record
+        in_array or in_wrapper,  # it ends within an array, a record or an object around them
         panics_refused(name)(lambda: _slices(text, spans)),
     )
 

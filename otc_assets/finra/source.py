@@ -28,6 +28,18 @@ class PermanentSourceError(SourceError):
     """Trying again can't help: wrong credentials, a refused request, an unreadable file."""
 
 
+class RefusedReply(PermanentSourceError):
+    """What a source sent is no publication, by its size alone.
+
+    Attributes:
+        origin: where it came from.
+    """
+
+    def __init__(self, origin: str, problem: str) -> None:
+        super().__init__(f"{origin}: {problem}.")
+        self.origin = origin
+
+
 @dataclass(frozen=True)
 class Capture:
     """The bytes of one publication, or of a part of it, as they came.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from otc_assets import running
 from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.definitions import defs
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
+from otc_assets.finra import query_api
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
@@ -222,6 +224,22 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
     assert by_dagster.metadata["run_id"] in {run.run_id for run in dagster.get_runs()}
     assert by_server.metadata == {"schema": 1}
     assert [states(sql, week)[T1.name] for week in weeks] == ["retired", "retired", "normalized"]
+
+
+def test_a_reply_that_is_more_than_any_publication_is_recorded_as_refused(
+    dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Record-Total of a billion was read on without end, and left no event."""
+    text = "|".join(query_api.FIELDS) + "\n" + "|" * (len(query_api.FIELDS) - 1) + "\n"
+    reply = httpx.Response(200, text=text, headers={"Record-Total": "1000000000"})
+    source = query_api.QueryApi("http://api", transport=httpx.MockTransport(lambda request: reply))
+    monkeypatch.setattr(PublicationSource, "open", lambda self: source)
+    failed = running.materialize(dagster, [WEEK], [T1], quiet)
+    (event,) = [event for event in told() if event.event_type == "otc.file.rejected"]
+    assert (event.payload["tier"], str(event.payload["week_ending"])) == ("NMS Tier 1", str(WEEK))
+    assert "1,000,000,000 rows by Record-Total" in event.payload["reason"]
+    assert "1,000,000,000 rows by Record-Total" in "".join(failed)
+    assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
 
 
 def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week_is_told(

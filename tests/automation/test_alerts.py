@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,17 +28,19 @@ from dagster import (
     build_sensor_context,
 )
 from dagster._core.utils import make_new_run_id
+from dagster._utils.error import SerializableErrorInfo, serializable_error_info_from_exc_info
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from otc_assets import running
 from otc_assets.automation import delivery
-from otc_assets.automation.alerts import is_final, why_it_failed
+from otc_assets.automation.alerts import is_final, what_went_wrong, why_it_failed
 from otc_assets.automation.delivery import AlertsUndelivered, BadAlertUrl, compose
 from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.definitions import defs
 from otc_assets.domain import quality
 from otc_assets.domain.weeks import weeks_between
+from otc_assets.finra.source import SourceError
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
@@ -303,6 +306,34 @@ def test_a_failed_run_is_recorded_with_its_steps_own_words(daemon: Daemon, sql: 
     assert [row[:3] for row in found] == [("run", "error", "the run of ingest_files failed")]
     assert "page.csv: it is a page of HTML" in str(found[0][3])
     assert found[0][4] == failure.value.run_id
+
+
+def test_an_error_of_ours_is_shown_in_its_own_words_whatever_its_cause() -> None:
+    """The deepest cause was shown in their place: `httpcore.ConnectError`, without a word on what to do."""
+    try:
+        try:
+            raise OSError("connection refused")
+        except OSError as cause:
+            raise SourceError("http://api: no answer. Check OTC_FINRA_URL.") from cause
+    except SourceError:
+        ours = serializable_error_info_from_exc_info(sys.exc_info())
+    around = SerializableErrorInfo("Error occurred in step", [], "DagsterExecutionStepExecutionError", ours)
+    assert ours.cause is not None
+    assert what_went_wrong(around) == "http://api: no answer. Check OTC_FINRA_URL."
+
+
+def test_an_error_of_a_library_alone_is_shown_by_its_deepest_cause() -> None:
+    """SQLAlchemy's words hold the whole statement; psycopg's say what is wrong."""
+
+    def info(name: str, cause: SerializableErrorInfo | None) -> SerializableErrorInfo:
+        return SerializableErrorInfo(f"{name}: words of {name}\n", [], name, cause)
+
+    deepest = info("UndefinedTable", None)
+    assert what_went_wrong(info("DagsterExecutionStepExecutionError", info("ProgrammingError", deepest))) == (
+        "UndefinedTable: words of UndefinedTable"
+    )
+    ours = info("WeekRefused", info("KeyError", None))
+    assert what_went_wrong(info("DagsterExecutionStepExecutionError", ours)) == "WeekRefused: words of WeekRefused"
 
 
 def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(

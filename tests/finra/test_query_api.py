@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 import logging
+import socket
+import subprocess
+import sys
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +18,15 @@ import httpx
 import polars as pl
 import pytest
 from pydantic import SecretStr
+from raw_http import head, raw_server
 
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
-from otc_assets.finra.query_api import FIELDS, KEY, QueryApi, RequestBudget
+from otc_assets.finra.query_api import FIELDS, KEY, Deadlines, QueryApi, RequestBudget
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app, serve
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
-from otc_assets.finra.source import FULL, PermanentSourceError, PublicationState, SourceError
+from otc_assets.finra.source import FULL, PermanentSourceError, PublicationState, RefusedReply, SourceError
 
 WEEK = dt.date(2026, 8, 21)
 TODAY = dt.date(2026, 10, 14)
@@ -278,3 +285,247 @@ def test_recorded_replies_have_the_headers_and_shapes_that_the_client_relies_on(
             state = api.state(WEEK, T1)
             assert state is not None
             assert state.rows == int(headers["Record-Total"])
+
+
+HEADER_LINE = "|".join(FIELDS)
+
+
+def page(*rows: str, total: int | None = None, **headers: str) -> httpx.Response:
+    text = "\n".join([HEADER_LINE, *rows, ""])
+    return httpx.Response(
+        200, text=text, headers={"Record-Total": str(len(rows) if total is None else total), **headers}
+    )
+
+
+A_ROW = "2026-08-17||T1|NMS Tier 1|ABC|Abc|PPEX||POOL|5|1|||ATS_W_SMBL_FIRM|2026-09-08|2026-09-08|"
+
+
+# --- what is no data, and what is not ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(301),
+        httpx.Response(302, headers={"Location": "https://u:p@login.example/x?secret=1"}),
+        httpx.Response(200),
+        httpx.Response(200, text="  \n"),
+        httpx.Response(206),
+        httpx.Response(206, text="[]"),
+        httpx.Response(202, text="[]"),
+        httpx.Response(200, text="[]", headers={"Record-Total": "5"}),
+        httpx.Response(204, text="x"),
+        httpx.Response(200, text="null"),
+        httpx.Response(200, text="{}"),
+        httpx.Response(200, text="<html>maintenance</html>"),
+        httpx.Response(200, text=HEADER_LINE, headers={"Record-Total": "0"}),
+    ],
+    ids=lambda reply: f"{reply.status_code} {reply.text[:20]!r} of {reply.headers.get('Record-Total')}",
+)
+def test_a_reply_without_rows_is_an_error_unless_it_is_finras_for_no_data(reply: httpx.Response) -> None:
+    """An empty reply of a proxy, or a redirect, passed for a week without data."""
+    api = answering(lambda request: httpx.Response(reply.status_code, headers=reply.headers, text=reply.text))
+    for ask in (api.fetch, api.state):
+        with pytest.raises(SourceError) as caught:
+            ask(WEEK, T1)
+        assert "http://api/data/group/otcMarket/name/weeklySummary" in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert "u:p" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(204),
+        httpx.Response(200, text="[]"),
+        httpx.Response(200, text="[]\n"),
+        httpx.Response(200, text="[]", headers={"Record-Total": "0"}),
+    ],
+)
+def test_finras_own_replies_for_no_data_are_no_data(reply: httpx.Response) -> None:
+    api = answering(lambda request: reply)
+    assert api.fetch(WEEK, T1) == []
+    assert api.state(WEEK, T1) is None
+
+
+def test_a_redirect_is_not_followed_and_says_where_it_leads() -> None:
+    asked = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(302, headers={"Location": "https://login.example/sign-in?next=1"})
+
+    with pytest.raises(SourceError, match=r"302, a redirect to https://login.example/sign-in\. .*check OTC_FINRA_URL"):
+        answering(handler).fetch(WEEK, T1)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("header", ["Total-Records-On-Page", "Record-Total"])
+@pytest.mark.parametrize("stated", ["abc", "-1", "1e3", "1_0", "", "\u0661"])
+def test_a_header_that_is_no_number_of_rows_is_an_error_that_names_it(header: str, stated: str) -> None:
+    """It was a ValueError of int()."""
+    headers = {"Record-Total": "1", header: stated.encode()}
+    api = answering(lambda request: httpx.Response(200, text=f"{HEADER_LINE}\n{A_ROW}\n", headers=headers))  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=f"{header} is .*, not a number of rows"):
+        api.fetch(WEEK, T1)
+
+
+@pytest.mark.parametrize("zone", ["-0000", "+0000", "GMT"])
+def test_retry_after_may_be_a_date_of_any_way_to_write_utc(zone: str) -> None:
+    """A zone of -0000 is a date without a zone to Python: subtracting it was a TypeError."""
+    from otc_assets.finra import query_api
+
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
+    reply = httpx.Response(429, headers={"Retry-After": later.strftime(f"%a, %d %b %Y %H:%M:%S {zone}")})
+    assert 80 < (query_api._retry_after(reply) or 0) <= 90
+
+
+def test_a_reply_that_lacks_a_field_that_was_asked_for_is_an_error_that_names_it() -> None:
+    """A renamed MPID column would have passed for a publication without ATSs."""
+    renamed = httpx.Response(
+        200, text=f"{HEADER_LINE}\n{A_ROW}\n".replace("MPID", "marketParticipantId"), headers={"Record-Total": "1"}
+    )
+    with pytest.raises(SourceError, match="unexpected response format: the reply lacks MPID, which"):
+        answering(lambda request: renamed).fetch(WEEK, T1)
+
+
+def test_a_connection_failure_says_what_to_do_and_hides_no_cause_behind_it() -> None:
+    """The cause below it, `httpcore.ConnectError` without words, was shown in its place."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    api = QueryApi(f"http://me:hunter2@127.0.0.1:{port}", requests_per_minute=60_000)
+    with pytest.raises(SourceError, match=r"no answer after 6 tries \(ConnectError: .*Check the network") as caught:
+        api.fetch(WEEK, T1)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert "hunter2" not in str(caught.value)
+
+
+# --- what is packed, large, slow or endless ------------------------------------------------------------
+
+
+def packed(text: bytes) -> bytes:
+    return gzip.compress(text)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "said"),
+    [
+        ("gzip", b"not packed at all", "can't be unpacked as gzip"),
+        ("gzip", packed(b"x" * 5_000)[:-20], "ends within its gzip"),
+        ("br", b"whatever", "packed as 'br', which was not asked for"),
+    ],
+)
+def test_a_reply_that_is_not_packed_as_it_says_is_an_error_of_ours(encoding: str, body: bytes, said: str) -> None:
+    """A false gzip was a bare zlib.error."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head(Content_Encoding=encoding, Content_Length=str(len(body)), Record_Total="1") + body)
+
+    with raw_server(answer) as url, pytest.raises(SourceError, match=said):
+        QueryApi(url, requests_per_minute=60_000).fetch(WEEK, T1)
+
+
+def test_a_packed_reply_is_unpacked() -> None:
+    body = packed(f"{HEADER_LINE}\n{A_ROW}\n".encode())
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head(Content_Encoding="gzip", Content_Length=str(len(body)), Record_Total="1") + body)
+
+    with raw_server(answer) as url:
+        (capture,) = QueryApi(url, requests_per_minute=60_000).fetch(WEEK, T1)
+    assert capture.content == f"{HEADER_LINE}\n{A_ROW}\n".encode()
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_a_reply_of_600_megabytes_is_refused_without_being_held(is_packed: bool) -> None:
+    """300 MB took 1.9 GB, and 0.6 MB packed the same."""
+    packer = zlib.compressobj(wbits=31)
+    piece = b"x" * (1 << 20)
+    bomb = b"".join([packer.compress(piece) for _ in range(600)]) + packer.flush()
+
+    def answer(connection: socket.socket) -> None:
+        if is_packed:
+            connection.sendall(head(Content_Encoding="gzip", Record_Total="1", Connection="close") + bomb)
+            return
+        connection.sendall(head(Record_Total="1", Connection="close"))
+        for _ in range(600):
+            connection.sendall(piece)
+
+    asking = (
+        "import datetime as dt, resource, sys\n"
+        "from otc_assets.domain.weeks import T1\n"
+        "from otc_assets.finra.query_api import QueryApi\n"
+        "from otc_assets.finra.source import RefusedReply\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n"
+        "    QueryApi(sys.argv[1]).fetch(dt.date(2026, 8, 21), T1)\n"
+        "except RefusedReply as error:\n"
+        "    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, error)\n"
+    )
+    with raw_server(answer) as url:
+        ran = subprocess.run([sys.executable, "-c", asking, url], capture_output=True, text=True, check=True)
+    grown, _, said = ran.stdout.partition(" ")
+    assert int(grown) < 150
+    assert "the reply is larger than 32 MiB" in said
+
+
+def test_a_record_total_that_no_publication_has_is_refused_at_the_first_page() -> None:
+    """10^9 rows were read on for ever."""
+    asked = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return page(A_ROW, total=10**9)
+
+    with pytest.raises(RefusedReply, match="1,000,000,000 rows by Record-Total"):
+        answering(handler).fetch(WEEK, T1)
+    assert len(asked) == 1
+
+
+def test_pages_of_one_row_are_not_read_without_end() -> None:
+    with pytest.raises(RefusedReply, match="2,001 of them in 2,001 pages"):
+        answering(lambda request: page(A_ROW, total=500_000)).fetch(WEEK, T1)
+
+
+def test_a_publication_that_comes_too_slowly_is_given_up_and_says_how_much_came() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        time.sleep(0.05)
+        return page(A_ROW, total=1_000)
+
+    since = time.monotonic()
+    api = answering(handler, deadlines=Deadlines(publication=0.3))
+    with pytest.raises(SourceError, match=r"[1-9] of 1,000 rows came in 0 seconds.*try again later"):
+        api.fetch(WEEK, T1)
+    assert time.monotonic() - since < 5
+
+
+def test_a_server_that_drips_a_byte_at_a_time_has_a_deadline() -> None:
+    """Every byte was in time, and the whole never came."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head(Content_Length="1000000", Record_Total="1"))
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    since = time.monotonic()
+    with raw_server(answer) as url:
+        api = QueryApi(url, requests_per_minute=60_000, deadlines=Deadlines(reply=0.3, tries=0.5))
+        with pytest.raises(SourceError, match=r"bytes came in 0.3 seconds, and the rest is not waited for"):
+            api.fetch(WEEK, T1)
+    assert time.monotonic() - since < 5
+
+
+def test_a_server_that_stalls_is_given_up_within_the_time_for_all_tries() -> None:
+    """Six tries of a minute each were waited for."""
+
+    def answer(connection: socket.socket) -> None:
+        time.sleep(20)
+
+    since = time.monotonic()
+    with raw_server(answer) as url:
+        api = QueryApi(url, requests_per_minute=60_000, deadlines=Deadlines(silence=0.2, tries=0.5))
+        with pytest.raises(SourceError, match=r"no answer after 3 tries \(ReadTimeout"):
+            api.state(WEEK, T1)
+    assert time.monotonic() - since < 5
