@@ -24,6 +24,7 @@ from dagster import (
     TableSchema,
 )
 
+from otc_assets.archive.store import ArchiveError
 from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of, weeks_of
@@ -79,7 +80,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 made[week] = make(week)
                 tell(rows=made[week].rows)
-        except (WeekRefused, PermanentSourceError, Dropped) as error:
+        except (WeekRefused, PermanentSourceError, Dropped, ArchiveError) as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)
         else:
