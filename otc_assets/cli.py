@@ -1,7 +1,8 @@
 """The terminal's door: parses, calls, prints. No logic.
 
 Exit codes: 0 done; 1 something failed, and was said; 2 the command was not understood; 3 there are gaps
-(``gaps --check``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
+(``gaps --check``); 4 archived bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by
+Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from otc_assets.domain.weeks import (
     weeks_up_to,
 )
 from otc_assets.finra.simulator import traps
-from otc_assets.settings import Settings, settings
+from otc_assets.settings import InvalidSettings, Settings, settings, without_secrets
 from otc_assets.terminal import Terminal, printable
 
 app = typer.Typer(
@@ -74,6 +75,8 @@ captures_app = typer.Typer(
     epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
 )
 app.add_typer(captures_app, name="captures")
+archive_app = typer.Typer(no_args_is_help=True, help="The archive of the bytes that FINRA sent.")
+app.add_typer(archive_app, name="archive")
 out = Terminal()
 err = Terminal(stderr=True)
 
@@ -707,6 +710,38 @@ def migrate(
         raise typer.Exit(1)
 
 
+# --- archive -------------------------------------------------------------------------------------------
+
+
+@archive_app.command()
+def verify(
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Verify N objects, chosen at random, instead of all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the archived bytes of every capture and compare them with their digest.
+
+    Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
+    """
+    from otc_assets import reports
+    from otc_assets.resources import RawArchive, Warehouse
+
+    with _installation(settings()), _progress("verifying the archive", None) as tick:
+        verified, damaged = reports.damaged_captures(Warehouse(), RawArchive().open(), sample, tick)
+    if as_json:
+        out.print_as_json({"verified": verified, "damaged": damaged})
+    elif damaged:
+        columns = ["week_ending", "tier", "publication", "scope", "problem", "origin", "digest"]
+        shown = [[row[c][:16] if c == "digest" else str(row[c]) for c in columns] for row in damaged]
+        out.print_table(columns, shown)
+        out.print(f"\n{damaged[0]['detail']}", soft_wrap=True)
+    else:
+        out.print(f"{verified:,} archived objects verified: each has the bytes of its digest")
+    if damaged:
+        raise typer.Exit(4)
+
+
 # --- events --------------------------------------------------------------------------------------------
 
 
@@ -992,7 +1027,6 @@ def main() -> None:
 
 def _run() -> int:
     """Runs the command that was asked for, and prints its error. Returns the exit code."""
-    from pydantic import ValidationError
     from sqlalchemy.exc import DBAPIError
 
     for stream in (sys.stdout, sys.stderr):
@@ -1005,12 +1039,11 @@ def _run() -> int:
         return interruption.exit_code()
     except DBAPIError as error:
         said = str(error.orig).strip().splitlines()
-        err.note("", "red", f"the database refused: {said[0] if said else error}")
+        words = said[0] if said else type(error.orig).__name__
+        err.note("", "red", f"the database refused: {without_secrets(words)}")
         return 1
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(["OTC", *map(str, problem["loc"])]).upper()
-            err.note(f"{name}:", "red", problem["msg"])
+    except InvalidSettings as error:
+        err.note("", "red", str(error))
         return 2
     except Exception as error:
         if hasattr(error, "show"):  # a mistake in the command line: usage and the reason
@@ -1019,6 +1052,6 @@ def _run() -> int:
             error.show()
             return 2
         if type(error).__module__.startswith("otc_assets") or isinstance(error, RuntimeError | ValueError):
-            err.note("", "red", str(error))
+            err.note("", "red", without_secrets(str(error)))
             return 1
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.archive.store import Archive, ArchiveError, MissingObject
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.domain.gaps import PENDING, ranges_and_history
 from otc_assets.domain.quality import worst
@@ -230,6 +232,51 @@ def ingested(warehouse: Warehouse, digests: Collection[str], run_id: str) -> lis
             }
         )
     return found
+
+
+def damaged_captures(
+    warehouse: Warehouse, archive: Archive, sample: int | None, progress: Callable[[int, str], None]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Reads the archived bytes of every capture, and compares them with their digest.
+
+    Args:
+        warehouse: where the captures are recorded.
+        archive: where their bytes are.
+        sample: verify so many objects only, chosen at random; None verifies all.
+        progress: called with the number of objects done, and how many captures are affected so far.
+
+    Returns:
+        How many objects were verified, and the captures whose bytes are missing or damaged, oldest week first.
+    """
+    with warehouse.transaction() as connection:
+        captures = publications(connection, dt.date.min, dt.date.max)
+    digests = sorted({capture.digest for capture in captures})
+    if sample is not None and sample < len(digests):
+        digests = random.sample(digests, sample)
+    problems: dict[str, tuple[str, str]] = {}
+    for done, digest in enumerate(digests):
+        progress(done, f"{len(problems)} damaged or missing")
+        try:
+            archive.get(digest)
+        except MissingObject as error:
+            problems[digest] = "missing", str(error)
+        except ArchiveError as error:
+            problems[digest] = "damaged", str(error)
+    progress(len(digests), f"{len(problems)} damaged or missing")
+    return len(digests), [
+        {
+            "week_ending": capture.week_ending,
+            "tier": capture.tier,
+            "publication": capture.id,
+            "scope": capture.scope,
+            "origin": capture.origin,
+            "digest": capture.digest,
+            "problem": problems[capture.digest][0],
+            "detail": problems[capture.digest][1],
+        }
+        for capture in captures
+        if capture.digest in problems
+    ]
 
 
 # --- events --------------------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from otc_assets.domain.weeks import week_start_of
@@ -174,11 +175,43 @@ def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]
 
 
+class InvalidSettings(Exception):
+    """Environment variables have invalid values. The message names each variable, and never its value."""
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once.
 
     Raises:
-        pydantic.ValidationError: a variable has a value that can't be right; it names the variable.
+        InvalidSettings: a variable has an invalid value. It is no ValueError: read while an option is being parsed,
+            a variable's error was reported as the option's.
     """
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        # Its own words have the values, and those may be secret.
+        problems = [(f"OTC_{'_'.join(map(str, problem['loc']))}".upper(), problem["msg"]) for problem in error.errors()]
+    raise InvalidSettings("\n".join(f"{variable}: {message}" for variable, message in problems))
+
+
+# --- secrets in texts ----------------------------------------------------------------------------------
+
+# To the last @ of a word: a password that should have been percent-encoded may have one itself.
+_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)\S+(?=@)|(\b\w*password=)[^\s&]+", re.IGNORECASE)
+_URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
+_SECRETS = ("OTC_FINRA_CLIENT_SECRET",)
+#: A shorter secret can't be told from an ordinary word.
+_SECRET_LENGTH = 8
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without passwords: those in the environment, as written and decoded, and those of any URL in it."""
+    secrets = {os.environ.get(name, "") for name in _SECRETS}
+    for url in (os.environ.get(name, "") for name in _URLS):
+        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        secrets |= {password, unquote(password)}
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SECRET_LENGTH:
+            text = text.replace(secret, "***")
+    return _PASSWORD_IN_URL.sub(r"\1\2***", text)

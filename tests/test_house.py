@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
+import pytest
 from dagster import AssetKey
 
 from otc_assets.definitions import defs
@@ -125,6 +127,54 @@ def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> N
     }
     late = {"publication_t2": -3, "publication_otce": -3}
     assert offsets == {name: late.get(name, -1) for name in offsets}
+
+
+#: CREATE TABLE ... AS, and SELECT ... INTO a table. PL/pgSQL's SELECT ... INTO a variable is another statement: what
+#: follows it there is a name without a schema, and never TABLE or TEMP.
+_COPIES_INTO_A_NEW_TABLE = re.compile(
+    r"\bcreate\s+((global|local)\s+)?((temp|temporary|unlogged)\s+)?table\s+(if\s+not\s+exists\s+)?[\w.\"{}]+\s*"
+    r"(\([\w\s,]*\)\s*)?(with\s*\([^)]*\)\s*)?as\b"
+    r"|\bselect\b[^;]*?\binto\s+(temp|temporary|unlogged|table\b|\w+\.\w+)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden"),
+    [
+        ("CREATE TABLE x AS SELECT * FROM otc.venue_volume", True),
+        ("create temp table x (a, b) as select 1", True),
+        ("CREATE UNLOGGED TABLE IF NOT EXISTS otc.{name} AS TABLE otc.venue_volume", True),
+        ("SELECT * INTO TEMP x FROM otc.venue_volume", True),
+        ("SELECT symbol INTO otc.x FROM otc.venue_volume", True),
+        ("CREATE TABLE otc.plain (LIKE otc.venue_volume INCLUDING DEFAULTS); INSERT INTO otc.plain SELECT 1", False),
+        ("SELECT count(*) INTO weeks FROM unnest(gone) AS week", False),
+        ("CREATE TABLE x (a text GENERATED ALWAYS AS (b) STORED)", False),
+    ],
+)
+def test_statements_that_copy_into_a_new_table_are_recognized(statement: str, *, forbidden: bool) -> None:
+    assert bool(_COPIES_INTO_A_NEW_TABLE.search(statement)) is forbidden
+
+
+def test_no_statement_copies_a_hypertable_into_a_new_table() -> None:
+    """TimescaleDB 2.28.3 stores corrupted text when a compressed table is read by CREATE TABLE ... AS."""
+    root = PACKAGE.parent
+    found = []
+    for path in [*PACKAGE.rglob("*.py"), *(root / "migrations").rglob("*.py"), *(root / "benchmarks").rglob("*.py")]:
+        tree = ast.parse(path.read_text())
+        texts = [
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        ]
+        # Of an f-string all parts together: a name may stand between them.
+        texts += [
+            "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)  # type: ignore[misc]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+        ]
+        found += [f"{path.relative_to(root)}: {text[:80]}" for text in texts if _COPIES_INTO_A_NEW_TABLE.search(text)]
+    for path in PACKAGE.rglob("*.json"):
+        found += [str(path.relative_to(root))] if _COPIES_INTO_A_NEW_TABLE.search(path.read_text()) else []
+    assert found == []
 
 
 def test_secrets_are_not_shown(monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -483,13 +483,13 @@ def test_a_statement_that_fails_is_recorded_without_its_values(collector: Collec
 
 
 def test_words_with_passwords_are_scrubbed(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from otc_assets.tracing.otlp import scrubbed
+    from otc_assets.settings import without_secrets
 
     monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://otc:correct%20horse@db/otc")
     monkeypatch.setenv("OTC_FINRA_CLIENT_SECRET", "battery-staple")
     settings.cache_clear()
     said = "no postgresql://u:pw@h:5432/d, nor host=h password=correct, 'correct horse' or battery-staple at a:b"
-    assert scrubbed(said) == "no postgresql://u:***@h:5432/d, nor host=h password=*** '***' or *** at a:b"
+    assert without_secrets(said) == "no postgresql://u:***@h:5432/d, nor host=h password=*** '***' or *** at a:b"
 
 
 # --- the collector does not answer ---------------------------------------------------------------------

@@ -6,6 +6,7 @@ A digest is the SHA-256 of the bytes as FINRA sent them; they are kept compresse
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import tempfile
@@ -16,6 +17,8 @@ from typing import Protocol
 import zstandard
 
 from otc_assets.processes import started, this_process
+
+log = logging.getLogger(__name__)
 
 #: Files that are being written begin like this; then come the machine, the process, and when that was started.
 _PARTIAL = ".partial-"
@@ -45,21 +48,34 @@ def _is_abandoned(path: Path) -> bool:
 
 
 class ArchiveError(Exception):
-    """The archive has no such bytes, or not those that were put there."""
+    """The archive can't return an object. The message says which, and what to do."""
+
+
+class MissingObject(ArchiveError):
+    """The archive has no object of this digest."""
+
+
+class DamagedObject(ArchiveError):
+    """The object is not what was put there: it was cut off, or its bytes have changed."""
 
 
 class Archive(Protocol):
     """Bytes by digest. What is in it stays as it is."""
 
     def put(self, content: bytes) -> str:
-        """Keeps ``content``; the same bytes again change nothing. Returns their SHA-256, in hex."""
+        """Keeps ``content``; the same bytes again change nothing, unless they were damaged: then they are replaced.
+
+        Returns:
+            Their SHA-256, in hex.
+        """
         ...
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``.
 
         Raises:
-            ArchiveError: there are none, or they are not what was put there.
+            MissingObject: there are none.
+            DamagedObject: they are not what was put there.
         """
         ...
 
@@ -79,12 +95,23 @@ class LocalArchive:
         return self._path(digest).exists()
 
     def put(self, content: bytes) -> str:
-        """Keeps ``content``; complete or not at all, also when the machine stops in between."""
+        """Keeps ``content``; complete or not at all, also when the machine stops in between.
+
+        What is there already is read and compared: bytes that are captured again heal a damaged object.
+        """
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
-        if path.exists():
+        try:
+            self.get(digest)
+        except MissingObject:
+            pass
+        except DamagedObject as error:
+            log.warning("%s. It is replaced: the same bytes were captured again.", error)
+        else:
             return digest
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self.folder)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
         try:
             with os.fdopen(descriptor, "wb") as handle:
@@ -96,6 +123,7 @@ class LocalArchive:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
+        _sync_folder(path.parent)
         return digest
 
     def remove_partials(self) -> int:
@@ -116,14 +144,28 @@ class LocalArchive:
         try:
             compressed = path.read_bytes()
         except FileNotFoundError:
-            raise ArchiveError(
+            raise MissingObject(
                 f"the archive has no {path}: it was moved or deleted, or OTC_HOME names another folder now. "
-                "Put the file back, or capture the publication again."
+                f"Put the file back, or {_AGAIN}"
             ) from None
         try:
             content = zstandard.ZstdDecompressor().decompress(compressed)
         except zstandard.ZstdError as error:
-            raise ArchiveError(f"{path} is damaged ({error}): restore it from a backup") from None
+            raise DamagedObject(f"{path} is damaged ({error}). Restore it from a backup, or {_AGAIN}") from None
         if hashlib.sha256(content).hexdigest() != digest:
-            raise ArchiveError(f"{path} is damaged (its bytes have another digest): restore it from a backup")
+            raise DamagedObject(
+                f"{path} is damaged (its bytes have another digest). Restore it from a backup, or {_AGAIN}"
+            )
         return content
+
+
+_AGAIN = "capture the publication again: the same bytes replace it"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Writes the folder's entries to disk: a renamed file is lost in a power failure otherwise."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

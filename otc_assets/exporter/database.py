@@ -15,6 +15,7 @@ from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, options_in, prepare_session, session_options
@@ -120,15 +121,15 @@ class Database:
         if self._ours:
             # Our tables are named with their schema, Dagster's without: in a storage configured apart it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
-        address = address.set(drivername="postgresql").difference_update_query(["options"])
+        # As values, and not as a URL: SQLAlchemy writes a blank in a password as it is, which libpq does not read.
+        where = address.translate_connect_args(username="user", database="dbname")
         connection = psycopg.connect(
-            address.render_as_string(hide_password=False),
+            make_conninfo(**{**address.query, **where, "options": options}),
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,
             application_name="otc-assets metrics",
             prepare_threshold=None,  # a pooler in between may hand every transaction to another session
-            options=options,
         )
         if self._ours:
             prepare_session(connection)

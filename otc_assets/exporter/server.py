@@ -25,7 +25,7 @@ from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
 from otc_assets.exporter.http import serve
 from otc_assets.http_guard import LOOPBACK_NAMES
-from otc_assets.settings import Settings
+from otc_assets.settings import Settings, without_secrets
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import DatabaseUnreachable, dagster_storage_url
 
@@ -150,7 +150,7 @@ class Exporter(Collector):
     def _say(self, what: str, error: Exception) -> None:
         """Logs a failure once, and again when it has become another one."""
         words = str(error).strip().splitlines()
-        said = words[0] if words else type(error).__name__
+        said = without_secrets(words[0]) if words else type(error).__name__
         if self._said.get(what) != said:
             self._said[what] = said
             log.warning("metrics: %s could not be read: %s", what, said)

@@ -18,7 +18,6 @@ import importlib.metadata
 import logging
 import os
 import queue
-import re
 import threading
 import traceback
 import uuid
@@ -41,7 +40,7 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
-from otc_assets.settings import settings
+from otc_assets.settings import without_secrets
 
 #: How long a step's end may wait for the collector, in seconds; after that nothing waits until it answers again.
 PATIENCE = 1.0
@@ -52,9 +51,6 @@ _LINES_WITH_IDS = ("dagster", "otc_assets")
 #: What is true of all that is inside: so that spans can be searched for by it, not only found below others.
 _INHERITED = ("otc.week_ending", "otc.tier")
 
-_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)[^\s@/]+(?=@)|(\bpassword=)\S+", re.IGNORECASE)
-#: A shorter secret can't be told from an ordinary word.
-_SECRET_LENGTH = 8
 _LONGEST_WORDS = 2_000
 
 
@@ -66,18 +62,6 @@ def ids_of_run(run_id: str) -> tuple[int, int]:
     except ValueError:  # whoever launches a run may give it any id
         trace_id = int.from_bytes(digest[8:24])
     return trace_id, int.from_bytes(digest[:8])
-
-
-def scrubbed(text: str) -> str:
-    """``text`` without passwords: those of the settings, and whatever stands where a URL has one."""
-    known = settings()
-    secrets = [known.finra_client_secret.get_secret_value()] if known.finra_client_secret else []
-    if known.database_url and (password := sa.make_url(known.database_url.get_secret_value()).password):
-        secrets.append(password)
-    for secret in secrets:
-        if len(secret) >= _SECRET_LENGTH:
-            text = text.replace(secret, "***")
-    return _PASSWORD_IN_URL.sub(r"\1\2***", text)
 
 
 def _record(opened: trace.Span, error: BaseException) -> None:
@@ -99,13 +83,13 @@ def _record(opened: trace.Span, error: BaseException) -> None:
 
 def _without_secrets(span: ReadableSpan) -> ReadableSpan:
     """A failed span as it may be sent: the instrumentations record errors too, in the libraries' words."""
-    words = scrubbed(span.status.description or "")
+    words = without_secrets(span.status.description or "")
     if span.kind is SpanKind.CLIENT:
         words = words.partition("\n")[0]  # what follows in PostgreSQL's are values
     events = [
         Event(
             event.name,
-            {name: scrubbed(v) if isinstance(v, str) else v for name, v in (event.attributes or {}).items()},
+            {name: without_secrets(v) if isinstance(v, str) else v for name, v in (event.attributes or {}).items()},
             event.timestamp,
         )
         for event in span.events
@@ -218,7 +202,7 @@ class _Exporter(OTLPSpanExporter):
             return False
         self._told = True
         record.msg = (
-            f"traces do not reach {scrubbed(self._endpoint)} ({record.getMessage()}). Runs go on without. "
+            f"traces do not reach {without_secrets(self._endpoint)} ({record.getMessage()}). Runs go on without. "
             "Check OTEL_EXPORTER_OTLP_ENDPOINT, and that the collector runs."
         )
         record.args = ()

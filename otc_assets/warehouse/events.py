@@ -516,17 +516,30 @@ def read(
         RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
     """
     values = {"xid": str(after.xid), "id": after.id, "limit": limit, "event_type": event_type}
-    events = [_event(row) for row in connection.execute(_AFTER, values)]
-    if not events and connection.execute(_FROM_ELSEWHERE).scalar():
+    _require_order(connection)
+    return [_event(row) for row in connection.execute(_AFTER, values)]
+
+
+def _require_order(connection: sa.Connection) -> None:
+    """Refuses to order events that came with a dump: by their transactions, they would all be newer than ours.
+
+    Raises:
+        RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
+    """
+    if connection.execute(_FROM_ELSEWHERE).scalar():
         raise RuntimeError(
-            "otc.events was restored from another server, whose transactions were numbered further: what was "
-            "restored can't be put in order with what comes. docs/events.md says how to number it anew."
+            "otc.events was restored from a dump of another server, whose transaction numbers are higher than this "
+            "server's: restored events can't be ordered with new ones. Renumber them as docs/events.md describes."
         )
-    return events
 
 
 def newest(connection: sa.Connection, count: int, event_type: str | None = None, *, final: bool = False) -> list[Event]:
-    """The newest ``count`` events, oldest first; with ``final`` those from whose cursors one may read on."""
+    """The newest ``count`` events, oldest first; with ``final`` those from whose cursors one may read on.
+
+    Raises:
+        RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
+    """
+    _require_order(connection)
     values = {"count": count, "event_type": event_type, "final": final}
     return [_event(row) for row in connection.execute(_NEWEST, values)][::-1]
 

@@ -17,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from otc_assets.settings import without_secrets
 from otc_assets.tracing import copy_span, instrument_engine
 
 #: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
@@ -90,14 +91,21 @@ def database_url(url: str, driver: str) -> str:
     Raises:
         ValueError: not a PostgreSQL URL.
     """
+    # Of more than one @, which one ends the password? A guess would take a part of it for the host, and print it.
+    if url.count("@") > 1:
+        raise ValueError(
+            "OTC_DATABASE_URL has more than one @: percent-encode special characters in user name and password "
+            "(@ as %40, : as %3A, / as %2F, # as %23, ? as %3F). Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        )
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ValueError("OTC_DATABASE_URL is not a URL: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE") from None
-    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, ValueError):
+        parsed, backend = None, ""
+    if parsed is None or backend not in ("postgresql", "postgres"):
         raise ValueError(
-            f"OTC_DATABASE_URL names {parsed.get_backend_name()!r}: only PostgreSQL is supported, "
-            "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            "OTC_DATABASE_URL is not a URL of a PostgreSQL server, the only kind supported: write "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters percent-encoded (@ as %40)"
         )
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
@@ -148,10 +156,13 @@ def _open(engine: sa.Engine) -> sa.Connection:
     try:
         return engine.connect()
     except sa.exc.OperationalError as error:
-        where = engine.url.render_as_string(hide_password=True)
+        # Not as a URL: its query may have a password, too.
+        at = engine.url
+        host, port = at.query.get("host", at.host) or "the local socket", at.query.get("port", at.port) or 5432
+        where = f"{host}:{port}/{at.database or ''}"
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise DatabaseUnreachable(
-            f"no connection to {where}: {reason}. Check OTC_DATABASE_URL and that the server runs."
+            f"no connection to {where}: {without_secrets(reason)}. Check OTC_DATABASE_URL and that the server runs."
         ) from None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from otc_assets.archive.store import ArchiveError, LocalArchive
+from otc_assets.archive import store
+from otc_assets.archive.store import ArchiveError, DamagedObject, LocalArchive, MissingObject
 
 
 def test_bytes_come_back_by_their_sha256_and_are_kept_compressed(tmp_path: Path) -> None:
@@ -56,3 +58,48 @@ def test_many_writers_of_the_same_bytes_leave_one_file_and_no_rest(tmp_path: Pat
     for thread in threads:
         thread.join()
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "flipped", "another object"])
+def test_capturing_the_same_bytes_again_heals_a_damaged_object(tmp_path: Path, damage: str) -> None:
+    """put() returned early where the file existed, whatever was in it."""
+    archive = LocalArchive(tmp_path)
+    content = bytes(range(256)) * 1000
+    digest, other = archive.put(content), archive.put(b"other")
+    path = archive._path(digest)
+    whole = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(
+        {
+            "cut off": whole[: len(whole) // 2],
+            "empty": b"",
+            "flipped": whole[:-1] + bytes([whole[-1] ^ 1]),
+            "another object": archive._path(other).read_bytes(),
+        }[damage]
+    )
+    with pytest.raises(DamagedObject, match="is damaged.*capture the publication again"):
+        archive.get(digest)
+    assert archive.put(content) == digest
+    assert archive.get(digest) == content
+    assert path.stat().st_mode & 0o222 == 0
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_lost_object_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(MissingObject):
+        LocalArchive(tmp_path).get("0" * 64)
+
+
+def test_the_folder_is_written_to_disk_after_the_file_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power failure a renamed file may be gone, although its bytes were written to disk."""
+    steps: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        where = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append("folder" if where.is_dir() else "file")
+        if where.is_dir() and where != tmp_path:
+            assert [entry.suffix for entry in where.iterdir()] == [".zst"]
+
+    monkeypatch.setattr(store.os, "fsync", fsync)
+    LocalArchive(tmp_path).put(b"bytes")
+    assert steps == ["folder", "file", "folder"]

@@ -607,12 +607,23 @@ def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_numbered_anew
     )
     with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
         events.read(connection)
+    for final in (False, True):
+        with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
+            events.newest(connection, 5, final=final)
+    tell(engine, failed())  # a new event is not read past those of the dump, and they are not shown as newer
+    with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
+        events.read(connection)
+    with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
+        events.newest(connection, 5)
     documented = (load.__file__ or "").rpartition("/otc_assets/")[0] + "/docs/events.md"
     with open(documented) as text:
         remedy = text.read().split("```sql renumber\n")[1].split("```")[0]
     sql.execute(remedy)  # type: ignore[arg-type]
     tell(engine, failed())
-    assert [event.aggregate_id for event in everything(engine)] == ["x", "venue_volume.grade 2026-08-21"]
+    order = ["x", "venue_volume.grade 2026-08-21", "venue_volume.grade 2026-08-21"]
+    assert [event.aggregate_id for event in everything(engine)] == order
+    with transaction(engine) as connection:
+        assert [event.aggregate_id for event in events.newest(connection, 5)] == order
     with pytest.raises(psycopg.errors.RestrictViolation):
         sql.execute("DELETE FROM otc.events")
 

@@ -1,0 +1,157 @@
+"""Errors about settings name the variable and never its value; a password is in no message and no log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from dagster_postgres import DagsterPostgresStorage
+
+from otc_assets.exporter.server import Exporter, exposition
+from otc_assets.settings import InvalidSettings, settings, without_secrets
+from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.warehouse.server import (
+    DatabaseUnreachable,
+    connect,
+    dagster_storage_url,
+    database_url,
+    transaction,
+)
+
+Command = Callable[..., tuple[int, str, str]]
+
+ODD = ["p@ss:w/rd#?", "tw@ce@at:colon", "hash#tag?query", "per%cent%41", "sl/ash:colon", "sp ace+plus&and=is"]
+#: What a part of an odd password looks like, when a URL was cut at the wrong place.
+PARTS = ["ss:w", "rd#", "ce@at", "at:colon", "hash#", "tag?query", "cent%41", "ash:colon", "sp ace", "plus&and"]
+
+
+def leaked(text: str) -> list[str]:
+    return [part for part in [*ODD, *PARTS, *(quote(odd, safe="") for odd in ODD)] if part in text]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTC_METRICS_PORT", "abc"), ("OTC_FIRST_WEEK", "2021-12-09"), ("OTC_KEEP_RAW_RECORD_WEEKS", "-1")],
+)
+@pytest.mark.parametrize("arguments", [["materialize", "--weeks", "2026-08-21"], ["status"], ["up"]])
+def test_an_invalid_setting_is_not_blamed_on_an_option(
+    otc: Command, monkeypatch: pytest.MonkeyPatch, arguments: list[str], variable: str, value: str
+) -> None:
+    """`OTC_PORT=abc otc-assets materialize --weeks ...` said that --weeks had an invalid value."""
+    monkeypatch.setenv(variable, value)
+    code, _, errors = otc(*arguments)
+    assert code == 2
+    assert errors.startswith(f"{variable}: ")
+    assert "--weeks" not in errors
+    assert "Usage" not in errors
+
+
+def test_several_invalid_settings_are_named_together_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_PORT", "hunter2-in-the-wrong-place")
+    monkeypatch.setenv("OTC_SOURCE", "hunter2")
+    settings.cache_clear()
+    with pytest.raises(InvalidSettings) as caught:
+        settings()
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == ["OTC_SOURCE", "OTC_PORT"]
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_a_url_that_cannot_be_parsed_is_refused_and_not_shown(
+    otc: Command, monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    """A password with an @ ended at it, and the rest of it was printed as the host."""
+    for url in (f"postgresql://otc:{password}@127.0.0.1:1/otc", f"postgres//otc:{password}@127.0.0.1:1/otc"):
+        monkeypatch.setenv("OTC_DATABASE_URL", url)
+        code, output, errors = otc("status")
+        assert code == 1
+        assert leaked(output + errors) == []
+        if "@" in password:
+            assert "percent-encode" in errors
+
+
+def test_an_unencoded_at_sign_is_named_as_the_reason() -> None:
+    with pytest.raises(ValueError, match="has more than one @: percent-encode.*@ as %40"):
+        database_url("postgresql://otc:p@ss@host/otc", "psycopg")
+    with pytest.raises(ValueError, match="is not a URL of a PostgreSQL server") as caught:
+        database_url("postgresql://otc:secret@host:port-secret/otc", "psycopg")
+    assert "port-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_no_message_about_a_server_that_does_not_answer_has_the_password(
+    password: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, otc: Command
+) -> None:
+    encoded = quote(password, safe="")
+    urls = [
+        f"postgresql://otc:{encoded}@127.0.0.1:1/otc",
+        f"postgresql://127.0.0.1:1/otc?user=otc&password={encoded}",
+    ]
+    for url in urls:
+        monkeypatch.setenv("OTC_DATABASE_URL", url)
+        engine = connect(url)
+        with pytest.raises(DatabaseUnreachable) as caught, transaction(engine):
+            pass
+        assert "127.0.0.1:1/otc" in str(caught.value)
+        code, output, errors = otc("status")
+        assert (code, "no connection to 127.0.0.1:1/otc" in errors) == (1, True)
+        with closing(Exporter(lambda url=url: url)) as exporter:  # type: ignore[misc]
+            text = exposition(exporter)
+        with pytest.raises(Exception, match="connection") as dagster:
+            DagsterPostgresStorage(dagster_storage_url(url))
+        everything = [str(caught.value), output, errors, text, str(dagster.value), str(dagster.value.__cause__)]
+        everything += [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+        assert leaked("\n".join(everything)) == []
+
+
+@pytest.fixture
+def role(server: EmbeddedServer, database: str) -> Iterator[Callable[[str], str]]:
+    """Gives the owner of the database another password, and returns its URL."""
+    before = database
+
+    def with_password(password: str) -> str:
+        with server._connect("postgres") as admin:
+            admin.execute(psycopg.sql.SQL("ALTER ROLE otc PASSWORD {}").format(psycopg.sql.Literal(password)))
+        return f"postgresql://otc:{quote(password, safe='')}@{before.rpartition('@')[2]}"
+
+    yield with_password
+    with_password(server._password("otc"))
+
+
+@pytest.mark.parametrize("password", ODD)
+def test_a_percent_encoded_password_works_everywhere(role: Callable[[str], str], password: str) -> None:
+    url = role(password)
+    engine = connect(url)
+    with transaction(engine) as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+    engine.dispose()
+    DagsterPostgresStorage(dagster_storage_url(url))
+    with closing(Exporter(lambda: url)) as exporter:
+        assert "otc_up 1.0" in exposition(exporter)
+
+
+def test_a_wrong_password_is_refused_without_being_shown(
+    role: Callable[[str], str], otc: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = role("the right one")
+    for password in ODD:
+        encoded = quote(password, safe="")
+        monkeypatch.setenv("OTC_DATABASE_URL", url.replace("the%20right%20one", encoded))
+        code, output, errors = otc("status")
+        assert code == 1
+        assert 'password authentication failed for user "otc"' in errors
+        assert leaked(output + errors) == []
+
+
+def test_texts_lose_passwords_wherever_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://otc:p%40ss%3Aw%2Frd@db/otc")
+    assert without_secrets("no p@ss:w/rd, nor p%40ss%3Aw%2Frd") == "no ***, nor ***"
+    assert without_secrets("at postgresql://u:p@ss:w@h:5/d now") == "at postgresql://u:***@h:5/d now"
+    assert without_secrets("host=h sslpassword=x&y password=z") == "host=h sslpassword=***&y password=***"
+    assert without_secrets("postgresql://otc@db/otc is no secret") == "postgresql://otc@db/otc is no secret"
