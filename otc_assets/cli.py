@@ -1,8 +1,8 @@
-"""The terminal's door: parses, calls, prints. No logic.
+"""Command-line interface: parsing, dispatch, output.
 
-Exit codes: 0 done; 1 something failed, and was said; 2 the command was not understood; 3 there are gaps
-(``gaps --check``); 4 archived bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by
-Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
+Exit codes: 0 done; 1 failed, with the reason on stderr; 2 usage error; 3 gaps found (``gaps --check``); 4 archived
+bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way
+to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int, str], Non
         def say(done: int, note: str) -> None:
             if note not in said:
                 said.add(note)
-                err.print(f"{what}: {f'{done} of {total}: ' if total else ''}{note}".rstrip(": "))
+                err.print(printable(f"{what}: {f'{done} of {total}: ' if total else ''}{note}".rstrip(": "), keep=""))
 
         yield say
         return
@@ -374,10 +374,10 @@ def backfill(
 
 @app.command()
 def status(
-    newest: Annotated[int, typer.Option(min=1, help="So many of the newest weeks.")] = 12,
+    newest: Annotated[int, typer.Option(min=1, help="Number of most recent weeks.")] = 12,
     as_json: Json = False,
 ) -> None:
-    """Show what is there: the newest weeks by tier, with rows, grades and what is stale."""
+    """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
     from otc_assets import reports
     from otc_assets.resources import Warehouse
 
@@ -401,7 +401,7 @@ def gaps(
             "--check", help="Exit with 3 if there are gaps. Pending weeks and weeks never requested do not count."
         ),
     ] = False,
-    pending: Annotated[bool, typer.Option(help="Show publications that are not due yet, too.")] = False,
+    pending: Annotated[bool, typer.Option(help="Include publications that are not due yet.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched.
@@ -545,8 +545,10 @@ def simulate(
     ] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
     port: Annotated[int, typer.Option(help="The port to serve at; 0 takes a free one.")] = 8080,
-    scale: Annotated[float | None, typer.Option(help="How large: 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which FINRA to play. [OTC_SIMULATOR_SEED]")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Size of the simulated data; 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the simulated data. [OTC_SIMULATOR_SEED]")] = None,
     trap: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="A fault of the served API, from the list below; may be repeated."),
@@ -577,7 +579,7 @@ def simulate(
     )
     if serve:
         with serving(make_app(simulator, clock=today_in_new_york, traps=chosen_traps), port) as url:
-            out.print(f"the Query API, simulated, at {url}   Ctrl-C stops it")
+            out.print(f"simulated Query API at {url}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
     if folder is None or weeks is None:
@@ -597,10 +599,10 @@ def simulate(
 @alerts_app.callback(invoke_without_command=True)
 def alerts(
     context: typer.Context,
-    newest: Annotated[int, typer.Option(min=1, help="So many of the newest.")] = 20,
+    newest: Annotated[int, typer.Option(min=1, help="Number of most recent alerts.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Show recent alerts, newest first, and how far their delivery is; 'alerts test' tries OTC_ALERT_URL."""
+    """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""
     if context.invoked_subcommand is not None:
         return
     from otc_assets import reports
@@ -789,11 +791,13 @@ def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> No
 
 @events_app.command()
 def tail(
-    count: Annotated[int, typer.Option("-n", "--newest", min=0, help="So many of the newest events.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and show what comes; Ctrl-C ends it.")] = False,
+    count: Annotated[int, typer.Option("-n", "--newest", min=0, help="Number of most recent events.")] = 20,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep running and print new events; Ctrl-C stops it.")
+    ] = False,
     event_type: Annotated[
         str | None,
-        typer.Option("--type", parser=_event_type, metavar="TYPE", help="Events of this type alone."),
+        typer.Option("--type", parser=_event_type, metavar="TYPE", help="Only events of this type."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, an object a line, for programs.")] = False,
 ) -> None:
@@ -822,7 +826,7 @@ def tail(
     if newest or as_json:
         shown(newest)
     else:
-        err.print("nothing has happened yet" if event_type is None else f"no {event_type} has happened yet")
+        err.print("no events yet" if event_type is None else f"no {event_type} events yet")
 
 
 @events_app.command()
@@ -858,7 +862,7 @@ def history(
     week: Annotated[Any, typer.Argument(parser=_friday, metavar="WEEK", help="The week, by its Friday.")],
     as_json: Json = False,
 ) -> None:
-    """Show how far a week is, tier by tier, and all that has happened to it, oldest first.
+    """Show the state of a week by tier, and all its events, oldest first.
 
     Example: otc-assets events history 2026-08-21
     """
@@ -871,7 +875,7 @@ def history(
         out.print_as_json(told)
         return
     if not told["events"]:
-        out.print(f"nothing has happened to the week ending {week} yet")
+        out.print(f"no events for the week ending {week}")
         return
     columns = ["tier", "state", "rows", "shares", "grade", "revisions"]
     shown = [{**row, "shares": None if row["shares"] is None else int(row["shares"])} for row in told["tiers"]]

@@ -398,7 +398,7 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
             [
-                *(sys.executable, "-m", "otc_assets.web", "dev"),
+                *(sys.executable, "-m", "otc_assets.web", "dagster-dev"),
                 *("--workspace", str(project_file("workspace.yaml"))),
                 *("--host", "127.0.0.1", "--port", str(chosen.port)),
             ],

@@ -393,10 +393,10 @@ def recent_alerts(warehouse: Warehouse, count: int) -> list[dict[str, Any]]:
     with warehouse.transaction() as connection:
         rows = outbox.recent(connection, count)
     for row in rows:
-        tries = f"waits, tried {row['attempts']} times: {row['last_error']}" if row["last_error"] else "waits"
+        attempts = f"{row['attempts']} failed attempt{'' if row['attempts'] == 1 else 's'}"
         row["delivery"] = {
-            "waiting": tries,
-            "unwanted": "told nobody: OTC_ALERT_URL was not set",
+            "waiting": f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
+            "unwanted": "not sent: OTC_ALERT_URL was not set",
             "delivered": f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
         }[row["state"]]
     return rows

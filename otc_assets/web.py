@@ -1,7 +1,7 @@
 """The Dagster UI as ``otc-assets up`` serves it: Dagster's own web server, behind the checks of ``http_guard``.
 
-``python -m otc_assets.web`` takes the options of ``dagster-webserver``; ``python -m otc_assets.web dev`` those of
-``dagster dev``, whose web server it replaces by the first. Starting and stopping them is in ``local``.
+``python -m otc_assets.web`` takes the options of ``dagster-webserver``; ``python -m otc_assets.web dagster-dev`` those
+of ``dagster dev``, whose web server it replaces by the first. Starting and stopping them is in ``local``.
 
 Dagster has no setting for this, so two of its names are replaced here. Where a release no longer has them, the
 program ends with an error and serves nothing.
@@ -59,7 +59,7 @@ def _with_our_webserver(start: Callable[..., Any]) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["dev"]:
+    if sys.argv[1:2] == ["dagster-dev"]:
         dev(sys.argv[2:])
     else:
         serve()

@@ -136,10 +136,10 @@ def test_each_kind_of_event_is_shown_in_words_oldest_first(run: Run, engine: sa.
 
 
 def test_events_of_one_type_alone_and_where_there_are_none(run: Run, engine: sa.Engine) -> None:
-    assert run("tail") == (0, "", "nothing has happened yet\n")
+    assert run("tail") == (0, "", "no events yet\n")
     assert run("tail", "--json") == (0, "", "")
     tell(engine, *map(check, range(30)))
-    assert run("tail", "--type", "otc.week.revised")[2] == "no otc.week.revised has happened yet\n"
+    assert run("tail", "--type", "otc.week.revised")[2] == "no otc.week.revised events yet\n"
     code, text, _ = run("tail", "--type", "otc.check.failed", "--json")
     assert [json.loads(line)["payload"]["check"] for line in text.splitlines()] == [f"c{n}" for n in range(10, 30)]
     assert code == 0
@@ -181,7 +181,7 @@ def test_the_history_of_a_week_shows_its_state_and_all_that_happened_to_it(run: 
     assert told["week_ending"] == "2026-08-21"
     assert [tier["shares"] for tier in told["tiers"]] == ["98765.5"]
     assert [e["what"] for e in told["events"]] == [what for _, what in SAID if what.startswith("2026-08-21")]
-    assert run("history", "2026-08-28")[1] == "nothing has happened to the week ending 2026-08-28 yet\n"
+    assert run("history", "2026-08-28")[1] == "no events for the week ending 2026-08-28\n"
 
 
 def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
