@@ -1,8 +1,8 @@
 """Command-line interface: parsing, dispatch, output.
 
 Exit codes: 0 done; 1 failed, with the reason on stderr; 2 usage error; 3 gaps found (``gaps --check``); 4 archived
-bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way
-to end ``up``: 0.
+bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the
+way to end ``up``: 0.
 """
 
 from __future__ import annotations
