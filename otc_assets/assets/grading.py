@@ -26,7 +26,7 @@ from otc_assets.warehouse.read import (
 )
 
 #: What of the week before is compared with the week.
-_OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
+_OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "venue_name", "share_volume")
 
 
 def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:

@@ -53,6 +53,9 @@ DESCRIPTIONS = {
     "complete": "The publication came whole: every row that FINRA counts, ATSs and firms.",
     "none_quarantined": "No capture of the week is quarantined: cut off, or lacking a large part of the one before it.",
     "few_rejected": "Not more than one row in a hundred was rejected.",
+    "venue_identity": (
+        "Every venue known from the week before by its MPID or CRD number still has one, and every ATS is still an ATS."
+    ),
     "venue_count_drop": "Not more than a fifth of the venues is gone since the week before.",
     "volume_swing": "The volume a trading day is within half of that of the week before.",
     "grade": "The week's grade, the worst of its tiers'. F stops everything that is made of it.",

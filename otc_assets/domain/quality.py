@@ -39,7 +39,9 @@ REJECTED_PCT = 1
 ERROR, WARN = "error", "warn"
 
 #: What makes rows useless, whatever else is right.
-FATAL = frozenset({"books_balance", "unique_keys", "plausible_values", "known_tier", "matches_finra_totals"})
+FATAL = frozenset(
+    {"books_balance", "unique_keys", "plausible_values", "known_tier", "matches_finra_totals", "venue_identity"}
+)
 #: What other failed findings cost, of 100 points. A part of a publication, otherwise right, is D, and with
 #: anything else wrong F. A doubtful week or layout alone is C. What is merely unusual is B, twice unusual C.
 COST = {
@@ -125,6 +127,7 @@ def judge_volume(evidence: Evidence) -> pl.DataFrame:
         _complete,
         _none_quarantined,
         _few_rejected,
+        _venue_identity,
         _venue_count_drop,
         _volume_swing,
     )
@@ -142,6 +145,7 @@ VOLUME_CHECKS = (
     "complete",
     "none_quarantined",
     "few_rejected",
+    "venue_identity",
     "venue_count_drop",
     "volume_swing",
 )
@@ -415,6 +419,56 @@ def _comparable(e: Evidence) -> tuple[pl.DataFrame, pl.DataFrame] | str:
 def _week_of(rows: pl.DataFrame) -> dt.date:
     week: dt.date = rows["week_ending"][0]
     return week
+
+
+#: So many venues are named in a finding.
+_NAMED = 5
+_BY_NAME = pl.col("venue_id").str.starts_with("name:")
+
+
+def _venue_identity(e: Evidence) -> dict[str, Any]:
+    """No venue may lose the MPID or CRD number that it is known by, and no ATS become a firm.
+
+    A publication whose MPID column is empty, or renamed, parses well: its ATSs are then identified by name, or
+    taken for firms, and every figure of a venue over several weeks breaks. Compared are venues of the same name in
+    the week before. Download files carry no CRD numbers: a firm that is identified by name there has lost nothing.
+    Without a week before, ATSs none of which has an MPID fail.
+    """
+    identity = ("venue_kind", "venue_id", "venue_name")
+    # Records of the API say when they were first published; rows of download files don't.
+    has_numbers = pl.col("initial_published_date").is_not_null().any().over("venue_kind")
+    now = e.volume.select(*identity, has_numbers.alias("has_numbers")).unique()
+    ats = now.filter(pl.col("venue_kind") == ATS)
+    if ats.height and ats.select(_BY_NAME.all()).item():
+        return _of(e, "venue_identity", False, f"none of {ats.height} ATSs has an MPID", observed=float(ats.height))
+    if e.previous is None or not e.previous.height:
+        return _of(e, "venue_identity", True, _NO_EARLIER, observed=0.0)
+    before = e.previous.select(identity).unique().drop_nulls("venue_name")
+    known = before.filter(~_BY_NAME).select("venue_name", "venue_kind", known_as="venue_id")
+    firms_before = before.filter(pl.col("venue_kind") != ATS).select("venue_name")
+    same_name = now.join(known, on="venue_name", suffix="_before")
+    was_ats, is_ats = pl.col("venue_kind_before") == ATS, pl.col("venue_kind") == ATS
+    lost = same_name.filter(_BY_NAME & (was_ats | pl.col("has_numbers")))
+    moved = (
+        same_name.filter(was_ats & ~is_ats)
+        .join(ats.select("venue_name"), on="venue_name", how="anti")
+        .join(firms_before, on="venue_name", how="anti")
+    )
+    changed = pl.concat([lost, moved]).select("venue_name", "known_as").unique().sort("known_as", "venue_name")
+    week = _week_of(e.previous)
+    if not changed.height:
+        return _of(e, "venue_identity", True, f"every venue known from the week ending {week} kept its identity")
+    named = ", ".join(f"{name} ({known_as})" for name, known_as in changed.head(_NAMED).rows())
+    more = f" and {changed.height - _NAMED} more" if changed.height > _NAMED else ""
+    return _of(
+        e,
+        "venue_identity",
+        False,
+        f"{changed.height} venues of the week ending {week} have lost their MPID or CRD number, or are no longer ATSs: "
+        f"{named}{more}. Is a column of the publication empty?",
+        observed=float(changed.height),
+        threshold=0.0,
+    )
 
 
 def _venue_count_drop(e: Evidence) -> dict[str, Any]:

@@ -146,7 +146,9 @@ def _read(
         week = _settle(file_name, rows, tier, week_ending)
         _refuse_other_weeks(file_name, rows, tier, week, is_confirmed=week_ending is not None)
         _refuse_future(file_name, week, tier, today)
-        captures.append(Capture(week, tier, _half(parsed), content, file_name, summary_type=summary_type))
+        captures.append(
+            Capture(week, tier, _half(parsed, file_name, summary_type), content, file_name, summary_type=summary_type)
+        )
     if not captures:
         known = ", ".join(TIER_BY_NAME)
         found = ", ".join(map(repr, parsed.records["tier_name"].unique()))
@@ -160,10 +162,31 @@ def _read(
     return captures, parsed
 
 
-def _half(parsed: Parsed) -> str:
-    """Which half of the publication a download file is: only ATSs have MPIDs."""
+#: How FINRA names an ATS: by its MPID, and then in words.
+_NAMED_BY_MPID = r"^[A-Z][A-Z0-9]{3} "
+
+
+def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
+    """Which half of the publication a download file is: only ATSs have MPIDs.
+
+    Raises:
+        UnreadableFile: no row has an MPID, but the venues are named as ATSs are: the column was lost on the way, and
+            the ATSs would pass for firms.
+    """
+    if summary_type is not None:
+        return ATS_HALF if summary_type.startswith("ATS") else NON_ATS_HALF
     with_mpid = parsed.records["mpid"].is_not_null().sum()
-    return ATS_HALF if with_mpid * 2 > parsed.records.height else NON_ATS_HALF
+    if with_mpid:
+        return ATS_HALF if with_mpid * 2 > parsed.records.height else NON_ATS_HALF
+    venues = parsed.records["participant_name"].unique().drop_nulls()
+    if venues.len() and venues.str.contains(_NAMED_BY_MPID).mean() > _MOST_ROWS:  # type: ignore[operator]
+        shown = ", ".join(repr(venue) for venue in venues.sort().head(3))
+        raise UnreadableFile(
+            name,
+            f"none of its rows has an MPID, but its venues are named as ATSs are ({shown})",
+            "Download it again; if its venues are firms and no ATSs, say so: --summary-type OTC_W_SMBL_FIRM",
+        )
+    return NON_ATS_HALF
 
 
 def _dates_in(name: str) -> list[dt.date]:

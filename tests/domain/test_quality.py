@@ -639,3 +639,71 @@ def test_evidence_is_judged_and_not_changed() -> None:
     copies = {name: value.clone() for name, value in before.items() if isinstance(value, pl.DataFrame)}
     judge_volume(judged)
     assert all(before[name].equals(copy) for name, copy in copies.items())
+
+
+# --- venues that lose their identity -------------------------------------------------------------------
+
+
+def identified(*venues: tuple[str, str, str], week: dt.date = WEEK, of_api: bool = True) -> pl.DataFrame:
+    """One row a venue: (kind, venue_id, name)."""
+    rows = [
+        volume_row("A", venue_id, 10, 1, week)
+        | {"venue_kind": kind, "venue_id": venue_id, "venue_name": name}
+        | {"initial_published_date": week if of_api else None}
+        for kind, venue_id, name in venues
+    ]
+    return pl.DataFrame(rows, schema=VENUE_VOLUME)
+
+
+POOL, OTHER, FIRM = (ATS, "PPEX", "PPEX POOL"), (ATS, "UBSA", "UBSA UBS ATS"), (NON_ATS, "79", "JUNIPER")
+KNOWN = identified(POOL, OTHER, FIRM, (DE_MINIMIS, "DE_MINIMIS", "De Minimis Firms"), week=BEFORE)
+NO_POOL_ID, NO_OTHER_ID = (ATS, "name:PPEX POOL", "PPEX POOL"), (ATS, "name:UBSA UBS ATS", "UBSA UBS ATS")
+
+
+@pytest.mark.parametrize(
+    ("now", "count", "said"),
+    [
+        ((NO_POOL_ID, NO_OTHER_ID, FIRM), 2.0, "none of 2 ATSs has an MPID"),
+        ((NO_POOL_ID, OTHER, FIRM), 1.0, "PPEX POOL (PPEX)"),
+        ((POOL, NO_POOL_ID, OTHER), 1.0, "PPEX POOL (PPEX)"),
+        (((NON_ATS, "name:PPEX POOL", "PPEX POOL"), OTHER, FIRM), 1.0, "PPEX POOL (PPEX)"),
+        (((NON_ATS, "555", "PPEX POOL"), OTHER), 1.0, "no longer ATSs: PPEX POOL (PPEX)"),
+        ((POOL, OTHER, (NON_ATS, "name:JUNIPER", "JUNIPER"), (NON_ATS, "7", "X")), 1.0, "JUNIPER (79)"),
+    ],
+    ids=["all MPIDs", "one MPID", "in some rows", "taken for a nameless firm", "taken for a firm", "a CRD number"],
+)
+def test_a_venue_that_loses_its_number_fails_the_week(
+    now: tuple[tuple[str, str, str], ...], count: float, said: str
+) -> None:
+    """An empty MPID column made every ATS a venue of another name, at grade A."""
+    row = finding(against(identified(*now), KNOWN), "venue_identity")
+    assert (row["passed"], row["severity"], row["observed"]) == (False, quality.ERROR, count)
+    assert said in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("now", "of_api"),
+    [
+        ((POOL, OTHER, FIRM), True),
+        (((ATS, "PPEY", "PPEX POOL"), OTHER), True),
+        ((POOL, (ATS, "name:NEW POOL", "NEW POOL")), True),
+        ((POOL, OTHER, (NON_ATS, "name:JUNIPER", "JUNIPER")), False),
+        ((POOL, OTHER, (NON_ATS, "name:NEW FIRM", "NEW FIRM")), True),
+        ((FIRM,), True),
+    ],
+    ids=["the same", "a new MPID", "a new ATS without", "a file without CRD numbers", "a new firm without", "no ATS"],
+)
+def test_a_venue_that_keeps_or_changes_its_number_passes(now: tuple[tuple[str, str, str], ...], of_api: bool) -> None:
+    """MPIDs change, and download files have no CRD numbers."""
+    assert finding(against(identified(*now, of_api=of_api), KNOWN), "venue_identity")["passed"]
+
+
+def test_atss_without_any_mpid_fail_without_a_week_before_too() -> None:
+    for before in (None, KNOWN.clear()):
+        assert not finding(against(identified(NO_POOL_ID), before), "venue_identity")["passed"]
+        assert finding(against(identified(POOL, NO_OTHER_ID), before), "venue_identity")["passed"]
+
+
+def test_a_week_whose_venues_have_lost_their_numbers_is_graded_f() -> None:
+    grades = grade(judge_volume(against(identified(NO_POOL_ID, NO_OTHER_ID, FIRM), KNOWN)))
+    assert grades["grade"].to_list() == ["F"]

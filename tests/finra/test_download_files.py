@@ -262,3 +262,31 @@ def test_a_file_of_a_future_week_is_offered_once_its_day_has_come(tmp_path: Path
     assert source.offered() == set()
     today = dt.date(2026, 9, 8)
     assert source.offered() == {(T1, WEEK)}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["website", "legacy"])
+@pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.id)
+def test_a_file_of_atss_that_has_lost_its_mpids_is_no_file_of_firms(
+    simulator: Simulator, tmp_path: Path, tier: Tier, legacy: bool
+) -> None:
+    """It was taken for the non-ATS half of the week, and would have replaced it."""
+    write = legacy_file if legacy else download_file
+    lines = write(simulator, WEEK, tier, "ATS", TODAY).decode().splitlines()
+    place = lines[0].split("|").index("ATS_MPID" if legacy else "MPID")
+    emptied = [lines[0]]
+    for line in lines[1:]:
+        values = line.split("|")
+        if len(values) > place:
+            values[place] = ""
+        emptied.append("|".join(values))
+    path = put(tmp_path, file_name(WEEK, tier, "ATS", legacy=legacy), "\n".join([*emptied, ""]))
+    with pytest.raises(UnreadableFile, match="none of its rows has an MPID, but its venues are named as ATSs are"):
+        read_file(path)
+    assert [c.scope for c in read_file(path, summary_type="OTC_W_SMBL_FIRM")] == ["NON_ATS"]
+    assert [c.scope for c in read_file(path, summary_type="ATS_W_SMBL_FIRM")] == ["ATS"]
+
+
+def test_a_file_of_firms_some_of_which_begin_with_four_letters_is_one_of_firms(tmp_path: Path) -> None:
+    firms = ["JANE STREET CAPITAL, LLC", "CITADEL SECURITIES LLC", "De Minimis Firms"]
+    text = HEADER + "".join(f"NMS Tier 1|A|A Inc.|{firm}||5|1|2026-09-08\n" for firm in firms)
+    assert read_file(put(tmp_path, "f.csv", text))[0].scope == "NON_ATS"
