@@ -197,8 +197,9 @@ def settings() -> Settings:
 
 # --- secrets in texts ----------------------------------------------------------------------------------
 
-# To the last @ of a word: a password that should have been percent-encoded may have one itself.
-_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)\S+(?=@)|(\b\w*password=)[^\s&]+", re.IGNORECASE)
+# To the last @ of a word: a password that should have been percent-encoded may have one itself. PASSWORD is the word for
+# it in our own advice.
+_PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)(?!PASSWORD@)\S+(?=@)|(\b\w*(?i:password)=)[^\s&]+")
 _URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
 _SECRETS = ("OTC_FINRA_CLIENT_SECRET",)
 #: A shorter secret can't be told from an ordinary word.

@@ -49,7 +49,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 COMMANDS = (
     *("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate"),
-    *("alerts", "metrics", "migrate", "storage", "events"),
+    *("alerts", "metrics", "migrate", "storage", "events", "archive"),
 )
 
 

@@ -74,6 +74,7 @@ def test_a_url_that_cannot_be_parsed_is_refused_and_not_shown(
         assert leaked(output + errors) == []
         if "@" in password:
             assert "percent-encode" in errors
+        assert "postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in errors
 
 
 def test_an_unencoded_at_sign_is_named_as_the_reason() -> None:
@@ -153,5 +154,6 @@ def test_texts_lose_passwords_wherever_they_come_from(monkeypatch: pytest.Monkey
     monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://otc:p%40ss%3Aw%2Frd@db/otc")
     assert without_secrets("no p@ss:w/rd, nor p%40ss%3Aw%2Frd") == "no ***, nor ***"
     assert without_secrets("at postgresql://u:p@ss:w@h:5/d now") == "at postgresql://u:***@h:5/d now"
+    assert without_secrets("at postgresql://u:PASSWORD1@h:5/d now") == "at postgresql://u:***@h:5/d now"
     assert without_secrets("host=h sslpassword=x&y password=z") == "host=h sslpassword=***&y password=***"
     assert without_secrets("postgresql://otc@db/otc is no secret") == "postgresql://otc@db/otc is no secret"
