@@ -255,19 +255,21 @@ def compute_stale(
     """
     warehouse = Warehouse()
     following = {week + dt.timedelta(weeks=n) for week in about for n in range(WINDOW_WEEKS)}
-    own = _Rounds(instance, progress, following, retries=True)
+
+    def is_own(week: dt.date, tables: Collection[str]) -> bool:
+        # A week after these that lacks more than its six-week figures was stale before: that is not our doing.
+        return week in about or (week in following and set(tables) <= set(ROLLING_TABLES))
+
+    own = _Rounds(instance, progress, is_own, retries=True)
     own.run(warehouse)
     known = _lineage(warehouse)
-    remaining = sorted(set(_stale_by_table(known)) & following)
-    blocked = sorted(known.blocked & set(about))
+    remaining = [week for week, tables in _stale_by_table(known).items() if is_own(week, tables)]
     failed = list(own.last_failed)
-    if remaining or blocked:
+    if remaining or known.blocked & set(about):
         failed = list(dict.fromkeys([*failed_before, *own.failed]))
-        if remaining and not failed:
-            failed = [f"still stale: {', '.join(map(str, remaining))}"]
-        if blocked and not failed:
-            failed = [f"graded F, so nothing is computed of it: {', '.join(map(str, blocked))}"]
-    rest = _Rounds(instance, progress, None, retries=False, leave_out=following)
+    if remaining and not failed:
+        failed = [f"still stale: {', '.join(map(str, remaining))}"]
+    rest = _Rounds(instance, progress, lambda week, tables: not is_own(week, tables), retries=False)
     if others:
         rest.run(warehouse)
     return Computed(sorted(own.weeks | rest.weeks), failed, rest.failed)
@@ -279,22 +281,21 @@ class _Rounds:
     Args:
         instance: Dagster's.
         progress: told what is being done.
-        only: these weeks alone; None for all.
+        wanted: which weeks, by week and stale tables.
         retries: whether steps are tried again.
-        leave_out: not these weeks.
     """
 
     def __init__(
         self,
         instance: DagsterInstance,
         progress: Progress,
-        only: Collection[dt.date] | None,
+        wanted: Callable[[dt.date, Collection[str]], bool],
         *,
         retries: bool,
-        leave_out: Collection[dt.date] = (),
     ) -> None:
         self._instance, self._progress, self._retries = instance, progress, retries
-        self._only, self._leave_out = only, set(leave_out)
+        self._wanted = wanted
+        self._leave_out: set[dt.date] = set()
         self.weeks: set[dt.date] = set()
         self.failed: list[str] = []
         self.last_failed: list[str] = []
@@ -319,7 +320,7 @@ class _Rounds:
         return {
             week: tables
             for week, tables in _stale_by_table(_lineage(warehouse)).items()
-            if week not in self._leave_out and (self._only is None or week in self._only)
+            if week not in self._leave_out and self._wanted(week, tables)
         }
 
 

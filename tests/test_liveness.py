@@ -15,6 +15,7 @@ from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 from terminal import Terminal
 
 from otc_assets import interruption, local, running
+from otc_assets.automation.alerts import why_it_failed
 from otc_assets.definitions import defs
 from otc_assets.liveness import PROCESS_TAG, fail_dead_runs, process_tag
 from otc_assets.partitions import week_of, weeks
@@ -86,6 +87,8 @@ def test_a_run_whose_process_has_ended_is_ended_by_the_sensor(
     data = sensor.evaluate_tick(build_sensor_context(dagster, repository_def=defs.get_repository_def()))
     assert run_id in str(data.skip_message)
     assert dagster.get_run_by_id(run_id).status == after  # type: ignore[union-attr]
+    if after == DagsterRunStatus.FAILURE:  # the alert says why
+        assert "ended without finishing the run: it was killed" in why_it_failed(dagster, run_id)
 
 
 def test_runs_that_live_or_may_live_are_left_alone(dagster: DagsterInstance) -> None:

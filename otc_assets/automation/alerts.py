@@ -31,6 +31,7 @@ from dagster import (
     sensor,
 )
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.events import JobFailureData
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -214,7 +215,8 @@ def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
         if event is None:
             continue
         if event.event_type == DagsterEventType.RUN_FAILURE:
-            error = event.job_failure_data.error
+            data = event.event_specific_data
+            error = data.error if isinstance(data, JobFailureData) else None
             # Where no step failed, what stopped the run is in the error: "module.Class: words".
             text = error.message.strip() if error else event.message or ""
             run = (text.partition(": ")[2] or text) if error else text
