@@ -98,7 +98,7 @@ def test_the_graph_is_as_it_is_known() -> None:
     for check in graph.asset_check_keys:
         checks.setdefault(check.asset_key.to_user_string(), set()).add(check.name)
     assert {asset: len(names) for asset, names in checks.items()} == {
-        "venue_volume": 12,
+        "venue_volume": 13,
         "symbol_summary": 1,
         "venue_share": 2,
         "symbol_concentration": 1,
