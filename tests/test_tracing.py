@@ -505,21 +505,26 @@ def closed_port() -> int:
 def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: bool) -> None:
     """A flush for each of five steps, and the end of the process: each may wait for half a minute by itself."""
     program = textwrap.dedent("""
-        import time, uuid
+        import logging, sys, threading, time, uuid
         from otc_assets import tracing
+        logged = threading.Event()
+        logging.lastResort.addFilter(lambda record: logged.set() or True)
         assert tracing.is_on()
         started = time.monotonic()
         for number in range(5):
             with tracing.step_span(str(uuid.uuid4()), "step", {}), tracing.span(tracing.LOAD):
                 pass
         print(time.monotonic() - started)
+        if len(sys.argv) > 1 and logged.wait(60):
+            time.sleep(0.5)  # until it is written
     """)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         if silent:
             deaf.listen()
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        ended = python(program, OTEL_EXPORTER_OTLP_ENDPOINT=url)
+        # A busy machine may take longer to log the failure than the program takes to end.
+        ended = python(program, *([] if silent else ["wait"]), OTEL_EXPORTER_OTLP_ENDPOINT=url)
     said = time.monotonic()
     # Without a limit each of the five steps takes ten seconds and more; a busy machine takes some of its own.
     assert 0.9 < float(ended.stdout) < 30
@@ -537,11 +542,11 @@ class Ended(subprocess.CompletedProcess[str]):
     at: float
 
 
-def python(program: str, **environment: str) -> Ended:
+def python(program: str, *arguments: str, **environment: str) -> Ended:
     """Runs a program in a process of its own, which has to succeed."""
     at = time.monotonic()
     run = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, *arguments],
         env={**{k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}, **environment},
         capture_output=True,
         text=True,
