@@ -482,6 +482,10 @@ def ingest(
     from otc_assets.finra.download_files import printable
     from otc_assets.resources import Warehouse
 
+    if folders := [path for path in files if path.is_dir()]:
+        raise Refused(
+            f"a folder, not a file: {', '.join(map(str, folders))}. Give the files in it, such as folder/*.csv"
+        )
     absent = [path for path in files if not path.is_file()]
     if absent:
         raise Refused(f"no such file: {', '.join(printable(str(path)) for path in absent)}")

@@ -248,6 +248,8 @@ def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tm
 def test_files_that_are_not_there_and_files_that_are_no_publication_exit_with_1(run: Run, tmp_path: Path) -> None:
     code, _, text = run("ingest", str(tmp_path / "nowhere.csv"))
     assert (code, "no such file" in text) == (1, True)
+    code, _, text = run("ingest", str(tmp_path))
+    assert (code, "a folder, not a file" in text, "Give the files in it" in text) == (1, True, True)
     page = tmp_path / "page.csv"
     page.write_text("<html>Sorry</html>")
     code, _, text = run("ingest", str(page))

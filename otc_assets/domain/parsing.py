@@ -241,7 +241,9 @@ def _gunzip(data: bytes, name: str) -> bytes:
 
 def _without_blank_end(data: bytes) -> bytes:
     """The text without the blank lines after its last row: editors and spreadsheets add them."""
-    last = len(data.rstrip(b" \t\r\n"))
+    end_of_data = data[-4096:]  # of the whole, without a copy, where that is enough
+    kept = end_of_data.rstrip(b" \t\r\n")
+    last = len(data) - len(end_of_data) + len(kept) if kept else len(data.rstrip(b" \t\r\n"))
     end = data.find(b"\n", last) + 1
     return data[:end] if 0 < end < len(data) else data
 
