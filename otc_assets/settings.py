@@ -197,8 +197,8 @@ def settings() -> Settings:
 
 # --- secrets in texts ----------------------------------------------------------------------------------
 
-# To the last @ of a word: a password that should have been percent-encoded may have one itself. PASSWORD is the word for
-# it in our own advice.
+# To the last @ of a word: a password that should have been percent-encoded may have one itself. Our own advice has
+# PASSWORD in that place.
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)(?!PASSWORD@)\S+(?=@)|(\b\w*(?i:password)=)[^\s&]+")
 _URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
 _SECRETS = ("OTC_FINRA_CLIENT_SECRET",)

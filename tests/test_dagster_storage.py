@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import make_hostile
 from dagster import DagsterInstance, job, op
 from dagster_postgres import PostgresEventLogStorage
 
@@ -147,3 +149,18 @@ def test_a_new_installation_keeps_data_and_dagster_apart(
                 admin.execute("SELECT * FROM dagster.runs")
         finally:
             admin.execute("RESET ROLE; DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_dagsters_storage_does_not_depend_on_the_defaults_of_the_database(
+    database: str, sql: Sql, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Dagster's columns have no time zone: with another default than UTC, a run seemed to begin hours from now."""
+    make_hostile(server, database.rpartition("/")[2])
+    with instance_on(dagster_storage_url(database), tmp_path) as instance:
+        run = idle.execute_in_process(instance=instance)
+        (record,) = instance.get_run_records()
+        assert record.dagster_run.run_id == run.run_id
+        assert abs((dt.datetime.now(dt.UTC) - record.create_timestamp).total_seconds()) < 300
+    age = "SELECT extract(epoch FROM now() AT TIME ZONE 'UTC' - max(create_timestamp)) FROM dagster.runs"
+    assert 0 <= sql.execute(age).fetchone()[0] < 300  # type: ignore[index,operator]
+    assert schemas(sql) == {"dagster": ALL}

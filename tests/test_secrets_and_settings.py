@@ -74,7 +74,7 @@ def test_a_url_that_cannot_be_parsed_is_refused_and_not_shown(
         assert leaked(output + errors) == []
         if "@" in password:
             assert "percent-encode" in errors
-        assert "postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in errors
+            assert "postgresql://USER:PASSWORD@HOST:PORT/DATABASE" in errors
 
 
 def test_an_unencoded_at_sign_is_named_as_the_reason() -> None:

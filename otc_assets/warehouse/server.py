@@ -61,10 +61,11 @@ def session_options(given: str = "", **other: str) -> str:
         given: options that the user's URL has; they are kept where they set something else.
         other: parameters that differ from the usual ones.
     """
-    ours = (_PARAMETERS | other).items()
-    return " ".join(
-        [*([given] if given else []), *(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in ours)]
-    )
+    words = [given] if given else []
+    for name, value in (_PARAMETERS | other).items():
+        escaped = value.replace(" ", "\\ ")
+        words.append(f"-c {name}={escaped}")
+    return " ".join(words)
 
 
 # TimescaleDB's functions are called by their names alone, and their schema was chosen when the extension was created.
