@@ -390,7 +390,7 @@ def _few_rejected(e: Evidence) -> dict[str, Any]:
     return _of(
         e,
         "few_rejected",
-        share <= REJECTED_PCT,
+        share <= REJECTED_PCT or bad <= 1,  # one bad row says nothing of the others, in however small a file
         f"{bad:,} of {e.rows_received:,} rows were rejected, and {e.rows_published_twice:,} that FINRA published "
         "twice; otc.rejected_record has them and why",
         observed=share,

@@ -405,6 +405,14 @@ def test_half_a_publication_is_d_and_says_which_half_it_lacks() -> None:
     assert graded(judged) == ("D", 60)
 
 
+def test_one_bad_row_of_a_small_file_says_nothing_of_the_others() -> None:
+    """Two rows, one of which PostgreSQL can't store: the week was F, and the good row was lost with the bad one."""
+    judged = evidence(ROWS.head(1), NO_TOTALS, rows_received=2, rows_accepted=1, rows_rejected=1, rows_expected=2)
+    assert finding(judged, "few_rejected")["passed"]
+    two = evidence(ROWS.head(1), NO_TOTALS, rows_received=3, rows_accepted=1, rows_rejected=2, rows_expected=3)
+    assert not finding(two, "few_rejected")["passed"]
+
+
 @pytest.mark.parametrize(("rejected", "passed"), [(1, True), (2, False)])
 def test_more_than_one_row_in_a_hundred_rejected_is_another_layout(rejected: int, passed: bool) -> None:
     """By hand: 1 of 100 rows is 1 %, 2 of 101 are 1.98 %."""
