@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
+from hostile_defaults import make_hostile
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli, resources
@@ -75,31 +76,6 @@ def empty_database(server: EmbeddedServer) -> Iterator[str]:
     yield from _new_database(server, "template1")
 
 
-#: What a database's administrator may have chosen, for other users of it. DateStyle broke every asset that reads a
-#: timestamp; a time zone whose abbreviation is another one's, too; what the path finds first has our names.
-HOSTILE_DEFAULTS = {
-    "DateStyle": "'SQL, DMY'",
-    "IntervalStyle": "sql_standard",
-    "TimeZone": "'Asia/Kolkata'",
-    "extra_float_digits": "-10",
-    "bytea_output": "escape",
-    "client_encoding": "LATIN1",
-    "standard_conforming_strings": "off",
-    "transform_null_equals": "on",
-    "quote_all_identifiers": "on",
-    "default_transaction_isolation": "serializable",
-    "search_path": "shadow, pg_catalog",
-}
-SHADOW = """
-    CREATE SCHEMA shadow;
-    GRANT USAGE ON SCHEMA shadow TO PUBLIC;
-    CREATE FUNCTION shadow.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1999-01-01 00:00Z' $$;
-    CREATE FUNCTION shadow.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT shadow.now() $$;
-    CREATE AGGREGATE shadow.max(date) (SFUNC = date_larger, STYPE = date, INITCOND = '2999-01-01');
-    CREATE AGGREGATE shadow.max(bigint) (SFUNC = int8larger, STYPE = bigint, INITCOND = '1000000000');
-"""
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The tests of a module with ``ALSO_WITH_HOSTILE_DEFAULTS`` run on both kinds of database."""
     if getattr(metafunc.module, "ALSO_WITH_HOSTILE_DEFAULTS", False) and "database" in metafunc.fixturenames:
@@ -113,14 +89,6 @@ def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequ
         if getattr(request, "param", "") == "hostile defaults":
             make_hostile(server, url.rpartition("/")[2])
         yield url
-
-
-def make_hostile(server: EmbeddedServer, name: str) -> None:
-    """Gives a database the defaults that nobody expects."""
-    with server._connect(name) as admin:
-        admin.execute(SHADOW)
-        for parameter, value in HOSTILE_DEFAULTS.items():
-            admin.execute(f"ALTER DATABASE {name} SET {parameter} = {value}")
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import make_hostile
 from dagster import DagsterInstance, job, op
 from dagster_postgres import PostgresEventLogStorage
+from hostile_defaults import make_hostile
 
 from otc_assets import dagster_storage, local
 from otc_assets.dagster_storage import StorageInUse, move_tables

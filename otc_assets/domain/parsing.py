@@ -211,10 +211,7 @@ def _unwrap(data: bytes, name: str) -> bytes:
         line = data.count(b"\n", 0, at) + 1
         raise UnreadableFile(name, "it has NUL bytes", "The file is damaged: download it again", line=line)
     if data[:4096].lstrip()[:1] == b"<":
-        start = data[:4096].lstrip()[:60].decode(errors="replace").splitlines()[0]
-        raise UnreadableFile(
-            name, f"it is a page of HTML or XML, not data ({start!r})", "The download failed: try it again"
-        )
+        raise UnreadableFile(name, "it is a page of HTML or XML, not data", "The download failed: try it again")
     if not _is_json(data):
         _refuse_long_lines(data, name)
     return data.replace(b"\r\n", b"\n") if b"\r" in data else data
@@ -258,12 +255,13 @@ class _Header:
 
 
 def _header(line: bytes, name: str) -> _Header:
+    # Refusals go to events and alerts. They quote nothing of what may be any file of this machine.
     text = line.decode(errors="replace")
     delimiter = next((d for d in "|,;\t" if d in text), None)
     if delimiter is None:
         raise UnreadableFile(
             name,
-            f"its first line is no header of FINRA's: {text[:80]!r}",
+            "its first line is no header of FINRA's",
             "A download file begins with tierDescription|issueSymbolIdentifier|...",
             line=1,
         )
@@ -272,7 +270,7 @@ def _header(line: bytes, name: str) -> _Header:
     except csv.Error as error:
         raise UnreadableFile(
             name,
-            f"its header can't be read ({error}): {text[:80]!r}",
+            f"its header can't be read ({error})",
             "Lines end with LF or CRLF in FINRA's files: download it again",
             line=1,
         ) from None
@@ -293,7 +291,7 @@ def _header_of(names: list[str], delimiter: str, name: str, *, is_quoted: bool =
     else:
         raise UnreadableFile(
             name,
-            f"its header has none of FINRA's columns: {delimiter.join(names)[:120]!r}",
+            f"its header has none of FINRA's columns in the {len(names)} that it names",
             "A download file begins with tierDescription|issueSymbolIdentifier|...",
             line=1,
         )
@@ -312,7 +310,8 @@ def _header_of(names: list[str], delimiter: str, name: str, *, is_quoted: bool =
         theirs = {ours: field for field, ours in reversed(known.items())}
         raise UnreadableFile(
             name,
-            f"its header lacks {', '.join(theirs[c] for c in missing)}; it has {', '.join(names)[:400]}",
+            f"its header lacks {', '.join(theirs[c] for c in missing)}; of its {len(names)} columns, FINRA's are "
+            f"{', '.join(column for column in names if column in known)}",
             "The file is not whole, or FINRA has changed it: download it again",
             line=1,
         )

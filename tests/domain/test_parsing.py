@@ -36,6 +36,26 @@ def website(*rows: str, end: str = "\n") -> bytes:
     return ("\n".join([HEADER, *rows]) + end).encode()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"root:x:0:0:SECRET\n",
+        b"SECRET|b|c\n1|2|3\n",
+        b'Symbol|"SECRET\r"x|c\n1|2|3\n',
+        b"Symbol,SECRET\nA,SECRET\n",
+        b"<html>SECRET</html>",
+        b"\x1f\x8bSECRET",
+        b'{"password": "SECRET"}',
+        b"SECRET\0",
+    ],
+)
+def test_a_refusal_quotes_nothing_of_a_file_that_is_not_finras(content: bytes) -> None:
+    """Refusals reach events and alerts: the first line of any file on the machine could be read there."""
+    with pytest.raises(UnreadableFile) as refused:
+        parse(content, name="f")
+    assert "SECRET" not in str(refused.value)
+
+
 def test_a_row_is_read_to_the_letter_and_the_last_decimal() -> None:
     """Quotes, double blanks and case are part of names; fractions are part of shares."""
     parsed = parse(website(ROW), name="f")

@@ -6,7 +6,7 @@ import datetime as dt
 
 import psycopg
 import sqlalchemy as sa
-from conftest import HOSTILE_DEFAULTS, make_hostile
+from hostile_defaults import HOSTILE_DEFAULTS, make_hostile
 from timescale.servers import TimescaleServer
 from warehouse_rows import T1, WEEK, frame, row
 
