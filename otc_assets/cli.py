@@ -953,7 +953,7 @@ def captures_list(
                 r["rows_in_use"],
                 r["last_update_date"],
                 r["status"],
-                r["origin"],
+                r["origin"].rpartition("/")[2],  # of an address, what was asked for
             ]
             for r in found
         ]

@@ -110,6 +110,11 @@ def move_tables(url: str, waiting: Callable[[], None] = lambda: None) -> str:
             found = _old_schema(connection)
             if found is None:
                 return ""
+            if _has_runs_of_others(connection, found):
+                return (
+                    f"Dagster's tables in schema {found} have runs of other code locations too, and stay where they "
+                    f"are; runs of this installation are stored in schema {DAGSTER_SCHEMA} from now on"
+                )
             if "runs" in _tables_in(connection, DAGSTER_SCHEMA):
                 return (
                     f"Dagster's tables are in schema {DAGSTER_SCHEMA}, and older ones in schema {found}, which are "
@@ -131,6 +136,13 @@ def _old_schema(connection: sa.Connection) -> str | None:
         if schema != DAGSTER_SCHEMA and {"runs", "event_logs", "job_ticks"} <= set(_tables_in(connection, schema)):
             return str(schema)
     return None
+
+
+def _has_runs_of_others(connection: sa.Connection, schema: str) -> bool:
+    """Whether another Dagster installation uses the tables: its runs are of a code location that is not ours."""
+    others = sa.text(f"""SELECT EXISTS (
+        SELECT FROM "{schema}".runs WHERE run_body ~ '"location_name": ?"(?!otc_assets")')""")  # noqa: S608 - a schema's name, from the catalog
+    return bool(connection.execute(others).scalar())
 
 
 def _heartbeat(engine: sa.Engine, schema: str) -> tuple[Any, float]:

@@ -118,6 +118,22 @@ def test_a_version_table_of_another_application_stays(earlier: tuple[str, str], 
     assert schemas(sql) == {"dagster": ALL - 1, old: 1}
 
 
+@pytest.mark.parametrize(("location", "moved"), [("otc_assets", True), ("theirs", False)])
+def test_tables_of_another_dagster_installation_on_the_database_are_not_moved(
+    earlier: tuple[str, str], sql: Sql, location: str, moved: bool
+) -> None:
+    """An analyst's own Dagster may have its tables in the schema where ours once were."""
+    url, _ = earlier
+    (old,) = schemas(sql)
+    sql.execute(
+        f"""UPDATE {old}.runs SET run_body = replace(run_body, '"run_id"', %s)""",
+        [f'"remote_job_origin": {{"location_name": "{location}"}}, "run_id"'],
+    )
+    remark = move_tables(url)
+    assert ("runs of other code locations" in remark) is not moved
+    assert set(schemas(sql)) == ({"dagster"} if moved else {old})
+
+
 def test_tables_that_an_earlier_version_made_afterwards_are_left_and_named(
     earlier: tuple[str, str], sql: Sql, tmp_path: Path
 ) -> None:
