@@ -60,6 +60,9 @@ def tell(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
         return [events.append(connection, payload) for payload in payloads]
 
 
+CAPTURE = {"publication_id": 7, "scope": "ATS", "origin": "ats.csv", "digest": "c" * 64}
+
+
 def a_week(engine: sa.Engine) -> list[events.Event]:
     """A week from its gap to its grade, and what retention did."""
     of_week = {"week_ending": WEEK, "tier": T1}
@@ -84,6 +87,10 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
             seconds=0.5,
         ),
         events.FileRejected(origin="page.csv", reason="page.csv: it is a page of HTML. Download it again"),
+        events.CaptureQuarantined(**of_week, **CAPTURE, reason="it was cut off"),
+        events.CaptureAccepted(**of_week, **CAPTURE),
+        events.CaptureWithdrawn(**of_week, **CAPTURE, reason="it was a test"),
+        events.CaptureRestored(**of_week, **CAPTURE),
         events.WeekNormalized(**of_week, rows=1234, shares=Decimal("98765.500000"), version="T1:1", seconds=0.25),
         events.WeekRevised(
             **of_week,
@@ -107,6 +114,10 @@ SAID = [
     ("otc.gap.closed", "2026-08-21 NMS Tier 1: pending"),
     ("otc.file.ingested", "2026-08-21 NMS Tier 1: new, 1,234 rows accepted, 1 rejected, not complete"),
     ("otc.file.rejected", "page.csv: it is a page of HTML. Download it again"),
+    ("otc.capture.quarantined", "2026-08-21 NMS Tier 1: capture 7: it was cut off"),
+    ("otc.capture.accepted", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
+    ("otc.capture.withdrawn", "2026-08-21 NMS Tier 1: capture 7: it was a test"),
+    ("otc.capture.restored", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
     ("otc.week.normalized", "2026-08-21 NMS Tier 1: 1,234 rows"),
     ("otc.week.revised", "2026-08-21 NMS Tier 1: 1 rows added, 2 changed, 3 removed"),
     ("otc.week.checked", "2026-08-21: NMS Tier 1 B"),
@@ -189,7 +200,7 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
     with psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as sql:
         sql.execute("TRUNCATE otc.week_state, otc.file_ledger, otc.gap_ledger")
     code, text, _ = run("replay")
-    assert (code, text) == (0, "11 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
+    assert (code, text) == (0, "15 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
     rows = {"week_state": 1, "file_ledger": 2, "gap_ledger": 1}
     assert json.loads(run("replay", "--json")[1]) == {"events": 11, "rows": rows}
 
@@ -197,7 +208,7 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["tail", "--type", "otc.week.revized"], 2, "there is no event type 'otc.week.revized'. There are otc.check"),
+        (["tail", "--type", "otc.week.revized"], 2, "there is no event type 'otc.week.revized'. There are otc.capture"),
         (["tail", "-n", "-1"], 2, "greater than or equal to 0"),
         (["show", "4711"], 1, "there is no event 4711"),
         (["show", "00000000-0000-0000-0000-000000000000"], 1, "there is no event 00000000"),

@@ -184,7 +184,7 @@ def test_more_idle_connections_than_a_process_may_have_files_stop_nothing(
             time.sleep(2)
             assert cpu_seconds(served.pid) - before < 0.5
         served.send_signal(signal.SIGTERM)
-        assert served.wait(PATIENCE) == 130
+        assert served.wait(PATIENCE) == 143
 
 
 def cpu_seconds(pid: int) -> float:
