@@ -178,4 +178,4 @@ def test_a_file_name_that_is_not_text_is_shown_on_any_terminal(tmp_path: Path, e
     )
     shown = "ü".encode() if encoding == "utf-8" else rb"\xfc"
     assert done.returncode == 1
-    assert done.stderr.endswith(rb"/T1 \udcfcber" + shown + b".csv\n")
+    assert done.stderr.endswith(rb"/T1 \xfcber" + shown + b".csv\n")
