@@ -66,4 +66,4 @@ def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_da
     assert session_members(serving.pid) == []
     assert not (home / "up.json").exists()
     with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT count(*) FROM daemon_heartbeats").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM dagster.daemon_heartbeats").fetchone() == (0,)
