@@ -166,11 +166,6 @@ CAPTURE: dict[str, Any] = {
     "digest": "c" * 64,
 }
 EXAMPLES: list[Payload] = [
-    ingested(outcome="superseded"),
-    CaptureQuarantined(**CAPTURE, reason="it would remove 42 of 100 rows (42.0 %) of capture 6"),
-    CaptureAccepted(**CAPTURE),
-    CaptureWithdrawn(**CAPTURE, reason="cut short"),
-    CaptureRestored(**CAPTURE),
     ingested(rows_expected=3),
     FileRejected(origin="page.csv", reason="it is a page of HTML"),
     FileRejected(origin="page.csv", reason="no", digest="b" * 64, week_ending=WEEK, tier=OTC),
@@ -184,6 +179,11 @@ EXAMPLES: list[Payload] = [
     failed(),
     failed("newest_week", week_ending=None),
     RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3, rows=17),
+    ingested(outcome="superseded"),
+    CaptureQuarantined(**CAPTURE, reason="it would remove 42 of 100 rows (42.0 %) of capture 6"),
+    CaptureAccepted(**CAPTURE),
+    CaptureWithdrawn(**CAPTURE, reason="cut short"),
+    CaptureRestored(**CAPTURE),
 ]
 
 
@@ -230,6 +230,8 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("check", "venue_volume.grade 2026-08-21", 1),
         ("check", "venue_volume.newest_week", 1),
         ("retention", "raw_record", 1),
+        ("file", "a" * 64, 2),
+        *(("file", "c" * 64, version) for version in (1, 2, 3, 4)),
     ]
 
 
