@@ -29,8 +29,9 @@ from otc_assets.assets.weekly import (
     preview,
     table_metadata,
 )
+from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import Parsed, UnreadableFile
+from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.revisions import HALVES
 from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
@@ -121,8 +122,16 @@ def failures(captured: Iterable[Captured]) -> list[str]:
 
 
 def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
-    """Appends that what came from ``origin`` was refused by a run; in a transaction of its own, because
-    nothing else was written of it. ``known``: its ``digest``, ``week_ending`` and ``tier``, as far as they are.
+    """Appends that a run refused what came from ``origin``.
+
+    It uses a transaction of its own, because nothing else is written.
+
+    Args:
+        warehouse: where the event is appended.
+        run_id: the run that refused it.
+        origin: where it came from.
+        reason: why it was refused.
+        known: its ``digest``, ``week_ending`` and ``tier``, if known.
     """
     with told_by(run_id), warehouse.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
