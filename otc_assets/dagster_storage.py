@@ -25,6 +25,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_alembic_config
 
+from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
 
 #: Set by ``otc-assets`` for its processes, with the driver said: postgresql+psycopg2://...
@@ -76,7 +77,7 @@ _POLL_SECONDS = 1.0
 _MOVE_LOCK = 0x07C0_0002
 
 
-class StorageInUse(Exception):
+class StorageInUse(OtcError):
     """Dagster's tables can't be moved, because a daemon uses them. The message says what to do."""
 
 

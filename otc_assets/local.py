@@ -25,6 +25,7 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.dagster_storage import move_tables
+from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
@@ -54,7 +55,7 @@ _LOCK_HOLDER = """
 """
 
 
-class NotStarted(Exception):
+class NotStarted(OtcError):
     """Something of the local installation did not come up. The message says what and what to do."""
 
 

@@ -42,6 +42,7 @@ from otc_assets.automation.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs, process_tag
 from otc_assets.partitions import has_week, key_of, newest_week, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
@@ -64,7 +65,7 @@ _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITI
 Progress = Callable[[int, str], None]
 
 
-class RunFailed(Exception):
+class RunFailed(OtcError):
     """A run did not succeed. The message has the failed steps' own words, and ``run_id`` the run to look at."""
 
     def __init__(self, message: str, run_id: str) -> None:

@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from otc_assets.domain.weeks import week_start_of
+from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -175,7 +176,7 @@ def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]
 
 
-class InvalidSettings(Exception):
+class InvalidSettings(OtcError):
     """Environment variables have invalid values. The message names each variable, and never its value."""
 
 

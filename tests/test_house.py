@@ -25,6 +25,7 @@ FLOORS = [
     {"finra", "warehouse", "archive"},
     {"settings", "tracing", "processes", "interruption"},
     {"domain", "http_guard"},
+    {"errors"},
 ]
 
 

@@ -29,6 +29,7 @@ from dagster._utils.error import SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt
 
 from otc_assets import interruption
+from otc_assets.errors import OtcError
 from otc_assets.liveness import process_tag
 
 #: How often a step that waits for a slot looks whether it may go on.
@@ -37,7 +38,7 @@ _LOOK_SECONDS = 0.25
 _SAY_SECONDS = 5
 
 
-class SlotTimeout(Exception):
+class SlotTimeout(OtcError):
     """No slot of a pool became free in time. The message says who holds them and what to do."""
 
 

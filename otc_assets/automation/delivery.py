@@ -24,6 +24,7 @@ from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, No
 from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
+from otc_assets.errors import OtcError
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
@@ -53,11 +54,11 @@ _apprise_log.propagate = False
 _apprise_log.addHandler(logging.NullHandler())
 
 
-class BadAlertUrl(Exception):
+class BadAlertUrl(OtcError):
     """OTC_ALERT_URL has something that is no URL of Apprise's. The message does not show it."""
 
 
-class AlertsUndelivered(Exception):
+class AlertsUndelivered(OtcError):
     """Alerts have not arrived for long."""
 
 

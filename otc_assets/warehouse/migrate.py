@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse import timescale
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -66,7 +67,7 @@ class Migrated(NamedTuple):
     held_back: tuple[Shortening, ...] = ()
 
 
-class SchemaMismatch(Exception):
+class SchemaMismatch(OtcError):
     """The schema is not at the version that this code works with. The message says what to run."""
 
 
