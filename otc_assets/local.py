@@ -28,6 +28,7 @@ from otc_assets.dagster_storage import move_tables
 from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
+from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
@@ -126,6 +127,18 @@ def prepare(chosen: Settings, url: str) -> None:
     _set_environment(chosen, url)
 
 
+@contextmanager
+def installation(chosen: Settings) -> Iterator[Warehouse]:
+    """The warehouse, for a command that leaves schema and retention as they are.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    with database(chosen) as url:
+        prepare(chosen, url)
+        yield Warehouse()
+
+
 def _lay_out(chosen: Settings, *, replace: bool) -> None:
     """Makes the folders and Dagster's configuration file, which a running 'up' may be reading right now."""
     home = chosen.dagster_home
@@ -170,6 +183,13 @@ def instance(*, no_code_server: bool = False) -> Iterator[DagsterInstance]:
         fail_dead_runs(dagster, no_code_server=no_code_server)
         LocalArchive(settings().archive_folder).remove_partials()
         yield dagster
+
+
+@contextmanager
+def dagster(chosen: Settings) -> Iterator[DagsterInstance]:
+    """The Dagster instance of an installation, for a command that leaves schema and retention as they are."""
+    with installation(chosen), instance() as found:
+        yield found
 
 
 # --- one daemon a database -----------------------------------------------------------------------------

@@ -447,10 +447,19 @@ class BackfillState:
     status: str
 
 
-def daemon_is_alive(instance: DagsterInstance) -> bool:
-    """Whether a daemon that carries out backfills has been heard of lately."""
+def require_daemon(instance: DagsterInstance) -> None:
+    """Makes sure that a daemon runs which carries out backfills.
+
+    Raises:
+        OtcError: none has sent a heartbeat in the last three minutes.
+    """
     heartbeat = instance.get_daemon_heartbeats().get("BACKFILL")
-    return heartbeat is not None and time.time() - heartbeat.timestamp < 180
+    if heartbeat is None or time.time() - heartbeat.timestamp >= 180:
+        raise OtcError(
+            "no Dagster daemon is running, which would carry out the backfill",
+            remedy="Start 'otc-assets up' in another terminal, or use 'otc-assets materialize', which does the work "
+            "itself.",
+        )
 
 
 def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> str:
@@ -485,6 +494,14 @@ def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: 
     )
     instance.add_backfill(backfill)
     return backfill.backfill_id
+
+
+def follow_backfill(instance: DagsterInstance, backfill_id: str) -> Iterator[BackfillState]:
+    """The progress of a backfill, once per second; the last one has ended."""
+    while not (state := backfill_state(instance, backfill_id)).ended:
+        yield state
+        time.sleep(1)
+    yield state
 
 
 def backfill_state(instance: DagsterInstance, backfill_id: str) -> BackfillState:

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "otc_assets"
 #: From top to bottom: a module imports from its own row and those below it.
 FLOORS = [
     {"cli"},
-    {"reports", "running", "local", "web", "terminal"},
+    {"reports", "running", "local", "web"},
     {"definitions"},
     {"checks", "automation"},
     {"assets"},
