@@ -167,8 +167,9 @@ def _wait_until_silent(engine: sa.Engine, schema: str, waiting: Callable[[], Non
         newest, age = _heartbeat(engine, schema)
         if newest != first:
             raise StorageInUse(
-                f"a Dagster daemon is running on this database: its tables are moved from schema {schema} to "
-                f"{DAGSTER_SCHEMA}, which needs it stopped. Stop 'otc-assets up' (or the daemon), and run this again."
+                f"a Dagster daemon uses this database, and its tables can't be moved from schema {schema} to "
+                f"{DAGSTER_SCHEMA} while it runs",
+                remedy="Stop 'otc-assets up' (or the daemon), and run this again.",
             )
 
 

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
             164 days later.
         compress_after_weeks: chunks older than this are compressed, where the server can; 0 for never.
         keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: for so many weeks verbatim rows, venue
-            volume, and everything computed from it are kept; 0 for ever. The archived bytes are kept for ever.
+            volume, and everything computed from it are kept; 0 keeps them indefinitely, as the archived bytes are.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
         port: where the UI listens, on loopback.
         alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         if value and volume is not None and (volume == 0 or value < volume + WINDOW_WEEKS):
             raise ValueError(
                 f"summaries must be kept {WINDOW_WEEKS} weeks longer than venue volume "
-                f"({volume or 'for ever'}), because six-week figures look back; 0 keeps them for ever"
+                f"({volume or 'indefinitely'}), because six-week figures look back; 0 keeps them indefinitely"
             )
         return value
 

@@ -332,7 +332,7 @@ def test_a_test_alert_arrives_or_says_why_not_without_the_url(
     assert text.startswith("arrived JSON (1 of 2) failed JSON (2 of 2): Failed to send JSON POST notification")
     assert "503" in text
     code, text = test_with(f"json://{address}/hunter2 nonsense://hunter2/hunter3")
-    assert (code, "URL 2 of 2 is none that Apprise knows" in text) == (1, True)
+    assert (code, "URL 2 of 2 is not a valid Apprise URL" in text) == (1, True)
     code, text = test_with("")
     assert (code, "OTC_ALERT_URL is not set" in text) == (1, True)
 

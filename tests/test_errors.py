@@ -15,6 +15,7 @@ import time_machine
 from otc_assets import reports
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.errors import OtcError
+from otc_assets.warehouse.migrate import newest_version
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -90,6 +91,23 @@ def test_an_error_of_the_operating_system_is_no_bug(otc: Command, tmp_path: Path
     code, _, errors = otc("simulate", str(blocked / "files"), "--weeks", "2026-08-21")
     assert code == 1
     assert errors.splitlines()[-1] == f"[Errno 20] Not a directory: '{blocked / 'files'}'"
+
+
+def test_a_migration_that_does_not_exist_is_refused_with_those_that_do(otc: Command) -> None:
+    """It ended in a traceback of Alembic's."""
+    code, _, errors = otc("migrate", "--to", "999")
+    assert code == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("there is no migration '999'. The migrations are base, 020, 021, ")
+    assert line.endswith(f"{newest_version()}, head.")
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "5", "nan", "large"])
+def test_a_scale_that_the_settings_would_refuse_is_refused_as_an_option_too(otc: Command, scale: str) -> None:
+    """`--scale -1` wrote files without an error."""
+    code, _, errors = otc("simulate", "files", "--weeks", "2026-08-21", "--scale", scale)
+    assert code == 2
+    assert f"'{scale}' is not a number above 0 and up to 4" in " ".join(errors.replace("│", " ").split())
 
 
 def test_debug_shows_the_traceback_of_a_usage_error_too(otc: Command) -> None:

@@ -97,8 +97,9 @@ class _Slots(InstanceConcurrencyContext):
             if waited > wait.seconds:
                 raise SlotTimeout(
                     f"no slot of pool '{concurrency_key}' became free for {step_key} within {wait.seconds:g} s: "
-                    f"the pool is {self._held(concurrency_key)}. Wait until those runs have ended, or end them in the "
-                    "UI, and run the command again; OTC_SLOT_WAIT_SECONDS sets how long a command waits."
+                    f"the pool is {self._held(concurrency_key)}",
+                    remedy="Wait until those runs have ended, or end them in the UI, and run the command again; "
+                    "OTC_SLOT_WAIT_SECONDS sets how long a command waits.",
                 )
         time.sleep(_LOOK_SECONDS)
         return False

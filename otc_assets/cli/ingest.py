@@ -93,13 +93,23 @@ def ingest(
     exit_on_failures(failed)
 
 
+def _scale(text: str) -> float:
+    try:
+        if 0 < (scale := float(text)) <= 4:
+            return scale
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is not a number above 0 and up to 4.")
+
+
 def simulate(
     folder: Annotated[Path | None, typer.Argument(help="The folder to write download files to.")] = None,
     weeks: OptionalWeeks = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
     port: Annotated[int, typer.Option(help="The port to serve on; 0 chooses a free one.")] = 8080,
     scale: Annotated[
-        float | None, typer.Option(help="Size of the simulated data; 1 is FINRA's size. [OTC_SIMULATOR_SCALE]")
+        float | None,
+        typer.Option(parser=_scale, metavar="SIZE", help="Size of the data; 1 is FINRA's size. [OTC_SIMULATOR_SCALE]"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the simulated data. [OTC_SIMULATOR_SEED]")] = None,
     trap: Annotated[

@@ -229,7 +229,7 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
     """
     capture = _changeable(connection, publication_id)
     if capture.withdrawn:
-        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn. Restore it first.")
+        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn", remedy="Restore it first.")
     if not capture.quarantined:
         raise CaptureNotChangeable(f"capture {capture.id} is not quarantined: there is nothing to accept.")
     week = capture.week_ending

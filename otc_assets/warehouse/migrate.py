@@ -37,6 +37,10 @@ def _config() -> Config:
     return config
 
 
+def _versions() -> list[str]:
+    return sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def newest_version() -> str:
     """The number of the newest migration that this code has."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
@@ -128,7 +132,12 @@ def migrate(
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; at once where nothing is said.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
+
+    Raises:
+        SchemaMismatch: there is no such migration.
     """
+    if to not in (known := ["base", *_versions(), "head"]):
+        raise SchemaMismatch(f"there is no migration {to!r}", remedy=f"The migrations are {', '.join(known)}.")
     engine = connect(url)
     try:
         with autocommit(engine) as guard:
