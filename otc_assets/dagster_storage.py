@@ -25,6 +25,7 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_alembic_config
 
+from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
 
 #: Set by ``otc-assets`` for its processes, with the driver said: postgresql+psycopg2://...
@@ -76,7 +77,7 @@ _POLL_SECONDS = 1.0
 _MOVE_LOCK = 0x07C0_0002
 
 
-class StorageInUse(Exception):
+class StorageInUse(OtcError):
     """Dagster's tables can't be moved, because a daemon uses them. The message says what to do."""
 
 
@@ -166,8 +167,9 @@ def _wait_until_silent(engine: sa.Engine, schema: str, waiting: Callable[[], Non
         newest, age = _heartbeat(engine, schema)
         if newest != first:
             raise StorageInUse(
-                f"a Dagster daemon is running on this database: its tables are moved from schema {schema} to "
-                f"{DAGSTER_SCHEMA}, which needs it stopped. Stop 'otc-assets up' (or the daemon), and run this again."
+                f"a Dagster daemon uses this database, and its tables can't be moved from schema {schema} to "
+                f"{DAGSTER_SCHEMA} while it runs",
+                remedy="Stop 'otc-assets up' (or the daemon), and run this again.",
             )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -106,6 +106,26 @@ def check() -> None:
     if received() is not None:
         _signals.raised = True
         raise Interrupted
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[float], bool]]:
+    """Yields a wait of so many seconds, which ends early and returns True once Ctrl-C was pressed.
+
+    Work is then interrupted between two waits: in the middle of a statement, the database driver's own error would
+    hide the interrupt. A second Ctrl-C interrupts at once.
+    """
+    pressed = threading.Event()
+
+    def press(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.wait
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def exit_code() -> int:

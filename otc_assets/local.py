@@ -25,8 +25,10 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.dagster_storage import move_tables
+from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
+from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
@@ -54,7 +56,7 @@ _LOCK_HOLDER = """
 """
 
 
-class NotStarted(Exception):
+class NotStarted(OtcError):
     """Something of the local installation did not come up. The message says what and what to do."""
 
 
@@ -125,6 +127,18 @@ def prepare(chosen: Settings, url: str) -> None:
     _set_environment(chosen, url)
 
 
+@contextmanager
+def installation(chosen: Settings) -> Iterator[Warehouse]:
+    """The warehouse, for a command that leaves schema and retention as they are.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    with database(chosen) as url:
+        prepare(chosen, url)
+        yield Warehouse()
+
+
 def _lay_out(chosen: Settings, *, replace: bool) -> None:
     """Makes the folders and Dagster's configuration file, which a running 'up' may be reading right now."""
     home = chosen.dagster_home
@@ -171,6 +185,13 @@ def instance(*, no_code_server: bool = False) -> Iterator[DagsterInstance]:
         yield dagster
 
 
+@contextmanager
+def dagster(chosen: Settings) -> Iterator[DagsterInstance]:
+    """The Dagster instance of an installation, for a command that leaves schema and retention as they are."""
+    with installation(chosen), instance() as found:
+        yield found
+
+
 # --- one daemon a database -----------------------------------------------------------------------------
 
 
@@ -201,8 +222,9 @@ class OnlyDaemon:
             found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()
             connection.close()
             raise NotStarted(
-                f"another 'otc-assets up' works on this database ({found[0] if found else 'unknown'}), and two daemons "
-                "would start every run twice. Stop that one, or use another database (OTC_DATABASE_URL, OTC_HOME)."
+                f"another 'otc-assets up' uses this database ({found[0] if found else 'unknown'}), and two daemons "
+                "would start every run twice",
+                remedy="Stop that one, or use another database (OTC_DATABASE_URL, OTC_HOME).",
             )
         self._connection = connection
 
@@ -238,13 +260,13 @@ def await_silence(dagster: DagsterInstance, say: Callable[[str], None]) -> None:
     """
     first = _newest_heartbeat(dagster)
     if first and time.time() - first < _SILENCE_SECONDS:
-        say("waiting   for up to a minute: a daemon was at work on this database a moment ago")
+        say("waiting   up to 75 s, to make sure that no other Dagster daemon uses this database")
     while (newest := _newest_heartbeat(dagster)) and time.time() - newest < _SILENCE_SECONDS:
         if first and newest > first:
             raise NotStarted(
-                "a Dagster daemon is at work on this database, and two would start every run twice. It was started by "
-                "'dagster dev', or left behind by an 'otc-assets up' on another machine or in another OTC_HOME: stop "
-                "it there (starting and stopping 'otc-assets up' there ends it)."
+                "another Dagster daemon uses this database, and two would start every run twice. It was started by "
+                "'dagster dev', or by an 'otc-assets up' on another machine or in another OTC_HOME that was killed",
+                remedy="Stop it there; starting and stopping 'otc-assets up' there stops it.",
             )
         time.sleep(1)
 
@@ -258,7 +280,7 @@ def right_to_serve(chosen: Settings, url: str, say: Callable[[str], None]) -> It
         NotStarted: another ``up``, or another daemon, works on the database.
     """
     if count := end_orphans(chosen):
-        say(f"orphans   ended {count} processes that an 'otc-assets up' had left behind")
+        say(f"orphans   stopped {count} processes of an earlier 'otc-assets up' that was killed")
     only = OnlyDaemon(url)
     only.take()
     try:
@@ -358,8 +380,9 @@ def end_orphans(chosen: Settings) -> int:
         return 0
     if not is_dead(before) and before.pid != here.pid:
         raise NotStarted(
-            f"another 'otc-assets up' (process {before.pid}) runs from {chosen.home}: its UI is at "
-            f"http://127.0.0.1:{state.get('port')}. Stop that one, or set OTC_HOME to another folder."
+            f"another 'otc-assets up' (process {before.pid}) is running in {chosen.home}; its UI is at "
+            f"http://127.0.0.1:{state.get('port')}",
+            remedy="Stop that one, or set OTC_HOME to another folder.",
         )
 
     def leader_runs() -> bool:
@@ -391,8 +414,8 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
             probe.bind(("127.0.0.1", chosen.port))
         except OSError:
             raise NotStarted(
-                f"port {chosen.port} is in use by another program. Stop that one, or choose another port: "
-                "OTC_PORT=3001, or --port."
+                f"port {chosen.port} is in use by another program",
+                remedy="Stop that one, or choose another port: OTC_PORT=3001, or --port.",
             ) from None
     log = chosen.home / "dagster.log"
     with log.open("ab") as output:
@@ -425,7 +448,7 @@ def _wait_until_served(served: Served, waiting: Callable[[], None]) -> None:
     while True:
         waiting()
         if not served.running():
-            raise NotStarted(f"the Dagster UI ended as it started. {served.log} says:\n{tail(served.log)}")
+            raise NotStarted(f"the Dagster UI ended as it started. The end of {served.log}:\n{tail(served.log)}")
         try:
             if httpx.get(f"{served.url}/server_info", timeout=2).is_success:
                 return
@@ -433,7 +456,7 @@ def _wait_until_served(served: Served, waiting: Callable[[], None]) -> None:
             pass
         if time.monotonic() > deadline:
             raise NotStarted(
-                f"the Dagster UI did not answer at {served.url} within {_READY_SECONDS} s. {served.log} says:\n"
+                f"the Dagster UI did not answer at {served.url} within {_READY_SECONDS} s. The end of {served.log}:\n"
                 f"{tail(served.log)}"
             )
         time.sleep(0.25)

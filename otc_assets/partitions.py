@@ -20,7 +20,7 @@ from dagster import (
 )
 
 from otc_assets.domain.rolling import WINDOW_WEEKS
-from otc_assets.domain.weeks import T1, Tier, publication_date
+from otc_assets.domain.weeks import T1, Tier, newest_due, publication_date, weeks_up_to
 from otc_assets.settings import settings
 
 # Loose mappings, backfill policies and partitioned checks are in beta: measured, and pinned to one release.
@@ -61,6 +61,11 @@ def newest_week(definition: TimeWindowPartitionsDefinition) -> dt.date | None:
     """The newest week of a definition; None where it has none yet, because ``OTC_FIRST_WEEK`` is recent or to come."""
     key = definition.get_last_partition_key()
     return None if key is None else week_of(key)
+
+
+def newest_weeks(count: int, now: dt.datetime) -> list[dt.date]:
+    """The ``count`` most recent weeks that are published in a tier at least, oldest first, from the first week on."""
+    return [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
 
 
 def begins_on(tier: Tier) -> dt.date:

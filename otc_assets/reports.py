@@ -7,9 +7,11 @@ Here: asking the warehouse and shaping rows for people and programs. Not here: p
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +23,12 @@ from otc_assets.assets.gap_report import current_gaps
 from otc_assets.domain.gaps import PENDING, ranges_and_history
 from otc_assets.domain.quality import worst
 from otc_assets.domain.revisions import effective, halves_covered
-from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
+from otc_assets.domain.weeks import TIERS, due_at
+from otc_assets.errors import OtcError
 from otc_assets.finra.source import Source
+from otc_assets.partitions import newest_weeks
 from otc_assets.pipeline.captures import states
 from otc_assets.resources import Warehouse
-from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
@@ -48,7 +51,7 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
     The state of a tier without rows is 'dropped' by retention, 'captured' and not computed yet (again, after
     retention was raised), 'pending' or 'missing'.
     """
-    weeks = [week for week in weeks_up_to(newest_due(T1, now), count) if week >= settings().first_week]
+    weeks = newest_weeks(count, now)
     if not weeks:
         return []
     span = {"first": weeks[0], "last": weeks[-1]}
@@ -120,7 +123,7 @@ def _remarks(recorded: Sequence[Publication]) -> dict[dt.date, list[str]]:
 
 
 def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
-    """The tables that grow by week, largest first: MB on disk, chunks, compressed ones and their ratio, kept_from."""
+    """The tables that grow by week, largest first: size, chunks, compressed chunks and their ratio, kept_from."""
     with warehouse.transaction() as connection:
 
         def rows(query: str) -> list[dict[str, Any]]:
@@ -132,7 +135,7 @@ def storage_by_table(warehouse: Warehouse) -> list[dict[str, Any]]:
     return [
         {
             "table": table,
-            "MB": round(size / 1e6, 1),
+            "size_mb": round(size / 1e6, 1),
             "chunks": found.chunks if (found := chunked.get(table)) else None,
             "compressed": found.compressed_chunks if found else None,
             "ratio": round(found.ratio, 1) if found and found.ratio else None,
@@ -192,15 +195,30 @@ def _why(capture: Publication, status: str, group: list[Publication]) -> str:
     return "accepted from quarantine" if capture.accepted_at else ""
 
 
-def ingested(warehouse: Warehouse, digests: Collection[str], run_id: str) -> list[dict[str, Any]]:
-    """What became of files, by their digests: their captures, those of one file, tier and status in one row.
+def capture(warehouse: Warehouse, capture_id: int) -> dict[str, Any]:
+    """One capture, as ``captures`` has it.
+
+    Raises:
+        OtcError: there is no such capture.
+    """
+    for found in captures(warehouse):
+        if found["id"] == capture_id:
+            return found
+    raise OtcError(
+        f"there is no capture {capture_id}", remedy="'otc-assets captures list' shows the captures there are."
+    )
+
+
+def ingested(warehouse: Warehouse, files: Sequence[Path], run_id: str) -> list[dict[str, Any]]:
+    """The captures that files hold, by the digests of the files; those of one file, tier and status in one row.
 
     Args:
-        warehouse: where they are recorded.
-        digests: SHA-256 of the files.
+        warehouse: where the captures are recorded.
+        files: the files; one that can't be read has no captures.
         run_id: the run that ingested them; what an earlier one recorded has `already_ingested`.
     """
     asked = sa.text("SELECT min(week_ending), max(week_ending) FROM otc.publication WHERE digest = ANY(:digests)")
+    digests = {digest for path in files if (digest := _sha256(path))}
     with warehouse.transaction() as connection:
         first, last = connection.execute(asked, {"digests": list(digests)}).one()
     if first is None:
@@ -232,6 +250,14 @@ def ingested(warehouse: Warehouse, digests: Collection[str], run_id: str) -> lis
             }
         )
     return found
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        with path.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def damaged_captures(
@@ -361,11 +387,17 @@ def follow_events(
             yield [_event(event) for event in found]
 
 
-def event_of(warehouse: Warehouse, which: int | UUID) -> dict[str, Any] | None:
-    """The event of an id or an event_id; None where there is none."""
+def event_of(warehouse: Warehouse, which: int | UUID) -> dict[str, Any]:
+    """The event of an id or an event_id.
+
+    Raises:
+        OtcError: there is no such event.
+    """
     with warehouse.transaction() as connection:
         found = events.find(connection, which)
-    return _event(found) if found else None
+    if found is None:
+        raise OtcError(f"there is no event {which}", remedy="'otc-assets events tail' shows the most recent events.")
+    return _event(found)
 
 
 def week_history(warehouse: Warehouse, week_ending: dt.date) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app
 from otc_assets.finra.source import Source
 from otc_assets.settings import settings
-from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.server import DatabaseUnreachable, connect, transaction
 from otc_assets.warehouse.timescale import capabilities, settle
 
 
@@ -48,10 +48,10 @@ class Warehouse(ConfigurableResource):
             return self.url
         if (stated := settings().database_url) is not None:
             return stated.get_secret_value()
-        raise RuntimeError(
-            "no database: OTC_DATABASE_URL is unset and no embedded server was started for this process. "
-            "Start through 'otc-assets up' (or another otc-assets command), or set OTC_DATABASE_URL to "
-            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE."
+        raise DatabaseUnreachable(
+            "no database: OTC_DATABASE_URL is unset and no embedded server was started for this process",
+            remedy="Start through 'otc-assets up' (or another otc-assets command), or set OTC_DATABASE_URL to "
+            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
         )
 
     @contextmanager

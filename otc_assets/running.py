@@ -42,6 +42,7 @@ from otc_assets.automation.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs, process_tag
 from otc_assets.partitions import has_week, key_of, newest_week, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
@@ -64,7 +65,7 @@ _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITI
 Progress = Callable[[int, str], None]
 
 
-class RunFailed(Exception):
+class RunFailed(OtcError):
     """A run did not succeed. The message has the failed steps' own words, and ``run_id`` the run to look at."""
 
     def __init__(self, message: str, run_id: str) -> None:
@@ -446,10 +447,19 @@ class BackfillState:
     status: str
 
 
-def daemon_is_alive(instance: DagsterInstance) -> bool:
-    """Whether a daemon that carries out backfills has been heard of lately."""
+def require_daemon(instance: DagsterInstance) -> None:
+    """Makes sure that a daemon runs which carries out backfills.
+
+    Raises:
+        OtcError: none has sent a heartbeat in the last three minutes.
+    """
     heartbeat = instance.get_daemon_heartbeats().get("BACKFILL")
-    return heartbeat is not None and time.time() - heartbeat.timestamp < 180
+    if heartbeat is None or time.time() - heartbeat.timestamp >= 180:
+        raise OtcError(
+            "no Dagster daemon is running, which would carry out the backfill",
+            remedy="Start 'otc-assets up' in another terminal, or use 'otc-assets materialize', which does the work "
+            "itself.",
+        )
 
 
 def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: Sequence[Tier]) -> str:
@@ -484,6 +494,14 @@ def launch_backfill(instance: DagsterInstance, weeks: Sequence[dt.date], tiers: 
     )
     instance.add_backfill(backfill)
     return backfill.backfill_id
+
+
+def follow_backfill(instance: DagsterInstance, backfill_id: str) -> Iterator[BackfillState]:
+    """The progress of a backfill, once per second; the last one has ended."""
+    while not (state := backfill_state(instance, backfill_id)).ended:
+        yield state
+        time.sleep(1)
+    yield state
 
 
 def backfill_state(instance: DagsterInstance, backfill_id: str) -> BackfillState:

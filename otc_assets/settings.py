@@ -19,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from otc_assets.domain.weeks import week_start_of
+from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ class Settings(BaseSettings):
             164 days later.
         compress_after_weeks: chunks older than this are compressed, where the server can; 0 for never.
         keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: for so many weeks verbatim rows, venue
-            volume, and everything computed from it are kept; 0 for ever. The archived bytes are kept for ever.
+            volume, and everything computed from it are kept; 0 keeps them indefinitely, as the archived bytes are.
         simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
         port: where the UI listens, on loopback.
         alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
@@ -129,7 +130,7 @@ class Settings(BaseSettings):
         if value and volume is not None and (volume == 0 or value < volume + WINDOW_WEEKS):
             raise ValueError(
                 f"summaries must be kept {WINDOW_WEEKS} weeks longer than venue volume "
-                f"({volume or 'for ever'}), because six-week figures look back; 0 keeps them for ever"
+                f"({volume or 'indefinitely'}), because six-week figures look back; 0 keeps them indefinitely"
             )
         return value
 
@@ -175,7 +176,7 @@ def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]
 
 
-class InvalidSettings(Exception):
+class InvalidSettings(OtcError):
     """Environment variables have invalid values. The message names each variable, and never its value."""
 
 

@@ -46,7 +46,7 @@ def cut_off(path: Path) -> None:
 def test_an_intact_archive_is_verified(otc: Command, objects: dict[dt.date, Path]) -> None:
     assert len(objects) == 3
     code, output, _ = otc("archive", "verify")
-    assert (code, output.strip()) == (0, "3 archived objects verified: each has the bytes of its digest")
+    assert (code, output.strip()) == (0, "3 archived objects verified: each matches its digest")
     code, output, _ = otc("archive", "verify", "--json")
     assert (code, json.loads(output)) == (0, {"verified": 3, "damaged": []})
 

@@ -19,6 +19,8 @@ import time_machine
 from pytest_httpserver import HTTPServer
 
 from otc_assets import cli
+from otc_assets.cli.run import _serve_metrics
+from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import newest_version
 
 Run = Callable[..., tuple[int, str, str]]
@@ -170,7 +172,7 @@ def test_files_are_written_taken_in_and_taken_in_once(run: Run, tmp_path: Path) 
     assert code == 0, errors
     taken = json.loads(text)
     assert len(taken["captured"]) == 12
-    assert taken["weeks made"] == ["2026-08-14", "2026-08-21"]
+    assert taken["weeks_computed"] == ["2026-08-14", "2026-08-21"]
     assert sum(row["rejected"] for row in taken["captured"]) == 0
     _, text, _ = run("status", "--json")
     rows = {row["week_ending"]: row for row in json.loads(text)}
@@ -313,8 +315,6 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
 def test_a_test_alert_arrives_or_says_why_not_without_the_url(
     run: Run, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
 ) -> None:
-    from otc_assets.settings import settings
-
     def test_with(url: str) -> tuple[int, str]:
         monkeypatch.setenv("OTC_ALERT_URL", url)
         settings.cache_clear()
@@ -332,7 +332,7 @@ def test_a_test_alert_arrives_or_says_why_not_without_the_url(
     assert text.startswith("arrived JSON (1 of 2) failed JSON (2 of 2): Failed to send JSON POST notification")
     assert "503" in text
     code, text = test_with(f"json://{address}/hunter2 nonsense://hunter2/hunter3")
-    assert (code, "URL 2 of 2 is none that Apprise knows" in text) == (1, True)
+    assert (code, "URL 2 of 2 is not a valid Apprise URL" in text) == (1, True)
     code, text = test_with("")
     assert (code, "OTC_ALERT_URL is not set" in text) == (1, True)
 
@@ -342,7 +342,6 @@ def test_links_in_alerts_name_the_port_that_the_command_was_told(
 ) -> None:
     """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
     from otc_assets import local
-    from otc_assets.settings import settings
 
     local.prepare(settings().model_copy(update={"port": 3456}), database)
     assert settings().ui_url == "http://127.0.0.1:3456"
@@ -381,8 +380,6 @@ def test_migrate_says_which_version_the_database_has(run: Run) -> None:
 
 
 def test_a_setting_that_cannot_be_right_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from otc_assets.settings import settings
-
     monkeypatch.setenv("OTC_FIRST_WEEK", "2021-12-09")
     settings.cache_clear()
     code, _, text = run("status")
@@ -394,8 +391,6 @@ def test_a_setting_that_cannot_be_right_is_named(run: Run, monkeypatch: pytest.M
 def test_a_database_that_does_not_answer_is_named_without_its_password(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from otc_assets.settings import settings
-
     monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:1/otc")
     settings.cache_clear()
     code, _, text = run("status")
@@ -422,9 +417,11 @@ def test_up_goes_on_without_metrics_where_their_port_is_taken(
     monkeypatch.setattr(cli.err, "_width", 200)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with cli._metrics_of("postgresql://nobody@127.0.0.1:1/otc", port):
+        chosen = settings().model_copy(update={"metrics_port": port})
+        with _serve_metrics(chosen, "postgresql://nobody@127.0.0.1:1/otc"):
             said = capsys.readouterr().err
     assert f"not served: port {port}: Address already in use" in said
     assert "OTC_METRICS_PORT=0" in said
-    with cli._metrics_of("postgresql://nobody@127.0.0.1:1/otc", 0):
+    without = settings().model_copy(update={"metrics_port": 0})
+    with _serve_metrics(without, "postgresql://nobody@127.0.0.1:1/otc"):
         assert capsys.readouterr().err == ""

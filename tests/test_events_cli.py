@@ -208,12 +208,12 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["tail", "--type", "otc.week.revized"], 2, "there is no event type 'otc.week.revized'. There are otc.capture"),
+        (["tail", "--type", "otc.week.revized"], 2, "unknown event type 'otc.week.revized'. The types are otc.capture"),
         (["tail", "-n", "-1"], 2, "greater than or equal to 0"),
         (["show", "4711"], 1, "there is no event 4711"),
         (["show", "00000000-0000-0000-0000-000000000000"], 1, "there is no event 00000000"),
-        (["show", "99999999999999999999"], 2, "neither an event's number nor its event_id"),
-        (["show", "abc"], 2, "neither an event's number nor its event_id"),
+        (["show", "99999999999999999999"], 2, "neither the number of an event nor an event_id"),
+        (["show", "abc"], 2, "neither the number of an event nor an event_id"),
         (["history", "2026-08-20"], 2, "Thursday"),
         (["history"], 2, "WEEK"),
         (["rewind"], 2, "No such command"),

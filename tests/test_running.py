@@ -75,7 +75,7 @@ def test_after_a_revision_is_ingested_the_five_weeks_after_it_are_up_to_date(
     assert rolling_weeks(sql) == WEEKS
     code, out, text = run("ingest", download(tmp_path, WEEKS[0], 1000, name="revised"), "--json")
     assert code == 0, text
-    assert json.loads(out)["weeks made"] == [str(week) for week in WEEKS[:6]]
+    assert json.loads(out)["weeks_computed"] == [str(week) for week in WEEKS[:6]]
     assert set(states(run).values()) == {""}
     averages = sql.execute(
         "SELECT week_ending, avg_6w_volume FROM otc.symbol_rolling WHERE symbol = 'SYM0' ORDER BY 1"

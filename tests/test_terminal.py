@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from otc_assets import cli
-from otc_assets.terminal import Terminal, json_text, printable
+from otc_assets.cli.terminal import Terminal, json_text, printable
 from otc_assets.warehouse import events
 from otc_assets.warehouse.server import transaction
 

@@ -44,10 +44,10 @@ def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_da
     # Another one is refused: from the same folder, and from another one on the same database.
     same = Terminal("up", "--newest", "0", "--port", str(free_port()), settings=env)
     assert same.end() == 1
-    assert f"another 'otc-assets up' (process {killed.process.pid}) runs from {home}" in " ".join(same.text.split())
+    assert f"another 'otc-assets up' (process {killed.process.pid}) is running in {home}" in " ".join(same.text.split())
     elsewhere = Terminal("up", settings={**env, "OTC_HOME": str(tmp_path / "two"), "OTC_PORT": str(free_port())})
     assert elsewhere.end() == 1
-    assert "another 'otc-assets up' works on this database" in " ".join(elsewhere.text.split())
+    assert "another 'otc-assets up' uses this database" in " ".join(elsewhere.text.split())
     # Killed, its children stay; the next one ends them, and has the port.
     killed.send(signal.SIGKILL)
     assert killed.end() == -signal.SIGKILL
@@ -55,7 +55,7 @@ def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_da
     assert not is_dead(orphaned)
     again = Terminal("up", "--newest", "0", settings=env)
     again.wait_for("ready ")
-    assert "had left behind" in again.text
+    assert "of an earlier 'otc-assets up' that was killed" in again.text
     assert is_dead(orphaned)
     assert session_members(orphaned.pid) == []
     # A closed terminal ends all of it.

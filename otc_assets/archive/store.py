@@ -16,6 +16,7 @@ from typing import Protocol
 
 import zstandard
 
+from otc_assets.errors import OtcError
 from otc_assets.processes import started, this_process
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def _is_abandoned(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
 
 
-class ArchiveError(Exception):
+class ArchiveError(OtcError):
     """The archive can't return an object. The message says which, and what to do."""
 
 

@@ -29,6 +29,7 @@ from dagster._utils.error import SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt
 
 from otc_assets import interruption
+from otc_assets.errors import OtcError
 from otc_assets.liveness import process_tag
 
 #: How often a step that waits for a slot looks whether it may go on.
@@ -37,7 +38,7 @@ _LOOK_SECONDS = 0.25
 _SAY_SECONDS = 5
 
 
-class SlotTimeout(Exception):
+class SlotTimeout(OtcError):
     """No slot of a pool became free in time. The message says who holds them and what to do."""
 
 
@@ -96,8 +97,9 @@ class _Slots(InstanceConcurrencyContext):
             if waited > wait.seconds:
                 raise SlotTimeout(
                     f"no slot of pool '{concurrency_key}' became free for {step_key} within {wait.seconds:g} s: "
-                    f"the pool is {self._held(concurrency_key)}. Wait until those runs have ended, or end them in the "
-                    "UI, and run the command again; OTC_SLOT_WAIT_SECONDS sets how long a command waits."
+                    f"the pool is {self._held(concurrency_key)}",
+                    remedy="Wait until those runs have ended, or end them in the UI, and run the command again; "
+                    "OTC_SLOT_WAIT_SECONDS sets how long a command waits.",
                 )
         time.sleep(_LOOK_SECONDS)
         return False

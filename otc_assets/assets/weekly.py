@@ -30,6 +30,7 @@ from otc_assets import interruption
 from otc_assets.archive.store import ArchiveError
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.schema import COLUMN_NOTES
+from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.partitions import key_of, weeks_of
 from otc_assets.tracing import WEEK, span, tell
@@ -51,7 +52,7 @@ RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter
 _PASSING = (SourceError, DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
 
 
-class WeekRefused(Exception):
+class WeekRefused(OtcError):
     """A week can't be made, and trying again will not help. The message says why and what to do."""
 
 

@@ -24,6 +24,7 @@ from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, No
 from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
+from otc_assets.errors import OtcError
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
@@ -53,11 +54,11 @@ _apprise_log.propagate = False
 _apprise_log.addHandler(logging.NullHandler())
 
 
-class BadAlertUrl(Exception):
-    """OTC_ALERT_URL has something that is no URL of Apprise's. The message does not show it."""
+class BadAlertUrl(OtcError):
+    """OTC_ALERT_URL has an invalid URL. The message does not show it."""
 
 
-class AlertsUndelivered(Exception):
+class AlertsUndelivered(OtcError):
     """Alerts have not arrived for long."""
 
 
@@ -144,8 +145,8 @@ class Destination:
             known = self._apprise.add(url)
         if not known or len(list(self._apprise)) != 1:
             raise BadAlertUrl(
-                f"OTC_ALERT_URL: URL {number} of {of} is none that Apprise knows. Its forms are on "
-                "https://appriseit.com; 'otc-assets alerts test' tries them."
+                f"OTC_ALERT_URL: URL {number} of {of} is not a valid Apprise URL",
+                remedy="The forms of URLs are on https://appriseit.com; 'otc-assets alerts test' sends a test message.",
             )
         service = next(iter(self._apprise))
         self.name = f"{service.service_name} ({number} of {of})"
@@ -197,7 +198,7 @@ def destinations(urls: SecretStr) -> tuple[Destination, ...]:
     """The destinations that OTC_ALERT_URL names, separated by blanks or commas.
 
     Raises:
-        BadAlertUrl: one of them is none that Apprise knows.
+        BadAlertUrl: one of them is not a valid Apprise URL.
     """
     return _destinations(urls.get_secret_value())
 
@@ -209,11 +210,11 @@ def send_test() -> Iterator[tuple[str, str | None]]:
         The destination's name, and None if it took the message, else why not.
 
     Raises:
-        BadAlertUrl: OTC_ALERT_URL is not set, or has something that is no URL of Apprise's.
+        BadAlertUrl: OTC_ALERT_URL is not set, or has an invalid URL.
     """
     urls = settings().alert_url
     if urls is None:
-        raise BadAlertUrl("OTC_ALERT_URL is not set: give it one of Apprise's URLs, or several (docs/alerts.md).")
+        raise BadAlertUrl("OTC_ALERT_URL is not set", remedy="Set it to one or more Apprise URLs (docs/alerts.md).")
     ui_url = settings().ui_url
     message = Message("otc-assets: a test", f"Alerts of the otc-assets at {ui_url} arrive here.", serious=False)
     for destination in destinations(urls):
@@ -245,7 +246,7 @@ def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
     if urls is None:
         with warehouse.transaction() as connection:
             count = outbox.set_unwanted(connection)
-        return f"OTC_ALERT_URL is not set: nobody is told of alerts ({count} new); 'otc-assets alerts' lists them"
+        return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
     everyone = destinations(urls)
     with warehouse.transaction() as connection:
         claimed = outbox.claim(connection, now=now, until=now + _CLAIM)
@@ -254,9 +255,10 @@ def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
         stuck = outbox.stuck(connection)
     if stuck.since is not None and now - stuck.since >= _PATIENCE:
         raise AlertsUndelivered(
-            f"alerts that have not arrived: {stuck.count}, the oldest since {stuck.since:%Y-%m-%d %H:%M} UTC. "
-            f"{stuck.error or 'The process that sent them died.'} They are kept and tried again; "
-            "'otc-assets alerts test' tries the destinations of OTC_ALERT_URL, 'otc-assets alerts' lists what waits."
+            f"alerts not delivered: {stuck.count}, the oldest since {stuck.since:%Y-%m-%d %H:%M} UTC. "
+            f"{(stuck.error or 'The process that sent them was killed').rstrip('.')}",
+            remedy="They are kept and sent again. 'otc-assets alerts test' sends a test message to the destinations "
+            "in OTC_ALERT_URL, 'otc-assets alerts' lists pending alerts.",
         )
     return said
 

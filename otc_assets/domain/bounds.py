@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from otc_assets.errors import OtcError
+
 #: A longer line is no row of FINRA's: its longest names have about 200 characters.
 MAX_LINE_BYTES = 1 << 20
 #: The largest publication, T2 of a full-size week, has about 168,000 rows with FINRA's totals, and a week of all
@@ -22,12 +24,12 @@ GZIP, ZIP, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _BINARY = (GZIP, ZIP, PARQUET)
 
 
-class UnreadableFile(ValueError):
+class UnreadableFile(OtcError, ValueError):
     """The bytes are no publication that is known. The message says what, where, and what to do."""
 
     def __init__(self, name: str, problem: str, remedy: str, *, line: int | None = None) -> None:
         where = f"{name}, line {line}" if line else name
-        super().__init__(f"{where}: {problem}. {remedy}")
+        super().__init__(f"{where}: {problem}", remedy=remedy)
 
 
 def join_bounded(chunks: Iterable[bytes], *, name: str) -> bytes:

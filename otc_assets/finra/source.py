@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from otc_assets.domain.weeks import Tier
+from otc_assets.errors import OtcError
 
 #: What part of a publication a capture is. FULL: every row that FINRA has for the (week, tier), totals too.
 #: ATS, NON_ATS: the whole of that half, as the website's download files have it. PARTIAL: some rows.
@@ -20,7 +21,7 @@ FULL, ATS_HALF, NON_ATS_HALF, PARTIAL = "FULL", "ATS", "NON_ATS", "PARTIAL"
 Progress = Callable[[int, int], None]
 
 
-class SourceError(Exception):
+class SourceError(OtcError):
     """A source could not answer. The message says what, where and what to do."""
 
 

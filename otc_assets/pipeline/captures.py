@@ -19,6 +19,7 @@ from otc_assets.domain.normalize import Normalized, normalize, split
 from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.revisions import HALVES, PARTIAL, Part, effective, half_date, halves_covered, ranked, removal
 from otc_assets.domain.weeks import TIER_BY_NAME, Tier
+from otc_assets.errors import OtcError
 from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, span, tell
 from otc_assets.warehouse import load
 from otc_assets.warehouse.load import NewPublication, Recorded
@@ -29,7 +30,7 @@ from otc_assets.warehouse.server import lock_week
 COMPARED = ("symbol", "issue_name", "product_type", "venue_kind", "venue_id", "venue_name", "share_volume")
 
 
-class CaptureNotChangeable(Exception):
+class CaptureNotChangeable(OtcError):
     """A capture can't be accepted, withdrawn or restored. The message says why and what to do."""
 
 
@@ -228,7 +229,7 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
     """
     capture = _changeable(connection, publication_id)
     if capture.withdrawn:
-        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn. Restore it first.")
+        raise CaptureNotChangeable(f"capture {capture.id} is withdrawn", remedy="Restore it first.")
     if not capture.quarantined:
         raise CaptureNotChangeable(f"capture {capture.id} is not quarantined: there is nothing to accept.")
     week = capture.week_ending

@@ -27,6 +27,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from otc_assets.errors import OtcError
 from otc_assets.processes import command_of, started
 from otc_assets.warehouse.server import session_options
 
@@ -59,7 +60,7 @@ _SETTINGS = {
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
-class EmbeddedServerError(Exception):
+class EmbeddedServerError(OtcError):
     """The embedded server can't be used. The message says why and what to do."""
 
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from otc_assets.domain.weeks import TIER_BY_NAME
+from otc_assets.errors import OtcError
 from otc_assets.tracing import current_trace_id
 
 # --- what is told --------------------------------------------------------------------------------------
@@ -301,11 +302,15 @@ class RetentionApplied(Payload):
 # --- appending -----------------------------------------------------------------------------------------
 
 
-class ConcurrentChange(Exception):
+class ConcurrentChange(OtcError):
     """Another transaction has appended to the aggregate since it was read. Roll back, read again, decide again."""
 
 
-class UnknownEvent(Exception):
+class ForeignOrder(OtcError, RuntimeError):
+    """Events restored from a dump of another server can't be ordered with new ones. The message says what to do."""
+
+
+class UnknownEvent(OtcError):
     """An event of a kind or schema that this version of the code does not know. The message says what to do."""
 
 
@@ -513,7 +518,7 @@ def read(
         event_type: events of this type alone.
 
     Raises:
-        RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
+        ForeignOrder: the table was restored from a dump of another server, and its order is not this one's yet.
     """
     values = {"xid": str(after.xid), "id": after.id, "limit": limit, "event_type": event_type}
     _require_order(connection)
@@ -524,10 +529,10 @@ def _require_order(connection: sa.Connection) -> None:
     """Refuses to order events that came with a dump: by their transactions, they would all be newer than ours.
 
     Raises:
-        RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
+        ForeignOrder: the table was restored from a dump of another server, and its order is not this one's yet.
     """
     if connection.execute(_FROM_ELSEWHERE).scalar():
-        raise RuntimeError(
+        raise ForeignOrder(
             "otc.events was restored from a dump of another server, whose transaction numbers are higher than this "
             "server's: restored events can't be ordered with new ones. Renumber them as docs/events.md describes."
         )
@@ -537,7 +542,7 @@ def newest(connection: sa.Connection, count: int, event_type: str | None = None,
     """The newest ``count`` events, oldest first; with ``final`` those from whose cursors one may read on.
 
     Raises:
-        RuntimeError: the table was restored from a dump of another server, and its order is not this one's yet.
+        ForeignOrder: the table was restored from a dump of another server, and its order is not this one's yet.
     """
     _require_order(connection)
     values = {"count": count, "event_type": event_type, "final": final}

@@ -16,6 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse import timescale
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -34,6 +35,10 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
     return config
+
+
+def _versions() -> list[str]:
+    return sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def newest_version() -> str:
@@ -66,7 +71,7 @@ class Migrated(NamedTuple):
     held_back: tuple[Shortening, ...] = ()
 
 
-class SchemaMismatch(Exception):
+class SchemaMismatch(OtcError):
     """The schema is not at the version that this code works with. The message says what to run."""
 
 
@@ -127,7 +132,12 @@ def migrate(
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; at once where nothing is said.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
+
+    Raises:
+        SchemaMismatch: there is no such migration.
     """
+    if to not in (known := ["base", *_versions(), "head"]):
+        raise SchemaMismatch(f"there is no migration {to!r}", remedy=f"The migrations are {', '.join(known)}.")
     engine = connect(url)
     try:
         with autocommit(engine) as guard:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from otc_assets.domain import schema as schemas
 from otc_assets.domain.revisions import Effective, effective
+from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import copy_out
 
 #: The frames that can be read by week, with their columns.
@@ -38,7 +39,7 @@ TABLES = {
 _NOT_SETTLED = ("OT001", "40001")
 
 
-class NotSettled(Exception):
+class NotSettled(OtcError):
     """An answer as of a moment could still change. The message says until when answers are settled."""
 
 

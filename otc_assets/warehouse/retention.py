@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.errors import OtcError
 from otc_assets.warehouse.events import RetentionApplied, metadata_of
 
 #: What can be kept for a time: verbatim rows, venue volume with FINRA's totals, everything computed from it.
 KINDS = ("raw_record", "venue_volume", "summaries")
 
 
-class Dropped(Exception):
+class Dropped(OtcError):
     """A week that retention has dropped, or would drop at once, was to be written. The message says what to do."""
 
 

@@ -17,6 +17,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from otc_assets.errors import OtcError
 from otc_assets.settings import without_secrets
 from otc_assets.tracing import copy_span, instrument_engine
 
@@ -82,19 +83,23 @@ def prepare_session(connection: psycopg.Connection[Any]) -> None:
     connection.autocommit = before
 
 
-class DatabaseUnreachable(Exception):
+class DatabaseUnreachable(OtcError):
     """The server did not answer, or refused us. The message has no password in it."""
+
+
+class InvalidDatabaseUrl(OtcError, ValueError):
+    """The URL is not one of a PostgreSQL server, or is ambiguous. The message has no password in it."""
 
 
 def database_url(url: str, driver: str) -> str:
     """``url`` with the SQLAlchemy driver named: ``psycopg`` for our data, ``psycopg2`` for Dagster's storage.
 
     Raises:
-        ValueError: not a PostgreSQL URL.
+        InvalidDatabaseUrl: not a PostgreSQL URL.
     """
     # Of more than one @, which one ends the password? A guess would take a part of it for the host, and print it.
     if url.count("@") > 1:
-        raise ValueError(
+        raise InvalidDatabaseUrl(
             "OTC_DATABASE_URL has more than one @: percent-encode special characters in user name and password "
             "(@ as %40, : as %3A, / as %2F, # as %23, ? as %3F). Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         )
@@ -104,7 +109,7 @@ def database_url(url: str, driver: str) -> str:
     except (sa.exc.ArgumentError, ValueError):
         parsed, backend = None, ""
     if parsed is None or backend not in ("postgresql", "postgres"):
-        raise ValueError(
+        raise InvalidDatabaseUrl(
             "OTC_DATABASE_URL is not a URL of a PostgreSQL server, the only kind supported: write "
             "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters percent-encoded (@ as %40)"
         )
@@ -121,7 +126,7 @@ def dagster_storage_url(url: str) -> str:
     """The URL of Dagster's storage in the database at ``url``: the driver psycopg2, and the schema DAGSTER_SCHEMA.
 
     Raises:
-        ValueError: not a PostgreSQL URL.
+        InvalidDatabaseUrl: not a PostgreSQL URL.
     """
     address = sa.make_url(database_url(url, "psycopg2"))
     options = session_options(options_in(address), search_path=DAGSTER_SCHEMA)

@@ -241,7 +241,7 @@ def test_a_newer_file_of_one_half_overrides_that_half_of_a_full_publication_and_
     text = download_file(simulator, WEEK, T1, "ATS", NOW.date()).decode()
     (tmp_path / "same.csv").write_text(text + "\n")
     run_id = running.ingest(dagster, FilesToIngest(paths=[str(tmp_path / "same.csv")]))
-    (same,) = reports.ingested(Warehouse(), [_digest(tmp_path / "same.csv")], run_id)
+    (same,) = reports.ingested(Warehouse(), [tmp_path / "same.csv"], run_id)
     assert (same["status"], same["detail"]) == ("superseded", "capture 1 takes precedence")
     outcome = sql.execute("SELECT payload ->> 'outcome' FROM otc.events ORDER BY id DESC LIMIT 1").fetchone()
     assert outcome == ("superseded",)
@@ -260,12 +260,6 @@ def test_a_newer_file_of_one_half_overrides_that_half_of_a_full_publication_and_
     # FINRA's own totals of before the revision are not compared with the rows of after it.
     assert "matches_finra_totals" not in findings(sql)
     assert sql.execute("SELECT grade FROM otc.week_quality").fetchone() != ("F",)
-
-
-def _digest(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_what_is_quarantined_is_not_asked_for_once_more(dagster: DagsterInstance, tmp_path: Path) -> None:

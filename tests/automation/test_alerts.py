@@ -460,7 +460,7 @@ def test_what_does_not_arrive_for_an_hour_makes_the_sensor_fail_until_it_does(
             failed_at[minute] = str(error)
         clock.shift(dt.timedelta(minutes=5))
     assert list(failed_at) == [60, 65, 70, 75, 80, 85]
-    assert "alerts that have not arrived: 1, the oldest since 2026-10-15 12:0" in failed_at[60]
+    assert "alerts not delivered: 1, the oldest since 2026-10-15 12:0" in failed_at[60]
     assert "error=500" in failed_at[60]
     assert sql.execute("SELECT count(*) FROM otc.alert WHERE delivered_at IS NULL AND attempts > 0").fetchone() == (1,)
     receiver.answers = []
@@ -594,7 +594,7 @@ def test_without_a_url_alerts_are_kept_and_a_url_set_later_gets_the_new_ones_alo
     report(daemon, WEEKS[0])
     daemon.tick("failed_checks")
     said = daemon.tick("deliver_alerts")
-    assert said == "OTC_ALERT_URL is not set: nobody is told of alerts (1 new); 'otc-assets alerts' lists them"
+    assert said == "OTC_ALERT_URL is not set: alerts are not sent (1 new); 'otc-assets alerts' lists them"
     assert sql.execute("SELECT state, attempts FROM otc.alert").fetchall() == [("unwanted", 0)]
     receiver = Receiver(httpserver)
     set_url(receiver.url)
@@ -651,7 +651,7 @@ def test_the_url_is_shown_nowhere_when_a_delivery_fails(
             told.append(str(error))
         clock.shift(dt.timedelta(minutes=70))
     assert len(told) == 2
-    assert "tried again" in told[0] or "URL 1 of 1 is none that Apprise knows" in told[0]
+    assert "tried again" in told[0] or "URL 1 of 1 is not a valid Apprise URL" in told[0]
     kept = str(sql.execute("SELECT a::text FROM otc.alert a").fetchall())
     logging.getLogger("urllib3.connectionpool").debug("the log is listened to")
     logged = everything_logged.getvalue()

@@ -1,0 +1,13 @@
+"""Command-line interface: parsing, dispatch, output. The work is done in ``running``, ``reports`` and ``local``.
+
+``app`` assembles the commands and handles errors; each group of commands has a module; ``options`` has what they
+share on the command line, and ``output`` and ``terminal`` what they print with. Commands import what they need when
+they run: Dagster takes a second to import, and ``--help`` does not wait for it.
+"""
+
+from __future__ import annotations
+
+from otc_assets.cli.app import main
+from otc_assets.cli.output import err, out
+
+__all__ = ["err", "main", "out"]

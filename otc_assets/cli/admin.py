@@ -1,0 +1,125 @@
+"""Commands for operators: ``metrics``, ``migrate`` and ``archive verify``."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from otc_assets.cli.options import Json, Yes
+from otc_assets.cli.output import err, out, print_remarks, print_waiting, progress
+from otc_assets.errors import OtcError
+from otc_assets.settings import settings
+
+
+def metrics(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on. Any client that reaches it can read the metrics.")
+    ] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="The port to listen on. [OTC_METRICS_PORT]")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the metrics instead of serving them.")] = False,
+) -> None:
+    """Serve metrics to Prometheus until Ctrl-C; 'otc-assets up' serves them too.
+
+    The database is only read. With --once, the exit code is 1 if the database is unreachable.
+    """
+    from otc_assets.exporter.server import exporter_of, exposition, serving
+
+    chosen = settings()
+    if once:
+        from otc_assets import local
+
+        with local.database(chosen):
+            exporter = exporter_of(chosen)
+            print(exposition(exporter), end="")
+            exporter.close()
+        if not exporter.up:
+            raise typer.Exit(1)
+        return
+    listen = chosen.metrics_port if port is None else port
+    try:
+        with serving(exporter_of(chosen), host, listen, chosen.host_names) as where:
+            err.print(f"metrics   {where}   Ctrl-C stops it")
+            while True:
+                time.sleep(1)
+    except OSError as error:
+        raise OtcError(
+            f"can't listen on {host}, port {listen}: {error.strerror}",
+            remedy="Choose another with --host or --port (OTC_METRICS_PORT).",
+        ) from None
+
+
+def migrate(
+    to: Annotated[str, typer.Option(help="The number of a migration, or 'base' for none.")] = "head",
+    yes: Yes = False,
+) -> None:
+    """Migrate the database to the newest schema, or to the given one, and apply the settings to it.
+
+    If the server has gained TimescaleDB, or a better edition of it, the tables are converted; no data is lost.
+    Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
+    it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
+    """
+    from otc_assets import local
+    from otc_assets.warehouse.migrate import migrate as migrate_database
+
+    chosen = settings()
+    with local.database(chosen) as url:
+        if to == "head":
+            done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+            restore_raw_rows()
+        else:
+            done = migrate_database(url, to, shorten_retention=yes)
+    before = "" if done.before == done.after else f", was {done.before or 'none'}"
+    out.print(f"schema {done.after or 'none'}{before}; {done.server}")
+    print_remarks(done)
+    if done.held_back:
+        raise typer.Exit(1)
+
+
+def restore_raw_rows() -> None:
+    """Restores ``raw_record`` from the archive after its retention was raised; failures are printed as warnings."""
+    from otc_assets.assets import raw_rows
+    from otc_assets.resources import RawArchive, Warehouse
+
+    if not (captures := raw_rows.restorable(Warehouse())):
+        return
+    with progress("restoring raw rows from the archive", len(captures)) as tick:
+        failed = raw_rows.restore(captures, Warehouse(), RawArchive(), tick)
+    err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
+    for text in failed[:5]:
+        err.note("not restored", "yellow", text)
+    if len(failed) > 5:
+        err.note("not restored", "yellow", f"and {len(failed) - 5} more: otc-assets archive verify lists them")
+
+
+archive_app = typer.Typer(no_args_is_help=True, help="Verify the archive of the bytes that FINRA sent.")
+
+
+@archive_app.command()
+def verify(
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Verify N objects, chosen at random, instead of all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read the archived bytes of every capture and compare them with their digest.
+
+    Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
+    """
+    from otc_assets import local, reports
+    from otc_assets.resources import RawArchive
+
+    with local.installation(settings()) as warehouse, progress("verifying the archive") as tick:
+        verified, damaged = reports.damaged_captures(warehouse, RawArchive().open(), sample, tick)
+    if as_json:
+        out.print_as_json({"verified": verified, "damaged": damaged})
+    elif damaged:
+        columns = ["week_ending", "tier", "publication", "scope", "problem", "origin", "digest"]
+        shown = [[row[c][:16] if c == "digest" else str(row[c]) for c in columns] for row in damaged]
+        out.print_table(columns, shown)
+        out.print(f"\n{damaged[0]['detail']}")
+    else:
+        out.print(f"{verified:,} archived objects verified: each matches its digest")
+    if damaged:
+        raise typer.Exit(4)

@@ -1,0 +1,131 @@
+"""The application: its commands in their groups, the global options, and how errors are shown.
+
+Exit codes: 0 done; 1 failed, with the reason on stderr; 2 usage error or invalid setting; 3 gaps found (``gaps
+--check``); 4 archived bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM,
+SIGHUP. Ctrl-C is the way to end ``up``: 0.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import shlex
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from otc_assets import interruption
+from otc_assets.cli import admin, captures, events, ingest, inspect, run
+from otc_assets.cli.output import err
+from otc_assets.cli.terminal import printable
+from otc_assets.errors import OtcError
+from otc_assets.finra.simulator import traps
+from otc_assets.settings import InvalidSettings, without_secrets
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="FINRA's OTC transparency data: captured, normalized, summarized, and reconciled with FINRA's totals.\n\n"
+    "A week is named by the Friday on which it ends, YYYY-MM-DD. A..B is a range of weeks, both ends included. "
+    "Settings are environment variables (OTC_DATABASE_URL, OTC_SOURCE, OTC_HOME, ...): see the README.",
+    epilog="Start with: otc-assets up",
+)
+
+_RUN, _INSPECT, _INGEST, _ADMIN = "Run", "Inspect", "Ingest", "Administer"
+
+app.command(rich_help_panel=_RUN)(run.up)
+app.command(rich_help_panel=_RUN)(run.materialize)
+app.command(rich_help_panel=_RUN)(run.backfill)
+app.command(rich_help_panel=_INSPECT)(inspect.status)
+app.command(rich_help_panel=_INSPECT)(inspect.gaps)
+app.command(rich_help_panel=_INSPECT)(inspect.storage)
+app.add_typer(events.app, name="events", rich_help_panel=_INSPECT)
+app.add_typer(inspect.alerts_app, name="alerts", rich_help_panel=_INSPECT)
+app.command(rich_help_panel=_INGEST)(ingest.ingest)
+app.command(rich_help_panel=_INGEST, epilog=f"Traps, with their defaults:\n\n{escape(traps.describe())}")(
+    ingest.simulate
+)
+app.add_typer(captures.app, name="captures", rich_help_panel=_INGEST)
+app.command(rich_help_panel=_ADMIN)(admin.metrics)
+app.command(rich_help_panel=_ADMIN)(admin.migrate)
+app.add_typer(admin.archive_app, name="archive", rich_help_panel=_ADMIN)
+
+
+@dataclass
+class _Invocation:
+    """The global options of one invocation."""
+
+    debug: bool = False
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of every error.")] = False,
+) -> None:
+    context.obj.debug = debug
+
+
+def main() -> None:
+    """The console script. Errors written for users are shown without a traceback, and any other as a bug."""
+    with interruption.handled():
+        code = _run()
+        # Whatever error an interrupted command ended with: it was interrupted.
+        if code and interruption.received() is not None:
+            code = interruption.exit_code()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Runs the command, and prints its error. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal of another encoding shows escapes in place of characters that it lacks.
+            stream.reconfigure(errors="backslashreplace")
+    invocation = _Invocation()
+    try:
+        return int(app(standalone_mode=False, obj=invocation) or 0)
+    except (typer.Abort, KeyboardInterrupt):
+        return interruption.exit_code()
+    except Exception as error:
+        if invocation.debug:
+            err.print(without_secrets(traceback.format_exc()))
+        return _show_error(error)
+
+
+def _show_error(error: Exception) -> int:
+    """Prints an error. Returns the exit code."""
+    from psycopg import Error as PsycopgError
+    from sqlalchemy.exc import DBAPIError
+
+    if hasattr(error, "show"):  # a usage error: prints usage and reason
+        if isinstance(getattr(error, "message", None), str):
+            error.message = printable(error.message)  # type: ignore[attr-defined]
+        error.show()
+        return 2
+    if isinstance(error, OtcError):
+        text = str(error)
+    elif isinstance(error, DBAPIError | PsycopgError):
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        text = f"database error: {_first_line(cause)}"
+    elif isinstance(error, OSError):
+        text = str(error)
+    else:
+        version = importlib.metadata.version("otc-assets")
+        command = shlex.join(["otc-assets", "--debug", *(a for a in sys.argv[1:] if a != "--debug")])
+        text = (
+            f"bug in otc-assets {version}: {type(error).__name__}: {_first_line(error)}. Report it to the maintainers "
+            f"with the output of: {command}"
+        )
+    err.note("", "red", without_secrets(text))
+    return 2 if isinstance(error, InvalidSettings) else 1
+
+
+def _first_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

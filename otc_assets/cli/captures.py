@@ -1,0 +1,131 @@
+"""The ``captures`` commands: which captures are effective, and the decisions of an operator about them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from otc_assets.cli.options import Json, OptionalWeeks
+from otc_assets.cli.output import exit_on_failures, out, progress
+from otc_assets.settings import settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from otc_assets.warehouse.read import Publication
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show captures and their status; accept, withdraw and restore captures.",
+    epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
+)
+
+_STATUSES = ("effective", "superseded", "quarantined", "withdrawn", "empty")
+
+CaptureId = Annotated[int, typer.Argument(metavar="ID", help="The capture's id, as 'captures list' shows it.")]
+
+
+@app.command("list")
+def list_captures(
+    weeks: OptionalWeeks = None,
+    status: Annotated[
+        str | None,
+        typer.Option(help="Only captures of this status: effective, superseded, quarantined, withdrawn or empty."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List captures, oldest week first, with their status.
+
+    effective: the week is computed from it. superseded: another capture has newer rows. quarantined: it lacks a large
+    part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
+    """
+    from otc_assets import local, reports
+
+    if status is not None and status not in _STATUSES:
+        raise typer.BadParameter(f"unknown status {status!r}. The statuses are {', '.join(_STATUSES)}.")
+    span = (weeks.weeks[0], weeks.weeks[-1]) if weeks else (dt.date.min, dt.date.max)
+    with local.installation(settings()) as warehouse:
+        found = [r for r in reports.captures(warehouse, *span) if status in (None, r["status"])]
+    if as_json:
+        out.print_as_json(found)
+    elif not found:
+        out.print("no captures")
+    else:
+        columns = ["id", "week_ending", "tier", "scope", "rows", "in_use", "updated", "status", "origin"]
+        shown = [
+            [
+                str(r["id"]),
+                r["week_ending"],
+                r["tier"],
+                r["scope"],
+                r["rows_accepted"],
+                r["rows_in_use"],
+                r["last_update_date"],
+                r["status"],
+                r["origin"].rpartition("/")[2],  # of an address, what was requested
+            ]
+            for r in found
+        ]
+        out.print_table(columns, shown, right=["id", "rows", "in_use"])
+
+
+@app.command()
+def show(capture_id: CaptureId, as_json: Json = False) -> None:
+    """Show everything that is recorded about a capture."""
+    from otc_assets import local, reports
+
+    with local.installation(settings()) as warehouse:
+        found = reports.capture(warehouse, capture_id)
+    if as_json:
+        out.print_as_json(found)
+    else:
+        out.print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+
+
+@app.command()
+def accept(capture_id: CaptureId) -> None:
+    """Make a quarantined capture effective, and recompute its week.
+
+    Example: otc-assets captures accept 52
+    """
+    from otc_assets.pipeline import captures
+
+    _decide(lambda connection: captures.accept(connection, capture_id), "effective")
+
+
+@app.command()
+def withdraw(
+    capture_id: CaptureId,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded with the withdrawal.")],
+) -> None:
+    """Make a capture ineffective, and recompute its week. 'captures restore' reverts it.
+
+    Example: otc-assets captures withdraw 52 --reason "downloaded from a test page"
+    """
+    from otc_assets.pipeline import captures
+
+    _decide(lambda connection: captures.withdraw(connection, capture_id, reason), "withdrawn")
+
+
+@app.command()
+def restore(capture_id: CaptureId) -> None:
+    """Revert the withdrawal of a capture, and recompute its week."""
+    from otc_assets.pipeline import captures
+
+    _decide(lambda connection: captures.restore(connection, capture_id), "restored")
+
+
+def _decide(decide: Callable[[sa.Connection], Publication], done: str) -> None:
+    from otc_assets import local, running
+    from otc_assets.resources import Warehouse
+
+    with local.dagster(settings()) as instance:
+        with Warehouse().transaction() as connection:
+            capture = decide(connection)
+        out.print(f"capture {capture.id} of {capture.tier}, week ending {capture.week_ending}, is {done}")
+        with progress("computing weeks") as tick:
+            failed = running.compute_stale(instance, [capture.week_ending], tick).failed
+    exit_on_failures(failed)

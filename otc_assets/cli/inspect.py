@@ -1,0 +1,147 @@
+"""Commands that show the state of the warehouse: ``status``, ``gaps``, ``storage`` and ``alerts``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from otc_assets.cli.options import Json
+from otc_assets.cli.output import exit_on_failures, out, print_first_publications
+from otc_assets.domain.weeks import NEW_YORK, TIERS
+from otc_assets.settings import settings
+
+
+def status(
+    newest: Annotated[int, typer.Option(min=1, help="Number of most recent weeks.")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
+    from otc_assets import local, reports
+
+    chosen, now = settings(), dt.datetime.now(NEW_YORK)
+    with local.installation(chosen) as warehouse:
+        rows = reports.week_status(warehouse, newest, now)
+    if as_json:
+        out.print_as_json(rows)
+        return
+    if not rows:
+        print_first_publications(chosen.first_week, now)
+        return
+    columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
+    out.print_table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
+
+
+def gaps(
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 3 if there are gaps. Pending weeks and weeks never requested do not count."
+        ),
+    ] = False,
+    pending: Annotated[bool, typer.Option(help="Include publications that are not due yet.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched.
+
+    Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
+    --check does not count them.
+    """
+    from otc_assets import local, reports
+    from otc_assets.resources import PublicationSource
+
+    chosen = settings()
+    with local.installation(chosen) as warehouse:
+        source, now = PublicationSource().open(), dt.datetime.now(NEW_YORK)
+        found = reports.gap_ranges(warehouse, source, now, with_pending=pending)
+    history = [r for r in found if r["status"] == "never_requested"]
+    since = [r for r in found if r["status"] != "never_requested"]
+    missing = [r for r in since if r["status"] != "pending"]
+    if as_json:
+        out.print_as_json(found)
+    else:
+        if since:
+            columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
+            shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in since]
+            out.print_table(columns, shown, right=["weeks"])
+        else:
+            out.print(f"no gaps since {'the first captured week' if history else chosen.first_week}")
+        _print_backfill("To fetch missing weeks", missing)
+        for r in history:
+            weeks = f"{r['first_week']}..{r['last_week']}, {r['weeks']} weeks"
+            out.print(f"never requested: {r['tier']} {weeks}, {r['detail']}")
+        _print_backfill("To capture this history", history)
+    if check and missing:
+        raise typer.Exit(3)
+
+
+def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
+    fetchable = [gap for gap in gaps if gap["fetchable"]]
+    if fetchable:
+        first, last = min(gap["first_week"] for gap in fetchable), max(gap["last_week"] for gap in fetchable)
+        out.print(f"{purpose}: otc-assets backfill --weeks {first}..{last}")
+
+
+def storage(as_json: Json = False) -> None:
+    """Show the storage of each table: size on disk, chunks, compression, and the oldest week that is kept."""
+    from otc_assets import local, reports
+
+    with local.installation(settings()) as warehouse:
+        rows = reports.storage_by_table(warehouse)
+    if as_json:
+        out.print_as_json(rows)
+        return
+    headings = {"table": "table", "size_mb": "MB", **{c: c for c in ("chunks", "compressed", "ratio", "kept_from")}}
+    shown = [[row[column] for column in headings] for row in rows]
+    out.print_table(list(headings.values()), shown, right=["MB", "chunks", "compressed", "ratio"])
+
+
+alerts_app = typer.Typer(help="Show recent alerts and their delivery; send a test message.")
+
+
+@alerts_app.callback(invoke_without_command=True)
+def alerts(
+    context: typer.Context,
+    newest: Annotated[int, typer.Option(min=1, help="Number of most recent alerts.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""
+    if context.invoked_subcommand is not None:
+        return
+    from otc_assets import local, reports
+
+    with local.installation(settings()) as warehouse:
+        found = reports.recent_alerts(warehouse, newest)
+    if as_json:
+        out.print_as_json(found)
+    elif not found:
+        out.print("no alerts yet")
+    else:
+        minute = "%Y-%m-%d %H:%M"
+        shown = [
+            [
+                row["happened_at"].strftime(minute),
+                row["severity"],
+                row["title"],
+                row["resolved_at"].strftime(minute) if row["resolved_at"] else "",
+                row["delivery"],
+            ]
+            for row in found
+        ]
+        out.print_table(["happened", "severity", "alert", "resolved", "delivery"], shown)
+
+
+@alerts_app.command("test")
+def alerts_test() -> None:
+    """Send a test message to every destination in OTC_ALERT_URL, and print whether it arrived."""
+    from otc_assets.automation.delivery import send_test
+
+    failed = []
+    for name, error in send_test():
+        if error is None:
+            out.print(f"arrived {name}")
+        else:
+            failed.append(error)
+    exit_on_failures(failed)

@@ -1,0 +1,167 @@
+"""Commands that run things: ``up``, ``materialize`` and ``backfill``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from otc_assets import interruption
+from otc_assets.cli.admin import restore_raw_rows
+from otc_assets.cli.options import Json, TierOption, Weeks, Yes, tiers_of
+from otc_assets.cli.output import (
+    err,
+    exit_on_failures,
+    out,
+    print_first_publications,
+    print_remarks,
+    print_waiting,
+    progress,
+)
+from otc_assets.domain.weeks import NEW_YORK, TIERS
+from otc_assets.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+
+def up(
+    newest: Annotated[
+        int, typer.Option(min=0, help="Number of most recent weeks to materialize, where they are missing.")
+    ] = 8,
+    port: Annotated[int | None, typer.Option(help="The port of the UI, on loopback. [OTC_PORT]")] = None,
+    yes: Yes = False,
+) -> None:
+    """Start everything: database, migrations, and the Dagster UI with daemon, schedules and sensors.
+
+    Then the most recent weeks are materialized, where they are missing. Ctrl-C stops everything; the next start
+    continues from there.
+    """
+    from otc_assets import local
+
+    chosen = settings()
+    if port is not None:
+        chosen = chosen.model_copy(update={"port": port})
+    with local.database(chosen) as url:
+        where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
+        done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+        migrated = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
+        err.print(f"database  {where}; {done.server}; schema {done.after}{migrated}")
+        print_remarks(done, indent=" " * 10)
+        err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
+        with local.right_to_serve(chosen, url, err.print) as only:
+            with progress("starting the Dagster UI") as tick:
+                served = local.serve(chosen, lambda: tick(0, ""))
+            try:
+                err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
+                with _serve_metrics(chosen, url):
+                    restore_raw_rows()
+                    with local.instance() as instance:
+                        for text in _materialize_newest(chosen, instance, newest):
+                            err.note("failed", "yellow", text)
+                    err.print(f"ready     {served.url}/asset-groups")
+                    while served.running():
+                        only.hold()
+                        time.sleep(0.5)
+                raise local.NotStarted(f"the Dagster UI ended. The end of {served.log}:\n{local.tail(served.log)}")
+            except KeyboardInterrupt:
+                err.print("stopping  (a second Ctrl-C has no effect)")
+            finally:
+                served.stop()
+    if interruption.received() != signal.SIGINT:
+        raise typer.Exit(interruption.exit_code())
+
+
+@contextmanager
+def _serve_metrics(chosen: Settings, url: str) -> Iterator[None]:
+    """Serves metrics beside the UI. Where their port is taken, everything else runs without them."""
+    from otc_assets.exporter.server import Exporter, serving
+
+    port = chosen.metrics_port
+    with ExitStack() as stack:
+        if port:
+            try:
+                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port, chosen.host_names))
+                err.print(f"metrics   {where}")
+            except OSError as error:
+                err.note(
+                    "metrics",
+                    "yellow",
+                    f"  not served: port {port}: {error.strerror}. Choose another port, OTC_METRICS_PORT=9465, or "
+                    "none, OTC_METRICS_PORT=0.",
+                )
+        yield
+
+
+def _materialize_newest(chosen: Settings, instance: DagsterInstance, count: int) -> list[str]:
+    """Materializes the most recent weeks whose publications are missing. Returns what failed."""
+    from otc_assets import running
+    from otc_assets.partitions import newest_weeks
+    from otc_assets.resources import Warehouse
+
+    if not count:
+        return []
+    now = dt.datetime.now(NEW_YORK)
+    print_first_publications(chosen.first_week, now)
+    if not (weeks := newest_weeks(count, now)):
+        return []
+    if not (missing := running.missing_weeks(Warehouse(), weeks, now)):
+        err.print(f"weeks     the {len(weeks)} most recent, {weeks[0]} to {weeks[-1]}, are loaded")
+        return []
+    with progress("materializing", len(missing)) as tick:
+        return running.materialize(instance, missing, TIERS, tick)
+
+
+def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) -> None:
+    """Capture weeks and materialize their downstream assets, in this process.
+
+    Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
+    """
+    from otc_assets import local, running
+
+    with local.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
+        failed = running.materialize(instance, weeks.weeks, tiers_of(tier), tick)
+    if as_json:
+        out.print_as_json({"weeks": weeks.weeks, "failed": failed})
+    exit_on_failures(failed)
+
+
+def backfill(
+    weeks: Weeks,
+    tier: TierOption = None,
+    follow: Annotated[bool, typer.Option(help="Wait until the backfill has ended, and show its progress.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Launch a backfill on the running daemon of 'otc-assets up', as the UI does.
+
+    Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
+    """
+    from otc_assets import local, running
+
+    chosen = settings()
+    with local.dagster(chosen) as instance:
+        running.require_daemon(instance)
+        backfill_id = running.launch_backfill(instance, weeks.weeks, tiers_of(tier))
+        err.print(f"backfill {backfill_id}: http://127.0.0.1:{chosen.port}/runs/b/{backfill_id}")
+        state = running.backfill_state(instance, backfill_id)
+        if follow:
+            with progress("backfilling") as tick:
+                for state in running.follow_backfill(instance, backfill_id):
+                    tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
+        if as_json:
+            out.print_as_json(
+                {
+                    "backfill": backfill_id,
+                    "status": state.status,
+                    "done": state.done,
+                    "of": state.of,
+                    "failed": state.failed,
+                }
+            )
+        if follow and not state.succeeded:
+            exit_on_failures([f"the backfill ended as {state.status}: {state.failed} partitions failed"])
