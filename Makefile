@@ -4,36 +4,43 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint bench lock clean
+.PHONY: help venv run test test-fast check lint bench lock clean
 
-help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-venv: $(VENV)/.ready ## the Python environment alone, from the lock file
+venv: $(VENV)/.ready ## create the Python environment from the lock file
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 with the venv module was found. Install one (Debian: apt install python3-venv), or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "making the Python environment in $(VENV) (about a minute)"
+	@echo "creating the Python environment in $(VENV) (about a minute)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
-run: venv ## database, migrations, first weeks and the Dagster UI; Ctrl-C stops everything
+run: venv ## start the database, the Dagster UI and the first weeks; Ctrl-C stops everything
 	@exec $(BIN)/otc-assets up
 
-test: venv ## all tests
+test: venv ## run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: venv ## ruff and mypy
+test-fast: venv ## run the tests that are not marked slow: under a minute
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+check: lint ## run lint, and look for dead code and imports that run upward
+	$(BIN)/vulture
+	$(BIN)/lint-imports
+
+lint: venv ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: venv ## the benchmarks, printed as ratios; more of them: docs/benchmarks.md
+bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
 	$(BIN)/python -m benchmarks
 
-lock: ## writes requirements.lock anew (needs uv)
+lock: ## upgrade requirements.lock to the newest versions (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 
-clean: ## removes the environment
+clean: ## remove the Python environment
 	rm -rf $(VENV)

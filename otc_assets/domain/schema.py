@@ -17,7 +17,6 @@ AMOUNT = pl.Decimal(38, 6)
 RATIO = pl.Decimal(18, 6)
 
 ATS, NON_ATS, DE_MINIMIS = "ATS", "NON_ATS", "DE_MINIMIS"
-VENUE_KINDS = (ATS, NON_ATS, DE_MINIMIS)
 #: Figures over ATSs and non-ATS firms together (the word of `venue_scope`, never of `venue_kind`).
 ALL = "ALL"
 
