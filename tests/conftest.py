@@ -82,6 +82,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", ["usual defaults", "hostile defaults"], indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests as slow whose fixtures are: a TimescaleDB server in WebAssembly takes seconds."""
+    for item in items:
+        if {"community", "apache"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated, empty database."""
