@@ -255,7 +255,7 @@ class Bench:
         before, after = found.before_compression_total_bytes, found.after_compression_total_bytes
         return {
             "ratio": f"{before / after:.1f}x",
-            "MB a week": after / len(self.weeks) / 1e6,
+            "MB per week": after / len(self.weeks) / 1e6,
             "compress": taken / len(self.weeks),
         }
 

@@ -46,7 +46,7 @@ QUERIES = {
         SELECT week_ending, venue_id, sum(share_volume), sum(trade_count) FROM otc.venue_volume
         WHERE symbol = :symbol AND week_ending > CAST(:newest AS date) - 728 GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2
     """,
-    "those two years, the tier named": """
+    "those two years, one tier": """
         SELECT week_ending, venue_id, sum(share_volume), sum(trade_count) FROM otc.venue_volume
         WHERE symbol = :symbol AND tier = 'NMS Tier 1' AND week_ending > CAST(:newest AS date) - 728
         GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2
@@ -59,7 +59,7 @@ QUERIES = {
         SELECT week_ending, total_volume, venue_count, top_venue FROM otc.symbol_summary
         WHERE symbol = :symbol ORDER BY week_ending, tier
     """,
-    "those five years, of weekly_summary_agg": """
+    "those five years, from weekly_summary_agg": """
         SELECT week, total_volume, total_trades, venue_count FROM otc.weekly_summary_agg
         WHERE symbol = :symbol ORDER BY week, tier
     """,
@@ -94,7 +94,7 @@ QUERIES = {
         SELECT week_ending, sum(share_volume) FROM otc.venue_volume_as_of(:moment)
         WHERE symbol = :symbol AND week_ending BETWEEN CAST(:week AS date) - 364 AND :week GROUP BY 1 ORDER BY 1
     """,
-    "that year, the tier named": """
+    "that year, one tier": """
         SELECT week_ending, sum(share_volume) FROM otc.venue_volume_as_of(:moment)
         WHERE symbol = :symbol AND tier = 'NMS Tier 1' AND week_ending BETWEEN CAST(:week AS date) - 364 AND :week
         GROUP BY 1 ORDER BY 1

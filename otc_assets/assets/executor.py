@@ -155,9 +155,11 @@ class InProcess(Executor):
 
     @property
     def retries(self) -> RetryMode:
+        """How Dagster retries steps."""
         return self._retries
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
+        """Executes the plan, and records this process on the run while it does."""
         del execution_plan  # the context has it too, as Dagster's own executor takes it
         instance, run = plan_context.instance, plan_context.dagster_run
         instance.add_run_tags(run.run_id, process_tag(run.run_id))

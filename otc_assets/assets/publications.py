@@ -121,8 +121,16 @@ def failures(captured: Iterable[Captured]) -> list[str]:
 
 
 def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
-    """Appends that what came from ``origin`` was refused by a run; in a transaction of its own, because
-    nothing else was written of it. ``known``: its ``digest``, ``week_ending`` and ``tier``, as far as they are.
+    """Appends that a run refused what came from ``origin``.
+
+    It uses a transaction of its own, because nothing else is written.
+
+    Args:
+        warehouse: where the event is appended.
+        run_id: the run that refused it.
+        origin: where it came from.
+        reason: why it was refused.
+        known: its ``digest``, ``week_ending`` and ``tier``, if known.
     """
     with told_by(run_id), warehouse.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
