@@ -28,7 +28,7 @@ from dagster import (
 
 from otc_assets import interruption
 from otc_assets.archive.store import ArchiveError
-from otc_assets.domain.parsing import UnreadableFile
+from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.schema import COLUMN_NOTES
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.partitions import key_of, weeks_of
