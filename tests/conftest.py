@@ -82,10 +82,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", ["usual defaults", "hostile defaults"], indirect=True)
 
 
+#: A TimescaleDB server in WebAssembly; runs of whole weeks, by a command or in a Dagster instance.
+_SLOW_FIXTURES = frozenset({"community", "apache", "installation"})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests as slow whose fixtures are: a TimescaleDB server in WebAssembly takes seconds."""
+    """Marks the tests that use slow fixtures as slow, for `make test-fast`."""
     for item in items:
-        if {"community", "apache"} & set(getattr(item, "fixturenames", ())):
+        if _SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

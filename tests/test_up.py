@@ -8,9 +8,12 @@ import socket
 from pathlib import Path
 
 import psycopg
+import pytest
 from terminal import Terminal
 
 from otc_assets.processes import Identity, is_dead, session_members
+
+pytestmark = pytest.mark.slow
 
 
 def free_port() -> int:

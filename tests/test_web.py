@@ -26,6 +26,8 @@ from otc_assets.http_guard import LOOPBACK_NAMES, host_name, is_allowed
 from otc_assets.settings import Settings
 from otc_assets.web import _with_our_webserver
 
+pytestmark = pytest.mark.slow
+
 MUTATION = "mutation { setNuxSeen }"
 SEEN = "{ shouldShowNux }"
 PATIENCE = 300

@@ -20,6 +20,8 @@ from tools import missing
 
 from otc_assets.domain.weeks import NEW_YORK, T1, T2, Tier, newest_due
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 RULES = HERE.parent.parent / "otc_assets" / "prometheus" / "rules.yaml"
 

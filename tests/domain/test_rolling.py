@@ -265,6 +265,7 @@ def test_six_week_figures_are_those_that_duckdb_computes(rows: pl.DataFrame, dat
 LONG = weeks_up_to(WEEK, 9)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rows=volumes(weeks=tuple(LONG), max_size=80))
 def test_a_range_of_weeks_gives_the_rows_that_the_weeks_one_by_one_give(rows: pl.DataFrame) -> None:

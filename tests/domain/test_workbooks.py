@@ -164,6 +164,7 @@ def test_a_workbook_with_several_tables_of_finras_is_refused_by_their_names() ->
         parse(workbook([["a", "b"], [1, 2]]), name="f.xlsx")
 
 
+@pytest.mark.slow
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused_before_it_is() -> None:
     buffer = io.BytesIO(records_in_a_workbook(RECORD))
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/more.xml", "w") as member:

@@ -24,6 +24,8 @@ from telling import check_failed, ingested, revised
 import otc_assets
 from otc_assets.exporter.server import Exporter, serving
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(otc_assets.__file__).parent / "dashboards"
 NAMES = ("operations", "analysts")
 TIERS = ("NMS Tier 1", "NMS Tier 2", "OTC")

@@ -38,6 +38,8 @@ from otc_assets.settings import Settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import dagster_storage_url
 
+pytestmark = pytest.mark.slow
+
 Sql = psycopg.Connection[tuple[object, ...]]
 Samples = dict[str, float]
 T1, T2, OTC = "NMS Tier 1", "NMS Tier 2", "OTC"

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page, Response
 
 sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.slow
 
 #: Seconds that a page, an answer or an exit may take. Far more than any needs: a machine that is busy with other work
 #: makes the tests slow, and must not make them fail.

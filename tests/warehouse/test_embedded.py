@@ -17,6 +17,8 @@ import pytest
 
 from otc_assets.warehouse.embedded import EmbeddedServer, EmbeddedServerError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def home(folder_for_all: Path, request: pytest.FixtureRequest) -> Path:

@@ -153,6 +153,7 @@ def test_a_load_that_ends_between_a_readers_snapshot_and_its_question_is_noticed
     assert known(engine, moment) == sorted(SECOND.rows(), key=str)
 
 
+@pytest.mark.slow
 def test_answers_that_were_given_while_loads_ran_are_the_same_ever_after(engine: sa.Engine) -> None:
     """Two loaders revise the week at random while a reader asks for this very moment, again and again."""
     write(engine, FIRST)
