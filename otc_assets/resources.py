@@ -17,6 +17,7 @@ from dagster import ConfigurableResource
 
 from otc_assets.archive.store import Archive, LocalArchive
 from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.errors import OtcError
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator.generator import Simulator
@@ -91,6 +92,8 @@ def _source(kind: str) -> Source:
             client_secret=chosen.finra_client_secret,
             requests_per_minute=chosen.requests_per_minute,
         )
+    if kind != "simulator":
+        raise OtcError(f"there is no source {kind!r}", remedy="The sources are simulator, api and files (OTC_SOURCE).")
     simulator = Simulator(seed=chosen.simulator_seed, scale=chosen.simulator_scale)
     # The client that reads FINRA reads the simulator, in this process and without a socket.
     app = make_app(simulator, clock=today_in_new_york)

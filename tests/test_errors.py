@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +19,7 @@ import time_machine
 from otc_assets import reports
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.errors import OtcError
+from otc_assets.resources import PublicationSource
 from otc_assets.warehouse.migrate import newest_version
 
 Command = Callable[..., tuple[int, str, str]]
@@ -108,6 +113,24 @@ def test_a_scale_that_the_settings_would_refuse_is_refused_as_an_option_too(otc:
     code, _, errors = otc("simulate", "files", "--weeks", "2026-08-21", "--scale", scale)
     assert code == 2
     assert f"'{scale}' is not a number above 0 and up to 4" in " ".join(errors.replace("│", " ").split())
+
+
+def test_an_unknown_source_is_refused() -> None:
+    """It was the simulator: simulated rows would have been loaded as FINRA's."""
+    with pytest.raises(OtcError, match="there is no source 'finra'. The sources are simulator, api and files"):
+        PublicationSource(kind="finra").open()
+
+
+@pytest.mark.parametrize("width", ["80", "100"])
+def test_the_lines_of_help_are_filled(width: str) -> None:
+    """Lines of the source code were broken again by the terminal, so that every other one was short."""
+    command = [Path(sys.executable).parent / "otc-assets", "captures", "list", "--help"]
+    done = subprocess.run(command, env={**os.environ, "COLUMNS": width}, capture_output=True, text=True, check=True)
+    (paragraph,) = [part for part in re.split(r"\n\s*\n", done.stdout) if part.strip().startswith("effective: ")]
+    words = [line.split() for line in paragraph.splitlines()]
+    assert len(words) > 2
+    for line, following in itertools.pairwise(words):
+        assert len(" ".join([*line, following[0]])) > int(width) - 4
 
 
 def test_debug_shows_the_traceback_of_a_usage_error_too(otc: Command) -> None:

@@ -118,8 +118,8 @@ def _allowed(text: str) -> Path:
     target = os.path.realpath(os.path.join(folder, path))
     if os.path.commonpath([folder, target]) != folder:
         raise PermanentSourceError(
-            f"{printable(path)} is not in the folder for files (OTC_FILES): put it there, or take it in with "
-            "'otc-assets ingest' on the machine itself"
+            f"{printable(path)} is not in the folder for files (OTC_FILES)",
+            remedy="Put it there, or ingest it with 'otc-assets ingest' on the machine itself.",
         )
     return Path(target)
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from otc_assets import interruption
 from otc_assets.cli import admin, captures, events, ingest, inspect, run
@@ -28,7 +27,7 @@ from otc_assets.settings import InvalidSettings, without_secrets
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="FINRA's OTC transparency data: captured, normalized, summarized, and reconciled with FINRA's totals.\n\n"
     "A week is named by the Friday on which it ends, YYYY-MM-DD. A..B is a range of weeks, both ends included. "
@@ -47,9 +46,7 @@ app.command(rich_help_panel=_INSPECT)(inspect.storage)
 app.add_typer(events.app, name="events", rich_help_panel=_INSPECT)
 app.add_typer(inspect.alerts_app, name="alerts", rich_help_panel=_INSPECT)
 app.command(rich_help_panel=_INGEST)(ingest.ingest)
-app.command(rich_help_panel=_INGEST, epilog=f"Traps, with their defaults:\n\n{escape(traps.describe())}")(
-    ingest.simulate
-)
+app.command(rich_help_panel=_INGEST, epilog=f"Traps, with their defaults:\n\n{traps.describe()}")(ingest.simulate)
 app.add_typer(captures.app, name="captures", rich_help_panel=_INGEST)
 app.command(rich_help_panel=_ADMIN)(admin.metrics)
 app.command(rich_help_panel=_ADMIN)(admin.migrate)

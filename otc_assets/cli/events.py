@@ -17,7 +17,7 @@ from otc_assets.settings import settings
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Show what happened to files, weeks, figures, gaps, checks and retention.",
     epilog="Example: otc-assets events history 2026-08-21",
 )

@@ -79,7 +79,7 @@ def read_bounded(path: Path) -> bytes:
     except OSError as error:
         raise PermanentSourceError(f"{name} can't be read: {error.strerror}") from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise PermanentSourceError(f"{name} changed while it was read: take it in once it is complete")
+        raise PermanentSourceError(f"{name} changed while it was read", remedy="Ingest it once it is complete.")
     return content
 
 
@@ -99,7 +99,7 @@ def read_file(
         today: weeks that are not published by this day are refused; None does not look.
 
     Raises:
-        UnreadableFile: it is no publication, or its week can't be settled; the message says what to do.
+        UnreadableFile: it is no publication, or its week can't be inferred; the message says what to do.
         PermanentSourceError: it can't be opened.
     """
     return _read(path, week_ending, summary_type, today)[0]
@@ -150,7 +150,7 @@ def _read(
         raise UnreadableFile(
             file_name,
             f"it holds {len(captures)} tiers, and FINRA's files hold one each",
-            "Take in the files as FINRA's website gives them, one a tier",
+            "Ingest the files as FINRA's website provides them, one per tier",
         )
     return captures, parsed
 
@@ -206,7 +206,7 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
     """The week of a download file's rows.
 
     Raises:
-        UnreadableFile: it can't be settled, or what was told can't be.
+        UnreadableFile: it can't be inferred, or ``told`` can't be right.
     """
     stated = Counter(rows["last_update_date"].drop_nulls().to_list())
     day, count = stated.most_common(1)[0] if stated else (None, 0)
@@ -241,11 +241,11 @@ def _settle(name: str, rows: pl.DataFrame, tier: Tier, told: dt.date | None) -> 
             return legacy.pop()
         _refuse_several_weeks(name, rows, tier)
         seen = f"{count} of its {rows.height} rows were written on {day}, which settles no week of {tier.name}'s"
-        raise UnreadableFile(name, f"its week can't be settled: {seen}", remedy)
+        raise UnreadableFile(name, f"its week can't be inferred: {seen}", remedy)
     if by_name is not None and by_rows not in by_name:
         raise UnreadableFile(
             name,
-            f"its week can't be settled: by its rows, written on {day}, it is the week ending {by_rows}; the date in "
+            f"its week can't be inferred: by its rows, written on {day}, it is the week ending {by_rows}; the date in "
             "its name is neither that week's publication day nor its Monday or Friday",
             remedy,
         )
@@ -316,7 +316,7 @@ def _refuse_weeks(name: str, rows: pl.DataFrame, tier: Tier, why: str) -> NoRetu
     raise UnreadableFile(
         name,
         f"it holds rows of several weeks of {tier.name}: by lastUpdateDate, {', '.join(listed)}; {why}",
-        "Split it by lastUpdateDate into one file a week, and take in each; where the week of one can't be "
+        "Split it by lastUpdateDate into one file per week, and ingest each; where the week of one can't be "
         "determined, give it with --week-ending YYYY-MM-DD, its Friday",
     )
 

@@ -255,7 +255,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     assert kinds(first) == {"file.rejected": 3}
     reasons = {e.payload["origin"]: e.payload["reason"] for e in first}
     assert "it is a page of HTML" in reasons["page.csv"]
-    assert "its week can't be settled" in reasons["revised.csv"]
+    assert "its week can't be inferred" in reasons["revised.csv"]
     assert "can't be read" in reasons["gone.csv"]
     assert [("digest" in e.payload, e.aggregate_id == e.payload.get("digest")) for e in first] == [
         (True, True),
