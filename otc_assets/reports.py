@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive, ArchiveError, MissingObject
 from otc_assets.assets.gap_report import current_gaps
+from otc_assets.domain.checks import worst
 from otc_assets.domain.gaps import PENDING, ranges_and_history
-from otc_assets.domain.quality import worst
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.domain.weeks import T1, TIERS, due_at, newest_due, weeks_up_to
 from otc_assets.finra.source import Source

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from weekly_rows import WEEK, volume, volume_row, volumes
 
 from otc_assets.domain import quality
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.quality import (
-    VOLUME_CHECKS,
-    Evidence,
+from otc_assets.domain.checks import (
+    CHECKS,
+    GRADE,
+    GRADED,
+    checks_of,
     grade,
     judge_concentration,
     judge_shares,
     judge_volume,
     worst,
 )
+from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.quality import Evidence
 from otc_assets.domain.schema import (
     ATS,
     DE_MINIMIS,
@@ -145,7 +148,7 @@ def test_a_right_week_passes_every_check_and_is_a() -> None:
     """Guards against checks that fail on what is right: fractions, De Minimis firms, no earlier week."""
     findings = judge_volume(evidence())
     assert findings.schema == FINDING
-    assert findings["check_name"].to_list() == list(VOLUME_CHECKS)
+    assert findings["check_name"].to_list() == [check.name for check in GRADED]
     assert findings["passed"].all()
     assert grade(findings).rows() == [(WEEK, T1.name, "A", 100, "[]")]
     assert grade(findings).schema == WEEK_QUALITY
@@ -557,8 +560,14 @@ def test_tiers_are_graded_by_themselves_and_the_week_is_its_worst_tier() -> None
 
 def test_every_check_has_a_price_or_is_fatal() -> None:
     """A new check that costs nothing would fail unnoticed."""
-    assert set(quality.COST) | quality.FATAL == set(VOLUME_CHECKS)
-    assert not set(quality.COST) & quality.FATAL
+    assert {*GRADED, GRADE} == set(checks_of("venue_volume"))
+    assert not [check.name for check in GRADED if check.fatal and check.cost]
+
+
+def test_a_check_is_declared_once() -> None:
+    """Two checks of one name of an asset would overwrite each other's results."""
+    names = [(check.asset, check.name) for check in CHECKS]
+    assert len(names) == len(set(names))
 
 
 # --- shares and indices --------------------------------------------------------------------------------
