@@ -31,13 +31,14 @@ from otc_assets.assets.gap_report import current_gaps
 from otc_assets.assets.grading import grade_of_week, judge_week
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain import gaps as kinds
+from otc_assets.domain.checks import CHECKS as REGISTERED
 from otc_assets.domain.checks import (
     GRADE,
     NEWEST_WEEK,
     Check,
     checks_of,
     findings,
-    judge_concentration,
+    judge_rows,
     judge_shares,
 )
 from otc_assets.domain.quality import WARN, Gap, Graded, Newest, Summaries
@@ -104,13 +105,14 @@ def _append_failure(connection: sa.Connection, check: Check, verdict: Verdict, w
         )
 
 
-def _weekly_checks(asset: str, judge: Judge) -> AssetChecksDefinition:
-    """The weekly checks of one asset, which are judged together: the findings of ``judge`` by their `check_name`.
+def weekly_checks(asset: str) -> AssetChecksDefinition:
+    """The weekly checks of one asset, which are judged together.
 
     A run over a range records every week by itself, and one result for the range beside them. That of a
     blocking check passes as long as one week does: the assets downstream leave out the weeks that failed.
     """
     key = AssetKey(asset)
+    judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
     declared = [check for check in checks_of(asset) if check.by_week]
     specs = [
         AssetCheckSpec(c.name, asset=key, description=c.description, blocking=c.blocking, partitions_def=weeks)
@@ -190,10 +192,6 @@ def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
     return judge_shares(shares, pl.concat(before) if before else None)
 
 
-def _judge_indices(table: str) -> Judge:
-    return lambda connection, week: judge_concentration(week_rows(connection, table, [week]), table)
-
-
 def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     rows = week_rows(connection, "gap", [week_ending]).filter(~_IS_PENDING)
     declared = [check for check in checks_of("gap_report") if check.by_week]
@@ -222,12 +220,11 @@ def newest_week(
     return AssetCheckResult(passed=passed, severity=severity, metadata=metadata)
 
 
+#: By asset, how its checks are judged that look at more than the rows of its table.
 _JUDGES: dict[str, Judge] = {
     "venue_volume": _judge_volume,
     "symbol_summary": _judge_summary,
     "venue_share": _judge_shares,
-    "symbol_concentration": _judge_indices("symbol_concentration"),
-    "market_concentration": _judge_indices("market_concentration"),
     "gap_report": _judge_gaps,
 }
-CHECKS = [*(_weekly_checks(asset, judge) for asset, judge in _JUDGES.items()), newest_week]
+CHECKS = [*(weekly_checks(asset) for asset in dict.fromkeys(c.asset for c in REGISTERED)), newest_week]

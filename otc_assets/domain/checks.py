@@ -57,7 +57,7 @@ CHECKS = (
     Check(
         "books_balance",
         "venue_volume",
-        "Rows received = rows accepted + rows rejected, and the accepted ones stand in the tables.",
+        "Rows received = rows accepted + rows rejected, and the accepted ones are in the tables.",
         quality.books_balance,
         fatal=True,
     ),
@@ -85,7 +85,7 @@ CHECKS = (
     Check(
         "week_in_calendar",
         "venue_volume",
-        "No row was published before the day on which the calendar has this week published.",
+        "No row was published before the day on which the calendar has this week's publication.",
         quality.week_in_calendar,
         cost=20,
     ),
@@ -99,7 +99,7 @@ CHECKS = (
     Check(
         "complete",
         "venue_volume",
-        "The publication came whole: every row that FINRA counts, ATSs and firms.",
+        "The publication is complete: every row that FINRA counts, ATSs and firms.",
         quality.complete,
         cost=40,
     ),
@@ -136,7 +136,7 @@ CHECKS = (
     Check(
         "volume_swing",
         "venue_volume",
-        "The volume a trading day is within half of that of the week before.",
+        "The volume per trading day is within half of that of the week before.",
         quality.volume_swing,
         severity=WARN,
         cost=10,
@@ -144,7 +144,7 @@ CHECKS = (
     Check(
         "grade",
         "venue_volume",
-        "The week's grade, the worst of its tiers'. F stops everything that is made of it.",
+        "The week's grade, the worst of its tiers'. Grade F blocks downstream assets.",
         quality.grade_is_not_f,
         blocking=True,
     ),
@@ -180,14 +180,14 @@ CHECKS = (
     Check(
         "no_gap",
         "gap_report",
-        "The week is there, whole, in every tier that is due.",
+        "The week is captured completely in every tier that is due.",
         quality.no_gap,
         severity=WARN,
     ),
     Check(
         "newest_week",
         "gap_report",
-        "The newest week of every tier is the one that the publication calendar has as the newest.",
+        "The newest captured week of every tier is the newest that the publication calendar has.",
         quality.newest_week,
         severity=WARN,
         by_week=False,
@@ -247,8 +247,8 @@ def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.Data
     )
 
 
-def judge_concentration(rows: pl.DataFrame, table: str = "symbol_concentration") -> pl.DataFrame:
-    """The findings (FINDING) on a week of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION, tier by tier."""
+def judge_rows(table: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """The findings (FINDING) of checks that look at the week's rows of ``table`` alone, tier by tier."""
     return findings(checks_of(table), _by_tier(rows))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from otc_assets.domain.normalize import MOST_SHARES, MOST_TRADES
-from otc_assets.domain.schema import AMOUNT, ATS, KEYS, NON_ATS
+from otc_assets.domain.schema import AMOUNT, ATS, NON_ATS
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_published_on
 
 #: A venue that leaves is news; a fifth of them at once is a file with a hole.
@@ -104,7 +105,7 @@ def books_balance(e: Evidence) -> Finding:
 
 
 def unique_keys(e: Evidence) -> Finding:
-    twice = e.volume.height - e.volume.select(KEYS["venue_volume"]).n_unique()
+    twice = e.volume.height - e.volume.select(TABLES["venue_volume"].key).n_unique()
     return Finding(
         twice == 0,
         f"{twice:,} rows stand twice under one key" if twice else "every row has a key of its own",

@@ -20,7 +20,7 @@ from otc_assets.domain.checks import (
     GRADED,
     checks_of,
     grade,
-    judge_concentration,
+    judge_rows,
     judge_shares,
     judge_volume,
     worst,
@@ -634,9 +634,9 @@ def test_without_an_earlier_week_no_share_has_moved() -> None:
 def test_an_index_outside_its_bounds_is_found(wrong: str | None) -> None:
     """By hand, two venues of 90 and 10: at least 10,000 / 2, at least 90^2, at most 10,000; and not unknown."""
     made = market_concentration(volume([("A", "UBSA", "90", 1), ("A", "INCR", "10", 1)]))
-    assert one(judge_concentration(made), "hhi_within_bounds")["passed"]
+    assert one(judge_rows("market_concentration", made), "hhi_within_bounds")["passed"]
     value = pl.lit(Decimal(wrong) if wrong else None).cast(made.schema["hhi"])
-    row = one(judge_concentration(made.with_columns(value.alias("hhi"))), "hhi_within_bounds")
+    row = one(judge_rows("market_concentration", made.with_columns(value.alias("hhi"))), "hhi_within_bounds")
     assert (row["passed"], row["observed"]) == (False, 2.0)  # of ATSs, and of all
 
 
@@ -645,8 +645,8 @@ def test_an_index_outside_its_bounds_is_found(wrong: str | None) -> None:
 def test_what_is_computed_passes_its_own_checks(rows: pl.DataFrame) -> None:
     """Shares and indices of any rows keep the bounds by which they are judged: no false alarms from rounding."""
     assert judge_shares(venue_share(rows), None)["passed"].all()
-    assert judge_concentration(symbol_concentration(rows))["passed"].all()
-    assert judge_concentration(market_concentration(rows))["passed"].all()
+    assert judge_rows("symbol_concentration", symbol_concentration(rows))["passed"].all()
+    assert judge_rows("market_concentration", market_concentration(rows))["passed"].all()
 
 
 def test_evidence_is_judged_and_not_changed() -> None:
