@@ -41,7 +41,7 @@ from otc_assets.domain.checks import (
     judge_rows,
     judge_shares,
 )
-from otc_assets.domain.quality import WARN, Gap, Graded, Newest, Summaries
+from otc_assets.domain.quality import WARN, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
@@ -171,15 +171,10 @@ def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
 
 def _judge_summary(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     kept = is_kept(connection, "venue_volume", week_ending)
-    compared = [
-        (
-            week_ending,
-            row["tier"],
-            Summaries(row["symbols"], row["aggregate_differs"], row["volume_differs"] if kept else None),
-        )
-        for row in summary_differences(connection, week_ending)
-    ]
-    return findings(checks_of("symbol_summary"), compared)
+    rows = summary_differences(connection, week_ending)
+    if not kept:
+        rows = [{**row, "volume_differs": None} for row in rows]
+    return findings(checks_of("symbol_summary"), [(week_ending, row["tier"], row) for row in rows])
 
 
 def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
@@ -195,8 +190,7 @@ def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
 def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     rows = week_rows(connection, "gap", [week_ending]).filter(~_IS_PENDING)
     declared = [check for check in checks_of("gap_report") if check.by_week]
-    gaps = [(week_ending, row["tier"], Gap(row["status"], row["detail"])) for row in rows.iter_rows(named=True)]
-    return findings(declared, gaps)
+    return findings(declared, [(week_ending, row["tier"], row) for row in rows.iter_rows(named=True)])
 
 
 @asset_check(asset=NEWEST_WEEK.asset, name=NEWEST_WEEK.name, description=NEWEST_WEEK.description)

@@ -7,6 +7,7 @@ serious it is, and how findings are combined into a grade is in ``checks``; read
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -395,32 +396,18 @@ def volume_swing(e: Evidence) -> Finding:
 # --- tables computed from venue volume -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Summaries:
-    """How a tier's symbol_summary compares with other sums of the week.
+def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
+    """A tier's summaries, the database's aggregate and its sums over venue volume are the same.
 
-    Attributes:
-        symbols: how many symbols there are.
-        aggregate_differs: of how many the continuous aggregate differs.
-        volume_differs: of how many the sums over venue volume differ; None where venue volume was dropped.
+    Args:
+        row: ``symbols``, and of how many of them the aggregate and the sums over venue volume differ:
+            ``aggregate_differs``, ``volume_differs``; the latter is None where venue volume was dropped.
     """
-
-    symbols: int
-    aggregate_differs: int
-    volume_differs: int | None
-
-
-def agrees_with_aggregate(e: Summaries) -> Finding:
-    """Our summaries, the database's aggregate and its sums over venue volume are the same."""
-    of_volume = f"{e.volume_differs:,} other in venue_volume" if e.volume_differs is not None else None
-    separator, said = (", ", of_volume) if of_volume else ("; ", "venue_volume is dropped")
-    differ = e.aggregate_differs + (e.volume_differs or 0)
-    return Finding(
-        not differ,
-        f"{e.symbols:,} symbols, {e.aggregate_differs:,} of them other in weekly_summary_agg{separator}{said}",
-        observed=float(differ),
-        threshold=0.0,
-    )
+    of_aggregate, of_volume = row["aggregate_differs"], row["volume_differs"]
+    differ = of_aggregate + (of_volume or 0)
+    volume = "; venue_volume is dropped" if of_volume is None else f", {of_volume:,} other in venue_volume"
+    detail = f"{row['symbols']:,} symbols, {of_aggregate:,} of them other in weekly_summary_agg{volume}"
+    return Finding(not differ, detail, observed=float(differ), threshold=0.0)
 
 
 @dataclass(frozen=True)
@@ -513,17 +500,9 @@ def grade_is_not_f(e: Graded) -> Finding:
     return Finding(e.grade != "F", detail)
 
 
-@dataclass(frozen=True)
-class Gap:
-    """A gap of the gap report that is not pending: GAP's ``status`` and ``detail``."""
-
-    status: str
-    detail: str
-
-
-def no_gap(e: Gap) -> Finding:
-    """The report has no gap: any that it has fails the check."""
-    return Finding(False, f"{e.status}: {e.detail}")
+def no_gap(row: Mapping[str, Any]) -> Finding:
+    """The report has no gap: each row of GAP fails the check."""
+    return Finding(False, f"{row['status']}: {row['detail']}")
 
 
 @dataclass(frozen=True)

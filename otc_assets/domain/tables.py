@@ -31,6 +31,9 @@ from otc_assets.domain.schema import (
 )
 from otc_assets.domain.summaries import symbol_summary, venue_share
 
+#: Retention classes.
+RAW, VOLUME, SUMMARIES = "raw_record", "venue_volume", "summaries"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -98,16 +101,16 @@ class Figure(Table):
     """
 
     volume: str
+    retention: str | None = SUMMARIES
     source: str = "venue_volume"
     weeks: int = 1
     formula: Callable[..., pl.DataFrame]
     reads: tuple[str, ...] | None = None
     by_tier: bool = True
     event: str
-    code_version: str
+    code_version: str = "1"
 
 
-RAW, VOLUME, SUMMARIES = "raw_record", "venue_volume", "summaries"
 _SUMMARY, _METRICS = "otc.summary.computed", "otc.metrics.computed"
 _VOLUME_COLUMNS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
 
@@ -191,11 +194,9 @@ _ALL_TABLES = (
         volume="total_volume",
         layout=_of_symbols("symbol"),
         revisions=_revisions("symbol"),
-        retention=SUMMARIES,
         formula=symbol_summary,
         reads=(*_VOLUME_COLUMNS, "symbol", "issue_name", "trade_count", "notional"),
         event=_SUMMARY,
-        code_version="1",
     ),
     Figure(
         name="venue_share",
@@ -206,11 +207,9 @@ _ALL_TABLES = (
         volume="total_volume",
         layout=_of_venues("venue_id"),
         revisions=_revisions("venue_id"),
-        retention=SUMMARIES,
         formula=venue_share,
         reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count"),
         event=_SUMMARY,
-        code_version="1",
     ),
     Figure(
         name="symbol_rolling",
@@ -224,12 +223,10 @@ _ALL_TABLES = (
         volume="current_volume",
         layout=_of_symbols("symbol"),
         revisions=_revisions("symbol"),
-        retention=SUMMARIES,
         source="symbol_summary",
         weeks=WINDOW_WEEKS,
         formula=symbol_rolling,
         event=_METRICS,
-        code_version="1",
     ),
     Figure(
         name="venue_rolling",
@@ -240,12 +237,10 @@ _ALL_TABLES = (
         volume="current_volume",
         layout=_of_venues("venue_id"),
         revisions=_revisions("venue_id"),
-        retention=SUMMARIES,
         source="venue_share",
         weeks=WINDOW_WEEKS,
         formula=venue_rolling,
         event=_METRICS,
-        code_version="1",
     ),
     Figure(
         name="symbol_concentration",
@@ -258,11 +253,9 @@ _ALL_TABLES = (
         volume="total_volume",
         layout=_of_symbols("symbol, venue_scope"),
         revisions=_revisions("symbol, venue_scope"),
-        retention=SUMMARIES,
         formula=symbol_concentration,
         reads=(*_VOLUME_COLUMNS, "symbol"),
         event=_METRICS,
-        code_version="1",
     ),
     Figure(
         name="market_concentration",
@@ -274,12 +267,10 @@ _ALL_TABLES = (
         volume="total_volume",
         layout=_of_venues("venue_scope"),
         revisions=_revisions("venue_scope"),
-        retention=SUMMARIES,
         formula=market_concentration,
         reads=_VOLUME_COLUMNS,
         by_tier=False,
         event=_METRICS,
-        code_version="1",
     ),
     Table(
         name="gap",

@@ -18,7 +18,7 @@ from otc_assets.domain import checks
 from otc_assets.domain.checks import Check
 from otc_assets.domain.quality import Finding
 from otc_assets.domain.schema import AMOUNT, Note
-from otc_assets.domain.tables import SUMMARIES, TABLES, Figure
+from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.resources import Warehouse
 from otc_assets.warehouse.lineage import lineage
 
@@ -41,11 +41,9 @@ ENTRY = Figure(
     key=("week_ending", "tier"),
     notes={"largest_volume": Note("the largest share volume", "shares")},
     volume="largest_volume",
-    retention=SUMMARIES,
     formula=largest_trades,
     reads=("week_ending", "tier", "share_volume"),
     event="otc.metrics.computed",
-    code_version="1",
 )
 #: What its migration would be.
 MIGRATION = f"""
