@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.layout [TABLE ...]``; needs a TimescaleDB community server in OTC_TEST_TIMESCALE_URL. Each choice
 is measured in a database of its own, which ``otc-assets migrate`` lays out with it, on full-size weeks that are all
-compressed, by the loader's own functions. The choices that stand are in ``otc_assets.warehouse.timescale``.
+compressed, by the loader's own functions. The choices that stand are in ``otc_assets.domain.tables``.
 
 Milliseconds are processor time, of the server's session and of this process: a machine that is busy otherwise does
 not distort them. The ratio counts indexes, as they are before and after.
@@ -11,6 +11,7 @@ not distort them. The ratio counts indexes, as they are before and after.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime as dt
 import statistics
 from collections.abc import Callable
@@ -21,11 +22,10 @@ import sqlalchemy as sa
 
 from benchmarks.servers import Stopwatch, community, table_of
 from benchmarks.weeks import FIVE_YEARS, newest_weeks, of_week
-from otc_assets.domain.schema import KEYS
+from otc_assets.domain.tables import TABLES, Layout, hypertables, with_history
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load, timescale
 from otc_assets.warehouse.server import copy_in, transaction
-from otc_assets.warehouse.timescale import Layout
 
 REVISED_ROWS = 300
 
@@ -277,9 +277,9 @@ class Bench:
         table, week = self.table, self.middle
         rows = rows_of(table, week)
         result: dict[str, object] = {}
-        if table in KEYS:
+        if table in with_history():
             ours = rows.drop("known_from")
-            changed = revised(ours, "share_volume" if table == "venue_volume" else load.FIGURES[table])
+            changed = revised(ours, str(TABLES[table].volume))
             result["same again"] = self.spent(lambda: write(self.engine, table, week, ours))
             result["revise"] = self.spent(lambda: write(self.engine, table, week, changed))
             result["recompress"] = self.spent(lambda: timescale.settle(self.engine, week, [table]))
@@ -318,9 +318,16 @@ class Bench:
         return {"chunks in 5 years": chunks, "planning": statistics.median(planning)}
 
 
+def lay_out(table: str, layout: Layout) -> None:
+    """Replaces the layout of a table, or of its revisions, in the registry."""
+    name = table.removesuffix("_revision")
+    which = "layout" if name == table else "revisions"
+    TABLES[name] = dataclasses.replace(TABLES[name], **{which: layout})
+
+
 def measure(table: str, layout: Layout) -> dict[str, object]:
     """One choice's row of the table that is printed."""
-    timescale.HYPERTABLES[table] = layout
+    lay_out(table, layout)
     with community("bench_layout") as engine:
         bench = Bench(engine, table)
         said = {"days": layout.chunk, "segment by": layout.segment_by, "order by": layout.order_by}
@@ -345,14 +352,14 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(CASES)}")
     chosen = parser.parse_args().tables or list(CASES)
     for table in chosen:
-        stands = timescale.HYPERTABLES[table]
+        stands = hypertables()[table]
         print(f"\n{table}: {CASES[table].weeks} full-size weeks, all compressed; {stands} stands\n", flush=True)
         rows = []
         for layout in CASES[table].layouts:
             try:
                 rows.append(measure(table, layout))
             finally:
-                timescale.HYPERTABLES[table] = stands
+                lay_out(table, stands)
         print(table_of(rows), flush=True)
 
 

@@ -12,19 +12,15 @@ import datetime as dt
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import httpx
 import polars as pl
 
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import parse
-from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
-from otc_assets.domain.schema import KEYS
-from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.domain.tables import TABLES, Figure, figures
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator
@@ -37,16 +33,6 @@ NEWEST = FIRST_WEEK + dt.timedelta(weeks=FIVE_YEARS - 1)
 RAW_WEEKS = 26
 #: By then the newest week is out, and FINRA's first revisions of it are not.
 TODAY = NEWEST + dt.timedelta(weeks=5)
-
-#: What is made of a week's venue volume alone.
-_COMPUTED: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
-    "symbol_summary": symbol_summary,
-    "venue_share": venue_share,
-    "symbol_concentration": symbol_concentration,
-    "market_concentration": market_concentration,
-}
-#: What is made of six weeks of another table.
-_ROLLING = {"symbol_rolling": ("symbol_summary", symbol_rolling), "venue_rolling": ("venue_share", venue_rolling)}
 
 
 def folder() -> Path:
@@ -77,7 +63,7 @@ def _make(week: dt.date, scale: float, into: Path) -> None:
     frames = {"venue_volume": pl.concat(volume), "published_total": pl.concat(totals)}
     if week in newest_weeks(RAW_WEEKS):
         frames["raw_record"] = pl.concat(raw)
-    frames |= {table: compute(frames["venue_volume"]) for table, compute in _COMPUTED.items()}
+    frames |= {figure.name: figure.formula(frames["venue_volume"]) for figure in figures() if figure.weeks == 1}
     partial = into.with_name(f"{into.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     for table, frame in frames.items():
@@ -101,16 +87,12 @@ def of_week(table: str, week: dt.date, scale: float = 1.0) -> pl.DataFrame:
     if not kept.exists():
         _make(week, scale, kept)
     path = kept / f"{table}.parquet"
-    if not path.exists() and table in _ROLLING:
-        of, compute = _ROLLING[table]
-        window = weeks_up_to(week, WINDOW_WEEKS)
-        history = pl.concat(of_week(of, w, scale) for w in window)
-        compute(history, history.select("week_ending", "tier").unique(), week).write_parquet(path)
+    figure = TABLES[table]
+    if not path.exists() and isinstance(figure, Figure) and figure.weeks > 1:
+        window = weeks_up_to(week, figure.weeks)
+        history = pl.concat(of_week(figure.source, w, scale) for w in window)
+        figure.formula(history, history.select("week_ending", "tier").unique(), week).write_parquet(path)
     return pl.read_parquet(path)
-
-
-#: The tables that a week is made of, in the order in which they are made.
-TABLES = ("raw_record", "published_total", *KEYS)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from dagster import Definitions
 
 from otc_assets.assets.executor import in_process
-from otc_assets.assets.figures import FIGURES
+from otc_assets.assets.figures import figure_assets
 from otc_assets.assets.gap_report import gap_report
 from otc_assets.assets.publications import PUBLICATIONS
 from otc_assets.assets.spans import traced_executor
@@ -34,7 +34,7 @@ from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 def build_definitions(resources: Mapping[str, Any] | None = None) -> Definitions:
     """The definitions, with ``resources`` in place of those that the settings make."""
     return Definitions(
-        assets=[week_calendar, *PUBLICATIONS, venue_volume, *FIGURES, gap_report],
+        assets=[week_calendar, *PUBLICATIONS, venue_volume, *figure_assets(), gap_report],
         asset_checks=CHECKS,
         jobs=[
             *CAPTURE_JOBS.values(),

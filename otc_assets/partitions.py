@@ -19,7 +19,6 @@ from dagster import (
     TimeWindowPartitionsDefinition,
 )
 
-from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.weeks import T1, Tier, newest_due, publication_date, weeks_up_to
 from otc_assets.settings import settings
 
@@ -51,10 +50,12 @@ weeks = weeks_of_tier(T1)
 #: From a tier's publication to what is made of all tiers: week to week, whether or not it is out yet.
 same_week_if_published = TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
-#: From weekly figures to six-week figures: the week and the five before it.
-rolling_window = TimeWindowPartitionMapping(
-    start_offset=1 - WINDOW_WEEKS, end_offset=0, allow_nonexistent_upstream_partitions=True
-)
+
+def window(count: int) -> TimeWindowPartitionMapping | None:
+    """From a table to figures over ``count`` of its weeks: the week and those before it; None for the week alone."""
+    if count == 1:
+        return None
+    return TimeWindowPartitionMapping(start_offset=1 - count, end_offset=0, allow_nonexistent_upstream_partitions=True)
 
 
 def newest_week(definition: TimeWindowPartitionsDefinition) -> dt.date | None:

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive, ArchiveError, MissingObject
 from otc_assets.assets.gap_report import current_gaps
+from otc_assets.domain.checks import worst
 from otc_assets.domain.gaps import PENDING, ranges_and_history
-from otc_assets.domain.quality import worst
 from otc_assets.domain.revisions import effective, halves_covered
+from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS, due_at
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import Source
@@ -31,7 +32,7 @@ from otc_assets.pipeline.captures import states
 from otc_assets.resources import Warehouse
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, lineage
+from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import Publication, effective_publications, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale import chunks, sizes
@@ -65,7 +66,7 @@ def week_status(warehouse: Warehouse, count: int, now: dt.datetime) -> list[dict
         effective_now = effective_publications(connection, weeks[0], weeks[-1])
     captured = {key for key, found in effective_now.items() if found.captures}
     remarks = _remarks(recorded)
-    stale = {t: set(known.stale(t)) for t in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES)}
+    stale = {t: set(known.stale(t)) for t in in_order()}
     rows = []
     for week in weeks:
         parts = {tier.id: loaded.get((week, tier.name)) for tier in TIERS}

@@ -41,13 +41,14 @@ from otc_assets.automation.file_drop import decode_path
 from otc_assets.automation.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.definitions import defs
 from otc_assets.domain.rolling import WINDOW_WEEKS
+from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
 from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs, process_tag
 from otc_assets.partitions import has_week, key_of, newest_week, week_of, weeks_of_tier
 from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, settings
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
+from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import require_kept
 
@@ -58,7 +59,7 @@ _LOOK_FOR_DEAD_SECONDS = 15
 _WEEKS_AT_A_TIME = 4
 
 #: What is made of the publications, all with the weeks of T1.
-DOWNSTREAM = ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report")
+DOWNSTREAM = (*in_order(), "gap_report")
 
 _QUIET: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -259,7 +260,7 @@ def compute_stale(
 
     def is_own(week: dt.date, tables: Collection[str]) -> bool:
         # A week after these that lacks more than its six-week figures was stale before: that is not our doing.
-        return week in about or (week in following and set(tables) <= set(ROLLING_TABLES))
+        return week in about or (week in following and set(tables) <= set(rolling_figures()))
 
     own = _Rounds(instance, progress, is_own, retries=True)
     own.run(warehouse)
@@ -305,12 +306,12 @@ class _Rounds:
         before: object = None
         while (todo := self._todo(warehouse)) and todo != before:
             before = todo
-            whole = [week for week, tables in todo.items() if not set(tables) <= set(ROLLING_TABLES)]
+            whole = [week for week, tables in todo.items() if not set(tables) <= set(rolling_figures())]
             rolling = [week for week in todo if week not in whole]
             self.weeks |= set(todo)
             self.last_failed = make_downstream(self._instance, whole, self._progress, retries=self._retries)
             self.last_failed += make_downstream(
-                self._instance, rolling, self._progress, list(ROLLING_TABLES), retries=self._retries
+                self._instance, rolling, self._progress, rolling_figures(), retries=self._retries
             )
             self.failed += self.last_failed
             # Its own figures did not come about: it would fail the next round's run for the others.
@@ -361,7 +362,7 @@ def _lineage(warehouse: Warehouse) -> Lineage:
 def _stale_by_table(known: Lineage) -> dict[dt.date, tuple[str, ...]]:
     """The stale weeks, oldest first, each with its stale tables."""
     found: dict[dt.date, list[str]] = {}
-    for table in ("venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES):
+    for table in in_order():
         for week in known.stale(table):
             found.setdefault(week, []).append(table)
     return {week: tuple(tables) for week, tables in sorted(found.items()) if has_week(week)}

@@ -1,12 +1,10 @@
-"""The stages after venue volume: summaries, rolling figures, concentration, each made week by week.
+"""The stages after venue volume: one asset per figure of ``domain.tables``, computed week by week.
 
-Here: for each figure its inputs, the domain function that makes it, and its table. Not here: the formulas
-(``domain``), the gap report.
+Formulas are in the domain; the gap report is in ``gap_report``.
 """
 
 import datetime as dt
 import time
-from collections.abc import Callable
 
 import polars as pl
 import sqlalchemy as sa
@@ -14,79 +12,44 @@ from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets.assets.grading import grade_of_week
 from otc_assets.assets.spans import traced_step
-from otc_assets.assets.weekly import (
-    IN_YEARS,
-    OWNERS,
-    RETRY,
-    Made,
-    WeekMade,
-    WeekRefused,
-    each_week,
-    preview,
-    table_metadata,
-)
-from otc_assets.domain import schema
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
-from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.assets.weekly import Made, WeekMade, WeekRefused, asset_options, each_week, preview
+from otc_assets.domain.tables import Figure, figures
 from otc_assets.domain.weeks import TIERS, weeks_up_to
-from otc_assets.partitions import rolling_window, weeks
+from otc_assets.partitions import window
 from otc_assets.resources import Warehouse
 from otc_assets.tracing import COMPUTE, LOAD, span, tell
 from otc_assets.warehouse import events
-from otc_assets.warehouse.lineage import ROLLING_TABLES, lineage
+from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import summarized_tiers, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
 
-def _of_one_week(compute: Callable[[pl.DataFrame], pl.DataFrame], *columns: str) -> Callable[..., pl.DataFrame]:
-    """Figures of a week's venue volume alone, of those of its columns that they need."""
-    needed = ["week_ending", "tier", "venue_kind", "venue_id", "share_volume", *columns]
+def compute_figure(connection: sa.Connection, figure: Figure, week_ending: dt.date) -> pl.DataFrame:
+    """The week's rows of ``figure``, computed from what is stored of its source."""
 
-    def read_and_compute(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-        return compute(week_rows(connection, "venue_volume", [week_ending], columns=needed))
+    def read(weeks: list[dt.date], tier: str | None = None) -> pl.DataFrame:
+        return week_rows(connection, figure.source, weeks, tier, figure.reads)
 
-    return read_and_compute
-
-
-def _of_each_tier(compute: Callable[[pl.DataFrame], pl.DataFrame], *columns: str) -> Callable[..., pl.DataFrame]:
-    """The same, where no figure is over several tiers: one at a time, which takes half the memory."""
-    needed = ["week_ending", "tier", "venue_kind", "venue_id", "share_volume", *columns]
-
-    def read_and_compute(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-        return pl.concat(
-            compute(week_rows(connection, "venue_volume", [week_ending], tier.name, needed)) for tier in TIERS
-        )
-
-    return read_and_compute
+    weeks = weeks_up_to(week_ending, figure.weeks)
+    if figure.weeks > 1:
+        captured = summarized_tiers(connection, weeks)
+        history = read(weeks).join(captured, on=["week_ending", "tier"], how="semi")
+        return figure.formula(history, captured, week_ending)
+    if figure.by_tier:
+        return pl.concat(figure.formula(read(weeks, tier.name)) for tier in TIERS)
+    return figure.formula(read(weeks))
 
 
-def _of_six_weeks(table: str, compute: Callable[..., pl.DataFrame]) -> Callable[..., pl.DataFrame]:
-    """Figures of the six weeks of ``table`` that end with the week."""
-
-    def read_and_compute(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-        window = weeks_up_to(week_ending, WINDOW_WEEKS)
-        captured = summarized_tiers(connection, window)
-        history = week_rows(connection, table, window).join(captured, on=["week_ending", "tier"], how="semi")
-        return compute(history, captured, week_ending)
-
-    return read_and_compute
-
-
-def make_figures(
-    table: str,
-    compute: Callable[[sa.Connection, dt.date], pl.DataFrame],
-    week_ending: dt.date,
-    warehouse: Warehouse,
-) -> WeekMade:
-    """Makes the week of ``otc.<table>``, and notes the version of the inputs it was made from.
+def make_figure(figure: Figure, week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
+    """Computes the week of a figure, and saves it with the version of the inputs it was computed from.
 
     Raises:
-        WeekRefused: the week is graded F: nothing is made of it until it is right.
-        Dropped: it is made of venue volume alone, which retention has dropped: the figures stay as they are.
+        WeekRefused: the week is graded F: nothing is computed from it until it is right.
+        Dropped: it is computed from venue volume alone, which retention has dropped: the figures stay as they are.
     """
+    table = figure.name
     # The grade is kept in a transaction of its own: a refusal must not take it back.
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
@@ -98,101 +61,48 @@ def make_figures(
         )
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
-        if table not in ROLLING_TABLES:
+        if figure.source == "venue_volume":
             require_kept(connection, "venue_volume", week_ending)
         since = time.perf_counter()
-        span_start = weeks_up_to(week_ending, WINDOW_WEEKS)[0]
+        span_start = weeks_up_to(week_ending, figure.weeks)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
             return WeekMade(0, metadata={"state": "nothing is captured of this week yet"})
         with span(COMPUTE):
-            rows = compute(connection, week_ending)
+            rows = compute_figure(connection, figure, week_ending)
             tell(rows=rows.height)
         with span(LOAD, rows=rows.height):
             replace_week(connection, table, week_ending, rows, version)
-        kind = events.SummaryComputed if table in events.SUMMARY_TABLES else events.MetricsComputed
         seconds = time.perf_counter() - since
-        events.append(
-            connection,
-            kind(week_ending=week_ending, table=table, rows=rows.height, version=version, seconds=seconds),
-        )
+        payload = {
+            "week_ending": week_ending,
+            "table": table,
+            "rows": rows.height,
+            "version": version,
+            "seconds": seconds,
+        }
+        events.append(connection, events.PAYLOADS[figure.event].model_validate(payload))
     warehouse.settle(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 
 
-def _figures(
-    table: str,
-    columns: pl.Schema,
-    compute: Callable[[sa.Connection, dt.date], pl.DataFrame],
-    group: str,
-    description: str,
-) -> AssetsDefinition:
-    """The asset that keeps ``otc.<table>`` up to date, week by week."""
-    upstream = ROLLING_TABLES.get(table, "venue_volume")
-    mapping = rolling_window if table in ROLLING_TABLES else None
+def figure_asset(figure: Figure) -> AssetsDefinition:
+    """The asset that keeps the table of ``figure`` up to date, week by week."""
 
     @asset(
-        name=table,
-        deps=[AssetDep(upstream, partition_mapping=mapping)],
-        partitions_def=weeks,
-        backfill_policy=IN_YEARS,
-        retry_policy=RETRY,
-        pool="database",
-        group_name=group,
+        name=figure.name,
+        deps=[AssetDep(figure.source, partition_mapping=window(figure.weeks))],
+        **asset_options(figure.name),
         kinds={"polars", "postgres"},
-        owners=OWNERS,
-        description=description,
-        metadata=table_metadata(table, columns),
+        code_version=figure.code_version,
     )
     @traced_step
-    def figures(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
-        yield from each_week(context, lambda week: make_figures(table, compute, week, warehouse))
+    def computed(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
+        yield from each_week(context, lambda week: make_figure(figure, week, warehouse))
 
-    return figures
+    return computed
 
 
-FIGURES = [
-    _figures(
-        "symbol_summary",
-        schema.SYMBOL_SUMMARY,
-        _of_each_tier(symbol_summary, "symbol", "issue_name", "trade_count", "notional"),
-        "summaries",
-        "A symbol's week: volume, trades, venues, average trade size, and the venue with most of it.",
-    ),
-    _figures(
-        "venue_share",
-        schema.VENUE_SHARE,
-        _of_each_tier(venue_share, "symbol", "venue_name", "trade_count"),
-        "summaries",
-        "A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.",
-    ),
-    _figures(
-        "symbol_rolling",
-        schema.SYMBOL_ROLLING,
-        _of_six_weeks("symbol_summary", symbol_rolling),
-        "rolling",
-        "A symbol's six-week averages, and how its week stands against them. Weeks without trades count as "
-        "zero and are stated.",
-    ),
-    _figures(
-        "venue_rolling",
-        schema.VENUE_ROLLING,
-        _of_six_weeks("venue_share", venue_rolling),
-        "rolling",
-        "A venue's six-week averages in a tier, and how its week stands against them.",
-    ),
-    _figures(
-        "symbol_concentration",
-        schema.SYMBOL_CONCENTRATION,
-        _of_each_tier(symbol_concentration, "symbol"),
-        "concentration",
-        "How concentrated a symbol's trading is: HHI, top shares, effective venues; ATS, non-ATS, and both.",
-    ),
-    _figures(
-        "market_concentration",
-        schema.MARKET_CONCENTRATION,
-        _of_one_week(market_concentration),
-        "concentration",
-        "How concentrated the market is, by tier and for all tiers: HHI, top shares, effective venues.",
-    ),
-]
+def figure_assets() -> list[AssetsDefinition]:
+    """The assets of all figures of the registry."""
+    return [figure_asset(figure) for figure in figures()]

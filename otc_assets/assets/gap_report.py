@@ -10,22 +10,11 @@ import polars as pl
 from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.assets.spans import traced_step
-from otc_assets.assets.weekly import (
-    IN_YEARS,
-    OWNERS,
-    RETRY,
-    Made,
-    WeekMade,
-    each_week,
-    preview,
-    table_metadata,
-)
+from otc_assets.assets.weekly import Made, WeekMade, asset_options, each_week, preview
 from otc_assets.domain.gaps import classify
-from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, week_containing
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.source import Source, SourceError
-from otc_assets.partitions import weeks
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.tracing import LOAD, span
@@ -60,21 +49,12 @@ def current_gaps(warehouse: Warehouse, source: Source, now: dt.datetime) -> pl.D
 
 @asset(
     deps=[AssetDep("venue_volume")],
-    partitions_def=weeks,
-    backfill_policy=IN_YEARS,
-    retry_policy=RETRY,
-    pool="database",
-    group_name="reports",
+    **asset_options("gap"),
     kinds={"polars", "postgres"},
-    owners=OWNERS,
-    metadata=table_metadata("gap", GAP),
 )
 @traced_step
 def gap_report(context: AssetExecutionContext, warehouse: Warehouse, publication_source: PublicationSource) -> Made:
-    """Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
-
-    Expected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week.
-    """
+    """Computes the gap report of the run's weeks."""
     gaps = current_gaps(warehouse, publication_source.open(), dt.datetime.now(NEW_YORK))
 
     def report(week: dt.date) -> WeekMade:

@@ -1,7 +1,7 @@
-"""The grade of a week: judged when venue volume was made, and again whenever it has changed.
+"""The grade of a week: judged when venue volume was computed, and again whenever it has changed.
 
-Here: gathering the evidence, keeping the grade. Not here: how it is judged (``domain.quality``), and telling
-Dagster (``checks``).
+Gathers the evidence and saves the grade. How a week is judged is in ``domain.checks``; reporting to Dagster is in
+``checks``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import datetime as dt
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.domain.checks import grade, judge_volume, worst
 from otc_assets.domain.normalize import PUBLISHED_TWICE
-from otc_assets.domain.quality import Evidence, grade, judge_volume, worst
+from otc_assets.domain.quality import Evidence
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.warehouse.load import delete_quality, save_quality

@@ -45,8 +45,6 @@ from otc_assets.warehouse.load import NewPublication, Recorded
 from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 
-RAW = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
-
 
 @dataclass(frozen=True)
 class Captured:
@@ -267,7 +265,7 @@ def publication_asset(tier: Tier) -> AssetsDefinition:
             "as they came, archived for ever by digest, every row verbatim in `otc.raw_record`, and those "
             "that were not accepted in `otc.rejected_record` with the reason."
         ),
-        metadata=table_metadata("raw_record", RAW),
+        metadata=table_metadata("raw_record"),
     )
     @traced_step
     def publication(

@@ -13,11 +13,10 @@ from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
 from otc_assets.assets.spans import traced_step
-from otc_assets.assets.weekly import IN_YEARS, OWNERS, RETRY, Made, WeekMade, each_week, table_metadata
+from otc_assets.assets.weekly import Made, WeekMade, asset_options, each_week
 from otc_assets.domain.revisions import Effective, assemble
-from otc_assets.domain.schema import VENUE_VOLUME
 from otc_assets.domain.weeks import TIERS
-from otc_assets.partitions import same_week_if_published, weeks
+from otc_assets.partitions import same_week_if_published
 from otc_assets.pipeline.captures import read_part
 from otc_assets.resources import RawArchive, Warehouse
 from otc_assets.tracing import LOAD, span
@@ -102,21 +101,11 @@ def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
 
 @asset(
     deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
-    partitions_def=weeks,
-    backfill_policy=IN_YEARS,
-    retry_policy=RETRY,
-    pool="database",
-    group_name="volume",
+    **asset_options("venue_volume"),
     kinds={"polars", "postgres"},
-    owners=OWNERS,
-    metadata=table_metadata("venue_volume", VENUE_VOLUME),
 )
 @traced_step
 def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
-    """Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
-
-    Made of the tiers that are out so far, and made again when another arrives or one is revised: what a
-    revision replaced is kept in `otc.venue_volume_revision`.
-    """
+    """Computes venue volume of the run's weeks from their effective captures."""
     archive = raw_archive.open()
     yield from each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))

@@ -10,19 +10,9 @@ import polars as pl
 from dagster import AssetExecutionContext, asset
 
 from otc_assets.assets.spans import traced_step
-from otc_assets.assets.weekly import (
-    IN_YEARS,
-    OWNERS,
-    RETRY,
-    Made,
-    WeekMade,
-    each_week,
-    preview,
-    table_metadata,
-)
+from otc_assets.assets.weekly import Made, WeekMade, asset_options, each_week, preview
 from otc_assets.domain.schema import WEEK_CALENDAR
 from otc_assets.domain.weeks import TIERS, publication_date, trading_days, week_start_of
-from otc_assets.partitions import weeks
 from otc_assets.resources import Warehouse
 from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.load import replace_week
@@ -54,16 +44,10 @@ def make_week_calendar(week_ending: dt.date, warehouse: Warehouse) -> WeekMade:
 
 
 @asset(
-    partitions_def=weeks,
-    backfill_policy=IN_YEARS,
-    retry_policy=RETRY,
-    pool="database",
-    group_name="publications",
+    **asset_options("week_calendar"),
     kinds={"postgres"},
-    owners=OWNERS,
-    metadata=table_metadata("week_calendar", WEEK_CALENDAR),
 )
 @traced_step
 def week_calendar(context: AssetExecutionContext, warehouse: Warehouse) -> Made:
-    """The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it."""
+    """Computes the calendar of the run's weeks."""
     yield from each_week(context, lambda week: make_week_calendar(week, warehouse))

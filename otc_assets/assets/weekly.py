@@ -29,10 +29,11 @@ from dagster import (
 from otc_assets import interruption
 from otc_assets.archive.store import ArchiveError
 from otc_assets.domain.bounds import UnreadableFile
-from otc_assets.domain.schema import COLUMN_NOTES
+from otc_assets.domain.schema import NOTES
+from otc_assets.domain.tables import TABLES
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
-from otc_assets.partitions import key_of, weeks_of
+from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.tracing import WEEK, span, tell
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.retention import Dropped
@@ -87,10 +88,10 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
         Failure: weeks were refused; not retried.
         Interrupted: a signal ends the command; the weeks that follow are not made.
     """
-    weeks = weeks_of(context.partition_keys)
+    chosen = weeks_of(context.partition_keys)
     made: dict[dt.date, WeekMade] = {}
     refused: dict[dt.date, str] = {}
-    for number, week in enumerate(weeks, 1):
+    for number, week in enumerate(chosen, 1):
         interruption.check()
         try:
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
@@ -105,7 +106,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
             refused[week] = f"{type(error).__name__}: {error}"
             context.log.exception("%s: %s", week, refused[week])
         else:
-            context.log.info("%s: %s rows (week %s of %s)", week, f"{made[week].rows:,}", number, len(weeks))
+            context.log.info("%s: %s rows (week %s of %s)", week, f"{made[week].rows:,}", number, len(chosen))
     if refused:
         # Yielded, because what is logged just before a failure is lost.
         for week, result in made.items():
@@ -126,19 +127,33 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     yield MaterializeResult()
 
 
-def column_schema(schema: pl.Schema) -> TableSchema:
-    """Dagster's table schema of a frame's schema, for the catalog."""
-    return TableSchema([TableColumn(name, str(kind), description=COLUMN_NOTES[name]) for name, kind in schema.items()])
-
-
-def table_metadata(table: str, schema: pl.Schema) -> dict[str, Any]:
+def table_metadata(name: str) -> dict[str, Any]:
     """An asset's definition metadata: its table's name and columns."""
-    return {"dagster/table_name": f"otc.{table}", "dagster/column_schema": column_schema(schema)}
+    table = TABLES[name]
+    columns = [TableColumn(c, str(kind), description=str(table.note(c))) for c, kind in table.schema.items()]
+    return {"dagster/table_name": f"otc.{name}", "dagster/column_schema": TableSchema(columns)}
+
+
+def asset_options(name: str) -> dict[str, Any]:
+    """The arguments of ``asset`` that are common to all assets that compute a table of the registry."""
+    return {
+        "partitions_def": weeks,
+        "backfill_policy": IN_YEARS,
+        "retry_policy": RETRY,
+        "pool": "database",
+        "owners": OWNERS,
+        "group_name": TABLES[name].group,
+        "description": TABLES[name].description,
+        "metadata": table_metadata(name),
+    }
 
 
 def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:
     """The first rows as a table on the asset's page. Decimals and dates are text, so that none is rounded."""
-    columns = [TableColumn(name, str(kind), description=COLUMN_NOTES.get(name)) for name, kind in frame.schema.items()]
+    columns = [
+        TableColumn(name, str(kind), description=str(NOTES.get(name, "")) or None)
+        for name, kind in frame.schema.items()
+    ]
     records = [
         TableRecord({name: v if isinstance(v, str | int | float | None) else str(v) for name, v in row.items()})
         for row in frame.head(rows).iter_rows(named=True)

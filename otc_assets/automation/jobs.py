@@ -34,6 +34,7 @@ from otc_assets.assets.publications import capture_all, failures, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.automation.file_drop import decode_path
 from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import printable, read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
@@ -43,7 +44,6 @@ from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.settings import settings
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.events import told_by
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.read import Publication
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -59,7 +59,7 @@ CAPTURE_JOBS = {
 
 MAKE_WEEK = define_asset_job(
     "make_week",
-    selection=AssetSelection.assets("week_calendar", "venue_volume", *WEEKLY_TABLES, *ROLLING_TABLES, "gap_report"),
+    selection=AssetSelection.assets("week_calendar", *in_order(), "gap_report"),
     description="Makes a week of everything from what is captured of it.",
 )
 
@@ -71,7 +71,7 @@ REPORT_GAPS = define_asset_job(
 
 MAKE_ROLLING = define_asset_job(
     "make_rolling",
-    selection=AssetSelection.assets(*ROLLING_TABLES),
+    selection=AssetSelection.assets(*rolling_figures()),
     description="Makes a week's six-week figures anew, after one of the five weeks before it has changed.",
 )
 

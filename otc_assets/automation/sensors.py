@@ -37,13 +37,14 @@ from otc_assets.automation.jobs import (
     FilesToIngest,
     ingest_files,
 )
+from otc_assets.domain.tables import rolling_figures, weekly_figures
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import SourceError
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.partitions import has_week, key_of, week_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES, Lineage, lineage
+from otc_assets.warehouse.lineage import Lineage, lineage
 
 #: Questions to FINRA in one tick of the revision sensor; the next tick goes on where it stopped.
 _QUESTIONS_A_TICK = 30
@@ -157,16 +158,16 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
 
     Run keys name the version to be made: a version is asked for again only after a pause (``attempts``).
     """
-    whole = sorted({week for table in ("venue_volume", *WEEKLY_TABLES) for week in now_known.stale(table)})
+    whole = sorted({week for table in ("venue_volume", *weekly_figures()) for week in now_known.stale(table)})
     for week in whole:
         key = f"week {week} {now_known.version('venue_volume', week)}"
         if now_known.dropped_until and week <= now_known.dropped_until:
             # The same version was made before retention dropped it; now it is kept for longer.
             key += f" kept from {now_known.kept_from}"
         yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=key)
-    rolling = sorted({week for table in ROLLING_TABLES for week in now_known.stale(table)} - set(whole))
+    rolling = sorted({week for table in rolling_figures() for week in now_known.stale(table)} - set(whole))
     for week in rolling:
-        versions = " ".join(str(now_known.version(table, week)) for table in ROLLING_TABLES)
+        versions = " ".join(str(now_known.version(table, week)) for table in rolling_figures())
         yield RunRequest(job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}")
 
 

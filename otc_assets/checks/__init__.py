@@ -1,4 +1,1 @@
-"""Asset checks: what is judged of every week, told to Dagster week by week.
-
-Here: wiring. Not here: the judgement (``domain.quality``, ``domain.gaps``).
-"""
+"""Reports the checks of ``domain.checks`` to Dagster, week by week."""

@@ -1,10 +1,11 @@
 """The checks of week-keyed assets, recorded week by week in single runs and in runs over ranges.
 
-Here: which findings are checks of which asset, and how Dagster is told. Not here: how a finding comes about.
+Gathers the evidence of each asset's checks, and reports the findings to Dagster. The checks are declared in
+``domain.checks``.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import polars as pl
@@ -30,7 +31,17 @@ from otc_assets.assets.gap_report import current_gaps
 from otc_assets.assets.grading import grade_of_week, judge_week
 from otc_assets.assets.spans import traced_step
 from otc_assets.domain import gaps as kinds
-from otc_assets.domain.quality import VOLUME_CHECKS, WARN, judge_concentration, judge_shares
+from otc_assets.domain.checks import CHECKS as REGISTERED
+from otc_assets.domain.checks import (
+    GRADE,
+    NEWEST_WEEK,
+    Check,
+    checks_of,
+    findings,
+    judge_rows,
+    judge_shares,
+)
+from otc_assets.domain.quality import WARN, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
@@ -42,32 +53,7 @@ from otc_assets.warehouse.read import previous_week, summary_differences, week_r
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
 
-#: What each check looks at, for its page.
-DESCRIPTIONS = {
-    "books_balance": "Rows received = rows accepted + rows rejected, and the accepted ones stand in the tables.",
-    "unique_keys": "No two rows have the same week, tier, symbol, issue, product type and venue.",
-    "plausible_values": "No shares, trades or dollars are negative, or more than the whole market could trade.",
-    "known_tier": "Every row is of one of FINRA's three tiers.",
-    "week_in_calendar": "No row was published before the day on which the calendar has this week published.",
-    "matches_finra_totals": "Our sums equal FINRA's own totals by symbol and by venue, to the share.",
-    "complete": "The publication came whole: every row that FINRA counts, ATSs and firms.",
-    "none_quarantined": "No capture of the week is quarantined: cut off, or lacking a large part of the one before it.",
-    "few_rejected": "Not more than one row in a hundred was rejected.",
-    "venue_identity": (
-        "Every venue known from the week before by its MPID or CRD number still has one, and every ATS is still an ATS."
-    ),
-    "venue_count_drop": "Not more than a fifth of the venues is gone since the week before.",
-    "volume_swing": "The volume a trading day is within half of that of the week before.",
-    "grade": "The week's grade, the worst of its tiers'. F stops everything that is made of it.",
-    "shares_add_up": "The venues' market shares of each tier add up to 100 %.",
-    "venue_share_shift": "No venue's share of a tier moved by more than ten points since the week before.",
-    "agrees_with_aggregate": (
-        "Volume, trades and venues of each symbol are the same in weekly_summary_agg, and in the database's own sums "
-        "over venue volume."
-    ),
-    "hhi_within_bounds": "Every HHI lies between 10,000 / n and 10,000, and not below its largest share squared.",
-    "no_gap": "The week is there, whole, in every tier that is due.",
-}
+_IS_PENDING = pl.col("status") == kinds.PENDING
 
 Judge = Callable[[sa.Connection, dt.date], pl.DataFrame]
 
@@ -102,9 +88,7 @@ def _verdict(findings: pl.DataFrame) -> Verdict:
     return not failed.height, AssetCheckSeverity.ERROR if serious else AssetCheckSeverity.WARN, metadata
 
 
-def _tell_failure(
-    connection: sa.Connection, asset: str, check: str, verdict: Verdict, week: dt.date | None, *, blocking: bool
-) -> None:
+def _append_failure(connection: sa.Connection, check: Check, verdict: Verdict, week: dt.date | None) -> None:
     """Appends that a check failed, where it did."""
     passed, severity, metadata = verdict
     if not passed:
@@ -112,113 +96,85 @@ def _tell_failure(
             connection,
             CheckFailed(
                 week_ending=week,
-                asset=asset,
-                check=check,
+                asset=check.asset,
+                check=check.name,
                 severity=severity.value,
-                blocking=blocking,
+                blocking=check.blocking,
                 detail={name: str(value) for name, value in metadata.items()},
             ),
         )
 
 
-def _weekly_checks(
-    asset: str, names: Sequence[str], judge: Judge, blocking: str | None = None
-) -> AssetChecksDefinition:
-    """Checks of one asset that are judged together: the findings of ``judge`` by their `check_name`.
+def weekly_checks(asset: str) -> AssetChecksDefinition:
+    """The weekly checks of one asset, which are judged together.
 
     A run over a range records every week by itself, and one result for the range beside them. That of a
     blocking check passes as long as one week does: the assets downstream leave out the weeks that failed.
     """
     key = AssetKey(asset)
+    judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
+    declared = [check for check in checks_of(asset) if check.by_week]
     specs = [
-        AssetCheckSpec(name, asset=key, description=DESCRIPTIONS[name], blocking=name == blocking, partitions_def=weeks)
-        for name in names
+        AssetCheckSpec(c.name, asset=key, description=c.description, blocking=c.blocking, partitions_def=weeks)
+        for c in declared
     ]
 
     @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database")
     @traced_step
     def checks(context: AssetCheckExecutionContext, warehouse: Warehouse) -> Iterator[AssetCheckResult]:
         op = context.op_execution_context
-        passed: dict[str, list[bool]] = {name: [] for name in names}
-        last: dict[str, Verdict] = {}
+        found: dict[Check, list[Verdict]] = {check: [] for check in declared}
         for week in weeks_of(op.partition_keys):
             with span(WEEK, week_ending=week), told_by(op.run_id), warehouse.transaction() as connection:
                 lock_week(connection, week)
-                findings = judge(connection, week)
-                verdicts = {name: _verdict(findings.filter(pl.col("check_name") == name)) for name in names}
-                for name, verdict in verdicts.items():
-                    _tell_failure(connection, asset, name, verdict, week, blocking=name == blocking)
-            for name, verdict in verdicts.items():
-                passed[name].append(verdict[0])
-                last[name] = verdict
-                if not op.has_partition_key:
+                judged = judge(connection, week)
+                for check in declared:
+                    verdict = _verdict(judged.filter(pl.col("check_name") == check.name))
+                    _append_failure(connection, check, verdict, week)
+                    found[check].append(verdict)
+            if not op.has_partition_key:
+                for check, verdicts in found.items():
+                    passed, severity, metadata = verdicts[-1]
                     # log_event takes evaluations; its annotation does not say so.
                     evaluation: Any = AssetCheckEvaluation(
                         asset_key=key,
-                        check_name=name,
-                        passed=verdict[0],
-                        severity=verdict[1],
-                        metadata=verdict[2],
+                        check_name=check.name,
+                        passed=passed,
+                        severity=severity,
+                        metadata=metadata,
                         partition=key_of(week),
                         target_materialization_data=_target(op, key, key_of(week)),
-                        blocking=name == blocking,
+                        blocking=check.blocking,
                     )
                     op.log_event(evaluation)
-        for name in names:
-            if op.has_partition_key:
-                good, severity, metadata = last[name]
-            else:
-                good = any(passed[name]) if name == blocking else all(passed[name])
-                severity = last[name][1] if len(passed[name]) == 1 else AssetCheckSeverity.WARN
-                metadata = {"weeks": len(passed[name]), "weeks that failed": passed[name].count(False)}
-            yield AssetCheckResult(asset_key=key, check_name=name, passed=good, severity=severity, metadata=metadata)
+        for check, verdicts in found.items():
+            passed, severity, metadata = verdicts[-1]
+            if not op.has_partition_key:
+                good = [verdict[0] for verdict in verdicts]
+                passed = any(good) if check.blocking else all(good)
+                severity = severity if len(good) == 1 else AssetCheckSeverity.WARN
+                metadata = {"weeks": len(good), "weeks that failed": good.count(False)}
+            yield AssetCheckResult(
+                asset_key=key, check_name=check.name, passed=passed, severity=severity, metadata=metadata
+            )
 
     return checks
 
 
 def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    if is_kept(connection, "venue_volume", week_ending):
-        findings = judge_week(connection, week_ending)
-        detail = grade = grade_of_week(connection, week_ending)
-    else:
-        # What retention has dropped can't be judged: the grade is that of the time when it was there.
-        findings = FINDING.to_frame()
-        grade = grade_of_week(connection, week_ending)
-        detail = f"{grade or 'no grade'}; retention has dropped the week's venue volume"
-    row = {
-        "week_ending": week_ending,
-        "tier": "all tiers",
-        "check_name": "grade",
-        "passed": grade != "F",
-        "severity": "error",
-        "observed": None,
-        "threshold": None,
-        "detail": detail or "nothing is captured of this week yet",
-    }
-    return pl.concat([findings, pl.DataFrame([row], schema=FINDING)])
+    # What retention has dropped can't be judged: the grade is that of the time when it was there.
+    kept = is_kept(connection, "venue_volume", week_ending)
+    judged = judge_week(connection, week_ending) if kept else FINDING.to_frame()
+    graded = Graded(grade_of_week(connection, week_ending), kept)
+    return pl.concat([judged, findings([GRADE], [(week_ending, "all tiers", graded)])])
 
 
 def _judge_summary(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     kept = is_kept(connection, "venue_volume", week_ending)
-    found = []
-    for row in summary_differences(connection, week_ending):
-        of_volume = row["volume_differs"] if kept else 0
-        said = f"{row['symbols']:,} symbols, {row['aggregate_differs']:,} of them other in weekly_summary_agg"
-        found.append(
-            {
-                "week_ending": week_ending,
-                "tier": row["tier"],
-                "check_name": "agrees_with_aggregate",
-                "passed": not row["aggregate_differs"] and not of_volume,
-                "severity": "error",
-                "observed": float(row["aggregate_differs"] + of_volume),
-                "threshold": 0.0,
-                "detail": f"{said}, {of_volume:,} other in venue_volume"
-                if kept
-                else f"{said}; venue_volume is dropped",
-            }
-        )
-    return pl.DataFrame(found, schema=FINDING)
+    rows = summary_differences(connection, week_ending)
+    if not kept:
+        rows = [{**row, "volume_differs": None} for row in rows]
+    return findings(checks_of("symbol_summary"), [(week_ending, row["tier"], row) for row in rows])
 
 
 def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
@@ -231,62 +187,38 @@ def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
     return judge_shares(shares, pl.concat(before) if before else None)
 
 
-def _judge_indices(table: str) -> Judge:
-    return lambda connection, week: judge_concentration(week_rows(connection, table, [week]))
-
-
 def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    rows = week_rows(connection, "gap", [week_ending]).filter(pl.col("status") != kinds.PENDING)
-    found = [
-        {
-            "week_ending": week_ending,
-            "tier": row["tier"],
-            "check_name": "no_gap",
-            "passed": False,
-            "severity": WARN,
-            "observed": None,
-            "threshold": None,
-            "detail": f"{row['status']}: {row['detail']}",
-        }
-        for row in rows.iter_rows(named=True)
-    ]
-    return pl.DataFrame(found, schema=FINDING)
+    rows = week_rows(connection, "gap", [week_ending]).filter(~_IS_PENDING)
+    declared = [check for check in checks_of("gap_report") if check.by_week]
+    return findings(declared, [(week_ending, row["tier"], row) for row in rows.iter_rows(named=True)])
 
 
-@asset_check(
-    asset="gap_report",
-    description="The newest week of every tier is the one that the publication calendar has as the newest.",
-)
+@asset_check(asset=NEWEST_WEEK.asset, name=NEWEST_WEEK.name, description=NEWEST_WEEK.description)
 @traced_step
 def newest_week(
     context: AssetCheckExecutionContext, warehouse: Warehouse, publication_source: PublicationSource
 ) -> AssetCheckResult:
-    """Compares the newest week that stands in the table with the calendar, tier by tier."""
+    """Compares the newest captured week with the calendar, tier by tier."""
     now = dt.datetime.now(NEW_YORK)
-    behind: Mapping[str, str] = {}
-    metadata: dict[str, Any] = {}
+    newest = []
     with warehouse.transaction() as connection:
         for tier in TIERS:
             due = newest_due(tier, now)
-            newest = previous_week(connection, due + dt.timedelta(weeks=1), tier.name)
-            metadata[tier.name] = f"newest {newest or 'none'}, due {due}"
-            if newest != due and due >= settings().first_week:
-                behind = {**behind, tier.name: f"{newest or 'none'} instead of {due}"}
+            week = previous_week(connection, due + dt.timedelta(weeks=1), tier.name)
+            newest.append((due, tier.name, Newest(week, due, settings().first_week)))
+    verdict = passed, severity, metadata = _verdict(findings([NEWEST_WEEK], newest))
     gaps = current_gaps(warehouse, publication_source.open(), now)
-    open_gaps = gaps.filter(pl.col("status") != kinds.PENDING).height
-    metadata["publications missing since the first week wanted"] = open_gaps
-    verdict = not behind, AssetCheckSeverity.WARN, metadata
+    metadata["publications missing since the first week wanted"] = gaps.filter(~_IS_PENDING).height
     with told_by(context.op_execution_context.run_id), warehouse.transaction() as connection:
-        _tell_failure(connection, "gap_report", "newest_week", verdict, None, blocking=False)
-    return AssetCheckResult(passed=verdict[0], severity=verdict[1], metadata=verdict[2])
+        _append_failure(connection, NEWEST_WEEK, verdict, None)
+    return AssetCheckResult(passed=passed, severity=severity, metadata=metadata)
 
 
-CHECKS = [
-    _weekly_checks("venue_volume", [*VOLUME_CHECKS, "grade"], _judge_volume, blocking="grade"),
-    _weekly_checks("symbol_summary", ["agrees_with_aggregate"], _judge_summary),
-    _weekly_checks("venue_share", ["shares_add_up", "venue_share_shift"], _judge_shares),
-    _weekly_checks("symbol_concentration", ["hhi_within_bounds"], _judge_indices("symbol_concentration")),
-    _weekly_checks("market_concentration", ["hhi_within_bounds"], _judge_indices("market_concentration")),
-    _weekly_checks("gap_report", ["no_gap"], _judge_gaps),
-    newest_week,
-]
+#: By asset, how its checks are judged that look at more than the rows of its table.
+_JUDGES: dict[str, Judge] = {
+    "venue_volume": _judge_volume,
+    "symbol_summary": _judge_summary,
+    "venue_share": _judge_shares,
+    "gap_report": _judge_gaps,
+}
+CHECKS = [*(weekly_checks(asset) for asset in dict.fromkeys(c.asset for c in REGISTERED)), newest_week]

@@ -120,7 +120,6 @@ def simulate(
     """Simulate FINRA: write download files, or serve the Query API, with faults on request.
 
     Examples:
-
     - otc-assets simulate files/ --weeks 2026-08-07..2026-08-28
     - otc-assets simulate --serve --scale 1, and elsewhere OTC_SOURCE=api OTC_FINRA_URL=http://127.0.0.1:8080
     - otc-assets simulate --serve --trap reset=3 --trap slow=5 --trap slow_seconds=120

@@ -22,7 +22,6 @@ from otc_assets.domain.schema import (
     DE_MINIMIS_VENUE_ID,
     FIRM_ROW_CODES,
     FIRM_TOTAL_CODES,
-    KEYS,
     MARKET_TOTAL_CODES,
     NON_ATS,
     PUBLISHED_TOTAL,
@@ -30,9 +29,9 @@ from otc_assets.domain.schema import (
     REJECTED,
     SUMMARY_CODES,
     SYMBOL_TOTAL_CODES,
-    TOTAL_KEY,
     VENUE_VOLUME,
 )
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, Tier, week_start_of
 
 #: More than any row can truly be. The whole US market trades about 10^11 shares and 10^13 dollars a week.
@@ -179,8 +178,8 @@ def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: s
             _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
         ]
     )
-    volume, twice = _without_duplicates(volume, KEYS["venue_volume"])
-    totals, totals_twice = _without_duplicates(totals, TOTAL_KEY)
+    volume, twice = _without_duplicates(volume, TABLES["venue_volume"].key)
+    totals, totals_twice = _without_duplicates(totals, TABLES["published_total"].key)
     rejected = pl.concat([bad, twice, totals_twice])
     if rejected.height:
         rejected = rejected.join(parsed.raw, on="line", how="left").select(list(REJECTED))

@@ -1,18 +1,13 @@
-"""Whether a week can be trusted: findings, and the grade A to F that they add up to.
+"""The judgements on which asset checks are based: whether rows of a week can be trusted.
 
-Here: judging frames, one (week, tier) at a time. Not here: reading the frames (``warehouse.read``), telling
-Dagster (``checks``).
-
-The score is 100 less what each failed finding costs (``COST``); A from 95, B from 85, C from 70, D from 50. An
-error in a check of ``FATAL`` is F at once: the rows are not FINRA's, and nothing may be made of them. A week
-that is only in part there, and right as far as it goes, is D: what it lacks explains why its sums fall short
-of FINRA's totals, and forbids to compare it with the week before.
+Each function judges the evidence of one (week, tier) and returns one finding. Which check each of them belongs to, how
+serious it is, and how findings are combined into a grade is in ``checks``; reading the rows is in ``warehouse.read``.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from otc_assets.domain.normalize import MOST_SHARES, MOST_TRADES
-from otc_assets.domain.schema import AMOUNT, ATS, FINDING, KEYS, NON_ATS, WEEK_QUALITY
+from otc_assets.domain.schema import AMOUNT, ATS, NON_ATS
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_published_on
 
 #: A venue that leaves is news; a fifth of them at once is a file with a hole.
@@ -38,25 +34,23 @@ REJECTED_PCT = 1
 
 ERROR, WARN = "error", "warn"
 
-#: What makes rows useless, whatever else is right.
-FATAL = frozenset(
-    {"books_balance", "unique_keys", "plausible_values", "known_tier", "matches_finra_totals", "venue_identity"}
-)
-#: What other failed findings cost, of 100 points. A part of a publication, otherwise right, is D, and with
-#: anything else wrong F. A doubtful week or layout alone is C. What is merely unusual is B, twice unusual C.
-COST = {
-    "complete": 40,
-    "week_in_calendar": 20,
-    "few_rejected": 20,
-    "none_quarantined": 15,
-    "venue_count_drop": 10,
-    "volume_swing": 10,
-}
-GRADES = (("A", 95), ("B", 85), ("C", 70), ("D", 50), ("F", 0))
-#: Errors that say nothing against the rows that are there.
-_HARMLESS = frozenset({"complete", "none_quarantined"})
-#: A part of a publication, or what is merely unusual, is never F: it would block what can well be used.
-LEAST_WITHOUT_ERRORS = 50
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check on one (week, tier).
+
+    Attributes:
+        passed: whether the check passed.
+        detail: the reason, in words.
+        observed, threshold: the value that was compared, and its limit, where there is one.
+        severity: ERROR or WARN where it depends on the evidence; None for the check's own.
+    """
+
+    passed: bool
+    detail: str
+    observed: float | None = None
+    threshold: float | None = None
+    severity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,112 +86,18 @@ class Evidence:
     quarantined: tuple[tuple[int, str], ...] = ()
 
 
-def _finding(
-    week_ending: dt.date,
-    tier: str,
-    name: str,
-    passed: bool,
-    detail: str,
-    *,
-    severity: str = ERROR,
-    observed: float | None = None,
-    threshold: float | None = None,
-) -> dict[str, Any]:
-    return {
-        "week_ending": week_ending,
-        "tier": tier,
-        "check_name": name,
-        "passed": passed,
-        "severity": severity,
-        "observed": observed,
-        "threshold": threshold,
-        "detail": detail,
-    }
-
-
-def judge_volume(evidence: Evidence) -> pl.DataFrame:
-    """The findings on a (week, tier) of venue volume (FINDING), one a check."""
-    judges = (
-        _books_balance,
-        _unique_keys,
-        _plausible_values,
-        _known_tier,
-        _week_in_calendar,
-        _matches_finra_totals,
-        _complete,
-        _none_quarantined,
-        _few_rejected,
-        _venue_identity,
-        _venue_count_drop,
-        _volume_swing,
-    )
-    return pl.DataFrame([judge(evidence) for judge in judges], schema=FINDING)
-
-
-#: The checks on venue volume, in the order in which they are judged.
-VOLUME_CHECKS = (
-    "books_balance",
-    "unique_keys",
-    "plausible_values",
-    "known_tier",
-    "week_in_calendar",
-    "matches_finra_totals",
-    "complete",
-    "none_quarantined",
-    "few_rejected",
-    "venue_identity",
-    "venue_count_drop",
-    "volume_swing",
-)
-
-
-def grade(findings: pl.DataFrame) -> pl.DataFrame:
-    """The grades (WEEK_QUALITY) that findings on venue volume add up to, one a (week_ending, tier)."""
-    grades = []
-    for (week, tier), group in findings.group_by("week_ending", "tier", maintain_order=True):
-        failed = group.filter(~pl.col("passed"))
-        score = max(0, 100 - sum(COST.get(name, 0) for name in failed["check_name"]))
-        errors = set(failed.filter(pl.col("severity") == ERROR)["check_name"])
-        if not errors - _HARMLESS:
-            score = max(score, LEAST_WITHOUT_ERRORS)
-        letter = next(letter for letter, least in GRADES if score >= least)
-        if FATAL & errors:
-            letter, score = "F", 0
-        shown = failed.select("check_name", "severity", "observed", "threshold", "detail").to_dicts()
-        grades.append(
-            {
-                "week_ending": week,
-                "tier": tier,
-                "grade": letter,
-                "score": score,
-                "findings": json.dumps(shown),
-            }
-        )
-    return pl.DataFrame(grades, schema=WEEK_QUALITY)
-
-
-def worst(grades: list[str]) -> str | None:
-    """The worst of the tiers' grades: the week's; None where there is none."""
-    return max(grades, default=None)
-
-
 # --- venue volume, finding by finding ------------------------------------------------------------------
 
 
-def _of(e: Evidence, name: str, passed: bool, detail: str, **figures: Any) -> dict[str, Any]:
-    return _finding(e.week_ending, e.tier.name, name, passed, detail, **figures)
-
-
-def _books_balance(e: Evidence) -> dict[str, Any]:
+def books_balance(e: Evidence) -> Finding:
+    """Judges whether every received row is accepted or rejected, and every row in use is in the tables."""
     difference = e.rows_received - e.rows_accepted - e.rows_rejected
     stored = e.volume.height + e.totals.height
     # Of a single publication every accepted row is in the tables; of several captures, those in use are.
     expected = e.rows_accepted if e.complete and e.rows_expected is not None else e.rows_in_use
     lost = expected - stored if expected is not None else 0
     replaced = f" ({e.rows_accepted - stored:,} were replaced by newer ones)" if e.rows_accepted > stored else ""
-    return _of(
-        e,
-        "books_balance",
+    return Finding(
         difference == 0 and lost == 0,
         f"{e.rows_received:,} rows received = {e.rows_accepted:,} accepted + {e.rows_rejected:,} rejected; "
         f"{e.volume.height:,} rows of venue volume and {e.totals.height:,} totals are in the tables{replaced}",
@@ -206,11 +106,10 @@ def _books_balance(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _unique_keys(e: Evidence) -> dict[str, Any]:
-    twice = e.volume.height - e.volume.select(KEYS["venue_volume"]).n_unique()
-    return _of(
-        e,
-        "unique_keys",
+def unique_keys(e: Evidence) -> Finding:
+    """Judges whether each row has a key of its own."""
+    twice = e.volume.height - e.volume.select(TABLES["venue_volume"].key).n_unique()
+    return Finding(
         twice == 0,
         f"{twice:,} rows stand twice under one key" if twice else "every row has a key of its own",
         observed=float(twice),
@@ -218,7 +117,8 @@ def _unique_keys(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _plausible_values(e: Evidence) -> dict[str, Any]:
+def plausible_values(e: Evidence) -> Finding:
+    """Judges whether shares, trades and dollars are possible."""
     bad = e.volume.filter(
         (pl.col("share_volume") < 0)
         | (pl.col("trade_count") < 0)
@@ -227,9 +127,7 @@ def _plausible_values(e: Evidence) -> dict[str, Any]:
         | (pl.col("trade_count") > MOST_TRADES)
     )
     example = f"; the first: {bad['symbol'][0]} at {bad['venue_id'][0]}" if bad.height else ""
-    return _of(
-        e,
-        "plausible_values",
+    return Finding(
         bad.height == 0,
         f"{bad.height:,} rows have negative or absurd values{example}",
         observed=float(bad.height),
@@ -237,11 +135,10 @@ def _plausible_values(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _known_tier(e: Evidence) -> dict[str, Any]:
+def known_tier(e: Evidence) -> Finding:
+    """Judges whether all rows are of the tier."""
     others = e.volume.filter(pl.col("tier") != e.tier.name)["tier"].unique().to_list()
-    return _of(
-        e,
-        "known_tier",
+    return Finding(
         not others,
         f"rows of other tiers: {', '.join(map(str, others))}" if others else f"all rows are of {e.tier.name}",
         observed=float(len(others)),
@@ -249,7 +146,7 @@ def _known_tier(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _week_in_calendar(e: Evidence) -> dict[str, Any]:
+def week_in_calendar(e: Evidence) -> Finding:
     """No row may have come out before the week did, and most not on the day of a later week.
 
     Single rows may well come later: FINRA adds and rewrites them for months.
@@ -268,10 +165,10 @@ def _week_in_calendar(e: Evidence) -> dict[str, Any]:
         detail += f"{wrong:,} rows say {usual}, when the week ending {other} came out: they may be of that week"
     else:
         detail += f"most rows say {usual}" if usual is not None else "the rows don't say when they were"
-    return _of(e, "week_in_calendar", not wrong, detail, observed=float(wrong), threshold=0.0)
+    return Finding(not wrong, detail, observed=float(wrong), threshold=0.0)
 
 
-def _matches_finra_totals(e: Evidence) -> dict[str, Any]:
+def matches_finra_totals(e: Evidence) -> Finding:
     """Sums of our rows against FINRA's own totals, to the share and the trade, ATSs and firms apart.
 
     By symbol and by venue. Of one whole publication both sides must have the same symbols and venues; of
@@ -334,9 +231,7 @@ def _matches_finra_totals(e: Evidence) -> dict[str, Any]:
         detail = f"{firms:,} of {compared:,} totals, all of single firms, differ from FINRA's"
     else:
         detail = f"{compared:,} totals equal FINRA's, to the share"
-    return _of(
-        e,
-        "matches_finra_totals",
+    return Finding(
         differing + short + firms == 0,
         detail,
         severity=ERROR if differing or not (short or firms) else WARN,
@@ -353,16 +248,15 @@ def _figures_of(row: dict[str, Any], whose: str) -> str:
     return f"{row[f'share_volume{whose}']:,} shares, {row[f'trade_count{whose}']:,} trades{stated}"
 
 
-def _complete(e: Evidence) -> dict[str, Any]:
+def complete(e: Evidence) -> Finding:
+    """Judges whether the publication is there in full."""
     stated = f" of {e.rows_expected:,}" if e.rows_expected is not None else ""
     missing = " and ".join(kind for kind in (ATS, NON_ATS) if kind not in e.whole_kinds)
     whole = e.complete and (e.rows_expected is None or e.rows_received >= e.rows_expected)
     lack = f"; not whole: {missing}" if missing else "; a capture was cut off" if not whole else ""
     in_use = e.rows_in_use
     replaced = f", {in_use:,} of them in use" if in_use is not None and in_use != e.rows_accepted else ""
-    return _of(
-        e,
-        "complete",
+    return Finding(
         whole,
         f"{e.rows_received:,} rows{stated} captured{replaced}{lack}",
         observed=float(e.rows_received),
@@ -370,13 +264,11 @@ def _complete(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _none_quarantined(e: Evidence) -> dict[str, Any]:
+def none_quarantined(e: Evidence) -> Finding:
     """No capture waits for a decision: one that does may be what FINRA published last."""
     found = "; ".join(f"capture {number} is quarantined: {reason}" for number, reason in e.quarantined)
     remedy = ". Accept it ('otc-assets captures accept'), or capture the week again"
-    return _of(
-        e,
-        "none_quarantined",
+    return Finding(
         not e.quarantined,
         found + remedy if found else "no capture is quarantined",
         observed=float(len(e.quarantined)),
@@ -384,12 +276,11 @@ def _none_quarantined(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _few_rejected(e: Evidence) -> dict[str, Any]:
+def few_rejected(e: Evidence) -> Finding:
+    """Judges the share of rows that were rejected; one bad row always passes."""
     bad = e.rows_rejected - e.rows_published_twice
     share = 100 * bad / e.rows_received if e.rows_received else 0.0
-    return _of(
-        e,
-        "few_rejected",
+    return Finding(
         share <= REJECTED_PCT or bad <= 1,  # one bad row says nothing of the others, in however small a file
         f"{bad:,} of {e.rows_received:,} rows were rejected, and {e.rows_published_twice:,} that FINRA published "
         "twice; otc.rejected_record has them and why",
@@ -426,7 +317,7 @@ _NAMED = 5
 _BY_NAME = pl.col("venue_id").str.starts_with("name:")
 
 
-def _venue_identity(e: Evidence) -> dict[str, Any]:
+def venue_identity(e: Evidence) -> Finding:
     """No venue may lose the MPID or CRD number that it is known by, and no ATS become a firm.
 
     A publication whose MPID column is empty, or renamed, parses well: its ATSs are then identified by name, or
@@ -440,9 +331,9 @@ def _venue_identity(e: Evidence) -> dict[str, Any]:
     now = e.volume.select(*identity, has_numbers.alias("has_numbers")).unique()
     ats = now.filter(pl.col("venue_kind") == ATS)
     if ats.height and ats.select(_BY_NAME.all()).item():
-        return _of(e, "venue_identity", False, f"none of {ats.height} ATSs has an MPID", observed=float(ats.height))
+        return Finding(False, f"none of {ats.height} ATSs has an MPID", observed=float(ats.height))
     if e.previous is None or not e.previous.height:
-        return _of(e, "venue_identity", True, _NO_EARLIER, observed=0.0)
+        return Finding(True, _NO_EARLIER, observed=0.0)
     before = e.previous.select(identity).unique().drop_nulls("venue_name")
     known = before.filter(~_BY_NAME).select("venue_name", "venue_kind", known_as="venue_id")
     firms_before = before.filter(pl.col("venue_kind") != ATS).select("venue_name")
@@ -457,12 +348,10 @@ def _venue_identity(e: Evidence) -> dict[str, Any]:
     changed = pl.concat([lost, moved]).select("venue_name", "known_as").unique().sort("known_as", "venue_name")
     week = _week_of(e.previous)
     if not changed.height:
-        return _of(e, "venue_identity", True, f"every venue known from the week ending {week} kept its identity")
+        return Finding(True, f"every venue known from the week ending {week} kept its identity")
     named = ", ".join(f"{name} ({known_as})" for name, known_as in changed.head(_NAMED).rows())
     more = f" and {changed.height - _NAMED} more" if changed.height > _NAMED else ""
-    return _of(
-        e,
-        "venue_identity",
+    return Finding(
         False,
         f"{changed.height} venues of the week ending {week} have lost their MPID or CRD number, or are no longer ATSs: "
         f"{named}{more}. Is a column of the publication empty?",
@@ -471,30 +360,29 @@ def _venue_identity(e: Evidence) -> dict[str, Any]:
     )
 
 
-def _venue_count_drop(e: Evidence) -> dict[str, Any]:
+def venue_count_drop(e: Evidence) -> Finding:
+    """Judges the number of venues against the week before."""
     limit = float(VENUE_COUNT_DROP_PCT)
     frames = _comparable(e)
     if isinstance(frames, str):
-        return _of(e, "venue_count_drop", True, frames, severity=WARN, threshold=limit)
+        return Finding(True, frames, threshold=limit)
     rows, before = frames
     now, then = rows["venue_id"].n_unique(), before["venue_id"].n_unique()
     drop = 100 * (then - now) / then
-    return _of(
-        e,
-        "venue_count_drop",
+    return Finding(
         100 * (then - now) <= VENUE_COUNT_DROP_PCT * then,
         f"{now} venues, {then} in the week ending {_week_of(before)}",
-        severity=WARN,
         observed=drop,
         threshold=limit,
     )
 
 
-def _volume_swing(e: Evidence) -> dict[str, Any]:
+def volume_swing(e: Evidence) -> Finding:
+    """Judges the volume per trading day against the week before."""
     limit = float(VOLUME_SWING_PCT)
     frames = _comparable(e)
     if isinstance(frames, str):
-        return _of(e, "volume_swing", True, frames, severity=WARN, threshold=limit)
+        return Finding(True, frames, threshold=limit)
     rows, before = frames
     then_week = _week_of(before)
     days, then_days = trading_days(e.week_ending), trading_days(then_week)
@@ -502,110 +390,138 @@ def _volume_swing(e: Evidence) -> dict[str, Any]:
     if not then or not days or not then_days:
         idle = then_week if not then or not then_days else e.week_ending
         detail = f"nothing was traded in the week ending {idle}: there is nothing to compare with"
-        return _of(e, "volume_swing", True, detail, severity=WARN, threshold=limit)
+        return Finding(True, detail, threshold=limit)
     swing = 100 * (now * then_days - then * days) / (then * days)
-    return _of(
-        e,
-        "volume_swing",
+    return Finding(
         abs(swing) <= VOLUME_SWING_PCT,
         f"{now / days:,.0f} shares a trading day ({days} days), {then / then_days:,.0f} in the week ending "
         f"{then_week} ({then_days} days): {swing:+.1f} %",
-        severity=WARN,
         observed=float(swing),
         threshold=limit,
     )
 
 
-# --- what is made of venue volume ----------------------------------------------------------------------
+# --- tables computed from venue volume -------------------------------------------------------------------
 
 
-def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.DataFrame:
-    """Findings on a week of VENUE_SHARE, by tier: shares add up to 100 %, and no venue's moved by much.
+def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
+    """A tier's summaries, the database's aggregate and its sums over venue volume are the same.
 
     Args:
-        shares: the week's rows.
-        previous: the rows of the newest captured week before, or None.
+        row: ``symbols``, and of how many of them the aggregate and the sums over venue volume differ:
+            ``aggregate_differs``, ``volume_differs``; the latter is None where venue volume was dropped.
     """
-    findings = []
-    for (week, tier), group in shares.group_by("week_ending", "tier", maintain_order=True):
-        total = Decimal(group["market_share_pct"].sum() or 0)
-        # Each share is rounded to six places: half a millionth off at most.
-        tolerance = Decimal("0.0000005") * group.height
-        moved = bool(group["total_volume"].sum())
-        findings.append(
-            _finding(
-                week,
-                tier,
-                "shares_add_up",
-                not moved or abs(total - 100) <= tolerance,
-                f"the shares of {group.height} venues add up to {total} %",
-                observed=float(total),
-                threshold=100.0,
-            )
-        )
-        before = previous.filter(pl.col("tier") == tier) if previous is not None else None
-        limit = float(SHARE_SHIFT_POINTS)
-        if before is None or not before.height:
-            detail, shift = _NO_EARLIER, Decimal(0)
-        else:
-            shifts = (
-                group.select("venue_id", "market_share_pct")
-                .join(
-                    before.select("venue_id", _then="market_share_pct"),
-                    on="venue_id",
-                    how="full",
-                    coalesce=True,
-                )
-                .with_columns((pl.col("market_share_pct").fill_null(0) - pl.col("_then").fill_null(0)).alias("shift"))
-                .sort(pl.col("shift").abs(), "venue_id", descending=[True, False])
-            )
-            top = shifts.row(0, named=True)
-            shift = top["shift"]
-            detail = (
-                f"{top['venue_id']} moved most: {float(top['_then'] or 0):.2f} % to "
-                f"{float(top['market_share_pct'] or 0):.2f} % since the week ending {before['week_ending'][0]}"
-            )
-        findings.append(
-            _finding(
-                week,
-                tier,
-                "venue_share_shift",
-                abs(shift) <= SHARE_SHIFT_POINTS,
-                detail,
-                severity=WARN,
-                observed=float(shift),
-                threshold=limit,
-            )
-        )
-    return pl.DataFrame(findings, schema=FINDING)
+    of_aggregate, of_volume = row["aggregate_differs"], row["volume_differs"]
+    differ = of_aggregate + (of_volume or 0)
+    volume = "; venue_volume is dropped" if of_volume is None else f", {of_volume:,} other in venue_volume"
+    detail = f"{row['symbols']:,} symbols, {of_aggregate:,} of them other in weekly_summary_agg{volume}"
+    return Finding(not differ, detail, observed=float(differ), threshold=0.0)
 
 
-def judge_concentration(rows: pl.DataFrame) -> pl.DataFrame:
-    """Findings on a week of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION: the HHI lies within its bounds.
+@dataclass(frozen=True)
+class Shares:
+    """VENUE_SHARE of a (week, tier), and of the tier's newest captured week before, or None."""
+
+    now: pl.DataFrame
+    previous: pl.DataFrame | None
+
+
+def shares_add_up(e: Shares) -> Finding:
+    """The venues' shares of a tier add up to 100 %; where nothing was traded there are none."""
+    total = Decimal(e.now["market_share_pct"].sum() or 0)
+    # Each share is rounded to six places: half a millionth off at most.
+    tolerance = Decimal("0.0000005") * e.now.height
+    traded = bool(e.now["total_volume"].sum())
+    return Finding(
+        not traded or abs(total - 100) <= tolerance,
+        f"the shares of {e.now.height} venues add up to {total} %",
+        observed=float(total),
+        threshold=100.0,
+    )
+
+
+def venue_share_shift(e: Shares) -> Finding:
+    """No venue's share moved by much since the week before; a venue that is gone or new moved by all of its share."""
+    if e.previous is None or not e.previous.height:
+        detail, shift = _NO_EARLIER, Decimal(0)
+    else:
+        top = (
+            e.now.select("venue_id", "market_share_pct")
+            .join(
+                e.previous.select("venue_id", _then="market_share_pct"),
+                on="venue_id",
+                how="full",
+                coalesce=True,
+            )
+            .with_columns((pl.col("market_share_pct").fill_null(0) - pl.col("_then").fill_null(0)).alias("shift"))
+            .sort(pl.col("shift").abs(), "venue_id", descending=[True, False])
+            .row(0, named=True)
+        )
+        shift = top["shift"]
+        detail = (
+            f"{top['venue_id']} moved most: {float(top['_then'] or 0):.2f} % to "
+            f"{float(top['market_share_pct'] or 0):.2f} % since the week ending {_week_of(e.previous)}"
+        )
+    return Finding(abs(shift) <= SHARE_SHIFT_POINTS, detail, observed=float(shift), threshold=float(SHARE_SHIFT_POINTS))
+
+
+def hhi_within_bounds(rows: pl.DataFrame) -> Finding:
+    """The HHI of rows of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION lies within its bounds.
 
     By n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share.
     """
     slack = 2e-4  # figures are rounded to six places, and the square of a share of 100 moves 200 times as fast
     hhi, venues = pl.col("hhi").cast(pl.Float64), pl.col("venue_count")
     top = pl.col("top_venue_share_pct").cast(pl.Float64)
-    findings = []
-    for (week, tier), group in rows.group_by("week_ending", "tier", maintain_order=True):
-        out = group.filter(
-            (hhi > 10_000)
-            | (hhi < 10_000 / venues - slack)
-            | (hhi < top**2 - slack)
-            | (hhi.is_null() & (pl.col("total_volume") > 0))
-        )
-        example = f"; the first: {out.row(0)}" if out.height else ""
-        findings.append(
-            _finding(
-                week,
-                tier,
-                "hhi_within_bounds",
-                not out.height,
-                f"{out.height:,} of {group.height:,} indices lie outside their bounds{example}",
-                observed=float(out.height),
-                threshold=0.0,
-            )
-        )
-    return pl.DataFrame(findings, schema=FINDING)
+    out = rows.filter(
+        (hhi > 10_000)
+        | (hhi < 10_000 / venues - slack)
+        | (hhi < top**2 - slack)
+        | (hhi.is_null() & (pl.col("total_volume") > 0))
+    )
+    example = f"; the first: {out.row(0)}" if out.height else ""
+    return Finding(
+        not out.height,
+        f"{out.height:,} of {rows.height:,} indices lie outside their bounds{example}",
+        observed=float(out.height),
+        threshold=0.0,
+    )
+
+
+# --- weeks as a whole --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A week's grade, the worst of its tiers'; ``kept``: whether its venue volume is kept."""
+
+    grade: str | None
+    kept: bool = True
+
+
+def grade_is_not_f(e: Graded) -> Finding:
+    """The week is not graded F. A week that retention has dropped keeps the grade that it had."""
+    if not e.kept:
+        detail = f"{e.grade or 'no grade'}; retention has dropped the week's venue volume"
+    else:
+        detail = e.grade or "nothing is captured of this week yet"
+    return Finding(e.grade != "F", detail)
+
+
+def no_gap(row: Mapping[str, Any]) -> Finding:
+    """The report has no gap: each row of GAP fails the check."""
+    return Finding(False, f"{row['status']}: {row['detail']}")
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A tier's newest captured week, the newest that is due by the calendar, and the first week wanted."""
+
+    week: dt.date | None
+    due: dt.date
+    first_wanted: dt.date
+
+
+def newest_week(e: Newest) -> Finding:
+    """The newest captured week is the newest that is due, unless that is before the first week wanted."""
+    return Finding(e.week == e.due or e.due < e.first_wanted, f"newest {e.week or 'none'}, due {e.due}")

@@ -27,7 +27,8 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
-from otc_assets.domain.schema import ATS, DE_MINIMIS, NON_ATS, PUBLISHED_TOTAL, TOTAL_KEY, VENUE_VOLUME
+from otc_assets.domain.schema import ATS, DE_MINIMIS, NON_ATS, PUBLISHED_TOTAL, VENUE_VOLUME
+from otc_assets.domain.tables import TABLES
 
 #: The halves of a publication, each with the venue kinds in it.
 HALVES = {ATS: frozenset({ATS}), NON_ATS: frozenset({NON_ATS, DE_MINIMIS})}
@@ -295,7 +296,7 @@ def _merged_totals(parts: Sequence[Part], volume: pl.DataFrame) -> pl.DataFrame:
     totals = (
         totals.with_columns(order)
         .sort("_date", "_is_base", "_number")
-        .unique(subset=TOTAL_KEY, keep="last", maintain_order=True)
+        .unique(subset=TABLES["published_total"].key, keep="last", maintain_order=True)
         .sort("_number")
     )
     side = pl.when(pl.col("venue_kind") == ATS).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS))

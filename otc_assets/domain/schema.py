@@ -1,13 +1,14 @@
-"""The words of the data: tiers' codes, venue kinds, and the columns and types of every frame and table.
+"""The vocabulary of the data: venue kinds, codes, and the columns of every frame and table, with notes and units.
 
-Here: one Polars schema a table of the warehouse (same names, same order as its columns in ``otc``), and of
-the frames between the stages. Not here: SQL types and keys (``migrations``), and what the figures mean
-(the module that computes them says so).
+One Polars schema per table of the warehouse, with the names and order of its columns in ``otc``, and one per frame
+between stages. Keys, layouts and everything else about tables is in ``tables``; SQL types are in ``migrations``.
 
 Shares and money are decimals, exact to six places: FINRA publishes fractional shares on non-ATS rows.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -66,73 +67,70 @@ RECORD = pl.Schema(
     }
 )
 
+#: A row as FINRA sent it.
+RAW_RECORD = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
+
 #: A row that was not accepted: `record` is it, verbatim; `reason` says why, in words for a person.
 REJECTED = pl.Schema({"line": pl.Int64, "record": pl.String, "reason": pl.String})
 
-#: (week_ending, tier, symbol, issue_name, product_type, venue_id) is unique.
 VENUE_VOLUME = pl.Schema(
     {
         "week_ending": pl.Date,
         "tier": pl.String,
         "symbol": pl.String,
-        "issue_name": pl.String,  # '' where FINRA gives none
-        "product_type": pl.String,  # '' where FINRA gives none
-        "venue_kind": pl.String,  # ATS, NON_ATS, DE_MINIMIS
-        "venue_id": pl.String,  # the MPID; a firm's CRD; DE_MINIMIS; 'name:...' where a file gives neither
+        "issue_name": pl.String,
+        "product_type": pl.String,
+        "venue_kind": pl.String,
+        "venue_id": pl.String,
         "mpid": pl.String,
         "firm_crd": pl.String,
         "venue_name": pl.String,
-        "share_volume": AMOUNT,  # shares
+        "share_volume": AMOUNT,
         "trade_count": pl.Int64,
-        "notional": AMOUNT,  # US dollars; null where the layout has none
-        "avg_trade_size": AMOUNT,  # shares a trade; null where there was no trade
+        "notional": AMOUNT,
+        "avg_trade_size": AMOUNT,
         "last_update_date": pl.Date,
         "initial_published_date": pl.Date,
     }
 )
 
-#: FINRA's own totals. `total_of`: 'SYMBOL' (symbol set), 'VENUE' (venue_id set), 'MARKET' (neither).
-#: `venue_kind` is ATS or NON_ATS, the latter with the De Minimis group inside.
 PUBLISHED_TOTAL = pl.Schema(
     {
         "week_ending": pl.Date,
         "tier": pl.String,
         "total_of": pl.String,
         "venue_kind": pl.String,
-        "symbol": pl.String,  # '' unless total_of is SYMBOL
+        "symbol": pl.String,
         "issue_name": pl.String,
         "product_type": pl.String,
-        "venue_id": pl.String,  # '' unless total_of is VENUE
+        "venue_id": pl.String,
         "share_volume": AMOUNT,
         "trade_count": pl.Int64,
         "notional": AMOUNT,
         "last_update_date": pl.Date,
     }
 )
-#: What names a row of PUBLISHED_TOTAL.
-TOTAL_KEY = ("week_ending", "tier", "total_of", "venue_kind", "symbol", "issue_name", "product_type", "venue_id")
-
 SYMBOL_SUMMARY = pl.Schema(
     {
         "week_ending": pl.Date,
         "tier": pl.String,
         "symbol": pl.String,
-        "issue_name": pl.String,  # the issue with most of the volume, where a ticker stands for two
-        "issue_count": pl.Int64,  # issues that traded under the symbol
-        "total_volume": AMOUNT,  # shares
+        "issue_name": pl.String,
+        "issue_count": pl.Int64,
+        "total_volume": AMOUNT,
         "ats_volume": AMOUNT,
-        "non_ats_volume": AMOUNT,  # De Minimis group included
+        "non_ats_volume": AMOUNT,
         "de_minimis_volume": AMOUNT,
         "total_trades": pl.Int64,
-        "total_notional": AMOUNT,  # null unless every row carries it
-        "venue_count": pl.Int64,  # distinct venue_id; the De Minimis group counts as one
+        "total_notional": AMOUNT,
+        "venue_count": pl.Int64,
         "avg_trade_size": AMOUNT,
-        "top_venue": pl.String,  # venue_id with most shares; ties by venue_id
+        "top_venue": pl.String,
         "top_venue_share_pct": RATIO,
     }
 )
 
-#: (week_ending, tier, venue_id). A tier at a time, because tiers of a week come two weeks apart: shares
+#: A tier at a time, because tiers of a week come two weeks apart: shares
 #: over whatever happens to be out would not compare from week to week.
 VENUE_SHARE = pl.Schema(
     {
@@ -145,24 +143,24 @@ VENUE_SHARE = pl.Schema(
         "total_trades": pl.Int64,
         "symbol_count": pl.Int64,
         "avg_trade_size": AMOUNT,
-        "market_share_pct": RATIO,  # of all volume of the tier
-        "rank": pl.Int64,  # 1 is largest by volume; ties by venue_id
-        "kind_share_pct": RATIO,  # of the volume of ATSs, or of non-ATS (De Minimis included)
+        "market_share_pct": RATIO,
+        "rank": pl.Int64,
+        "kind_share_pct": RATIO,
         "kind_rank": pl.Int64,
     }
 )
 
 _ROLLING = {
-    "current_volume": AMOUNT,  # 0 in a week without trades
+    "current_volume": AMOUNT,
     "avg_6w_volume": AMOUNT,
     "avg_6w_trades": AMOUNT,
-    "avg_6w_trade_size": AMOUNT,  # shares of the window over trades of the window
-    "volume_vs_avg_pct": RATIO,  # (current / average - 1) * 100; null where the average is 0
-    "trend": pl.String,  # 'up', 'down', 'stable' at +-10 %
-    "weeks_in_window": pl.Int64,  # weeks of the six that are captured for the tier
+    "avg_6w_trade_size": AMOUNT,
+    "volume_vs_avg_pct": RATIO,
+    "trend": pl.String,
+    "weeks_in_window": pl.Int64,
     "weeks_traded": pl.Int64,
-    "weeks_without_trades": pl.Int64,  # captured, but nothing traded: they count as zero in the averages
-    "earliest_week": pl.Date,  # the oldest captured week of the window
+    "weeks_without_trades": pl.Int64,
+    "earliest_week": pl.Date,
 }
 SYMBOL_ROLLING = pl.Schema(
     {
@@ -171,7 +169,7 @@ SYMBOL_ROLLING = pl.Schema(
         "symbol": pl.String,
         **_ROLLING,
         "avg_6w_venue_count": AMOUNT,
-        "weeks_in_other_tier": pl.Int64,  # of the weeks without trades: those in which another tier had some
+        "weeks_in_other_tier": pl.Int64,
     }
 )
 VENUE_ROLLING = pl.Schema(
@@ -189,14 +187,13 @@ VENUE_ROLLING = pl.Schema(
 _CONCENTRATION = {
     "total_volume": AMOUNT,
     "venue_count": pl.Int64,
-    "hhi": RATIO,  # 0 to 10,000
-    "concentration_level": pl.String,  # 'competitive' < 1,500 <= 'moderate' <= 2,500 < 'concentrated'
+    "hhi": RATIO,
+    "concentration_level": pl.String,
     "top_venue": pl.String,
     "top_venue_share_pct": RATIO,
     "top_3_share_pct": RATIO,
-    "effective_venues": RATIO,  # 10,000 / HHI
+    "effective_venues": RATIO,
 }
-#: `venue_scope`: ATS, NON_ATS (De Minimis included) or ALL.
 SYMBOL_CONCENTRATION = pl.Schema(
     {
         "week_ending": pl.Date,
@@ -206,21 +203,9 @@ SYMBOL_CONCENTRATION = pl.Schema(
         **_CONCENTRATION,
     }
 )
-#: `tier` is a tier's name, or ALL once all three tiers of the week are loaded (an HHI can't be added up).
 MARKET_CONCENTRATION = pl.Schema(
     {"week_ending": pl.Date, "tier": pl.String, "venue_scope": pl.String, **_CONCENTRATION}
 )
-
-#: What names a row, by table: the tables whose history is kept.
-KEYS = {
-    "venue_volume": ("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id"),
-    "symbol_summary": ("week_ending", "tier", "symbol"),
-    "venue_share": ("week_ending", "tier", "venue_id"),
-    "symbol_rolling": ("week_ending", "tier", "symbol"),
-    "venue_rolling": ("week_ending", "tier", "venue_id"),
-    "symbol_concentration": ("week_ending", "tier", "symbol", "venue_scope"),
-    "market_concentration": ("week_ending", "tier", "venue_scope"),
-}
 
 #: One finding of the quality judgement of a (week, tier).
 FINDING = pl.Schema(
@@ -249,77 +234,94 @@ GAP = pl.Schema(
     {
         "week_ending": pl.Date,
         "tier": pl.String,
-        "status": pl.String,  # missing_inside, missing_at_end, late, incomplete, empty, pending
-        "due": pl.Date,  # the publication day of the calendar
-        "fetchable": pl.Boolean,  # FINRA still offers the week
+        "status": pl.String,
+        "due": pl.Date,
+        "fetchable": pl.Boolean,
         "rows_loaded": pl.Int64,
-        "rows_expected": pl.Int64,  # what FINRA says there is; null where it said nothing
+        "rows_expected": pl.Int64,
         "detail": pl.String,
     }
 )
 
-#: What each column means, with its unit, for the catalog and whoever reads a table.
-COLUMN_NOTES = {
-    "week_ending": "the Friday that the week ends with",
-    "tier": "FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'; in market_concentration also ALL",
-    "week_start": "the Monday that the week begins with: FINRA's weekStartDate",
-    "trading_days": "days on which the NYSE traded",
-    "publication_date": "the day on which FINRA publishes the tier of the week",
-    "publication_id": "otc.publication.id",
-    "line": "line of the publication, from 1; the header is line 1",
-    "record": "the row as FINRA sent it, verbatim",
-    "symbol": "ticker, case-sensitive: ABRpD is not ABRPD",
-    "issue_name": "the issue's name; '' where FINRA gives none",
-    "issue_count": "issues that traded under the symbol",
-    "product_type": "FINRA's productTypeCode; '' where it gives none",
-    "venue_kind": "ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)",
-    "venue_scope": "venues counted: ATS, NON_ATS (De Minimis included) or ALL",
-    "venue_id": "names the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number",
-    "mpid": "market participant identifier of an ATS",
-    "firm_crd": "CRD number of a non-ATS firm",
-    "venue_name": "FINRA's marketParticipantName",
-    "share_volume": "shares, exact to six places",
-    "trade_count": "trades",
-    "notional": "US dollars; null where the source has none",
-    "avg_trade_size": "shares a trade",
-    "last_update_date": "when FINRA last wrote the row",
-    "initial_published_date": "when FINRA first published the row",
-    "total_volume": "shares",
-    "ats_volume": "shares at ATSs",
-    "non_ats_volume": "shares at other firms, De Minimis included",
-    "de_minimis_volume": "shares at the group of small firms",
-    "total_trades": "trades",
-    "total_notional": "US dollars; null unless every row carries them",
-    "venue_count": "distinct venues; the De Minimis group counts as one",
-    "symbol_count": "distinct symbols",
-    "top_venue": "venue_id with most shares",
-    "top_venue_share_pct": "its share of the volume, percent",
-    "top_3_share_pct": "share of the three largest venues, percent",
-    "market_share_pct": "share of the tier's volume, percent",
-    "rank": "by volume in the tier; 1 is largest",
-    "kind_share_pct": "share of the volume of ATSs, or of other firms, percent",
-    "kind_rank": "by volume among ATSs, or among other firms",
-    "current_volume": "shares in the week; 0 where nothing traded",
-    "avg_6w_volume": "shares a week, over the captured weeks of the window",
-    "avg_6w_trades": "trades a week, over the captured weeks of the window",
-    "avg_6w_trade_size": "shares of the window over its trades",
-    "avg_6w_venue_count": "venues a week",
-    "avg_6w_symbol_count": "symbols a week",
-    "avg_6w_share_pct": "market share, percent",
-    "volume_vs_avg_pct": "(week / six-week average - 1) * 100",
-    "trend": "'up' or 'down' by more than 10 % of the average, else 'stable'",
-    "weeks_in_window": "weeks of the six that are captured",
-    "weeks_traded": "of those, weeks with trades",
-    "weeks_without_trades": "of those, weeks without: they count as zero",
-    "weeks_in_other_tier": "of the weeks without trades, those in which another tier had some",
-    "earliest_week": "the oldest captured week of the window",
-    "hhi": "Herfindahl-Hirschman index, 0 to 10,000",
-    "concentration_level": "'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above",
-    "effective_venues": "10,000 / HHI",
-    "status": "missing_inside, missing_at_end, late, incomplete, empty or pending",
-    "due": "the publication day of the calendar",
-    "fetchable": "whether FINRA still offers the week",
-    "rows_loaded": "rows that were accepted",
-    "rows_expected": "rows that FINRA says there are; null where it said nothing",
-    "detail": "in words",
+
+@dataclass(frozen=True)
+class Note:
+    """What a column means, and the unit of its values, where they have one."""
+
+    text: str
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.unit})" if self.unit else self.text
+
+
+#: What each column means, wherever a column of that name is; a table whose column means something else says so itself.
+NOTES = {
+    "week_ending": Note("the Friday that the week ends with"),
+    "tier": Note("FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'"),
+    "week_start": Note("the Monday that the week begins with: FINRA's weekStartDate"),
+    "trading_days": Note("days on which the NYSE traded", "days"),
+    "publication_date": Note("the day on which FINRA publishes the tier of the week"),
+    "publication_id": Note("otc.publication.id"),
+    "line": Note("line of the publication, from 1; the header is line 1"),
+    "record": Note("the row as FINRA sent it, verbatim"),
+    "total_of": Note("SYMBOL (symbol set), VENUE (venue_id set) or MARKET (neither)"),
+    "symbol": Note("ticker, case-sensitive: ABRpD is not ABRPD"),
+    "issue_name": Note("the issue's name; '' where FINRA gives none"),
+    "issue_count": Note("issues that traded under the symbol"),
+    "product_type": Note("FINRA's productTypeCode; '' where it gives none"),
+    "venue_kind": Note("ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)"),
+    "venue_scope": Note("venues counted: ATS, NON_ATS (De Minimis included) or ALL"),
+    "venue_id": Note("the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number"),
+    "mpid": Note("market participant identifier of an ATS"),
+    "firm_crd": Note("CRD number of a non-ATS firm"),
+    "venue_name": Note("FINRA's marketParticipantName"),
+    "share_volume": Note("share volume, exact to six places", "shares"),
+    "trade_count": Note("number of trades", "trades"),
+    "notional": Note("value traded; null where the source has none", "US dollars"),
+    "avg_trade_size": Note("average trade size; null where there was no trade", "shares per trade"),
+    "last_update_date": Note("when FINRA last wrote the row"),
+    "initial_published_date": Note("when FINRA first published the row"),
+    "total_volume": Note("share volume", "shares"),
+    "ats_volume": Note("share volume at ATSs", "shares"),
+    "non_ats_volume": Note("share volume at other firms, De Minimis included", "shares"),
+    "de_minimis_volume": Note("share volume at the group of small firms", "shares"),
+    "total_trades": Note("number of trades", "trades"),
+    "total_notional": Note("value traded; null unless every row carries it", "US dollars"),
+    "venue_count": Note("distinct venues; the De Minimis group counts as one"),
+    "symbol_count": Note("distinct symbols"),
+    "top_venue": Note("venue_id with most shares; ties by venue_id"),
+    "top_venue_share_pct": Note("share of the volume that the top venue has", "percent"),
+    "top_3_share_pct": Note("share of the volume that the three largest venues have", "percent"),
+    "market_share_pct": Note("share of the tier's volume", "percent"),
+    "rank": Note("rank by volume in the tier; 1 is largest, ties by venue_id"),
+    "kind_share_pct": Note("share of the volume of ATSs, or of other firms (De Minimis included)", "percent"),
+    "kind_rank": Note("rank by volume among ATSs, or among other firms"),
+    "current_volume": Note("share volume of the week; 0 where nothing traded", "shares"),
+    "avg_6w_volume": Note("average over the captured weeks of the window", "shares per week"),
+    "avg_6w_trades": Note("average over the captured weeks of the window", "trades per week"),
+    "avg_6w_trade_size": Note("shares of the window over its trades", "shares per trade"),
+    "avg_6w_venue_count": Note("average number of venues", "venues per week"),
+    "avg_6w_symbol_count": Note("average number of symbols", "symbols per week"),
+    "avg_6w_share_pct": Note("average market share", "percent"),
+    "volume_vs_avg_pct": Note("(week / six-week average - 1) * 100; null where the average is 0", "percent"),
+    "trend": Note("'up' or 'down' by more than 10 % of the average, else 'stable'"),
+    "weeks_in_window": Note("weeks of the six that are captured", "weeks"),
+    "weeks_traded": Note("of those, weeks with trades", "weeks"),
+    "weeks_without_trades": Note("of those, weeks without trades: they count as zero", "weeks"),
+    "weeks_in_other_tier": Note("of the weeks without trades, those in which another tier had some", "weeks"),
+    "earliest_week": Note("the oldest captured week of the window"),
+    "hhi": Note("Herfindahl-Hirschman index, 0 to 10,000"),
+    "concentration_level": Note("'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above"),
+    "effective_venues": Note("10,000 / HHI", "venues"),
+    "status": Note("missing_inside, missing_at_end, late, incomplete, empty or pending"),
+    "due": Note("the publication day of the calendar"),
+    "fetchable": Note("whether FINRA still offers the week"),
+    "rows_loaded": Note("rows that were accepted", "rows"),
+    "rows_expected": Note("rows that FINRA says there are; null where it said nothing", "rows"),
+    "detail": Note("explanation, in words"),
+    "reported_at": Note("when the gap was reported"),
+    "known_from": Note("when the row was loaded: it is known from then on"),
+    "known_to": Note("when a revision replaced the row: it was known until then"),
+    "change": Note("'changed' where the revision has another row of this key, 'removed' where it has none"),
 }

@@ -15,6 +15,7 @@ from typing import Any, LiteralString
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
+from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.exporter.database import Database
 
@@ -25,10 +26,7 @@ BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 BATCH = 50_000
 
 #: The tables whose making is timed; others are counted as they come.
-MADE_TABLES = (
-    *("symbol_summary", "venue_share", "symbol_rolling", "venue_rolling"),
-    *("symbol_concentration", "market_concentration"),
-)
+MADE_TABLES = tuple(figure.name for figure in figures())
 
 # Ids are given out before transactions end, so that an event may appear among ones that were read long ago. What
 # is new is therefore asked of the snapshots: all that the last one did not see and this one sees. It does not wait

@@ -19,8 +19,9 @@ from uuid import UUID
 
 import polars as pl
 import sqlalchemy as sa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
+from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.errors import OtcError
 from otc_assets.tracing import current_trace_id
@@ -30,18 +31,14 @@ from otc_assets.tracing import current_trace_id
 
 def _one_of(*words: str) -> AfterValidator:
     """A validator of texts that must be one of ``words``."""
-
-    def known(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"{text!r} is none of {', '.join(words)}")
-        return text
-
-    return AfterValidator(known)
+    return AfterValidator(lambda text: _known(text, words))
 
 
-#: The figures that sum a week up, and those that measure it, by table.
-SUMMARY_TABLES = ("symbol_summary", "venue_share")
-METRICS_TABLES = ("symbol_rolling", "venue_rolling", "symbol_concentration", "market_concentration")
+def _known(text: str, words: Sequence[str]) -> str:
+    if text not in words:
+        raise ValueError(f"{text!r} is none of {', '.join(words)}")
+    return text
+
 
 TierName = Annotated[str, _one_of(*TIER_BY_NAME)]
 #: Shares, exact, in plain digits: '22.000000'.
@@ -196,24 +193,29 @@ class WeekRevised(_OfWeek):
     shares_after: Shares
 
 
-class SummaryComputed(_OfWeek):
-    """A summary of the week was computed, from inputs of ``version``."""
+class _OfFigure(_OfWeek):
+    """A figure of the week was computed, from inputs of ``version``; which kind is said by its table's entry."""
+
+    table: str
+    rows: Count
+    seconds: Seconds
+
+    @field_validator("table")
+    @classmethod
+    def _is_of_this_kind(cls, table: str) -> str:
+        return _known(table, [figure.name for figure in figures() if figure.event == cls.event_type])
+
+
+class SummaryComputed(_OfFigure):
+    """A summary of the week was computed."""
 
     event_type: ClassVar[str] = "otc.summary.computed"
 
-    table: Annotated[str, _one_of(*SUMMARY_TABLES)]
-    rows: Count
-    seconds: Seconds
 
-
-class MetricsComputed(_OfWeek):
-    """Six-week or concentration figures of the week were computed, from inputs of ``version``."""
+class MetricsComputed(_OfFigure):
+    """Six-week or concentration figures of the week were computed."""
 
     event_type: ClassVar[str] = "otc.metrics.computed"
-
-    table: Annotated[str, _one_of(*METRICS_TABLES)]
-    rows: Count
-    seconds: Seconds
 
 
 class TierGrade(BaseModel):

@@ -17,7 +17,7 @@ from functools import cache
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.schema import KEYS
+from otc_assets.domain.tables import TABLES
 from otc_assets.warehouse.server import copy_in, copy_out
 
 
@@ -41,7 +41,7 @@ def known_until(connection: sa.Connection) -> dt.datetime:
 class Change:
     """How the rows of a week, or of a tier of it, differ from what they replaced.
 
-    Shares are sums of the column that was named.
+    Shares are sums of the table's column of shares.
     """
 
     added: int
@@ -90,9 +90,7 @@ def _delete(table: str, scope: tuple[str, ...], key: tuple[str, ...]) -> sa.Text
     )
 
 
-def replace_rows(
-    connection: sa.Connection, table: str, scope: Mapping[str, object], rows: pl.DataFrame, shares: str
-) -> Change:
+def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, object], rows: pl.DataFrame) -> Change:
     """Makes ``rows`` the rows of ``otc.<table>`` within ``scope``; what differed is kept as a revision.
 
     A row that did not change is not touched, so that ``known_from`` says since when it has been as it is. What
@@ -101,15 +99,16 @@ def replace_rows(
 
     Args:
         connection: inside a transaction that holds the week's lock.
-        table: one of KEYS, with a ``_revision`` beside it.
+        table: one that keeps what a revision replaced.
         scope: columns and the values that all ``rows`` have in them; ``week_ending`` among them.
         rows: all rows within the scope, in the table's columns but for ``known_from``.
-        shares: the column whose sums before and after are told.
 
     Raises:
         ValueError: a row stands in ``rows`` twice.
     """
-    columns, key = rows.columns, list(KEYS[table])
+    declared = TABLES[table]
+    columns, key, shares = rows.columns, list(declared.key), declared.volume
+    assert shares is not None, f"otc.{table} has no column of shares"
     old = copy_out(
         connection,
         f"SELECT {', '.join(columns)}, known_from FROM otc.{table}"  # noqa: S608 - names are this project's

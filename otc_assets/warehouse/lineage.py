@@ -15,16 +15,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from otc_assets.domain.revisions import Effective
-from otc_assets.domain.rolling import WINDOW_WEEKS
+from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
 from otc_assets.warehouse.read import Publication, effective_publications
 from otc_assets.warehouse.retention import dropped_until, retained_from
-
-#: Made of one week of venue_volume each.
-WEEKLY_TABLES = ("symbol_summary", "venue_share", "symbol_concentration", "market_concentration")
-#: Made of six weeks of the table named.
-ROLLING_TABLES = {"symbol_rolling": "symbol_summary", "venue_rolling": "venue_share"}
-
 
 #: The version of a week whose captures were all withdrawn: it has no rows.
 NOTHING_EFFECTIVE = "-"
@@ -69,22 +63,22 @@ class Lineage:
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would be made from now; None where there is nothing yet.
 
-        A rolling figure's inputs are the six weeks that end with its own, as far as they are made and not
-        graded F: a digest of their versions.
+        The version of a figure of one week is that of its source. The inputs of one over several weeks are those weeks,
+        as far as they are made and not graded F: a digest of their versions.
         """
         if table == "venue_volume":
             wanted = self.wanted.get(week_ending, NOTHING_EFFECTIVE)
             # Nothing to compute, unless the week has rows of captures that were withdrawn since.
             computed = week_ending in self.recorded.get("venue_volume", {})
             return wanted if wanted != NOTHING_EFFECTIVE or computed else None
-        if table not in ROLLING_TABLES:
-            return self.recorded.get("venue_volume", {}).get(week_ending)
-        made = self.recorded.get(ROLLING_TABLES[table], {})
-        if week_ending not in made:
-            return None
+        figure = TABLES[table]
+        assert isinstance(figure, Figure), f"otc.{table} is not computed from other tables"
+        made = self.recorded.get(figure.source, {})
+        if figure.weeks == 1 or week_ending not in made:
+            return made.get(week_ending)
         window = [
             f"{week}={made[week]}"
-            for week in weeks_up_to(week_ending, WINDOW_WEEKS)
+            for week in weeks_up_to(week_ending, figure.weeks)
             if week in made and week not in self.blocked
         ]
         return hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]

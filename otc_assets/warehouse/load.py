@@ -17,23 +17,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.schema import REJECTED
+from otc_assets.domain.tables import figures
 from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.read import Publication, effective_publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
-
-#: Figures, each with the column of shares in it. They are replaced by the week, and keep what they were.
-FIGURES = {
-    "symbol_summary": "total_volume",
-    "venue_share": "total_volume",
-    "symbol_rolling": "current_volume",
-    "venue_rolling": "current_volume",
-    "symbol_concentration": "total_volume",
-    "market_concentration": "total_volume",
-}
-#: Tables that hold one computed set of rows a week.
-COMPUTED_TABLES = ("week_calendar", *FIGURES)
 
 
 @dataclass(frozen=True)
@@ -255,7 +244,7 @@ def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, v
     lock_week(connection, week_ending)
     require_kept(connection, "venue_volume", week_ending)
     scope = {"week_ending": week_ending, "tier": tier}
-    return replace_rows(connection, "venue_volume", scope, volume, "share_volume")
+    return replace_rows(connection, "venue_volume", scope, volume)
 
 
 def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, totals: pl.DataFrame) -> None:
@@ -268,21 +257,22 @@ def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, t
 
 
 def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str) -> None:
-    """Makes ``rows`` the week's rows of a computed table, made from inputs of ``version``.
+    """Makes ``rows`` the week's rows of a figure or of the calendar, computed from inputs of ``version``.
 
     Raises:
-        ValueError: ``table`` is none of COMPUTED_TABLES, or a row is of another week.
+        ValueError: ``table`` is neither, or a row is of another week.
     """
-    if table not in COMPUTED_TABLES:
-        raise ValueError(f"{table!r} is no computed table; those are {', '.join(COMPUTED_TABLES)}")
+    names = ["week_calendar", *(figure.name for figure in figures())]
+    if table not in names:
+        raise ValueError(f"{table!r} is no computed table; those are {', '.join(names)}")
     if rows.height and not (rows["week_ending"] == week_ending).all():
         raise ValueError(f"rows of other weeks than {week_ending} were given for otc.{table}")
     lock_week(connection, week_ending)
-    if table in FIGURES:
-        replace_rows(connection, table, {"week_ending": week_ending}, rows, FIGURES[table])
-    else:
+    if table == "week_calendar":
         connection.execute(_DELETE_CALENDAR, {"week_ending": week_ending})
         copy_in(connection, f"otc.{table}", rows)
+    else:
+        replace_rows(connection, table, {"week_ending": week_ending}, rows)
     mark_computed(connection, table, week_ending, version, rows.height)
 
 

@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, settings
 from otc_assets.warehouse import timescale
+from otc_assets.warehouse.comments import save_column_comments
 from otc_assets.warehouse.retention import Shortening, set_retention
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, connect, ensure_schema, transaction
 
@@ -167,6 +168,7 @@ def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_rete
         else:
             command.upgrade(config, to)
         after = current_version(connection)
+        save_column_comments(connection)
         can = timescale.ask(connection)
         empty = False
         held_back: list[Shortening] = []

@@ -15,25 +15,10 @@ import polars as pl
 import psycopg
 import sqlalchemy as sa
 
-from otc_assets.domain import schema as schemas
 from otc_assets.domain.revisions import Effective, effective
+from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import copy_out
-
-#: The frames that can be read by week, with their columns.
-TABLES = {
-    "week_calendar": schemas.WEEK_CALENDAR,
-    "venue_volume": schemas.VENUE_VOLUME,
-    "published_total": schemas.PUBLISHED_TOTAL,
-    "symbol_summary": schemas.SYMBOL_SUMMARY,
-    "venue_share": schemas.VENUE_SHARE,
-    "symbol_rolling": schemas.SYMBOL_ROLLING,
-    "venue_rolling": schemas.VENUE_ROLLING,
-    "symbol_concentration": schemas.SYMBOL_CONCENTRATION,
-    "market_concentration": schemas.MARKET_CONCENTRATION,
-    "gap": schemas.GAP,
-}
-
 
 #: What ``otc.require_settled`` says no with: the moment is too young, or a load ended while the question was asked.
 _NOT_SETTLED = ("OT001", "40001")
@@ -146,21 +131,21 @@ def week_rows(
 
     Args:
         connection: inside a transaction.
-        table: one of TABLES.
+        table: one that is read by tier (``domain.tables``).
         weeks: which weeks.
         tier: this tier alone.
         columns: these alone; a full-size week in all its columns takes a hundred megabytes.
         as_of: as the rows were known at this moment, with a time zone, for tables whose history is kept
-            (``domain.schema.KEYS``). The same question gives the same answer for ever, until retention drops
-            the week.
+            (``domain.tables``). The same question gives the same answer until retention drops the week.
 
     Raises:
-        ValueError: the table is none of TABLES, or has no such column or no history, or the moment no time zone.
+        ValueError: the table is not read by tier, or has no such column or no history, or the moment no time zone.
         NotSettled: a load that is under way could still change the answer, or the moment is yet to come.
     """
-    if table not in TABLES:
-        raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(TABLES)}")
-    schema = TABLES[table]
+    readable = {declared.name: declared.schema for declared in TABLES.values() if declared.read_by_tier}
+    if table not in readable:
+        raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(readable)}")
+    schema = readable[table]
     source: str = f"otc.{table}"
     params: list[Any] = []
     if columns is not None:
@@ -169,8 +154,8 @@ def week_rows(
         schema = pl.Schema({name: schema[name] for name in columns})
     names = ", ".join(schema)
     if as_of is not None:
-        if table not in schemas.KEYS:
-            raise ValueError(f"no history is kept of otc.{table}; it is of {', '.join(schemas.KEYS)}")
+        if table not in with_history():
+            raise ValueError(f"no history is kept of otc.{table}; it is of {', '.join(with_history())}")
         if as_of.tzinfo is None:
             raise ValueError(f"{as_of} has no time zone: say which moment is meant")
         source, params = f"otc.{table}_as_of(%s)", [as_of]

@@ -17,9 +17,6 @@ from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.events import RetentionApplied, metadata_of
 
-#: What can be kept for a time: verbatim rows, venue volume with FINRA's totals, everything computed from it.
-KINDS = ("raw_record", "venue_volume", "summaries")
-
 
 class Dropped(OtcError):
     """A week that retention has dropped, or would drop at once, was to be written. The message says what to do."""
@@ -40,7 +37,7 @@ def _today() -> dict[str, dt.date]:
 
 
 def retained_from(connection: sa.Connection, what: str) -> dt.date | None:
-    """The oldest week of which ``what`` (one of KINDS) is kept; None where everything is."""
+    """The oldest week of which ``what`` (a retention class) is kept; None where everything is."""
     asked = sa.text("SELECT otc.retained_from(:what, :today)")
     found: dt.date | None = connection.execute(asked, {"what": what, **_today()}).scalar()
     return found
@@ -54,7 +51,7 @@ def kept_tables(connection: sa.Connection) -> list[tuple[str, list[str], dt.date
 
 
 def dropped_until(connection: sa.Connection, what: str) -> dt.date | None:
-    """The newest week of which ``what`` (one of KINDS) was ever dropped; None where none was."""
+    """The newest week of which ``what`` (a retention class) was ever dropped; None where none was."""
     found: dt.date | None = connection.execute(
         sa.text("SELECT dropped_until FROM otc.retention WHERE what = :what"), {"what": what}
     ).scalar()
@@ -62,7 +59,7 @@ def dropped_until(connection: sa.Connection, what: str) -> dt.date | None:
 
 
 def is_kept(connection: sa.Connection, what: str, week_ending: dt.date) -> bool:
-    """Whether ``what`` (one of KINDS) of the week is kept."""
+    """Whether ``what`` (a retention class) of the week is kept."""
     first = retained_from(connection, what)
     return first is None or week_ending >= first
 
@@ -92,7 +89,7 @@ class Shortening:
     """A retention period that the settings make shorter than the stored one.
 
     Attributes:
-        what: one of KINDS.
+        what: the retention class.
         stored: the stored number of weeks; None keeps the data indefinitely.
         wanted: the number of weeks in the settings.
         first_kept: the oldest week that the wanted number keeps.
@@ -122,7 +119,7 @@ _SET = sa.text("UPDATE otc.retention SET keep_weeks = CAST(:weeks AS integer) WH
 
 
 def set_retention(connection: sa.Connection, weeks: Mapping[str, int], *, shorten: bool) -> list[Shortening]:
-    """Stores for how many ``weeks`` each of KINDS is kept, 0 for indefinitely.
+    """Stores for how many ``weeks`` each retention class of ``domain.tables`` is kept, 0 for indefinitely.
 
     A longer period than the stored one always takes effect: dropped weeks may be loaded again. A shorter one
     makes the next retention job delete weeks, so it takes effect only with ``shorten``.

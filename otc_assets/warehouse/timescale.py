@@ -17,6 +17,7 @@ from typing import Any, LiteralString
 import sqlalchemy as sa
 import stamina
 
+from otc_assets.domain.tables import hypertables
 from otc_assets.tracing import REFRESH, span
 from otc_assets.warehouse.server import autocommit
 
@@ -24,61 +25,6 @@ _FEATURE_NOT_SUPPORTED = "0A000"
 #: What a chunk or an aggregate answers while a job works on it; it passes by itself.
 _BUSY = ("40P01", "40001", "55P03", "55006")
 
-
-@dataclass(frozen=True)
-class Layout:
-    """How a table is cut into chunks, and how a compressed chunk is laid out.
-
-    Attributes:
-        chunk: the days in a chunk.
-        segment_by: columns whose values a compressed batch has in common.
-        order_by: the order within.
-    """
-
-    chunk: int
-    segment_by: str
-    order_by: str
-
-
-def _of_symbols(key: str) -> Layout:
-    """Some ten thousand rows a week: a quarter a chunk, where a tier's week is a segment, deleted as a whole."""
-    return Layout(91, "week_ending, tier", key)
-
-
-def _of_venues(key: str) -> Layout:
-    """At most some hundred rows a week: segments of a week would be too short, and are asked for by venue anyhow."""
-    return Layout(364, "tier", f"{key}, week_ending")
-
-
-def _revision(key: str) -> Layout:
-    """Few rows a week."""
-    return Layout(364, "week_ending", f"tier, {key}, known_to")
-
-
-#: Every table that grows by week. The choices are measured by ``benchmarks/layout.py``, the figures are in
-#: docs/benchmarks.md. What is asked of them: a week is deleted, and revised, without unpacking others, and so it is a
-#: segment (or a chunk) of its own; a symbol is found in a batch or two of a week, and so it comes first in the order;
-#: few chunks, because each costs every query that looks back over years its planning and its opening.
-HYPERTABLES = {
-    # Verbatim rows are read by the publication or not at all, and the oldest week is dropped every week.
-    "raw_record": Layout(7, "publication_id", "line"),
-    # Longer chunks would keep more weeks uncompressed: a chunk is compressed once its newest week is old enough.
-    "venue_volume": Layout(28, "week_ending, tier", "symbol, venue_id"),
-    "venue_volume_revision": _revision("symbol, venue_id"),
-    "published_total": _of_symbols("total_of, symbol, venue_id"),
-    "symbol_summary": _of_symbols("symbol"),
-    "symbol_summary_revision": _revision("symbol"),
-    "venue_share": _of_venues("venue_id"),
-    "venue_share_revision": _revision("venue_id"),
-    "symbol_rolling": _of_symbols("symbol"),
-    "symbol_rolling_revision": _revision("symbol"),
-    "venue_rolling": _of_venues("venue_id"),
-    "venue_rolling_revision": _revision("venue_id"),
-    "symbol_concentration": _of_symbols("symbol, venue_scope"),
-    "symbol_concentration_revision": _revision("symbol, venue_scope"),
-    "market_concentration": _of_venues("venue_scope"),
-    "market_concentration_revision": _revision("venue_scope"),
-}
 
 #: The aggregates in the order in which they are refreshed, each with its buckets and what it is made of.
 #:
@@ -191,7 +137,7 @@ def to_hypertables(connection: sa.Connection) -> None:
         return
     tables = set(connection.execute(_TABLES).scalars())
     compressible: dict[str, bool] = {row[0]: row[1] for row in connection.execute(_HYPERTABLES)}
-    for table, layout in HYPERTABLES.items():
+    for table, layout in hypertables().items():
         if table not in tables:
             continue
         if table not in compressible:
@@ -223,16 +169,16 @@ def to_tables(connection: sa.Connection) -> None:
     """Makes ordinary tables of the hypertables again, rows included: the way down."""
     if not ask(connection).hypertables:
         return
-    hypertables = {name for name, _ in connection.execute(_HYPERTABLES)}
+    stored = {name for name, _ in connection.execute(_HYPERTABLES)}
     run = connection.exec_driver_sql
-    for table in sorted(hypertables & set(HYPERTABLES)):
+    for table in sorted(stored & set(hypertables())):
         which = {"table": f"otc.{table}"}
         constraints = connection.execute(_CONSTRAINTS, which).all()
         indexes = connection.execute(_INDEXES, which).scalars().all()
         comment = connection.execute(_COMMENT, which).scalar()
         # LIKE brings everything along but keys, indexes and what is said of the table.
         run(f"CREATE TABLE otc.plain (LIKE otc.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING COMMENTS)")
-        run(f"INSERT INTO otc.plain SELECT * FROM otc.{table}")  # noqa: S608 - a name from HYPERTABLES
+        run(f"INSERT INTO otc.plain SELECT * FROM otc.{table}")  # noqa: S608 - a name from hypertables()
         run(f"DROP TABLE otc.{table}")
         run(f"ALTER TABLE otc.plain RENAME TO {table}")
         for name, says in constraints:
@@ -325,7 +271,7 @@ def set_jobs(connection: sa.Connection, compress_after_weeks: int, *, start: dt.
     run = connection.exec_driver_sql
     wanted = f"{compress_after_weeks * 7} days" if compress_after_weeks else None
     stands: dict[str, str] = {row[0]: row[1] for row in connection.execute(_COMPRESSED_AFTER)}
-    for table in HYPERTABLES:
+    for table in hypertables():
         if stands.get(table) == wanted:
             continue
         if table in stands:
@@ -492,4 +438,4 @@ def sizes(rows: Rows) -> dict[str, int]:
     found = {row["table"]: row["bytes"] for row in rows(_SIZES)}
     if rows(_IS_THERE)[0]["there"]:
         found |= {row["table"]: row["bytes"] for row in rows(_HYPERTABLE_SIZES)}
-    return dict(sorted(((t, found[t]) for t in HYPERTABLES if t in found), key=lambda item: -item[1]))
+    return dict(sorted(((t, found[t]) for t in hypertables() if t in found), key=lambda item: -item[1]))

@@ -17,7 +17,7 @@ from dagster import DagsterInstance
 
 from otc_assets import resources, running
 from otc_assets.definitions import defs
-from otc_assets.domain.schema import KEYS
+from otc_assets.domain.tables import with_history
 from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import Warehouse
@@ -99,7 +99,7 @@ def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[obj
     with psycopg.connect(url, autocommit=True) as connection:
         for moment in moments:
             answers = {}
-            for table in (*KEYS, *timescale.AGGREGATES):
+            for table in (*with_history(), *timescale.AGGREGATES):
                 rows = connection.execute(f"SELECT * FROM otc.{table}_as_of(%s)", [moment])  # type: ignore[arg-type]
                 keep = [n for n, column in enumerate(rows.description or []) if column.name not in _ITS_OWN]
                 answers[table] = sorted((tuple(row[n] for n in keep) for row in rows), key=str)

@@ -18,13 +18,13 @@ from dagster import DagsterInstance
 from otc_assets import running
 from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.definitions import defs
+from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra import query_api
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse import events
-from otc_assets.warehouse.lineage import ROLLING_TABLES, WEEKLY_TABLES
 from otc_assets.warehouse.migrate import migrate
 
 Sql = psycopg.Connection[tuple[Any, ...]]
@@ -81,7 +81,7 @@ def test_a_week_is_told_from_its_files_to_its_figures_and_a_second_run_says_of_n
     stored = sql.execute("SELECT tier, count(*), sum(share_volume)::text FROM otc.venue_volume GROUP BY 1").fetchall()
     assert [(t, by_tier[t]["rows"], by_tier[t]["shares"]) for t, _, _ in stored] == stored
     computed = {e.payload["table"]: e.payload["rows"] for e in first if "computed" in e.event_type}
-    assert computed.keys() == {*WEEKLY_TABLES, *ROLLING_TABLES}
+    assert computed.keys() == {figure.name for figure in figures()}
     for table, rows in computed.items():
         assert sql.execute(f"SELECT count(*) FROM otc.{table}").fetchone() == (rows,)  # type: ignore[arg-type]
     for event in first:

@@ -20,18 +20,20 @@ from otc_assets.automation.jobs import FilesToIngest
 from otc_assets.automation.sensors import requests_for_stale_weeks
 from otc_assets.checks.weekly import _judge_summary, _judge_volume
 from otc_assets.definitions import defs
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
 from otc_assets.reports import week_status
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.migrate import migrate
-from otc_assets.warehouse.read import TABLES, previous_week
+from otc_assets.warehouse.read import previous_week
 from otc_assets.warehouse.retention import Dropped
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
+READ_BY_TIER = [table.name for table in TABLES.values() if table.read_by_tier]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
 #: FIRST_KEPT is so many weeks before the current one.
@@ -61,7 +63,7 @@ def quiet(done: int, note: str) -> None:
 
 
 def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
-    columns = ", ".join(TABLES[table])
+    columns = ", ".join(TABLES[table].schema)
     return sql.execute(
         f"SELECT {columns} FROM otc.{table} WHERE week_ending = %s ORDER BY {columns}", [week]
     ).fetchall()  # type: ignore[arg-type]
@@ -84,7 +86,7 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
     """Four weeks made, and the first two of them dropped by the daily job; what GONE was."""
     assert running.materialize(dagster, WEEKS, TIERS, quiet) == []
-    before = {table: everything(sql, table, GONE) for table in TABLES}
+    before = {table: everything(sql, table, GONE) for table in READ_BY_TIER}
     keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
     assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
     return before
@@ -96,7 +98,7 @@ def test_volume_totals_and_raw_rows_are_dropped_and_everything_computed_stays(
     for table in ("venue_volume", "published_total", "raw_record"):
         weeks = sql.execute(f"SELECT DISTINCT week_ending FROM otc.{table} ORDER BY 1").fetchall()  # type: ignore[arg-type]
         assert weeks == [(week,) for week in WEEKS[2:]]
-    for table in set(TABLES) - {"venue_volume", "published_total"}:
+    for table in set(READ_BY_TIER) - {"venue_volume", "published_total"}:
         assert everything(sql, table, GONE) == dropped[table], table
     assert dropped["venue_volume"]
     assert dropped["symbol_summary"]

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from weekly_rows import WEEK, volume, volume_row, volumes
 
 from otc_assets.domain import quality
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.quality import (
-    VOLUME_CHECKS,
-    Evidence,
+from otc_assets.domain.checks import (
+    CHECKS,
+    GRADE,
+    GRADED,
+    checks_of,
     grade,
-    judge_concentration,
+    judge_rows,
     judge_shares,
     judge_volume,
     worst,
 )
+from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.quality import Evidence
 from otc_assets.domain.schema import (
     ATS,
     DE_MINIMIS,
@@ -145,7 +148,7 @@ def test_a_right_week_passes_every_check_and_is_a() -> None:
     """Guards against checks that fail on what is right: fractions, De Minimis firms, no earlier week."""
     findings = judge_volume(evidence())
     assert findings.schema == FINDING
-    assert findings["check_name"].to_list() == list(VOLUME_CHECKS)
+    assert findings["check_name"].to_list() == [check.name for check in GRADED]
     assert findings["passed"].all()
     assert grade(findings).rows() == [(WEEK, T1.name, "A", 100, "[]")]
     assert grade(findings).schema == WEEK_QUALITY
@@ -557,8 +560,14 @@ def test_tiers_are_graded_by_themselves_and_the_week_is_its_worst_tier() -> None
 
 def test_every_check_has_a_price_or_is_fatal() -> None:
     """A new check that costs nothing would fail unnoticed."""
-    assert set(quality.COST) | quality.FATAL == set(VOLUME_CHECKS)
-    assert not set(quality.COST) & quality.FATAL
+    assert {*GRADED, GRADE} == set(checks_of("venue_volume"))
+    assert not [check.name for check in GRADED if check.fatal and check.cost]
+
+
+def test_a_check_is_declared_once() -> None:
+    """Two checks of one name of an asset would overwrite each other's results."""
+    names = [(check.asset, check.name) for check in CHECKS]
+    assert len(names) == len(set(names))
 
 
 # --- shares and indices --------------------------------------------------------------------------------
@@ -625,9 +634,9 @@ def test_without_an_earlier_week_no_share_has_moved() -> None:
 def test_an_index_outside_its_bounds_is_found(wrong: str | None) -> None:
     """By hand, two venues of 90 and 10: at least 10,000 / 2, at least 90^2, at most 10,000; and not unknown."""
     made = market_concentration(volume([("A", "UBSA", "90", 1), ("A", "INCR", "10", 1)]))
-    assert one(judge_concentration(made), "hhi_within_bounds")["passed"]
+    assert one(judge_rows("market_concentration", made), "hhi_within_bounds")["passed"]
     value = pl.lit(Decimal(wrong) if wrong else None).cast(made.schema["hhi"])
-    row = one(judge_concentration(made.with_columns(value.alias("hhi"))), "hhi_within_bounds")
+    row = one(judge_rows("market_concentration", made.with_columns(value.alias("hhi"))), "hhi_within_bounds")
     assert (row["passed"], row["observed"]) == (False, 2.0)  # of ATSs, and of all
 
 
@@ -636,8 +645,8 @@ def test_an_index_outside_its_bounds_is_found(wrong: str | None) -> None:
 def test_what_is_computed_passes_its_own_checks(rows: pl.DataFrame) -> None:
     """Shares and indices of any rows keep the bounds by which they are judged: no false alarms from rounding."""
     assert judge_shares(venue_share(rows), None)["passed"].all()
-    assert judge_concentration(symbol_concentration(rows))["passed"].all()
-    assert judge_concentration(market_concentration(rows))["passed"].all()
+    assert judge_rows("symbol_concentration", symbol_concentration(rows))["passed"].all()
+    assert judge_rows("market_concentration", market_concentration(rows))["passed"].all()
 
 
 def test_evidence_is_judged_and_not_changed() -> None:

@@ -784,7 +784,7 @@ def _anything(chance: random.Random) -> Payload:
         lambda: FileRejected(origin="x", digest=chance.choice("abc") * 64, reason=str(chance.random())),
         lambda: normalized(week, tier, rows=chance.randrange(100)),
         lambda: revised(week, tier, after=str(chance.randrange(100))),
-        lambda: summed_up(chance.choice(events.SUMMARY_TABLES), week),
+        lambda: summed_up(chance.choice(["symbol_summary", "venue_share"]), week),
         lambda: checked(T1, T2, OTC, week=week, score=chance.randrange(100)),
         lambda: dropped(WEEK - dt.timedelta(weeks=chance.randrange(5))),
     )

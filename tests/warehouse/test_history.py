@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from warehouse_rows import T1, WEEK, frame, row
 
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.schema import KEYS
 from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.domain.tables import with_history
 from otc_assets.warehouse import history, load, read
 from otc_assets.warehouse.read import NotSettled
 from otc_assets.warehouse.server import transaction
@@ -216,7 +216,7 @@ def test_questions_that_cannot_be_answered_say_why(engine: sa.Engine) -> None:
             read.week_rows(connection, "gap", [WEEK], as_of=dt.datetime.now(dt.UTC))
 
 
-@pytest.mark.parametrize("table", KEYS)
+@pytest.mark.parametrize("table", with_history())
 def test_a_callers_condition_reaches_the_tables_behind_the_function(engine: sa.Engine, table: str) -> None:
     """A function that is not opened up by the planner would read five years for one week."""
     with transaction(engine) as connection:

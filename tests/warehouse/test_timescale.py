@@ -15,6 +15,7 @@ from warehouse_rows import T1, frame, publication, row
 
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.domain.tables import hypertables
 from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention, timescale
@@ -127,15 +128,15 @@ def test_every_table_that_grows_by_week_is_a_hypertable_in_the_layout_that_was_c
     # A few rows a week each: a calendar, captures, what was judged and noted of a week.
     small = {"alert", "week_calendar", "publication", "rejected_record", "week_quality", "gap", "computed_week"}
     small |= {"week_state", "gap_ledger"}
-    assert {str(name) for (name,) in weekly} - small == set(timescale.HYPERTABLES)
+    assert {str(name) for (name,) in weekly} - small == set(hypertables())
     assert dict(ask(engine, _INTERVALS)) == {
-        name: dt.timedelta(days=layout.chunk) for name, layout in timescale.HYPERTABLES.items()
+        name: dt.timedelta(days=layout.chunk) for name, layout in hypertables().items()
     }
     segments: dict[object, list[str]] = {}
     for name, column in ask(engine, _SEGMENTS):
         segments.setdefault(name, []).append(str(column))
     assert {name: ", ".join(columns) for name, columns in segments.items()} == {
-        name: layout.segment_by for name, layout in timescale.HYPERTABLES.items() if layout.segment_by
+        name: layout.segment_by for name, layout in hypertables().items() if layout.segment_by
     }
 
 
@@ -155,7 +156,7 @@ def test_jobs_follow_the_settings_whenever_the_database_is_migrated(
     """``if_not_exists`` once left jobs at the interval of the first day."""
     first = jobs(engine)
     compressing = {table for proc, table in first if proc == "policy_compression"}
-    assert compressing == set(timescale.HYPERTABLES)
+    assert compressing == set(hypertables())
     assert {after for (proc, _), (_, after) in first.items() if proc == "policy_compression"} == {"84 days"}
     assert sorted(str(proc) for proc, _ in first if proc != "policy_compression") == [
         "policy_refresh_continuous_aggregate",
@@ -189,16 +190,16 @@ def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_
     tables = ("venue_volume", "symbol_summary", "venue_share")
     before = {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)}
     history = ask(engine, "SELECT symbol, share_volume, change FROM otc.venue_volume_revision ORDER BY 1")
-    constraints = ask(engine, _KEYS, tables=list(timescale.HYPERTABLES))
+    constraints = ask(engine, _KEYS, tables=list(hypertables()))
     migrate(community_database, "023", start=NEVER)
     migrated = {name for name, _ in ask(engine, _INTERVALS)}
     assert migrated == set()
     assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
-    assert ask(engine, _KEYS, tables=list(timescale.HYPERTABLES)) == constraints
+    assert ask(engine, _KEYS, tables=list(hypertables())) == constraints
     migrate(community_database, start=NEVER)
     assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
     assert ask(engine, "SELECT symbol, share_volume, change FROM otc.venue_volume_revision ORDER BY 1") == history
-    assert ask(engine, _KEYS, tables=list(timescale.HYPERTABLES)) == constraints
+    assert ask(engine, _KEYS, tables=list(hypertables())) == constraints
     migrate(community_database, "base", start=NEVER)
     left = ask(engine, "SELECT count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000")
     assert left == [(0,)]
@@ -214,14 +215,14 @@ def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) 
     run_jobs(engine, "policy_compression")
     whole = compressed(engine, "venue_volume")
     # A chunk is compressed once its last day is so old.
-    today, chunk = dt.date.today(), dt.timedelta(days=timescale.HYPERTABLES["venue_volume"].chunk)  # noqa: DTZ011
+    today, chunk = dt.date.today(), dt.timedelta(days=hypertables()["venue_volume"].chunk)  # noqa: DTZ011
     old = [week for week in WEEKS if week + chunk < today - dt.timedelta(weeks=12)]
     assert old
     assert all(whole[week] for week in old)
     assert not any(whole[week] for week in WEEKS if week > today - dt.timedelta(weeks=12))
     assert {week: stored(engine, "venue_volume", week) for week in WEEKS} == before
     found = chunks_of(engine)
-    assert found["venue_volume"].chunks >= 24 * 7 // timescale.HYPERTABLES["venue_volume"].chunk
+    assert found["venue_volume"].chunks >= 24 * 7 // hypertables()["venue_volume"].chunk
     assert 0 < found["venue_volume"].compressed_chunks < found["venue_volume"].chunks
     assert found["venue_volume"].bytes_before > found["venue_volume"].bytes_after > 0  # type: ignore[operator]
 
@@ -390,7 +391,7 @@ def test_a_week_beyond_retention_is_refused_and_can_be_loaded_again_once_it_is_k
 
 
 def everything(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
-    tables = (*timescale.HYPERTABLES, *timescale.AGGREGATES)
+    tables = (*hypertables(), *timescale.AGGREGATES)
     return {table: sorted(ask(engine, f"SELECT * FROM otc.{table}"), key=str) for table in tables}
 
 
@@ -430,7 +431,7 @@ def test_two_migrations_at_once_do_the_work_once(community_database: str) -> Non
         done = list(threads.map(lambda _: migrate(community_database, start=NEVER), range(3)))
     assert sorted(str(migrated.before) for migrated in done) == [newest_version(), newest_version(), "None"]
     engine = connect(community_database)
-    assert len(jobs(engine)) == len(timescale.HYPERTABLES) + 3
+    assert len(jobs(engine)) == len(hypertables()) + 3
     engine.dispose()
 
 

@@ -1,0 +1,81 @@
+"""The data dictionary: the registries of tables and checks as a page of Markdown.
+
+``python -m otc_assets.domain.dictionary > docs/data-dictionary.md`` writes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import polars as pl
+
+from otc_assets.domain.checks import CHECKS, Check
+from otc_assets.domain.tables import TABLES, Figure, Table
+
+_TYPES = {pl.Date: "date", pl.String: "text", pl.Int64: "integer", pl.Boolean: "boolean"}
+
+_HEAD = """\
+# Data dictionary
+
+The tables of the schema `otc` that are keyed by week, and the checks on them. `week_ending` is always a Friday. This
+page is generated from `otc_assets/domain/tables.py` and `otc_assets/domain/checks.py`; the database has the same texts
+as comments on its columns.
+"""
+_CHECKS = """\
+## Checks
+
+Of the checks of `venue_volume`, a failure costs points of 100, or makes the grade F at once; grade F blocks downstream
+assets. `otc_assets/domain/checks.py` says how points become a grade.
+"""
+
+
+def data_dictionary() -> str:
+    """The page, with a line break at its end."""
+    checks = _rows(
+        ("asset", "check", "passes if", "severity", "failure"),
+        ((f"`{c.asset}`", f"`{c.name}`", c.description, c.severity, _effect(c)) for c in CHECKS),
+    )
+    return "\n".join([_HEAD, *(line for table in TABLES.values() for line in _of(table)), _CHECKS, *checks, ""])
+
+
+def _of(table: Table) -> Iterator[str]:
+    yield f"## {table.name}\n"
+    yield f"{table.description}\n"
+    yield f"- Key: {', '.join(f'`{column}`' for column in table.key)}"
+    if isinstance(table, Figure):
+        weeks = f"the week and the {table.weeks - 1} weeks before it" if table.weeks > 1 else "the week"
+        yield f"- Computed from: `{table.source}`, {weeks}"
+    kept = f"`OTC_KEEP_{table.retention.upper()}_WEEKS`" if table.retention else "indefinite"
+    yield f"- Retention: {kept}"
+    if table.revisions:
+        yield f"- Replaced rows: `{table.name}_revision`; as of a moment: `{table.name}_as_of(moment)`"
+    yield ""
+    columns = ((name, table.schema[name], table.note(name)) for name in table.schema)
+    yield from _rows(
+        ("column", "type", "meaning", "unit"),
+        ((f"`{name}`", _type(kind), note.text, note.unit) for name, kind, note in columns),
+    )
+    yield ""
+
+
+def _type(kind: pl.DataType) -> str:
+    if isinstance(kind, pl.Decimal):
+        return f"decimal({kind.precision}, {kind.scale})"
+    return _TYPES[kind.base_type()]
+
+
+def _effect(check: Check) -> str:
+    if check.blocking:
+        return "blocks downstream assets"
+    if check.fatal:
+        return "grade F"
+    return f"{check.cost} points" if check.cost else ""
+
+
+def _rows(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    for row in (head, ("---",) * len(head), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+if __name__ == "__main__":
+    print(data_dictionary(), end="")

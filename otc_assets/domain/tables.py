@@ -1,0 +1,324 @@
+"""The registry of tables: everything about each week-keyed table of the schema ``otc``, declared once.
+
+Assets, lineage, loading, reading, hypertables, events and the data dictionary derive from it. To add a figure, write a
+formula with its test, add an entry here, and write the migration that creates its table. Which columns there are, and
+what they mean, is in ``schema``; checks are in ``checks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
+from otc_assets.domain.schema import (
+    GAP,
+    MARKET_CONCENTRATION,
+    NOTES,
+    PUBLISHED_TOTAL,
+    RAW_RECORD,
+    SYMBOL_CONCENTRATION,
+    SYMBOL_ROLLING,
+    SYMBOL_SUMMARY,
+    VENUE_ROLLING,
+    VENUE_SHARE,
+    VENUE_VOLUME,
+    WEEK_CALENDAR,
+    Note,
+)
+from otc_assets.domain.summaries import symbol_summary, venue_share
+
+#: Retention classes.
+RAW, VOLUME, SUMMARIES = "raw_record", "venue_volume", "summaries"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a hypertable is cut into chunks, and how a compressed chunk is laid out.
+
+    Attributes:
+        chunk: the days in a chunk.
+        segment_by: columns whose values a compressed batch has in common.
+        order_by: the order within.
+    """
+
+    chunk: int
+    segment_by: str
+    order_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table that is keyed by week.
+
+    Attributes:
+        name: its name in the schema ``otc``.
+        description: what it holds, for its asset's page.
+        group: the group of its asset.
+        schema: its columns; the database adds bookkeeping columns after them.
+        key: the columns that identify a row.
+        notes: of columns that are not in NOTES, or mean something else here.
+        volume: the column of shares whose sums before and after a revision are compared.
+        layout: as a hypertable; None for tables of a few rows per week, which stay ordinary tables.
+        revisions: the layout of ``<name>_revision``, where replaced rows are kept; None where none are.
+        retention: the retention class; None where weeks are kept indefinitely.
+        read_by_tier: rows have a tier, and are read as a frame, by week and tier.
+    """
+
+    name: str
+    description: str
+    group: str
+    schema: pl.Schema
+    key: tuple[str, ...]
+    notes: Mapping[str, Note] = field(default_factory=dict)
+    volume: str | None = None
+    layout: Layout | None = None
+    revisions: Layout | None = None
+    retention: str | None = None
+    read_by_tier: bool = True
+
+    def note(self, column: str) -> Note:
+        """What a column means."""
+        return self.notes.get(column) or NOTES[column]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Table):
+    """A table that is computed by a formula, week by week.
+
+    Attributes:
+        source: the table that it is computed from.
+        weeks: how many weeks of the source, up to its own.
+        formula: of one week: takes rows of the source. Of several: takes those, the captured (week_ending, tier) among
+            these weeks, and the week.
+        reads: the columns of the source that the formula needs; None for all.
+        by_tier: no figure is over several tiers, so that a tier at a time is computed, in half the memory.
+        event: the type of the event that says that a week was computed.
+        code_version: of the formula, for the asset.
+    """
+
+    volume: str
+    retention: str | None = SUMMARIES
+    source: str = "venue_volume"
+    weeks: int = 1
+    formula: Callable[..., pl.DataFrame]
+    reads: tuple[str, ...] | None = None
+    by_tier: bool = True
+    event: str
+    code_version: str = "1"
+
+
+_SUMMARY, _METRICS = "otc.summary.computed", "otc.metrics.computed"
+_VOLUME_COLUMNS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
+
+# The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. What is required of them:
+# a week is deleted and revised without unpacking others, so it is a segment (or a chunk) of its own; a symbol is found
+# in a batch or two of a week, so it comes first in the order; few chunks, because each adds planning and opening time
+# to every query that looks back over years.
+
+
+def _of_symbols(key: str) -> Layout:
+    """Some ten thousand rows per week: a quarter per chunk, where a tier's week is a segment, deleted as a whole."""
+    return Layout(91, "week_ending, tier", key)
+
+
+def _of_venues(key: str) -> Layout:
+    """At most some hundred rows per week: segments of a week would be too short, and queries are by venue."""
+    return Layout(364, "tier", f"{key}, week_ending")
+
+
+def _revisions(key: str) -> Layout:
+    """Few rows per week."""
+    return Layout(364, "week_ending", f"tier, {key}, known_to")
+
+
+_ALL_TABLES = (
+    Table(
+        name="week_calendar",
+        description="The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it.",
+        group="publications",
+        schema=WEEK_CALENDAR,
+        key=("week_ending", "tier"),
+    ),
+    Table(
+        name="raw_record",
+        description="Every row as FINRA sent it, verbatim, by line of the publication.",
+        group="publications",
+        schema=RAW_RECORD,
+        key=("week_ending", "publication_id", "line"),
+        # Verbatim rows are read by the publication or not at all, and the oldest week is dropped every week.
+        layout=Layout(7, "publication_id", "line"),
+        retention=RAW,
+        read_by_tier=False,
+    ),
+    Table(
+        name="venue_volume",
+        description=(
+            "Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group."
+            "\n\nComputed from the tiers that are out so far, and again when another arrives or one is revised: what a "
+            "revision replaced is kept in `otc.venue_volume_revision`."
+        ),
+        group="volume",
+        schema=VENUE_VOLUME,
+        key=("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id"),
+        volume="share_volume",
+        # Longer chunks would keep more weeks uncompressed: a chunk is compressed once its newest week is old enough.
+        layout=Layout(28, "week_ending, tier", "symbol, venue_id"),
+        revisions=_revisions("symbol, venue_id"),
+        retention=VOLUME,
+    ),
+    Table(
+        name="published_total",
+        description="FINRA's own totals by symbol, by venue and of the market: used to reconcile our sums.",
+        group="volume",
+        schema=PUBLISHED_TOTAL,
+        key=("week_ending", "tier", "total_of", "venue_kind", "symbol", "issue_name", "product_type", "venue_id"),
+        notes={
+            "venue_kind": Note("ATS or NON_ATS (De Minimis included)"),
+            "symbol": Note("ticker; '' unless total_of is SYMBOL"),
+            "venue_id": Note("the venue, as in venue_volume; '' unless total_of is VENUE"),
+        },
+        layout=_of_symbols("total_of, symbol, venue_id"),
+        retention=VOLUME,
+    ),
+    Figure(
+        name="symbol_summary",
+        description="A symbol's week: volume, trades, venues, average trade size, and the venue with most of it.",
+        group="summaries",
+        schema=SYMBOL_SUMMARY,
+        key=("week_ending", "tier", "symbol"),
+        notes={"issue_name": Note("the issue with most of the volume, where a ticker stands for several")},
+        volume="total_volume",
+        layout=_of_symbols("symbol"),
+        revisions=_revisions("symbol"),
+        formula=symbol_summary,
+        reads=(*_VOLUME_COLUMNS, "symbol", "issue_name", "trade_count", "notional"),
+        event=_SUMMARY,
+    ),
+    Figure(
+        name="venue_share",
+        description="A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.",
+        group="summaries",
+        schema=VENUE_SHARE,
+        key=("week_ending", "tier", "venue_id"),
+        volume="total_volume",
+        layout=_of_venues("venue_id"),
+        revisions=_revisions("venue_id"),
+        formula=venue_share,
+        reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count"),
+        event=_SUMMARY,
+    ),
+    Figure(
+        name="symbol_rolling",
+        description=(
+            "A symbol's six-week averages, and how its week stands against them. Weeks without trades count as zero "
+            "and are stated."
+        ),
+        group="rolling",
+        schema=SYMBOL_ROLLING,
+        key=("week_ending", "tier", "symbol"),
+        volume="current_volume",
+        layout=_of_symbols("symbol"),
+        revisions=_revisions("symbol"),
+        source="symbol_summary",
+        weeks=WINDOW_WEEKS,
+        formula=symbol_rolling,
+        event=_METRICS,
+    ),
+    Figure(
+        name="venue_rolling",
+        description="A venue's six-week averages in a tier, and how its week stands against them.",
+        group="rolling",
+        schema=VENUE_ROLLING,
+        key=("week_ending", "tier", "venue_id"),
+        volume="current_volume",
+        layout=_of_venues("venue_id"),
+        revisions=_revisions("venue_id"),
+        source="venue_share",
+        weeks=WINDOW_WEEKS,
+        formula=venue_rolling,
+        event=_METRICS,
+    ),
+    Figure(
+        name="symbol_concentration",
+        description=(
+            "How concentrated a symbol's trading is: HHI, top shares, effective venues; ATS, non-ATS, and both."
+        ),
+        group="concentration",
+        schema=SYMBOL_CONCENTRATION,
+        key=("week_ending", "tier", "symbol", "venue_scope"),
+        volume="total_volume",
+        layout=_of_symbols("symbol, venue_scope"),
+        revisions=_revisions("symbol, venue_scope"),
+        formula=symbol_concentration,
+        reads=(*_VOLUME_COLUMNS, "symbol"),
+        event=_METRICS,
+    ),
+    Figure(
+        name="market_concentration",
+        description="How concentrated the market is, by tier and for all tiers: HHI, top shares, effective venues.",
+        group="concentration",
+        schema=MARKET_CONCENTRATION,
+        key=("week_ending", "tier", "venue_scope"),
+        notes={"tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded")},
+        volume="total_volume",
+        layout=_of_venues("venue_scope"),
+        revisions=_revisions("venue_scope"),
+        formula=market_concentration,
+        reads=_VOLUME_COLUMNS,
+        by_tier=False,
+        event=_METRICS,
+    ),
+    Table(
+        name="gap",
+        description=(
+            "Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending."
+            "\n\nExpected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week."
+        ),
+        group="reports",
+        schema=GAP,
+        key=("week_ending", "tier"),
+    ),
+)
+
+#: Every table that is keyed by week, by name. The functions below look here when they are called.
+TABLES: dict[str, Table] = {table.name: table for table in _ALL_TABLES}
+
+
+def figures() -> list[Figure]:
+    """The tables that are computed by a formula."""
+    return [table for table in TABLES.values() if isinstance(table, Figure)]
+
+
+def weekly_figures() -> list[str]:
+    """The names of figures of one week."""
+    return [figure.name for figure in figures() if figure.weeks == 1]
+
+
+def rolling_figures() -> list[str]:
+    """The names of figures over several weeks."""
+    return [figure.name for figure in figures() if figure.weeks > 1]
+
+
+def in_order() -> list[str]:
+    """Venue volume and the names of all figures, in the order in which they are computed and reported."""
+    return ["venue_volume", *weekly_figures(), *rolling_figures()]
+
+
+def with_history() -> list[str]:
+    """The names of the tables that keep what a revision replaced."""
+    return [table.name for table in TABLES.values() if table.revisions]
+
+
+def hypertables() -> dict[str, Layout]:
+    """By name, the layout of every table that grows by week, ``<name>_revision`` tables included."""
+    layouts: dict[str, Layout] = {}
+    for table in TABLES.values():
+        if table.layout:
+            layouts[table.name] = table.layout
+        if table.revisions:
+            layouts[f"{table.name}_revision"] = table.revisions
+    return layouts

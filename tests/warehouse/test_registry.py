@@ -1,0 +1,85 @@
+"""The registry of tables against the database that the migrations make."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from otc_assets.domain.tables import TABLES, with_history
+from otc_assets.warehouse.comments import save_column_comments
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.server import connect, transaction
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+#: Columns that the database keeps for itself, by table.
+BOOKKEEPING = {"gap": ["reported_at"], **{name: ["known_from"] for name in with_history()}}
+
+_COLUMNS = """
+    SELECT column_name FROM information_schema.columns
+    WHERE table_schema = 'otc' AND table_name = %s ORDER BY ordinal_position
+"""
+_KEY = """
+    SELECT a.attname FROM pg_constraint c
+    CROSS JOIN LATERAL unnest(c.conkey) WITH ORDINALITY AS k (number, place)
+    JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number
+    WHERE c.contype = 'p' AND c.conrelid = %s::regclass ORDER BY k.place
+"""
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_columns_and_the_key_of_its_entry(sql: Sql, name: str) -> None:
+    columns = [column for (column,) in sql.execute(_COLUMNS, [name])]
+    assert columns == [*TABLES[name].schema, *BOOKKEEPING.get(name, [])] or name == "published_total"
+    assert columns == [*TABLES[name].schema, *BOOKKEEPING.get(name, [])]
+    assert tuple(column for (column,) in sql.execute(_KEY, [f"otc.{name}"])) == TABLES[name].key
+
+
+_COMMENTS = """
+    SELECT a.attname, col_description(a.attrelid, a.attnum) FROM pg_attribute a
+    WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+@pytest.mark.parametrize("name", [*TABLES, *(f"{name}_revision" for name in with_history())])
+def test_every_column_says_in_the_database_what_it_means(sql: Sql, name: str) -> None:
+    """psql and every BI tool show comments; only a few columns had one."""
+    table = TABLES[name.removesuffix("_revision")]
+    comments = dict(sql.execute(_COMMENTS, [f"otc.{name}"]).fetchall())  # type: ignore[arg-type]
+    assert comments
+    assert comments == {column: str(table.note(str(column))) for column in comments}
+
+
+def test_migrate_corrects_comments_that_differ_and_leaves_the_others(sql: Sql, database: str) -> None:
+    def changed() -> int:
+        engine = connect(database)
+        try:
+            with transaction(engine) as connection:
+                return save_column_comments(connection)
+        finally:
+            engine.dispose()
+
+    assert changed() == 0
+    sql.execute("COMMENT ON COLUMN otc.symbol_rolling.trend IS '100 % wrong'")
+    sql.execute("COMMENT ON COLUMN otc.gap.due IS NULL")
+    migrate(database)
+    assert changed() == 0
+    comments = dict(sql.execute(_COMMENTS, ["otc.symbol_rolling"]).fetchall())  # type: ignore[arg-type]
+    assert comments["trend"] == "'up' or 'down' by more than 10 % of the average, else 'stable'"
+
+
+def test_exactly_the_tables_with_revisions_in_the_registry_have_them_and_answer_as_of_a_moment(sql: Sql) -> None:
+    kept = sql.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'otc' AND tablename LIKE '%\\_revision'")
+    assert {name for (name,) in kept} == {f"{name}_revision" for name in with_history()}
+    answering = sql.execute("SELECT proname FROM pg_proc WHERE pronamespace = 'otc'::regnamespace")
+    assert {f"{name}_as_of" for name in with_history()} <= {name for (name,) in answering}
+
+
+def test_retention_drops_the_tables_of_each_class(sql: Sql) -> None:
+    wanted: dict[str, set[str]] = {}
+    for table in TABLES.values():
+        if table.retention:
+            of_class = wanted.setdefault(table.retention, set())
+            of_class |= {table.name, *([f"{table.name}_revision"] if table.revisions else [])}
+    stored = sql.execute("SELECT what, tables FROM otc.retention").fetchall()
+    assert {what: set(tables) for what, tables in stored} == wanted  # type: ignore[call-overload]
