@@ -106,7 +106,7 @@ def simulate(
     folder: Annotated[Path | None, typer.Argument(help="The folder to write download files to.")] = None,
     weeks: OptionalWeeks = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
-    port: Annotated[int, typer.Option(help="The port to serve on; 0 chooses a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve on; 0 chooses a free one.")] = 8080,
     scale: Annotated[
         float | None,
         typer.Option(parser=_scale, metavar="SIZE", help="Size of the data; 1 is FINRA's size. [OTC_SIMULATOR_SCALE]"),
