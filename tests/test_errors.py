@@ -115,6 +115,15 @@ def test_a_scale_that_the_settings_would_refuse_is_refused_as_an_option_too(otc:
     assert f"'{scale}' is not a number above 0 and up to 4" in " ".join(errors.replace("│", " ").split())
 
 
+@pytest.mark.parametrize("arguments", [["up"], ["metrics"], ["simulate", "--serve"]])
+def test_a_port_that_does_not_exist_is_a_usage_error(otc: Command, arguments: list[str]) -> None:
+    """`metrics --port 99999` served on port 34463, which is 99999 modulo 65536."""
+    code, _, errors = otc(*arguments, "--port", "99999")
+    assert code == 2
+    assert "--port" in errors
+    assert "65535" in errors
+
+
 def test_an_unknown_source_is_refused() -> None:
     """It was the simulator: simulated rows would have been loaded as FINRA's."""
     with pytest.raises(OtcError, match="there is no source 'finra'. The sources are simulator, api and files"):

@@ -17,7 +17,9 @@ def metrics(
     host: Annotated[
         str, typer.Option(help="The address to listen on. Any client that reaches it can read the metrics.")
     ] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="The port to listen on. [OTC_METRICS_PORT]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port to listen on. [OTC_METRICS_PORT]")
+    ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print the metrics instead of serving them.")] = False,
 ) -> None:
     """Serve metrics to Prometheus until Ctrl-C; 'otc-assets up' serves them too.

@@ -39,15 +39,16 @@ def ingest(
     from otc_assets import local, reports, running
     from otc_assets.automation.file_drop import encode_path
     from otc_assets.automation.jobs import FilesToIngest
+    from otc_assets.finra.download_files import printable
     from otc_assets.resources import Warehouse
 
     if folders := [path for path in files if path.is_dir()]:
         raise OtcError(
-            f"a folder, not a file: {', '.join(map(str, folders))}",
+            f"a folder, not a file: {', '.join(printable(str(path)) for path in folders)}",
             remedy="Give the files in it, such as folder/*.csv",
         )
     if absent := [path for path in files if not path.is_file()]:
-        raise OtcError(f"no such file: {', '.join(map(str, absent))}")
+        raise OtcError(f"no such file: {', '.join(printable(str(path)) for path in absent)}")
     wanted = FilesToIngest(
         paths=[encode_path(str(path.resolve())) for path in files],
         week_ending=week_ending.isoformat() if week_ending else None,
@@ -56,7 +57,7 @@ def ingest(
     failed: list[str] = []
     with local.dagster(settings()) as instance:
         with progress("ingesting files") as tick:
-            tick(0, ", ".join(path.name for path in files))
+            tick(0, ", ".join(printable(path.name) for path in files))
             try:
                 run_id = running.ingest(instance, wanted, lambda note: tick(0, note))
             except running.RunFailed as error:
@@ -106,7 +107,7 @@ def simulate(
     folder: Annotated[Path | None, typer.Argument(help="The folder to write download files to.")] = None,
     weeks: OptionalWeeks = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the Query API on loopback instead.")] = False,
-    port: Annotated[int, typer.Option(help="The port to serve on; 0 chooses a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve on; 0 chooses a free one.")] = 8080,
     scale: Annotated[
         float | None,
         typer.Option(parser=_scale, metavar="SIZE", help="Size of the data; 1 is FINRA's size. [OTC_SIMULATOR_SCALE]"),

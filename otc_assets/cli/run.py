@@ -34,7 +34,9 @@ def up(
     newest: Annotated[
         int, typer.Option(min=0, help="Number of most recent weeks to materialize, where they are missing.")
     ] = 8,
-    port: Annotated[int | None, typer.Option(help="The port of the UI, on loopback. [OTC_PORT]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port of the UI, on loopback. [OTC_PORT]")
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Start everything: database, migrations, and the Dagster UI with daemon, schedules and sensors.
