@@ -358,6 +358,7 @@ def test_traps_of_the_simulator_are_listed_and_unknown_ones_refused(run: Run) ->
     assert (code, "Add --serve" in text) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_simulator_is_served_with_its_traps(tmp_path: Path) -> None:
     """Anyone can repeat a fault: it once took a test's own code."""
     code = "from otc_assets.cli import main; main()"
@@ -399,6 +400,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
     assert "hunter2" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check", "defs"], ["list", "defs"]])
 def test_dagsters_own_tools_work_in_the_project_folder_without_any_setting(arguments: list[str]) -> None:
     """dagster.yaml lies there too, and once asked for a database that only `up` knows."""

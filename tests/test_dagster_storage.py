@@ -17,6 +17,8 @@ from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import dagster_storage_url, database_url
 
+pytestmark = pytest.mark.slow
+
 Sql = psycopg.Connection[tuple[object, ...]]
 
 

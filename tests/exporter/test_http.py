@@ -25,6 +25,8 @@ from otc_assets.exporter.http import serve
 from otc_assets.exporter.server import Exporter, serving
 from otc_assets.http_guard import LOOPBACK_NAMES
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 300
 
 

@@ -437,6 +437,7 @@ def test_a_packed_reply_is_unpacked() -> None:
     assert capture.content == f"{HEADER_LINE}\n{A_ROW}\n".encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
 def test_a_reply_of_600_megabytes_is_refused_without_being_held(is_packed: bool) -> None:
     """300 MB took 1.9 GB, and 0.6 MB packed the same."""

@@ -385,6 +385,7 @@ def test_a_body_that_is_not_gzip_is_an_error_of_decoding(small: Simulator) -> No
         _second_reply(small, Traps(wrong_gzip=2))
 
 
+@pytest.mark.slow
 def test_a_connection_is_reset_or_stalls_within_the_body(small: Simulator) -> None:
     with pytest.raises(httpx.ReadError, match="reset"):
         _second_reply(small, Traps(reset=2))
