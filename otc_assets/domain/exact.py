@@ -12,6 +12,7 @@ from otc_assets.domain.schema import AMOUNT
 _WHOLE = pl.Int128
 _HUNDRED = pl.Series([100], dtype=_WHOLE)
 _MILLION = pl.Series([1_000_000], dtype=AMOUNT)
+_WHOLE_MILLION = pl.Series([1_000_000], dtype=_WHOLE)
 
 
 def millionths(amount: pl.Expr) -> pl.Expr:
@@ -49,8 +50,10 @@ def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> p
         rest = rest * _HUNDRED
         result, rest = result * _HUNDRED + rest // denominator, rest % denominator
     result = result + (rest + rest >= denominator).cast(_WHOLE)
-    # A count of millionths over a million: this division is exact.
-    return (result * numerator.sign()).cast(AMOUNT) / _MILLION
+    # Whole and millionths apart: as one number, a count of millionths may have more digits than a decimal holds.
+    whole, millionths_left = result // _WHOLE_MILLION, result % _WHOLE_MILLION
+    sign = numerator.sign()
+    return (whole * sign).cast(AMOUNT) + (millionths_left * sign).cast(AMOUNT) / _MILLION
 
 
 def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

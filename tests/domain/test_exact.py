@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otc_assets.domain.exact import per_trade, percent, quotient
@@ -32,6 +32,7 @@ def divided(numerator: int, denominator: int, shift: int) -> int | None:
     denominator=st.integers(1, 10**22),
     shift=st.sampled_from([-6, 0, 2, 4]),
 )
+@example(numerator=10**22, denominator=1, shift=4)
 def test_a_quotient_is_the_exact_one_rounded_half_up(numerator: int, denominator: int, shift: int) -> None:
     """Guards every average, share and index against float noise; the witness is Python's Fraction."""
     exact = Fraction(numerator, denominator) * Fraction(10) ** shift
