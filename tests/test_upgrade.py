@@ -156,6 +156,7 @@ def test_a_schema_of_a_newer_version_is_refused(database: str, sql: Sql) -> None
         require_current(database)
 
 
+@pytest.mark.slow
 def test_the_first_command_on_a_machine_with_nothing_initializes_the_embedded_database() -> None:
     """There is nothing to lose there, and a newcomer may begin with any command."""
     with tempfile.TemporaryDirectory(prefix="otc-first-") as home:

@@ -173,6 +173,7 @@ def test_the_apache_edition_has_hypertables_and_refuses_the_rest(apache_database
                 sql.execute(statement)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edition", ["community", "apache"])
 def test_a_database_without_the_extension_gets_the_edition_when_it_is_created(
     edition: str, request: pytest.FixtureRequest
