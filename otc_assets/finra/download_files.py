@@ -155,8 +155,10 @@ def _read(
     return captures, parsed
 
 
-#: How FINRA names an ATS: by its MPID, and then in words.
-_NAMED_BY_MPID = r"^[A-Z][A-Z0-9]{3} "
+#: How FINRA names an ATS: by its MPID, which no other venue has, and then in words.
+_NAMED_BY_MPID = r"^([A-Z][A-Z0-9]{3}) "
+#: Of fewer venues, the names may look so by chance; then the check `venue_identity` compares them with the week before.
+_ENOUGH_VENUES = 5
 
 
 def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
@@ -172,7 +174,8 @@ def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
     if with_mpid:
         return ATS_HALF if with_mpid * 2 > parsed.records.height else NON_ATS_HALF
     venues = parsed.records["participant_name"].unique().drop_nulls()
-    if venues.len() and venues.str.contains(_NAMED_BY_MPID).mean() > _MOST_ROWS:  # type: ignore[operator]
+    mpids = venues.str.extract(_NAMED_BY_MPID).drop_nulls()
+    if venues.len() >= _ENOUGH_VENUES and mpids.n_unique() == mpids.len() > _MOST_ROWS * venues.len():
         shown = ", ".join(repr(venue) for venue in venues.sort().head(3))
         raise UnreadableFile(
             name,

@@ -290,3 +290,21 @@ def test_a_file_of_firms_some_of_which_begin_with_four_letters_is_one_of_firms(t
     firms = ["JANE STREET CAPITAL, LLC", "CITADEL SECURITIES LLC", "De Minimis Firms"]
     text = HEADER + "".join(f"NMS Tier 1|A|A Inc.|{firm}||5|1|2026-09-08\n" for firm in firms)
     assert read_file(put(tmp_path, "f.csv", text))[0].scope == "NON_ATS"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["FIRM ONE LLC", "FIRM TWO LLC"],
+        ["ACME CO"],
+        [f"FIRM {n} LLC" for n in range(9)],
+        ["WELL A", "BANK B", "DASH C"],
+    ],
+    ids=["two firms", "one firm", "nine firms of a name", "three names that look like MPIDs"],
+)
+def test_firms_whose_names_begin_with_four_letters_are_firms(tmp_path: Path, names: list[str]) -> None:
+    """A file of firms was refused, because 'FIRM' could be an MPID."""
+    day = dt.date(2026, 9, 8)
+    lines = "".join(f"{T1.name}|S{n}|Issue {n}|{name}||5|1|{day}\n" for n in range(9) for name in names)
+    (capture,) = read_file(put(tmp_path, "firms.csv", HEADER + lines))
+    assert capture.scope == "NON_ATS"
