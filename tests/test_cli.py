@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 import time_machine
+from console_script import Run, console_script
 from pytest_httpserver import HTTPServer
 
 from otc_assets import cli
@@ -23,30 +24,12 @@ from otc_assets.cli.run import _serve_metrics
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import newest_version
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command as the console script does: (exit code, standard output, standard error)."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "set by the command")
-    monkeypatch.setenv("OTC_PORT", "3000")  # the command sets this, too
-    monkeypatch.setattr(cli.out, "_width", 200)
-    monkeypatch.setattr(cli.err, "_width", 200)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["otc-assets", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
-        yield command
+        yield console_script(monkeypatch, capsys)
 
 
 COMMANDS = (

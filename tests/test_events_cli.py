@@ -9,19 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from console_script import Run, console_script
 
-from otc_assets import cli
 from otc_assets.warehouse import events
 from otc_assets.warehouse.server import transaction
-
-Run = Callable[..., tuple[int, str, str]]
 
 ROOT = Path(__file__).resolve().parent.parent
 WEEK = dt.date(2026, 8, 21)
@@ -31,22 +28,7 @@ T1 = "NMS Tier 1"
 @pytest.fixture
 def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command as the console script does: (exit code, standard output, standard error)."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "set by the command")
-    monkeypatch.setattr(cli.out, "_width", 100)
-    monkeypatch.setattr(cli.err, "_width", 200)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["otc-assets", "events", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return command
+    return console_script(monkeypatch, capsys, "events", width=100)
 
 
 def check(number: int) -> events.CheckFailed:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import time_machine
+from console_script import Run, console_script
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
 
-from otc_assets import cli, running
+from otc_assets import running
 from otc_assets.domain.weeks import T1, weeks_between
 from otc_assets.resources import Warehouse
 
 SQL = psycopg.Connection[tuple[object, ...]]
-Run = Callable[..., tuple[int, str, str]]
 HEADER = (
     "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
     "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
@@ -31,21 +30,8 @@ WEEKS = weeks_between(dt.date(2026, 6, 5), dt.date(2026, 7, 17))
 @pytest.fixture
 def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a command as the console script does: (exit code, standard output, standard error)."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "set by the command")
-    monkeypatch.setenv("OTC_PORT", "3000")  # the command sets this, too
-    monkeypatch.setattr(cli.out, "_width", 200)
-    monkeypatch.setattr(cli.err, "_width", 200)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["otc-assets", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, said.err
-
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
-        yield command
+        yield console_script(monkeypatch, capsys)
 
 
 def download(folder: Path, week: dt.date, shares: int = 100, *, bad_rows: int = 0, name: str = "ats") -> str:

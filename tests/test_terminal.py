@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from console_script import Run, console_script
 
-from otc_assets import cli
 from otc_assets.cli.terminal import Terminal, json_text, printable
 from otc_assets.warehouse import events
 from otc_assets.warehouse.server import transaction
@@ -113,25 +113,9 @@ def test_a_word_longer_than_any_column_is_shown_whole_in_parts() -> None:
 
 
 @pytest.fixture
-def run(
-    installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs a command as the console script does, on a terminal of 80 columns."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
-        monkeypatch.setenv(name, "3000" if name == "OTC_PORT" else "set by the command")
-    monkeypatch.setattr(cli.out, "_width", 80)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["otc-assets", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return command
+    return console_script(monkeypatch, capsys, width=80)
 
 
 def test_hostile_text_in_events_ends_no_command_and_reaches_no_terminal(
