@@ -32,10 +32,10 @@ def main() -> None:
         settings.cache_clear()
         with local.database(settings()) as url:
             local.upgrade(settings(), url)
-            from otc_assets import running
+            from otc_assets.defs import launch
 
             with local.instance() as instance:
-                failed = running.materialize(instance, [week], TIERS, lambda done, note: None)
+                failed = launch.materialize(instance, [week], TIERS, lambda done, note: None)
             print("  " + ("; ".join(failed) or "made"))
             # Of this process: its children are the database and the simulated FINRA.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

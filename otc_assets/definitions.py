@@ -8,14 +8,14 @@ from typing import Any
 
 from dagster import Definitions
 
-from otc_assets.assets.executor import in_process
-from otc_assets.assets.figures import figure_assets
-from otc_assets.assets.gap_report import gap_report
-from otc_assets.assets.publications import PUBLICATIONS
-from otc_assets.assets.spans import traced_executor
-from otc_assets.assets.venue_volume import venue_volume
-from otc_assets.assets.week_calendar import week_calendar
-from otc_assets.automation.jobs import (
+from otc_assets.defs.assets.figures import figure_assets
+from otc_assets.defs.assets.gap_report import gap_report
+from otc_assets.defs.assets.publications import PUBLICATIONS
+from otc_assets.defs.assets.venue_volume import venue_volume
+from otc_assets.defs.assets.week_calendar import week_calendar
+from otc_assets.defs.checks import CHECKS
+from otc_assets.defs.executor import in_process
+from otc_assets.defs.jobs import (
     CAPTURE_JOBS,
     MAKE_ROLLING,
     MAKE_WEEK,
@@ -25,10 +25,10 @@ from otc_assets.automation.jobs import (
     retention,
     withdraw_capture,
 )
-from otc_assets.automation.schedules import SCHEDULES
-from otc_assets.automation.sensors import SENSORS
-from otc_assets.checks.weekly import CHECKS
-from otc_assets.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.schedules import SCHEDULES
+from otc_assets.defs.sensors import SENSORS
+from otc_assets.defs.spans import traced_executor
 
 
 def build_definitions(resources: Mapping[str, Any] | None = None) -> Definitions:

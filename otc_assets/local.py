@@ -24,11 +24,11 @@ import psycopg
 from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
-from otc_assets.dagster_storage import move_tables
+from otc_assets.defs.liveness import fail_dead_runs
+from otc_assets.defs.resources import Warehouse
+from otc_assets.defs.storage import move_tables
 from otc_assets.errors import OtcError
-from otc_assets.liveness import fail_dead_runs
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
-from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current

@@ -20,7 +20,8 @@ from dagster import DagsterInstance
 from hostile_defaults import make_hostile
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
-from otc_assets import cli, resources
+from otc_assets import cli
+from otc_assets.defs import resources
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate

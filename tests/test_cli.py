@@ -265,7 +265,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypa
 
 
 def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation: Path) -> None:
-    from otc_assets.resources import Warehouse
+    from otc_assets.defs.resources import Warehouse
     from otc_assets.warehouse import alerts as outbox
 
     assert run("alerts")[:2] == (0, "no alerts yet\n")

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import pytest
 import time_machine
 
-from otc_assets import reports
+from otc_assets.defs.resources import PublicationSource
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.errors import OtcError
-from otc_assets.resources import PublicationSource
+from otc_assets.reports import weeks as reports
 from otc_assets.warehouse.migrate import newest_version
 
 Command = Callable[..., tuple[int, str, str]]

@@ -44,16 +44,17 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pytest_httpserver import HTTPServer
 
-from otc_assets import running, tracing
-from otc_assets.assets.spans import traced_executor, traced_step
-from otc_assets.assets.venue_volume import venue_volume
-from otc_assets.assets.week_calendar import week_calendar
-from otc_assets.automation.jobs import FilesToIngest
+from otc_assets import tracing
 from otc_assets.definitions import defs
+from otc_assets.defs import launch
+from otc_assets.defs.assets.venue_volume import venue_volume
+from otc_assets.defs.assets.week_calendar import week_calendar
+from otc_assets.defs.jobs import FilesToIngest
+from otc_assets.defs.resources import RawArchive, Warehouse
+from otc_assets.defs.spans import traced_executor, traced_step
 from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, newest_due
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
-from otc_assets.resources import RawArchive, Warehouse
 from otc_assets.settings import settings
 from otc_assets.tracing import LOAD, WEEK, span, tell
 from otc_assets.warehouse import events
@@ -214,7 +215,7 @@ def newest_run(instance: DagsterInstance) -> str:
 def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
     dagster: DagsterInstance, collector: Collector, week: dt.date
 ) -> None:
-    assert running.materialize(dagster, [week], TIERS, quiet) == []
+    assert launch.materialize(dagster, [week], TIERS, quiet) == []
     runs = dagster.get_runs()
     assert {one.trace_id for one in collector.spans} == {uuid.UUID(run.run_id).hex for run in runs}
     for run in runs:
@@ -249,8 +250,8 @@ def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
 
 def test_what_a_run_tells_names_its_trace(dagster: DagsterInstance, collector: Collector, week: dt.date) -> None:
     """From an event to the spans of the work that it tells of."""
-    running.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
-    running.run_assets(dagster, ["venue_volume", "gap_report"], week, week)
+    launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    launch.run_assets(dagster, ["venue_volume", "gap_report"], week, week)
     with Warehouse().transaction() as connection:
         told = {(event.event_type, event.metadata["run_id"]): event for event in events.newest(connection, 100)}
     assert {kind for kind, _ in told} >= {"otc.file.ingested", "otc.week.normalized", "otc.week.checked"}
@@ -275,7 +276,7 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
     dagster: DagsterInstance, collector: Collector, monkeypatch: pytest.MonkeyPatch, week: dt.date
 ) -> None:
     monkeypatch.setattr("otc_assets.finra.query_api.PAGE_ROWS", 500)
-    running.run_assets(dagster, ["publication_t1"], week, week)
+    launch.run_assets(dagster, ["publication_t1"], week, week)
     trace = collector.trace(newest_run(dagster))
     (of_week,) = trace.below(trace.one("step publication_t1"), WEEK)
     stages = [one.name for one in trace.below(of_week) if not one.is_client]
@@ -318,7 +319,7 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
 
 def test_a_range_has_a_span_a_week(dagster: DagsterInstance, collector: Collector, week: dt.date) -> None:
     before = week - dt.timedelta(weeks=1)
-    running.run_assets(dagster, ["week_calendar"], before, week)
+    launch.run_assets(dagster, ["week_calendar"], before, week)
     trace = collector.trace(newest_run(dagster))
     assert trace.root().attributes["dagster.partition.range.end"] == str(week)
     weeks = trace.below(trace.one("step week_calendar"), WEEK)
@@ -332,7 +333,7 @@ def test_files_that_are_taken_in_have_their_stages(
     dagster: DagsterInstance, collector: Collector, tmp_path: Path, week: dt.date
 ) -> None:
     paths = write_files(Simulator(settings().simulator_seed, 0.01), tmp_path / "f", [week], [T1], NOW.date())
-    run_id = running.ingest(dagster, FilesToIngest(paths=[str(paths[0])]))
+    run_id = launch.ingest(dagster, FilesToIngest(paths=[str(paths[0])]))
     trace = collector.trace(run_id)
     assert trace.root().name == "run ingest_files"
     stages = [one for one in trace.below(trace.one("step ingest")) if not one.is_client]
@@ -385,8 +386,8 @@ def test_a_refusal_is_recorded_and_no_secret_is_told(
     monkeypatch.setenv("OTC_FINRA_CLIENT_SECRET", "secret-of-the-client")
     monkeypatch.setattr("otc_assets.finra.query_api.QueryApi.__init__.__kwdefaults__", _with_token_url(httpserver))
     settings.cache_clear()
-    with pytest.raises(running.RunFailed, match="403"):
-        running.run_assets(dagster, ["publication_t1"], week, week)
+    with pytest.raises(launch.RunFailed, match="403"):
+        launch.run_assets(dagster, ["publication_t1"], week, week)
     trace = collector.trace(newest_run(dagster))
     root = trace.root()
     assert (root.failed, root.words) == (True, "steps failed: publication_t1")
@@ -563,7 +564,7 @@ def test_a_run_goes_through_without_its_collector(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
     started = time.monotonic()
-    running.run_assets(dagster, ["week_calendar", "venue_volume"], week, week)
+    launch.run_assets(dagster, ["week_calendar", "venue_volume"], week, week)
     assert tracing.is_on()
     assert time.monotonic() - started < 60  # without a limit: half a minute a step
 
@@ -649,7 +650,7 @@ def test_what_cannot_be_served_is_said_and_stops_nothing(
 def test_log_lines_carry_the_ids_of_their_span(
     dagster: DagsterInstance, collector: Collector, caplog: pytest.LogCaptureFixture, week: dt.date
 ) -> None:
-    running.run_assets(dagster, ["week_calendar"], week, week)
+    launch.run_assets(dagster, ["week_calendar"], week, week)
     run_id = newest_run(dagster)
     of_step = collector.trace(run_id).one("step week_calendar")
     lines = [entry.user_message for entry in dagster.all_logs(run_id) if not entry.is_dagster_event]
@@ -705,10 +706,10 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded(installation: Pa
             import datetime as dt, sys
             import otc_assets.cli
             from dagster import DagsterInstance
-            from otc_assets import running
+            from otc_assets.defs import launch
             week = dt.date.fromisoformat("{RECENT}")
             with DagsterInstance.ephemeral() as instance:
-                running.run_assets(instance, ["week_calendar", "venue_volume"], week, week)
+                launch.run_assets(instance, ["week_calendar", "venue_volume"], week, week)
             print([name for name in sys.modules if name.startswith("opentelemetry")])
         """)
     )

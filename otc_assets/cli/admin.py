@@ -81,8 +81,8 @@ def migrate(
 
 def restore_raw_rows() -> None:
     """Restores ``raw_record`` from the archive after its retention was raised; failures are printed as warnings."""
-    from otc_assets.assets import raw_rows
-    from otc_assets.resources import RawArchive, Warehouse
+    from otc_assets.defs.assets import raw_rows
+    from otc_assets.defs.resources import RawArchive, Warehouse
 
     if not (captures := raw_rows.restorable(Warehouse())):
         return
@@ -109,8 +109,9 @@ def verify(
 
     Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
     """
-    from otc_assets import local, reports
-    from otc_assets.resources import RawArchive
+    from otc_assets import local
+    from otc_assets.defs.resources import RawArchive
+    from otc_assets.reports import weeks as reports
 
     with local.installation(settings()) as warehouse, progress("verifying the archive") as tick:
         verified, damaged = reports.damaged_captures(warehouse, RawArchive().open(), sample, tick)

@@ -19,7 +19,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
-    from otc_assets import local, reports
+    from otc_assets import local
+    from otc_assets.reports import weeks as reports
 
     chosen, now = settings(), dt.datetime.now(NEW_YORK)
     with local.installation(chosen) as warehouse:
@@ -49,8 +50,9 @@ def gaps(
     Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
     --check does not count them.
     """
-    from otc_assets import local, reports
-    from otc_assets.resources import PublicationSource
+    from otc_assets import local
+    from otc_assets.defs.resources import PublicationSource
+    from otc_assets.reports import weeks as reports
 
     chosen = settings()
     with local.installation(chosen) as warehouse:
@@ -86,7 +88,8 @@ def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
 
 def storage(as_json: Json = False) -> None:
     """Show the storage of each table: size on disk, chunks, compression, and the oldest week that is kept."""
-    from otc_assets import local, reports
+    from otc_assets import local
+    from otc_assets.reports import weeks as reports
 
     with local.installation(settings()) as warehouse:
         rows = reports.storage_by_table(warehouse)
@@ -110,7 +113,8 @@ def alerts(
     """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""
     if context.invoked_subcommand is not None:
         return
-    from otc_assets import local, reports
+    from otc_assets import local
+    from otc_assets.reports import weeks as reports
 
     with local.installation(settings()) as warehouse:
         found = reports.recent_alerts(warehouse, newest)
@@ -136,7 +140,7 @@ def alerts(
 @alerts_app.command("test")
 def alerts_test() -> None:
     """Send a test message to every destination in OTC_ALERT_URL, and print whether it arrived."""
-    from otc_assets.automation.delivery import send_test
+    from otc_assets.alerting.delivery import send_test
 
     failed = []
     for name, error in send_test():

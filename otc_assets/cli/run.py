@@ -102,9 +102,9 @@ def _serve_metrics(chosen: Settings, url: str) -> Iterator[None]:
 
 def _materialize_newest(chosen: Settings, instance: DagsterInstance, count: int) -> list[str]:
     """Materializes the most recent weeks whose publications are missing. Returns what failed."""
-    from otc_assets import running
-    from otc_assets.partitions import newest_weeks
-    from otc_assets.resources import Warehouse
+    from otc_assets.defs import launch
+    from otc_assets.defs.partitions import newest_weeks
+    from otc_assets.defs.resources import Warehouse
 
     if not count:
         return []
@@ -112,11 +112,11 @@ def _materialize_newest(chosen: Settings, instance: DagsterInstance, count: int)
     print_first_publications(chosen.first_week, now)
     if not (weeks := newest_weeks(count, now)):
         return []
-    if not (missing := running.missing_weeks(Warehouse(), weeks, now)):
+    if not (missing := launch.missing_weeks(Warehouse(), weeks, now)):
         err.print(f"weeks     the {len(weeks)} most recent, {weeks[0]} to {weeks[-1]}, are loaded")
         return []
     with progress("materializing", len(missing)) as tick:
-        return running.materialize(instance, missing, TIERS, tick)
+        return launch.materialize(instance, missing, TIERS, tick)
 
 
 def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) -> None:
@@ -124,10 +124,11 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
 
     Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
     """
-    from otc_assets import local, running
+    from otc_assets import local
+    from otc_assets.defs import launch
 
     with local.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
-        failed = running.materialize(instance, weeks.weeks, tiers_of(tier), tick)
+        failed = launch.materialize(instance, weeks.weeks, tiers_of(tier), tick)
     if as_json:
         out.print_as_json({"weeks": weeks.weeks, "failed": failed})
     exit_on_failures(failed)
@@ -143,17 +144,18 @@ def backfill(
 
     Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
     """
-    from otc_assets import local, running
+    from otc_assets import local
+    from otc_assets.defs import launch
 
     chosen = settings()
     with local.dagster(chosen) as instance:
-        running.require_daemon(instance)
-        backfill_id = running.launch_backfill(instance, weeks.weeks, tiers_of(tier))
+        launch.require_daemon(instance)
+        backfill_id = launch.launch_backfill(instance, weeks.weeks, tiers_of(tier))
         err.print(f"backfill {backfill_id}: http://127.0.0.1:{chosen.port}/runs/b/{backfill_id}")
-        state = running.backfill_state(instance, backfill_id)
+        state = launch.backfill_state(instance, backfill_id)
         if follow:
             with progress("backfilling") as tick:
-                for state in running.follow_backfill(instance, backfill_id):
+                for state in launch.follow_backfill(instance, backfill_id):
                     tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
         if as_json:
             out.print_as_json(

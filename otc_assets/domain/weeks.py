@@ -1,7 +1,7 @@
 """Weeks, trading days and FINRA's publication calendar.
 
 Here: how a week is named (``week_ending``, its Friday), when each tier of a week is published, which days
-were trading days. Not here: Dagster partitions (``otc_assets.partitions``), what was really captured
+were trading days. Not here: Dagster partitions (``otc_assets.defs.partitions``), what was really captured
 (``domain.gaps``), and the clock: every function that needs the time is given it.
 """
 

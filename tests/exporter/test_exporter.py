@@ -30,7 +30,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import Prometheus, tool
 from telling import check_failed, ingested, normalized, revised, tell
 
-from otc_assets import running
+from otc_assets.defs import launch
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
@@ -418,7 +418,7 @@ def test_dagsters_health_is_read_from_its_own_storage(
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 90, "SENSOR", "d", []))
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 2, "SCHEDULER", "d", []))
     for status in ("SUCCESS", "SUCCESS", "FAILURE", "QUEUED"):
-        create_run_for_test(instance, status=DagsterRunStatus(status), remote_job_origin=running._origin("weekly"))
+        create_run_for_test(instance, status=DagsterRunStatus(status), remote_job_origin=launch._origin("weekly"))
     tick(instance, "late_weeks", TickStatus.FAILURE, InstigatorType.SENSOR)
     tick(instance, "late_weeks", TickStatus.STARTED, InstigatorType.SENSOR)
     tick(instance, "wednesday", TickStatus.SUCCESS, InstigatorType.SCHEDULE)
@@ -448,9 +448,7 @@ def test_ages_are_right_on_a_server_in_another_time_zone(
     """Dagster's columns have no time zone: they hold the local time of the session that wrote them."""
     name = sql.info.dbname
     sql.execute(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")  # type: ignore[arg-type]
-    create_run_for_test(
-        dagster_in_postgres, status=DagsterRunStatus.QUEUED, remote_job_origin=running._origin("weekly")
-    )
+    create_run_for_test(dagster_in_postgres, status=DagsterRunStatus.QUEUED, remote_job_origin=launch._origin("weekly"))
     dagster_in_postgres.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", "d", []))
     found = scraped(exporter)
     assert 0 <= found["otc_dagster_queued_run_age_seconds"] < 30

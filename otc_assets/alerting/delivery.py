@@ -1,0 +1,296 @@
+"""Telling people: what a message says, and sending it through Apprise.
+
+Here: messages, destinations, one attempt to deliver what waits in the outbox. Not here: what is worth an
+alert (``alerts``), and the outbox itself (``warehouse.alerts``).
+
+Apprise's URLs hold tokens and passwords. None of them leaves this module: a destination is named by its service
+and place in the list, what Apprise says is shown without any part of the URL, and its log lines are dropped.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import unquote
+
+from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, NotifyType
+from apprise.utils.parse import parse_urls
+from pydantic import SecretStr
+
+from otc_assets.defs.resources import Warehouse
+from otc_assets.errors import OtcError
+from otc_assets.settings import settings
+from otc_assets.warehouse import alerts as outbox
+from otc_assets.warehouse.alerts import Alert
+
+#: After an attempt, whatever is new is gathered for so long, and then told in one message.
+QUIET = dt.timedelta(minutes=5)
+
+#: Alerts that a message lists; it counts the others.
+LISTED = 10
+
+#: What the strictest of the common services takes (Discord: 2,000 characters) must do for a whole message.
+_LONGEST = 1800
+
+#: Waits after the first failed attempt, doubled after each further one.
+_FIRST_WAIT, _LONGEST_WAIT = dt.timedelta(seconds=30), dt.timedelta(minutes=15)
+
+#: After so long without arriving, the sensor that delivers fails, so that it is seen from outside.
+_PATIENCE = dt.timedelta(hours=1)
+
+#: A tick may take a minute; an attempt ends before that, and a claim some time after.
+_ATTEMPT_SECONDS, _ONE_DESTINATION_SECONDS = 45, 30
+_CLAIM = dt.timedelta(minutes=2)
+
+_apprise_log = logging.getLogger("apprise")
+_apprise_log.propagate = False
+_apprise_log.addHandler(logging.NullHandler())
+
+
+class BadAlertUrl(OtcError):
+    """OTC_ALERT_URL has an invalid URL. The message does not show it."""
+
+
+class AlertsUndelivered(OtcError):
+    """Alerts have not arrived for long."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told: a title of one line, a text of several, and whether something serious is among it."""
+
+    title: str
+    body: str
+    serious: bool
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _link(alert: Alert, ui_url: str) -> str:
+    return f"{ui_url}/runs/{alert.run_id}" if alert.run_id else ui_url
+
+
+def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
+    """One message for all of ``alerts``: the first ten by name, the rest counted.
+
+    Args:
+        alerts: at least one, the most serious first.
+        ui_url: where the links begin.
+    """
+    serious = any(alert.severity == "error" for alert in alerts)
+    if len(alerts) == 1:
+        (alert,) = alerts
+        link = _link(alert, ui_url)
+        body = f"{_cut(alert.body, _LONGEST - len(link) - 200)}\n{link}"
+        return Message(_cut(f"otc-assets: {alert.title}", 150), body, serious)
+    listed, rest = alerts[:LISTED], len(alerts) - LISTED
+    room = _LONGEST // LISTED - 2
+    lines = []
+    for alert in listed:
+        link = _link(alert, ui_url)
+        first_figure = (alert.body.splitlines()[1:] or [""])[0]
+        words = f"{alert.severity.upper()} {alert.title}" + (f" ({first_figure})" if first_figure else "")
+        lines.append(f"{_cut(words, max(room - len(link), 60))} {link}")
+    if rest > 0:
+        lines.append(f"and {rest} more: 'otc-assets alerts' lists them all")
+    errors = sum(alert.severity == "error" for alert in alerts)
+    counted = f"{len(alerts)} alerts" + (f", {errors} of them errors" if 0 < errors < len(alerts) else "")
+    return Message(f"otc-assets: {counted}", "\n".join(lines), serious)
+
+
+@contextmanager
+def _without_debug_lines() -> Iterator[None]:
+    """No library under Apprise logs the addresses it calls: at DEBUG they all do."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.DEBUG))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@cache
+def _fingerprint(url: str) -> str:
+    # Kept in the database, where others read: slow, so that a weak password in a URL can't be guessed from it.
+    return hashlib.pbkdf2_hmac("sha256", url.encode(), b"otc.alert", 200_000, 8).hex()
+
+
+class Destination:
+    """One of Apprise's URLs, which is shown nowhere.
+
+    Attributes:
+        name: its service and place in the list, as in 'Slack (1 of 2)'.
+        fingerprint: what it is known by in the outbox.
+    """
+
+    def __init__(self, url: str, number: int, of: int) -> None:
+        """Takes the URL in.
+
+        Raises:
+            BadAlertUrl: Apprise does not know such a URL.
+        """
+        self._apprise = Apprise(
+            asset=AppriseAsset(app_id="otc-assets", app_desc="otc-assets", app_url=settings().ui_url)
+        )
+        with _without_debug_lines():
+            known = self._apprise.add(url)
+        if not known or len(list(self._apprise)) != 1:
+            raise BadAlertUrl(
+                f"OTC_ALERT_URL: URL {number} of {of} is not a valid Apprise URL",
+                remedy="The forms of URLs are on https://appriseit.com; 'otc-assets alerts test' sends a test message.",
+            )
+        service = next(iter(self._apprise))
+        self.name = f"{service.service_name} ({number} of {of})"
+        self.fingerprint = _fingerprint(url)
+        address = url.partition("://")[2]
+        pieces = {piece for text in (address, unquote(address)) for piece in re.split(r"[^\w.~+-]+", text)}
+        self._secrets = sorted((piece for piece in pieces if len(piece) > 2), key=len, reverse=True)
+
+    def send(self, message: Message, seconds: float) -> str | None:
+        """Sends a message.
+
+        Args:
+            message: what to say.
+            seconds: how long to wait.
+
+        Returns:
+            None if the service took it, else why not, without a secret.
+        """
+        try:
+            with _without_debug_lines():
+                result = self._apprise.notify(
+                    title=message.title,
+                    body=message.body,
+                    notify_type=NotifyType.FAILURE if message.serious else NotifyType.WARNING,
+                    body_format=NotifyFormat.TEXT,
+                    timeout=seconds,
+                )
+        except Exception as error:
+            # Whatever it was, its words may have the URL in them.
+            return f"{self.name}: {type(error).__name__}"
+        if result:
+            return None
+        if result.status is AppriseResultStatus.TIMEOUT:
+            return f"{self.name}: no answer within {seconds:.0f} s"
+        said = dict.fromkeys(entry.message.strip() for entry in result.logs())
+        words = "; ".join(said) or "it was refused without a reason"
+        for secret in self._secrets:
+            words = re.sub(re.escape(secret), "***", words, flags=re.IGNORECASE)
+        return f"{self.name}: {_cut(words, 300)}"
+
+
+@cache
+def _destinations(urls: str) -> tuple[Destination, ...]:
+    found = parse_urls(urls)
+    return tuple(Destination(url, number, len(found)) for number, url in enumerate(found, 1))
+
+
+def destinations(urls: SecretStr) -> tuple[Destination, ...]:
+    """The destinations that OTC_ALERT_URL names, separated by blanks or commas.
+
+    Raises:
+        BadAlertUrl: one of them is not a valid Apprise URL.
+    """
+    return _destinations(urls.get_secret_value())
+
+
+def send_test() -> Iterator[tuple[str, str | None]]:
+    """Sends a test message to every destination, whatever waits in the outbox.
+
+    Yields:
+        The destination's name, and None if it took the message, else why not.
+
+    Raises:
+        BadAlertUrl: OTC_ALERT_URL is not set, or has an invalid URL.
+    """
+    urls = settings().alert_url
+    if urls is None:
+        raise BadAlertUrl("OTC_ALERT_URL is not set", remedy="Set it to one or more Apprise URLs (docs/alerts.md).")
+    ui_url = settings().ui_url
+    message = Message("otc-assets: a test", f"Alerts of the otc-assets at {ui_url} arrive here.", serious=False)
+    for destination in destinations(urls):
+        yield destination.name, destination.send(message, _ONE_DESTINATION_SECONDS)
+
+
+def _next_attempt(attempts: int, now: dt.datetime) -> dt.datetime:
+    return now + min(_FIRST_WAIT * 2 ** min(attempts - 1, 10), _LONGEST_WAIT)
+
+
+def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
+    """One attempt to deliver what is due, to every destination that has not got it yet.
+
+    A process that dies between sending and noting it leaves its alerts to be sent again: they may arrive
+    twice then, and never not at all.
+
+    Args:
+        warehouse: where the outbox is.
+        now: the moment, UTC.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        BadAlertUrl: see ``destinations``.
+        AlertsUndelivered: some have not arrived for an hour, with the reason.
+    """
+    urls = settings().alert_url
+    if urls is None:
+        with warehouse.transaction() as connection:
+            count = outbox.set_unwanted(connection)
+        return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
+    everyone = destinations(urls)
+    with warehouse.transaction() as connection:
+        claimed = outbox.claim(connection, now=now, until=now + _CLAIM)
+    said = _attempt(warehouse, claimed, everyone, now) if claimed else "nothing is due"
+    with warehouse.transaction() as connection:
+        stuck = outbox.stuck(connection)
+    if stuck.since is not None and now - stuck.since >= _PATIENCE:
+        raise AlertsUndelivered(
+            f"alerts not delivered: {stuck.count}, the oldest since {stuck.since:%Y-%m-%d %H:%M} UTC. "
+            f"{(stuck.error or 'The process that sent them was killed').rstrip('.')}",
+            remedy="They are kept and sent again. 'otc-assets alerts test' sends a test message to the destinations "
+            "in OTC_ALERT_URL, 'otc-assets alerts' lists pending alerts.",
+        )
+    return said
+
+
+def _attempt(warehouse: Warehouse, claimed: list[Alert], everyone: Sequence[Destination], now: dt.datetime) -> str:
+    deadline = time.monotonic() + _ATTEMPT_SECONDS
+    errors = []
+    for destination in everyone:
+        outstanding = [alert for alert in claimed if destination.fingerprint not in alert.delivered_to]
+        if not outstanding:
+            continue
+        seconds = min(_ONE_DESTINATION_SECONDS, deadline - time.monotonic())
+        if seconds < 1:
+            errors.append(f"{destination.name}: no time was left")
+            continue
+        error = destination.send(compose(outstanding, settings().ui_url), seconds)
+        if error is None:
+            # At once, so that a failure of the next one does not send this again.
+            with warehouse.transaction() as connection:
+                outbox.told(connection, [alert.id for alert in outstanding], destination.fingerprint)
+        else:
+            errors.append(error)
+    again_at = _next_attempt(max(alert.attempts for alert in claimed), now)
+    with warehouse.transaction() as connection:
+        outbox.settle(
+            connection,
+            [alert.id for alert in claimed],
+            everyone=[destination.fingerprint for destination in everyone],
+            error="; ".join(errors) or None,
+            now=now,
+            again_at=again_at,
+        )
+    if errors:
+        return f"to be tried again at {again_at:%H:%M:%S} UTC: {len(claimed)}. {'; '.join(errors)}"
+    return f"alerts delivered: {len(claimed)}"

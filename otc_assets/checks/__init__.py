@@ -1,1 +1,0 @@
-"""Reports the checks of ``domain.checks`` to Dagster, week by week."""

@@ -1,0 +1,320 @@
+"""What is worth telling people, out of Dagster's events: checks that began to fail, runs that failed.
+
+Here: reading the events, and which of them are news. Not here: how it is told (``delivery``), and what is
+kept of it (``warehouse.alerts``).
+
+Both sensors read events in the order of their ids. Ids are given out before events are seen: a run's event may
+turn up behind one with a higher id. So the cursor stops short of the newest events; those are read again, and
+the outbox knows them by their id. Dagster's own run-failure sensor is not used, because its cursor passes a
+failure that it could not handle: an alert would be lost whenever the database did not answer.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Callable, Sequence
+
+from dagster import (
+    AssetCheckSeverity,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DefaultSensorStatus,
+    EventLogRecord,
+    EventRecordsFilter,
+    MetadataValue,
+    RepositoryDefinition,
+    RunsFilter,
+    RunStatusChangeRecordsFilter,
+    SensorEvaluationContext,
+    SensorResult,
+    SkipReason,
+    sensor,
+)
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
+from dagster._core.events import JobFailureData
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    WILL_RETRY_TAG,
+)
+from dagster._utils.error import SerializableErrorInfo
+
+from otc_assets.alerting.delivery import QUIET, deliver
+from otc_assets.defs.partitions import week_of
+from otc_assets.defs.resources import Warehouse
+from otc_assets.settings import settings
+from otc_assets.warehouse import alerts as outbox
+from otc_assets.warehouse.alerts import NewAlert
+
+#: By then an event that has a lower id than one that was read is there, and a failed run says if it is retried.
+_SETTLED_SECONDS = 120
+
+#: So much of the past a sensor looks at when it begins: what failed while it was being started, not years.
+_BEGIN_SECONDS = 86_400
+
+_PAGE, _PAGES = 1000, 10
+
+#: The longest text that an alert keeps of one figure, or of a step's words.
+_LONGEST = 400
+
+#: (after this id, after this timestamp or None, at most so many): events, by ascending id.
+Fetch = Callable[[int, float | None, int], Sequence[EventLogRecord]]
+
+
+def events_since(fetch: Fetch, cursor: str | None, now: float) -> tuple[list[EventLogRecord], str | None]:
+    """The events behind ``cursor``, and how far the cursor may move: not past what may still be overtaken.
+
+    Args:
+        fetch: reads a page.
+        cursor: an event's id; None at the very beginning.
+        now: seconds since 1970.
+
+    Returns:
+        The events, by ascending id, among them some that were read before; and the new cursor.
+    """
+    records: list[EventLogRecord] = []
+    after, since = (int(cursor), None) if cursor else (0, now - _BEGIN_SECONDS)
+    for _ in range(_PAGES):
+        page = fetch(records[-1].storage_id if records else after, since, _PAGE)
+        records += page
+        if len(page) < _PAGE:
+            break
+    for record in records:
+        if record.timestamp > now - _SETTLED_SECONDS:
+            break
+        cursor = str(record.storage_id)
+    return records, cursor
+
+
+# --- checks --------------------------------------------------------------------------------------------
+
+
+def _text(value: MetadataValue) -> str:
+    plain = value.value
+    if isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)
+    said = f"{plain:,}" if isinstance(plain, int | float) and not isinstance(plain, bool) else str(plain)
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
+
+
+def subject_of(evaluation: AssetCheckEvaluation) -> str:
+    """What an evaluation is about: the check, and its week where it is one of a week."""
+    name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+    return f"{name} {evaluation.partition}" if evaluation.partition else name
+
+
+def alert_of_check(record: EventLogRecord, evaluation: AssetCheckEvaluation) -> NewAlert:
+    """The alert that a failed check is worth."""
+    serious = evaluation.severity == AssetCheckSeverity.ERROR
+    name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
+    kind = "ERROR" if serious else "WARN"
+    blocks = evaluation.blocking and serious
+    figures = [f"{label}: {_text(value)}" for label, value in evaluation.metadata.items()]
+    return NewAlert(
+        kind="check",
+        subject=subject_of(evaluation),
+        severity="error" if serious else "warn",
+        week_ending=week_of(evaluation.partition) if evaluation.partition else None,
+        title=f"{name} failed" + (f" for week {evaluation.partition}" if evaluation.partition else ""),
+        body="\n".join([f"{kind}, blocking: nothing is made of the week" if blocks else kind, *figures]),
+        run_id=record.event_log_entry.run_id or None,
+        event_id=record.storage_id,
+        happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),
+    )
+
+
+def _evaluation(record: EventLogRecord, repository: RepositoryDefinition | None) -> AssetCheckEvaluation | None:
+    """The evaluation that an event tells of; None for the one result of a range, which stands beside its weeks'."""
+    event = record.event_log_entry.dagster_event
+    if event is None:
+        return None
+    evaluation = event.asset_check_evaluation_data
+    if evaluation.partition is None and repository is not None:
+        graph = repository.asset_graph
+        key = evaluation.asset_check_key
+        if graph.has(key) and graph.get(key).partitions_def is not None:
+            return None
+    return evaluation
+
+
+@sensor(
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description=(
+        "Records an alert for every check that begins to fail for a week (OTC_ALERT_SEVERITY: errors alone, or "
+        "warnings too). One that goes on failing is told once; after it has passed, its next failure is told."
+    ),
+)
+def failed_checks(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult:
+    """Reads evaluations of checks, in the order of their ids, into the outbox."""
+    now = dt.datetime.now(dt.UTC)
+    storage = context.instance.event_log_storage
+
+    def fetch(after: int, since: float | None, limit: int) -> Sequence[EventLogRecord]:
+        wanted = EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=after, after_timestamp=since)
+        return storage.get_event_records(wanted, limit=limit, ascending=True)
+
+    records, cursor = events_since(fetch, context.cursor, now.timestamp())
+    recorded = 0
+    if records:
+        with warehouse.transaction() as connection:
+            outbox.lock_outbox(connection)
+            failing = outbox.unresolved_after(connection, records[0].storage_id)
+            for record in records:
+                evaluation = _evaluation(record, context.repository_def)
+                if evaluation is None:
+                    continue
+                subject = subject_of(evaluation)
+                if evaluation.passed:
+                    if subject in failing:
+                        at = dt.datetime.fromtimestamp(record.timestamp, dt.UTC)
+                        outbox.resolve(connection, subject, record.storage_id, at)
+                    continue
+                alert = alert_of_check(record, evaluation)
+                if alert.severity == "error" or settings().alert_severity == "warn":
+                    recorded += outbox.record(connection, alert, now=now, quiet=QUIET)
+                    failing.add(subject)
+    return SensorResult(skip_reason=SkipReason(f"checks that began to fail: {recorded}"), cursor=cursor)
+
+
+# --- runs ----------------------------------------------------------------------------------------------
+
+
+def _names_of_our_errors() -> set[str]:
+    """The names of every exception class that this package has defined so far."""
+    names, classes = set(), [Exception]
+    while classes:
+        for kind in classes.pop().__subclasses__():
+            classes.append(kind)
+            if kind.__module__.startswith("otc_assets."):
+                names.add(kind.__name__)
+    return names
+
+
+def what_went_wrong(error: SerializableErrorInfo) -> str:
+    """The message of the first error in a chain of causes that is this package's own, else of the deepest.
+
+    Ours say what to do; what a library raised below them (``ConnectError``) says less. Dagster's errors around them
+    only name the step.
+    """
+    chain = [error]
+    while (cause := chain[-1].cause) is not None:
+        chain.append(cause)
+    ours = _names_of_our_errors()
+    chosen = next((e for e in chain if e.cls_name in ours), chain[-1])
+    return re.sub(r"\Aotc_assets\.[\w.]+: ", "", chosen.message.strip())
+
+
+def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
+    """The failed steps' own words; the run's, where no step failed."""
+    failures = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
+    steps, run = [], ""
+    for record in instance.get_records_for_run(run_id, of_type=failures).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type == DagsterEventType.RUN_FAILURE:
+            data = event.event_specific_data
+            error = data.error if isinstance(data, JobFailureData) else None
+            # Where no step failed, what stopped the run is in the error: "module.Class: words".
+            text = error.message.strip() if error else event.message or ""
+            run = (text.partition(": ")[2] or text) if error else text
+            continue
+        failure = event.step_failure_data
+        said = failure.user_failure_data.description if failure.user_failure_data else None
+        if said is None and failure.error is not None:
+            said = what_went_wrong(failure.error)
+        steps.append(f"{event.step_key}: {said}")
+    return "; ".join(steps) or run or "the run did not succeed"
+
+
+def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: DagsterRun) -> NewAlert:
+    """The alert that a failed run is worth."""
+    assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+    what = run.job_name
+    if what.startswith("__ASSET_JOB") and assets:
+        what = ", ".join(assets) if len(assets) <= 3 else f"{assets[0]} and {len(assets) - 1} other assets"
+    week = run.tags.get(PARTITION_NAME_TAG)
+    first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
+    whose = f" for week {week}" if week else f" for weeks {first} to {last}" if first and last else ""
+    if file := run.tags.get("otc/file"):
+        whose = f" for {file}"
+    words = why_it_failed(instance, run.run_id)
+    return NewAlert(
+        kind="run",
+        subject=f"run {run.run_id}",
+        severity="error",
+        week_ending=week_of(week) if week else None,
+        title=f"the run of {what} failed{whose}",
+        body="\n".join(["ERROR", words if len(words) <= 3 * _LONGEST else f"{words[: 3 * _LONGEST - 1]}…"]),
+        run_id=run.run_id,
+        event_id=record.storage_id,
+        happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),
+    )
+
+
+def is_final(instance: DagsterInstance, run: DagsterRun, age: float) -> bool:
+    """Whether nothing follows on a failed run: Dagster tries crashed ones again, and says so on the run.
+
+    Args:
+        instance: Dagster's.
+        run: a failed run.
+        age: seconds since it failed; it says so shortly after.
+    """
+    if not instance.run_retries_enabled:
+        return True
+    stated = run.tags.get(WILL_RETRY_TAG)
+    return age > _SETTLED_SECONDS if stated is None else stated != "true"
+
+
+@sensor(
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description="Records an alert for every run that failed and is not tried again by itself.",
+)
+def failed_runs(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult:
+    """Reads failures of runs, in the order of their ids, into the outbox."""
+    now = dt.datetime.now(dt.UTC)
+    instance = context.instance
+
+    def fetch(after: int, since: float | None, limit: int) -> Sequence[EventLogRecord]:
+        wanted = RunStatusChangeRecordsFilter(
+            DagsterEventType.RUN_FAILURE, after_storage_id=after, after_timestamp=since
+        )
+        return instance.fetch_run_status_changes(wanted, limit, ascending=True).records
+
+    records, cursor = events_since(fetch, context.cursor, now.timestamp())
+    run_ids = list({record.event_log_entry.run_id for record in records})
+    runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=run_ids))} if run_ids else {}
+    alerts = [
+        alert_of_run(instance, record, run)
+        for record in records
+        if (run := runs.get(record.event_log_entry.run_id)) is not None
+        and is_final(instance, run, now.timestamp() - record.timestamp)
+    ]
+    recorded = 0
+    if alerts:
+        with warehouse.transaction() as connection:
+            outbox.lock_outbox(connection)
+            recorded = sum(outbox.record(connection, alert, now=now, quiet=QUIET) for alert in alerts)
+    return SensorResult(skip_reason=SkipReason(f"runs that failed: {recorded}"), cursor=cursor)
+
+
+# --- delivery ------------------------------------------------------------------------------------------
+
+
+@sensor(
+    minimum_interval_seconds=30,
+    default_status=DefaultSensorStatus.RUNNING,
+    description=(
+        "Sends what waits in otc.alert to OTC_ALERT_URL: the first at once, what follows within five minutes in one "
+        "message. Tries again what did not arrive, and fails when something has not arrived for an hour."
+    ),
+)
+def deliver_alerts(warehouse: Warehouse) -> SkipReason:
+    """One attempt to deliver."""
+    return SkipReason(deliver(warehouse, dt.datetime.now(dt.UTC)))
+
+
+ALERT_SENSORS = [failed_checks, failed_runs, deliver_alerts]

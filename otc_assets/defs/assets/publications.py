@@ -1,0 +1,287 @@
+"""The first stage: FINRA's publications, captured as raw bytes, one asset a tier.
+
+Here: capture, that is archive the bytes, parse them to balance the books, record publication, raw and
+rejected rows. Not here: the figures (``venue_volume``); how bytes are fetched (``finra``) or read
+(``domain.parsing``).
+"""
+
+import datetime as dt
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
+
+from otc_assets import interruption
+from otc_assets.archive.store import Archive
+from otc_assets.defs.assets.weekly import (
+    IN_YEARS,
+    OWNERS,
+    RETRY,
+    Made,
+    WeekMade,
+    WeekRefused,
+    each_week,
+    preview,
+    table_metadata,
+)
+from otc_assets.defs.partitions import same_week_if_published, weeks_of_tier
+from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.spans import traced_step
+from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.normalize import normalize, split
+from otc_assets.domain.parsing import Parsed
+from otc_assets.domain.revisions import HALVES
+from otc_assets.domain.schema import ATS, NON_ATS
+from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
+from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
+from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
+from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
+from otc_assets.warehouse.events import FileRejected, append, told_by
+from otc_assets.warehouse.load import NewPublication, Recorded
+from otc_assets.warehouse.read import publication_of, publications
+from otc_assets.warehouse.retention import is_kept, require_kept
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A capture that was recorded: what it was, and what became of it.
+
+    Attributes:
+        quarantined: why it is quarantined; empty where it is not.
+    """
+
+    capture: Capture
+    publication: NewPublication
+    recorded: Recorded
+    rejected: pl.DataFrame
+    quarantined: str
+
+
+def capture_all(
+    captures: Iterable[Capture], archive: Archive, warehouse: Warehouse, run_id: str | None = None
+) -> Iterator[Captured]:
+    """Records captures, each in one transaction; those of one file are parsed once.
+
+    Raises:
+        UnreadableFile: the bytes are no publication in any layout that is known; nothing was recorded of them
+            but that they were refused.
+    """
+    content: bytes | None = None
+    for capture in captures:
+        interruption.check()
+        since = time.perf_counter()
+        try:
+            if capture.scope != PARTIAL:
+                # Held by nobody but the call, which lets go of it as soon as it can.
+                yield _record(capture, parsed_rows(capture.content, capture.origin), archive, warehouse, run_id, since)
+                continue
+            if capture.content is not content:
+                content = capture.content
+                parts = split(parsed_rows(content, capture.origin))
+            yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id, since)
+        except UnreadableFile as error:
+            tell_rejected(
+                warehouse,
+                run_id,
+                capture.origin,
+                str(error),
+                digest=hashlib.sha256(capture.content).hexdigest(),
+                week_ending=capture.week_ending,
+                tier=capture.tier.name,
+            )
+            raise
+
+
+def failures(captured: Iterable[Captured]) -> list[str]:
+    """What an operator must know of captures that were recorded and can't be used, one sentence each.
+
+    Those of which no row was accepted, and those that are quarantined.
+    """
+    found = []
+    for each in captured:
+        publication, number = each.publication, each.recorded.publication_id
+        whose = f"{publication.origin}: {publication.tier} of the week ending {publication.week_ending}"
+        if not publication.rows_accepted:
+            reason = each.rejected["reason"][0] if each.rejected.height else "it has no rows"
+            found.append(
+                f"{whose}: none of its {publication.rows_received:,} rows was accepted; the first: {reason}. It is "
+                f"recorded as capture {number}; otc.rejected_record has the rows and the reasons."
+            )
+        elif each.quarantined:
+            found.append(
+                f"{whose}: quarantined as capture {number}: {each.quarantined}. The capture before it stays effective. "
+                f"If FINRA did publish it so, run 'otc-assets captures accept {number}'; if not, download it again."
+            )
+    return found
+
+
+def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
+    """Appends that a run refused what came from ``origin``.
+
+    It uses a transaction of its own, because nothing else is written.
+
+    Args:
+        warehouse: where the event is appended.
+        run_id: the run that refused it.
+        origin: where it came from.
+        reason: why it was refused.
+        known: its ``digest``, ``week_ending`` and ``tier``, if known.
+    """
+    with told_by(run_id), warehouse.transaction() as connection:
+        append(connection, FileRejected(origin=origin, reason=reason, **known))
+
+
+def _record(
+    capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None, since: float
+) -> Captured:
+    whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
+    with span(NORMALIZE, **whose):
+        result = normalize(
+            parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
+        )
+        tell(rows=result.accepted, rejected=result.rejected.height)
+    with span(ARCHIVE, **whose, bytes=len(capture.content)):
+        digest = archive.put(capture.content)
+    whole = capture.scope != PARTIAL and not parsed.cut_off
+    if capture.rows_expected is not None:
+        whole = whole and parsed.received == capture.rows_expected
+    publication = NewPublication(
+        week_ending=capture.week_ending,
+        tier=capture.tier.name,
+        scope=capture.scope,
+        digest=digest,
+        origin=capture.origin,
+        summary_type=capture.summary_type,
+        layout=parsed.layout,
+        bytes=len(capture.content),
+        rows_received=result.received,
+        rows_accepted=result.accepted,
+        rows_rejected=result.rejected.height,
+        rows_expected=capture.rows_expected,
+        complete=whole,
+        initial_published_date=result.initial_published_date,
+        last_update_date=result.last_update_date,
+        run_id=run_id,
+        ats_last_update_date=result.last_update_of(HALVES[ATS]),
+        non_ats_last_update_date=result.last_update_of(HALVES[NON_ATS]),
+    )
+    # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
+    read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)
+    del parsed, result
+    with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
+        recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
+        tell(outcome=recorded.outcome)
+        stored = publication_of(connection, recorded.publication_id)
+    warehouse.settle(capture.week_ending, "raw_record")
+    waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
+    return Captured(capture, publication, recorded, rejected, waiting)
+
+
+def _weeks_of_this_run(warehouse: Warehouse, week: dt.date, tier: Tier, run_id: str) -> int:
+    """Captures of the week that this very run recorded: a retried step does not fetch them again."""
+    with warehouse.transaction() as connection:
+        captures = publications(connection, week, week)
+    return sum(p.rows_received for p in captures if p.tier == tier.name and p.run_id == run_id)
+
+
+def make_publication(
+    week: dt.date,
+    tier: Tier,
+    source: PublicationSource,
+    archive: Archive,
+    warehouse: Warehouse,
+    run_id: str,
+    now: dt.datetime,
+) -> WeekMade:
+    """Fetches and records one publication.
+
+    Before its day, and where FINRA has nothing, the week is made with 0 rows and says so.
+
+    Raises:
+        WeekRefused: what came can't be read.
+        Dropped: retention has dropped the week, or would.
+        SourceError: FINRA did not answer; trying again may help.
+    """
+    with warehouse.transaction() as connection:
+        require_kept(connection, "venue_volume", week)
+        raw_kept = is_kept(connection, "raw_record", week)
+    if already := _weeks_of_this_run(warehouse, week, tier, run_id):
+        return WeekMade(already, metadata={"state": "captured by an earlier try of this run"})
+    due = due_at(week, tier)
+    if now < due:
+        return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
+    with span(FETCH, week_ending=week, tier=tier.name):
+        try:
+            captures = source.open().fetch(week, tier)
+        except RefusedReply as error:
+            tell_rejected(warehouse, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
+            raise WeekRefused(str(error)) from error
+        tell(captures=len(captures))
+    if not captures:
+        return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
+    try:
+        captured = list(capture_all(captures, archive, warehouse, run_id))
+    except UnreadableFile as error:
+        raise WeekRefused(str(error)) from error
+    if failed := failures(captured):
+        raise WeekRefused("; ".join(failed))
+    metadata: dict[str, object] = {
+        "state": ", ".join(sorted({c.recorded.outcome for c in captured})),
+        "received": sum(c.publication.rows_received for c in captured),
+        "accepted": sum(c.publication.rows_accepted for c in captured),
+        "rejected": sum(c.publication.rows_rejected for c in captured),
+        "digest": ", ".join(c.publication.digest for c in captured),
+        "from": ", ".join(c.publication.origin for c in captured),
+        "complete": all(c.publication.complete for c in captured),
+    }
+    if not raw_kept:
+        metadata["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
+    reasons = pl.concat([c.rejected for c in captured])
+    if reasons.height:
+        metadata["rejected rows"] = preview(reasons, rows=20)
+    version = " ".join(c.publication.digest[:16] for c in captured)
+    return WeekMade(sum(c.publication.rows_received for c in captured), version, metadata)
+
+
+def publication_asset(tier: Tier) -> AssetsDefinition:
+    """The asset of one tier's publications, with that tier's lag."""
+
+    @asset(
+        name=f"publication_{tier.slug}",
+        deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
+        partitions_def=weeks_of_tier(tier),
+        backfill_policy=IN_YEARS,
+        retry_policy=RETRY,
+        pool="finra_api",
+        group_name="publications",
+        kinds={"finra", "postgres"},
+        owners=OWNERS,
+        description=(
+            f"FINRA's publications of {tier.name}, out {tier.lag_weeks} weeks after the week's Monday: the bytes "
+            "as they came, archived for ever by digest, every row verbatim in `otc.raw_record`, and those "
+            "that were not accepted in `otc.rejected_record` with the reason."
+        ),
+        metadata=table_metadata("raw_record"),
+    )
+    @traced_step
+    def publication(
+        context: AssetExecutionContext,
+        publication_source: PublicationSource,
+        raw_archive: RawArchive,
+        warehouse: Warehouse,
+    ) -> Made:
+        archive = raw_archive.open()
+        now = dt.datetime.now(NEW_YORK)
+        yield from each_week(
+            context,
+            lambda week: make_publication(week, tier, publication_source, archive, warehouse, context.run.run_id, now),
+        )
+
+    return publication
+
+
+PUBLICATIONS = [publication_asset(tier) for tier in TIERS]

@@ -1,0 +1,111 @@
+"""The second stage: venue volume, computed from the effective captures of a week.
+
+Assembles the rows of a week tier by tier and replaces the week in one transaction. Which captures are effective and
+how their rows merge is decided in ``domain.revisions``; what a row means, in ``domain.normalize``.
+"""
+
+import datetime as dt
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from dagster import AssetDep, AssetExecutionContext, asset
+
+from otc_assets.archive.store import Archive
+from otc_assets.defs.assets.weekly import Made, WeekMade, asset_options, each_week
+from otc_assets.defs.partitions import same_week_if_published
+from otc_assets.defs.resources import RawArchive, Warehouse
+from otc_assets.defs.spans import traced_step
+from otc_assets.domain.revisions import Effective, assemble
+from otc_assets.domain.weeks import TIERS
+from otc_assets.pipeline.captures import read_part
+from otc_assets.tracing import LOAD, span
+from otc_assets.warehouse import events
+from otc_assets.warehouse.history import Change
+from otc_assets.warehouse.lineage import volume_version
+from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume, save_rows_in_use
+from otc_assets.warehouse.read import Publication, effective_publications, week_rows
+from otc_assets.warehouse.server import lock_week
+
+
+def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archive) -> tuple[str, dict[str, Change]]:
+    """Makes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
+
+    Returns:
+        The version that the week now has, and by tier how it changed.
+
+    Raises:
+        Dropped: retention has dropped the week, or would.
+    """
+    changes: dict[str, Change] = {}
+    with warehouse.transaction() as connection:
+        lock_week(connection, week_ending)
+        found = {
+            tier: of_tier for (_, tier), of_tier in effective_publications(connection, week_ending, week_ending).items()
+        }
+        version = volume_version(found)
+        # One tier at a time, so that a full-size week of all tiers is not in memory twice.
+        for tier, of_tier in found.items():
+            if of_tier.captures or week_rows(connection, "venue_volume", [week_ending], tier, ["symbol"]).height:
+                since = time.perf_counter()
+                merged = assemble([read_part(p, archive, base_of) for p, base_of in _in_order(of_tier)])
+                with span(LOAD, tier=tier, rows=merged.volume.height):
+                    changes[tier] = replace_volume(connection, week_ending, tier, merged.volume)
+                    replace_totals(connection, week_ending, tier, merged.totals)
+                    save_rows_in_use(connection, week_ending, tier, merged.rows_in_use)
+                del merged
+                _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
+        rows = sum(change.rows for change in changes.values())
+        mark_computed(connection, "venue_volume", week_ending, version, rows)
+    warehouse.settle(week_ending, "venue_volume", "published_total")
+    return version, changes
+
+
+def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozenset[str]]]:
+    """The effective captures, each with the halves that it is the base of; partial ones last, oldest first."""
+    whole = {capture.id: capture for capture in found.bases.values()}
+    bases = [
+        (capture, frozenset(half for half, base in found.bases.items() if base.id == number))
+        for number, capture in whole.items()
+    ]
+    return [*bases, *((capture, frozenset[str]()) for capture in found.partial)]
+
+
+def _append_events(
+    connection: sa.Connection, week_ending: dt.date, tier: str, change: Change, version: str, seconds: float
+) -> None:
+    """That the tier's week was normalized, and how its rows differ from those of before, where they do."""
+    whose: dict[str, Any] = {"week_ending": week_ending, "tier": tier, "version": version}
+    rows, shares = change.rows, change.shares_after
+    events.append(connection, events.WeekNormalized(**whose, rows=rows, shares=shares, seconds=seconds))
+    if change.revised:
+        told = ("added", "changed", "removed", "shares_before", "shares_after")
+        difference = {name: getattr(change, name) for name in told}
+        events.append(connection, events.WeekRevised(**whose, **difference))
+
+
+def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
+    metadata: dict[str, object] = {"captures": version or "none"}
+    for tier in TIERS:
+        change = changes.get(tier.name)
+        name = tier.id
+        metadata[f"{name} rows"] = change.rows if change else 0
+        if change and change.revised:
+            metadata[f"{name} revised"] = (
+                f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
+                f"{change.shares_before:,} shares before, {change.shares_after:,} after"
+            )
+    rows = sum(change.rows for change in changes.values())
+    return WeekMade(rows=rows, version=version, metadata=metadata)
+
+
+@asset(
+    deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
+    **asset_options("venue_volume"),
+    kinds={"polars", "postgres"},
+)
+@traced_step
+def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
+    """Computes venue volume of the run's weeks from their effective captures."""
+    archive = raw_archive.open()
+    yield from each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))

@@ -1,0 +1,110 @@
+"""What FINRA has that we have not: late weeks, and revised ones.
+
+Here: comparing the source's word on a publication with what is captured. Not here: asking on time
+(``schedules``, ``sensors``).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterable, Iterator, Sequence, Set
+
+from otc_assets.defs.resources import Warehouse
+from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
+from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
+from otc_assets.settings import settings
+from otc_assets.warehouse.read import Publication, publications
+from otc_assets.warehouse.retention import retained_from
+
+#: When the Wednesday schedule captures, New York time: FINRA has published everything that was due by then.
+WEDNESDAY_TIME = dt.time(6)
+
+TierWeek = tuple[Tier, dt.date]
+
+
+def captured_states(
+    warehouse: Warehouse, first: dt.date, last: dt.date
+) -> dict[tuple[Tier, dt.date], set[PublicationState]]:
+    """By (tier, week_ending), the states of the publication that are captured, as a source states them.
+
+    Captures that are not effective count: what is quarantined, withdrawn or older is not captured once more.
+    """
+    with warehouse.transaction() as connection:
+        captures = publications(connection, first, last)
+    by_scope: dict[tuple[Tier, dt.date], dict[str, list[Publication]]] = {}
+    for capture in captures:
+        if capture.scope != PARTIAL:
+            scopes = by_scope.setdefault((TIER_BY_NAME[capture.tier], capture.week_ending), {})
+            scopes.setdefault(capture.scope, []).append(capture)
+    states = {}
+    for key, scopes in by_scope.items():
+        halves: list[list[Publication]] = [scopes.get(ATS_HALF, []), scopes.get(NON_ATS_HALF, [])]
+        # Files are of one half each: a source of files states both halves together.
+        pairs = itertools.product(*([*half, None] for half in halves))
+        wholes = [[capture] for capture in scopes.get(FULL, [])] + [[c for c in pair if c] for pair in pairs]
+        states[key] = {_state(whole) for whole in wholes if whole}
+    return states
+
+
+def _state(captures: Sequence[Publication]) -> PublicationState:
+    dates = [capture.last_update_date for capture in captures if capture.last_update_date]
+    return PublicationState(sum(capture.rows_received for capture in captures), max(dates, default=None))
+
+
+def look_back(now: dt.datetime) -> list[tuple[Tier, dt.date]]:
+    """The publications to look at again: of each tier, the newest that is due and the look-back's weeks before it."""
+    first_wanted, weeks_back = settings().first_week, settings().lookback_weeks
+    publications = []
+    for tier in TIERS:
+        newest = newest_due(tier, now)
+        first = max(first_wanted, newest - dt.timedelta(weeks=weeks_back))
+        publications += [(tier, week) for week in weeks_between(first, newest)]
+    return publications
+
+
+def wednesday_of(week_ending: dt.date, tier: Tier) -> dt.datetime:
+    """When the Wednesday schedule first captures the publication: the first Wednesday on which it is due."""
+    due = due_at(week_ending, tier)
+    day = due.date() + dt.timedelta(days=(2 - due.weekday()) % 7)
+    return dt.datetime.combine(day, WEDNESDAY_TIME, NEW_YORK)
+
+
+def promised(candidates: Iterable[tuple[Tier, dt.date]], since: dt.datetime, now: dt.datetime) -> set[TierWeek]:
+    """Those of ``candidates`` that the Wednesday schedule was to capture between ``since`` and ``now``.
+
+    They are wanted also where nothing of their tier is captured yet: the run failed, or no daemon ran that day.
+    """
+    return {(tier, week) for tier, week in candidates if since < wednesday_of(week, tier) <= now}
+
+
+def changed(
+    candidates: Iterable[TierWeek],
+    warehouse: Warehouse,
+    source: Source,
+    wanted_anyway: Set[TierWeek] = frozenset(),
+) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
+    """Those of ``candidates`` that stand otherwise at the source than they were captured.
+
+    A week that was never captured counts where a week before it is captured: it came late. Weeks before
+    the first captured one are history that nobody asked for yet, and are left to a backfill, unless they are
+    ``wanted_anyway``; those that retention has dropped are left alone.
+
+    Raises:
+        SourceError: the source did not answer.
+    """
+    with warehouse.transaction() as connection:
+        oldest = retained_from(connection, "venue_volume") or dt.date.min
+    wanted = [(tier, week) for tier, week in candidates if week >= oldest]
+    if not wanted:
+        return
+    weeks = [week for _, week in wanted]
+    states = captured_states(warehouse, min(weeks), max(weeks))
+    begun = {tier: min((w for t, w in states if t == tier), default=None) for tier in TIERS}
+    for tier, week in wanted:
+        start = begun[tier]
+        if (start is None or week < start) and (tier, week) not in wanted_anyway:
+            continue
+        state = source.state(week, tier)
+        if state is not None and state.rows and state not in states.get((tier, week), ()):
+            yield tier, week, state

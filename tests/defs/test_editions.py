@@ -1,0 +1,173 @@
+"""One result: plain PostgreSQL, TimescaleDB's Apache edition and its community edition give the same rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+import time_machine
+from dagster import DagsterInstance
+
+from otc_assets.definitions import defs
+from otc_assets.defs import launch, resources
+from otc_assets.defs.resources import Warehouse
+from otc_assets.domain.tables import with_history
+from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.settings import settings
+from otc_assets.warehouse import timescale
+from otc_assets.warehouse.history import known_until
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.server import autocommit, connect
+
+NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+#: Numbers that a database gives out, moments, and what names a run: not the same twice on any server.
+_ITS_OWN = {"id", "publication_id", "known_from", "known_to", "captured_at", "computed_at", "judged_at", "reported_at"}
+_ITS_OWN |= {"run_id", "xid", "version", "event_id", "created_at", "metadata"}
+_ITS_OWN |= {f"{done}_at" for done in ("first", "last", "opened", "closed", "updated", "captured", "normalized")}
+_ITS_OWN |= {f"{done}_at" for done in ("revised", "symbol_summary", "venue_share", "checked", "retired")}
+#: What is told of a publication's number, of a version and of seconds is a database's own, too.
+_TOLD = {"payload": "payload - ARRAY['publication_id', 'version', 'seconds']"}
+_COLUMNS = """
+    SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'otc' ORDER BY ordinal_position
+"""
+
+
+def a_revised_week() -> tuple[dt.date, dt.date]:
+    """A week that the simulator revises within three weeks of its last publication, and the day of it."""
+    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
+    for week in weeks_between(dt.date(2025, 12, 5), dt.date(2026, 8, 28)):
+        for tier in TIERS:
+            for day in simulator.revisions(week, tier):
+                if (day - publication_date(week, OTCE)).days in range(1, 21):
+                    return week, day
+    raise AssertionError("the simulator revises no week soon after it was published: another seed is needed")
+
+
+@contextmanager
+def installed(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Settings that point at the database, migrated, and a Dagster instance."""
+
+    def forget() -> None:
+        for cached in (settings, resources._source, resources._engine):
+            cached.cache_clear()
+
+    with monkeypatch.context() as set_for_this:
+        for name, value in {
+            "OTC_DATABASE_URL": url,
+            "OTC_HOME": str(home),
+            "OTC_SOURCE": "simulator",
+            "OTC_SIMULATOR_SCALE": "0.005",
+        }.items():
+            set_for_this.setenv(name, value)
+        forget()
+        migrate(url, start=NEVER)
+        with DagsterInstance.ephemeral() as instance:
+            yield instance
+        resources._engine(url).dispose()
+    forget()
+
+
+def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables and aggregates, without what is a database's own."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        columns: dict[str, list[str]] = {}
+        for table, column in connection.execute(_COLUMNS):
+            columns.setdefault(table, []).append(column)
+        return {
+            table: sorted(
+                connection.execute(
+                    f"SELECT {', '.join(_TOLD.get(n, n) for n in names if n not in _ITS_OWN)} FROM otc.{table}"  # type: ignore[arg-type]
+                ).fetchall(),
+                key=str,
+            )
+            for table, names in columns.items()
+            if table != "retention"
+        }
+
+
+def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[object, ...]]]]:
+    """The answers of every function for each of the moments."""
+    found = []
+    with psycopg.connect(url, autocommit=True) as connection:
+        for moment in moments:
+            answers = {}
+            for table in (*with_history(), *timescale.AGGREGATES):
+                rows = connection.execute(f"SELECT * FROM otc.{table}_as_of(%s)", [moment])  # type: ignore[arg-type]
+                keep = [n for n, column in enumerate(rows.description or []) if column.name not in _ITS_OWN]
+                answers[table] = sorted((tuple(row[n] for n in keep) for row in rows), key=str)
+            found.append(answers)
+    return found
+
+
+def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Four weeks are captured, one is revised, one is dropped; what stands there, and what was answered when."""
+    week, day = a_revised_week()
+    weeks = weeks_up_to(week, 4)
+    moments = []
+    with installed(url, home, monkeypatch) as instance:
+        for today in (day - dt.timedelta(days=1), day + dt.timedelta(days=1)):
+            with time_machine.travel(dt.datetime.combine(today, dt.time(18), dt.UTC), tick=True):
+                assert launch.materialize(instance, weeks, TIERS, lambda done, note: None) == []
+            with Warehouse().transaction() as connection:
+                moments.append(known_until(connection))
+            time.sleep(0.01)
+        answered = as_of(url, moments)
+        keep = (week_containing(dt.date.today()) - weeks[1]).days // 7  # noqa: DTZ011 - the database's clock
+        monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(keep))
+        settings.cache_clear()
+        server = migrate(url, start=NEVER, shorten_retention=True).server
+        if Warehouse().keeps_itself():
+            with autocommit(connect(url)) as connection:
+                job = connection.execute(
+                    sa.text("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = :name"),
+                    {"name": timescale.RETENTION_JOB},
+                ).scalar()
+                connection.exec_driver_sql(f"CALL run_job({job})")
+        else:
+            assert defs.resolve_job_def("retention").execute_in_process(instance=instance).success
+        made = {"server": server, "tables": everything(url), "answered": answered, "later": as_of(url, moments)}
+        assert launch.stale_weeks(Warehouse()) == []
+    monkeypatch.delenv("OTC_KEEP_VENUE_VOLUME_WEEKS")
+    return made
+
+
+def test_the_same_weeks_with_a_revision_and_a_retention_are_the_same_on_every_server(
+    empty_database: str,
+    apache_database: str,
+    community_database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lives = []
+    for number, url in enumerate((empty_database, apache_database, community_database)):
+        (home := tmp_path / str(number)).mkdir()
+        lives.append(live_through(url, home, monkeypatch))
+    plain, *others = lives
+    assert plain["server"] == "plain PostgreSQL"
+    assert [life["server"].rpartition(", ")[2] for life in others] == ["Apache edition", "community edition"]
+    weeks = weeks_up_to(a_revised_week()[0], 4)
+    tables = plain["tables"]
+    assert {row[0] for row in tables["venue_volume"]} == set(weeks[1:])
+    assert {row[0] for row in tables["symbol_summary"]} == set(weeks)
+    assert tables["venue_volume_revision"]
+    assert tables["symbol_summary_revision"]
+    for life in others:
+        assert life["tables"].keys() == tables.keys()
+        for table in tables:
+            assert life["tables"][table] == tables[table], f"{table} on {life['server']}"
+        assert life["answered"] == plain["answered"]
+        assert life["later"] == plain["later"]
+    first, second = plain["answered"]
+    assert first["venue_volume"] != second["venue_volume"]
+    # Of what is computed, old answers are the same after retention; of venue volume, those of the weeks it kept.
+    for then, later in zip(plain["answered"], plain["later"], strict=True):
+        kept = {table: [row for row in rows if row[0] != weeks[0]] for table, rows in then.items()}
+        assert {**then, "venue_volume": kept["venue_volume"]} == later

@@ -1,0 +1,406 @@
+"""From publications to gap report: whole runs, judged by DuckDB on what FINRA (simulated) published."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import psycopg
+import pytest
+import time_machine
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+
+from otc_assets.defs import launch
+from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.domain.tables import TABLES
+from otc_assets.domain.weeks import T1, TIERS, weeks_between
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.settings import settings
+from otc_assets.warehouse.lineage import lineage
+from otc_assets.warehouse.read import week_rows
+
+ALSO_WITH_HOSTILE_DEFAULTS = True
+
+#: Today, in these tests: all of August's weeks are out in every tier.
+NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
+READ_BY_TIER = [table.name for table in TABLES.values() if table.read_by_tier]
+WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
+MADE = ("venue_volume", "symbol_summary", "venue_share", "symbol_rolling", "venue_rolling", "symbol_concentration")
+
+
+@pytest.fixture(autouse=True)
+def _today() -> Iterator[None]:
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
+def quiet(done: int, note: str) -> None:
+    """No progress bar."""
+
+
+def published(weeks: list[dt.date]) -> pl.DataFrame:
+    """What FINRA, simulated, has of the weeks: the witness's side of every comparison."""
+    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
+    parts = [simulator.publication(week, tier, NOW.date()) for week in weeks for tier in TIERS]
+    return pl.concat([part for part in parts if part is not None]).cast({pl.Decimal(38, 6): pl.Decimal(38, 6)})
+
+
+def everything(sql: psycopg.Connection[tuple[object, ...]], table: str) -> list[tuple[object, ...]]:
+    """All rows of a table, in an order that does not depend on how they got there."""
+    columns = ", ".join(TABLES[table].schema)
+    return sql.execute(f"SELECT {columns} FROM otc.{table} ORDER BY {columns}").fetchall()  # type: ignore[arg-type]
+
+
+def test_a_range_of_weeks_and_week_by_week_give_the_same_rows(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Range runs once computed six-week figures before their inputs; order must not matter."""
+    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    at_once = {table: everything(sql, table) for table in READ_BY_TIER if table != "gap"}
+    assert all(at_once.values())
+    tables = ", ".join(f"otc.{t}" for t in [*TABLES, "publication", "rejected_record", "computed_week"])
+    sql.execute(f"TRUNCATE {tables}, otc.venue_volume_revision, otc.week_quality")  # type: ignore[arg-type]
+    for week in WEEKS:
+        assert launch.materialize(dagster, [week], TIERS, quiet) == []
+    assert {table: everything(sql, table) for table in READ_BY_TIER if table != "gap"} == at_once
+
+
+def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_computes(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """An independent engine, on the publisher's own rows."""
+    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    rows = published(WEEKS)
+    duck = duckdb.connect()
+    rows.write_parquet(tmp_path / "published.parquet")
+    duck.execute(f"""
+        CREATE TABLE firm AS SELECT weekStartDate + 4 AS week_ending, tierDescription AS tier,
+            issueSymbolIdentifier AS symbol, coalesce(MPID, firmCRDNumber, 'DE_MINIMIS') AS venue_id,
+            MPID IS NOT NULL AS is_ats, totalWeeklyShareQuantity AS shares, totalWeeklyTradeCount AS trades
+        FROM '{tmp_path}/published.parquet' WHERE summaryTypeCode LIKE '%_W_SMBL_FIRM'
+    """)
+    received = sql.execute(
+        "SELECT sum(rows_received), sum(rows_accepted), sum(rows_rejected) FROM otc.publication"
+    ).fetchone()
+    assert received == (rows.height, rows.height, 0)
+    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (rows.height,)
+
+    summary = duck.execute("""
+        SELECT week_ending::date, tier, symbol, sum(shares), sum(trades), count(DISTINCT venue_id),
+               sum(shares) FILTER (is_ats) FROM firm GROUP BY ALL ORDER BY ALL
+    """).fetchall()
+    ours = sql.execute("""
+        SELECT week_ending, tier, symbol, total_volume, total_trades, venue_count, nullif(ats_volume, 0)
+        FROM otc.symbol_summary
+    """).fetchall()
+    assert sorted(ours, key=str) == sorted(summary, key=str)
+
+    hhi = duck.execute("""
+        WITH v AS (SELECT week_ending::date w, tier, symbol, venue_id, sum(shares)::double s FROM firm GROUP BY ALL)
+        SELECT w, tier, symbol, 10000 * sum(s * s) / (sum(s) * sum(s)) FROM v GROUP BY ALL
+    """).fetchall()
+    stored = {
+        (w, t, s): float(h)  # type: ignore[arg-type]
+        for w, t, s, h in sql.execute(
+            "SELECT week_ending, tier, symbol, hhi FROM otc.symbol_concentration WHERE venue_scope = 'ALL'"
+        )
+    }
+    assert len(stored) == len(hhi)
+    for w, t, s, h in hhi:
+        assert stored[w, t, s] == pytest.approx(h, abs=1e-5)
+
+    last = WEEKS[-1]
+    rolling = duck.execute(
+        """
+        WITH s AS (SELECT week_ending::date w, tier, symbol, sum(shares) v FROM firm GROUP BY ALL)
+        SELECT tier, symbol, sum(v) / 4.0, count(*), coalesce(max(v) FILTER (w = $1), 0) FROM s GROUP BY ALL
+        """,
+        [last],
+    ).fetchall()
+    stored_rolling = {
+        (t, s): (avg, traded, current, window)
+        for t, s, avg, traded, current, window in sql.execute(
+            "SELECT tier, symbol, avg_6w_volume, weeks_traded, current_volume, weeks_in_window "
+            "FROM otc.symbol_rolling WHERE week_ending = %s",
+            [last],
+        )
+    }
+    assert len(stored_rolling) == len(rolling)
+    for t, s, avg, traded, current in rolling:
+        ours_avg, ours_traded, ours_current, window = stored_rolling[t, s]
+        assert float(ours_avg) == pytest.approx(float(avg), abs=1e-5)  # type: ignore[arg-type]
+        assert (ours_traded, ours_current, window) == (traded, current, 4)
+
+    shares = dict(
+        sql.execute(
+            "SELECT tier, sum(market_share_pct) FROM otc.venue_share WHERE week_ending = %s GROUP BY tier", [last]
+        )
+    )  # type: ignore[arg-type]
+    assert all(abs(total - 100) < Decimal("0.001") for total in shares.values())  # type: ignore[operator]
+    assert len(shares) == 3
+
+
+def test_a_second_run_of_the_same_weeks_changes_nothing(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    launch.materialize(dagster, WEEKS[:1], TIERS, quiet)
+    before = everything(sql, "venue_volume")
+    count = sql.execute("SELECT count(*) FROM otc.raw_record").fetchone()
+    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    assert everything(sql, "venue_volume") == before
+    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == count
+    assert sql.execute("SELECT count(*) FROM otc.venue_volume_revision").fetchone() == (0,)
+
+
+def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_range_run(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """A range run's one result once left every week PLANNED for ever."""
+    launch.materialize(dagster, WEEKS[:2], TIERS, quiet)
+    for week in WEEKS[:2]:
+        (record,) = dagster.fetch_materializations(
+            AssetRecordsFilter(asset_key=AssetKey("venue_volume"), asset_partitions=[week.isoformat()]), limit=1
+        ).records
+        assert record.asset_materialization is not None
+        stated = record.asset_materialization.metadata["dagster/partition_row_count"].value
+        assert (stated,) == sql.execute(
+            "SELECT count(*) FROM otc.venue_volume WHERE week_ending = %s", [week]
+        ).fetchone()
+    from dagster import AssetCheckKey
+
+    for check in ("books_balance", "matches_finra_totals", "grade", "volume_swing"):
+        key = AssetCheckKey(AssetKey("venue_volume"), check)
+        history = dagster.event_log_storage.get_asset_check_execution_history(key, limit=10)
+        evaluations = [
+            r.event.dagster_event.asset_check_evaluation_data for r in history if r.event and r.event.dagster_event
+        ]
+        by_week = {e.partition: e.passed for e in evaluations if e.partition}  # type: ignore[union-attr]
+        assert by_week == {week.isoformat(): True for week in WEEKS[:2]}
+
+
+def _tamper(warehouse: Warehouse, week: dt.date) -> None:
+    """Makes FINRA's total of the week differ from the sum of its rows by one share."""
+    import sqlalchemy as sa
+
+    with warehouse.transaction() as connection:
+        connection.execute(
+            sa.text("""
+                UPDATE otc.published_total SET share_volume = share_volume + 1
+                WHERE (week_ending, tier, total_of, venue_kind, symbol, issue_name, product_type) = (
+                    SELECT week_ending, tier, total_of, venue_kind, symbol, issue_name, product_type
+                    FROM otc.published_total WHERE week_ending = :week AND total_of = 'SYMBOL' ORDER BY symbol LIMIT 1)
+            """),
+            {"week": week},
+        )
+        connection.execute(sa.text("DELETE FROM otc.week_quality WHERE week_ending = :week"), {"week": week})
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_week_graded_f_blocks_what_stands_downstream_and_not_the_other_weeks(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], alone: bool
+) -> None:
+    """One share off FINRA's own total is F."""
+    bad, good = WEEKS[0], WEEKS[1]
+    launch.run_assets(dagster, ["week_calendar", "publication_t1"], bad, good)
+    launch.run_assets(dagster, ["venue_volume"], bad, good)
+    _tamper(Warehouse(), bad)
+    with pytest.raises(launch.RunFailed, match="graded F"):
+        launch.run_assets(dagster, ["symbol_summary", "venue_share"], bad, bad if alone else good)
+    summarized = {week for (week,) in sql.execute("SELECT DISTINCT week_ending FROM otc.symbol_summary")}
+    assert summarized == (set() if alone else {good})
+    findings = sql.execute("SELECT grade, findings FROM otc.week_quality WHERE week_ending = %s", [bad]).fetchall()
+    assert [grade for grade, _ in findings] == ["F"]
+    assert "matches_finra_totals" in json.dumps(findings[0][1])
+    if not alone:
+        materialized = dagster.get_materialized_partitions(AssetKey("symbol_summary"))
+        assert materialized == {good.isoformat()}
+
+
+def test_a_failed_grade_stops_the_run_before_anything_is_made_of_the_week(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocking check, in the run that loads the week."""
+    from otc_assets.domain import quality
+
+    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    launch.run_assets(dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    with pytest.raises(launch.RunFailed):
+        launch.run_assets(dagster, ["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[0])
+    assert sql.execute("SELECT count(*) FROM otc.symbol_summary").fetchone() == (0,)
+
+
+def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_made_anew(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], installation: Path
+) -> None:
+    """FINRA rewrites single rows up to half a year later."""
+    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
+    revised = next(
+        week
+        for week in weeks_between(dt.date(2026, 1, 2), dt.date(2026, 7, 3))
+        if any(day < NOW.date() for day in simulator.revisions(week, T1))
+    )
+    day = simulator.revisions(revised, T1)[0]
+    weeks = weeks_between(revised, revised + dt.timedelta(weeks=6))
+    before = dt.datetime.combine(day, dt.time(), dt.UTC) - dt.timedelta(hours=12)
+    newest_out = [w for w in weeks if (before.date() - w).days >= 24]
+    with time_machine.travel(max(before, NOW - dt.timedelta(days=400)), tick=True):
+        launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[0], weeks[0])
+    launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[1], weeks[-1])
+    launch.run_assets(dagster, list(launch.DOWNSTREAM), weeks[0], weeks[-1])
+    assert launch.stale_weeks(Warehouse()) == []
+    assert newest_out is not None
+
+    launch.run_assets(dagster, ["publication_t1"], revised, revised)
+    assert sql.execute("SELECT max(revision) FROM otc.publication WHERE week_ending = %s", [revised]).fetchone() == (2,)
+    assert launch.stale_weeks(Warehouse()) == [revised]
+    launch.run_assets(dagster, ["venue_volume", "symbol_summary", "venue_share"], revised, revised)
+    with Warehouse().transaction() as connection:
+        stale = lineage(connection).stale("symbol_rolling")
+    assert stale == weeks[:6]
+
+    def averages() -> list[tuple[object, ...]]:
+        return sql.execute("SELECT week_ending, symbol, avg_6w_volume FROM otc.symbol_rolling ORDER BY 1, 2").fetchall()
+
+    old = averages()
+    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    assert launch.stale_weeks(Warehouse()) == []
+    changed = {new[0] for old_row, new in zip(old, averages(), strict=False) if old_row != new}
+    assert revised in changed
+    assert max(changed) <= weeks[5]
+    kept = sql.execute("SELECT DISTINCT change FROM otc.venue_volume_revision ORDER BY 1").fetchall()
+    assert kept == [("changed",), ("removed",)]
+
+
+def test_a_week_before_its_publication_day_is_made_with_no_rows_and_says_so(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """On a weekend the newest partition is there three days before its publication."""
+    with time_machine.travel(dt.datetime(2026, 10, 17, 12, tzinfo=dt.UTC), tick=True):
+        week = dt.date(2026, 10, 2)
+        launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+        (record,) = dagster.fetch_materializations(AssetKey("publication_t1"), limit=1).records
+    assert record.asset_materialization is not None
+    assert "pending" in str(record.asset_materialization.metadata["state"].value)
+    assert "2026-10-19" in str(record.asset_materialization.metadata["state"].value)
+    assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
+
+
+def test_the_gap_report_tells_what_is_there_what_is_missing_and_what_is_not_due(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    launch.materialize(dagster, [WEEKS[1]], [T1], quiet)
+    launch.run_assets(dagster, ["gap_report"], WEEKS[0], WEEKS[2])
+    found = {(w, t): s for w, t, s in sql.execute("SELECT week_ending, tier, status FROM otc.gap")}
+    assert (WEEKS[1], "NMS Tier 1") not in found
+    assert found[WEEKS[0], "NMS Tier 1"] == "missing_inside"
+    assert found[WEEKS[2], "NMS Tier 1"] == "missing_at_end"
+    assert found[WEEKS[1], "NMS Tier 2"] == "missing_at_end"
+
+
+def test_the_archive_alone_is_enough_to_make_a_week_again(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raw rows go after half a year; the bytes stay for ever."""
+    launch.materialize(dagster, WEEKS[:1], TIERS, quiet)
+    before = everything(sql, "venue_volume")
+    sql.execute("TRUNCATE otc.raw_record, otc.venue_volume, otc.published_total")
+    monkeypatch.setattr(PublicationSource, "open", lambda self: pytest.fail("FINRA was asked"))
+    launch.run_assets(dagster, ["venue_volume"], WEEKS[0], WEEKS[0])
+    assert everything(sql, "venue_volume") == before
+    assert RawArchive().open() is not None
+
+
+def test_reading_by_week_gives_the_rows_of_the_weeks_asked_for(dagster: DagsterInstance) -> None:
+    launch.materialize(dagster, WEEKS[:2], [T1], quiet)
+    with Warehouse().transaction() as connection:
+        one = week_rows(connection, "symbol_summary", [WEEKS[0]])
+        both = week_rows(connection, "symbol_summary", WEEKS[:2])
+        none = week_rows(connection, "symbol_summary", WEEKS[:1], "OTC")
+    assert one["week_ending"].unique().to_list() == [WEEKS[0]]
+    assert both["week_ending"].n_unique() == 2
+    assert none.height == 0
+
+
+def test_a_folder_of_download_files_is_a_source_like_any_other(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTC_SOURCE=files: the same figures as from the API, without FINRA's totals to judge them by."""
+    from otc_assets.finra.simulator.files import write_files
+
+    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    from_api = everything(sql, "symbol_summary")
+    sql.execute("TRUNCATE otc.symbol_summary, otc.venue_volume, otc.published_total, otc.computed_week")
+    sql.execute("TRUNCATE otc.publication, otc.raw_record, otc.rejected_record, otc.week_quality")
+    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
+    write_files(simulator, settings().files_folder, WEEKS[:1], TIERS, NOW.date())
+    monkeypatch.setenv("OTC_SOURCE", "files")
+    settings.cache_clear()
+    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    scopes = sql.execute("SELECT tier, scope, complete FROM otc.publication ORDER BY 1, 2").fetchall()
+    assert scopes == [(tier.name, half, True) for tier in TIERS for half in ("ATS", "NON_ATS")]
+    # The files have no dollars and no CRD numbers: firms go by their names.
+    same = [
+        n for n, column in enumerate(TABLES["symbol_summary"].schema) if column not in ("total_notional", "top_venue")
+    ]
+    files = everything(sql, "symbol_summary")
+    assert [[row[n] for n in same] for row in files] == [[row[n] for n in same] for row in from_api]
+
+
+def test_the_same_week_with_other_content_is_a_revision_and_nothing_of_the_first_is_lost(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """By hand: one row changes from 1 share to 5."""
+    from otc_assets.defs.jobs import FilesToIngest
+
+    header = "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
+    header += "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
+    for number, shares in enumerate((1, 5)):
+        path = tmp_path / f"download-{number}.csv"
+        path.write_text(
+            f"{header}OTC|AAAA|A Inc|V ONE|VONE|{shares}|1|2026-09-21\nOTC|BBBB|B Inc|V ONE|VONE|2|1|2026-09-21\n"
+        )
+        launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+        assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    revisions = sql.execute("SELECT revision, rows_received FROM otc.publication ORDER BY 1").fetchall()
+    assert revisions == [(1, 2), (2, 2)]
+    assert sql.execute("SELECT symbol, share_volume FROM otc.venue_volume ORDER BY 1").fetchall() == [
+        ("AAAA", Decimal(5)),
+        ("BBBB", Decimal(2)),
+    ]
+    assert sql.execute("SELECT symbol, share_volume, change FROM otc.venue_volume_revision").fetchall() == [
+        ("AAAA", Decimal(1), "changed")
+    ]
+    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (4,)
+
+
+def test_records_of_a_part_never_replace_a_whole_publication(
+    dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    from otc_assets.defs.jobs import FilesToIngest
+
+    week = WEEKS[0]
+    assert launch.materialize(dagster, [week], [T1], quiet) == []
+    before = everything(sql, "venue_volume")
+    record = {
+        "weekStartDate": (week - dt.timedelta(days=4)).isoformat(),
+        "tierIdentifier": "T1",
+        "tierDescription": "NMS Tier 1",
+        "issueSymbolIdentifier": str(before[0][2]),
+        "issueName": "Another name",
+        "MPID": "ZZZZ",
+        "marketParticipantName": "ZZZZ POOL",
+        "totalWeeklyShareQuantity": 1,
+        "totalWeeklyTradeCount": 1,
+        "summaryTypeCode": "ATS_W_SMBL_FIRM",
+    }
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([record]))
+    launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    assert everything(sql, "venue_volume") == before
+    assert sql.execute("SELECT scope, rows_accepted FROM otc.publication ORDER BY id").fetchall()[-1] == ("PARTIAL", 1)

@@ -1,0 +1,308 @@
+"""What retention has dropped is known to everyone: gaps, checks, backfills, sensors; and its summaries stay."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import time_machine
+from dagster import AssetKey, DagsterInstance, build_schedule_context
+
+from otc_assets.definitions import defs
+from otc_assets.defs import launch
+from otc_assets.defs.assets import raw_rows
+from otc_assets.defs.assets.gap_report import current_gaps
+from otc_assets.defs.checks import _judge_summary, _judge_volume
+from otc_assets.defs.jobs import FilesToIngest
+from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.sensors import requests_for_stale_weeks
+from otc_assets.domain.tables import TABLES
+from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
+from otc_assets.pipeline.changes import changed, look_back
+from otc_assets.reports.weeks import week_status
+from otc_assets.settings import Settings, settings
+from otc_assets.warehouse.lineage import lineage
+from otc_assets.warehouse.migrate import migrate
+from otc_assets.warehouse.read import previous_week
+from otc_assets.warehouse.retention import Dropped
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
+READ_BY_TIER = [table.name for table in TABLES.values() if table.read_by_tier]
+WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
+GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
+#: FIRST_KEPT is so many weeks before the current one.
+KEPT_WEEKS = 9
+#: A record of the Query API, but for its week.
+RECORD = {
+    "tierIdentifier": "T1",
+    "tierDescription": "NMS Tier 1",
+    "issueSymbolIdentifier": "AAPL",
+    "issueName": "Apple",
+    "MPID": "ZZZZ",
+    "marketParticipantName": "ZZZZ POOL",
+    "totalWeeklyShareQuantity": 1,
+    "totalWeeklyTradeCount": 1,
+    "summaryTypeCode": "ATS_W_SMBL_FIRM",
+}
+
+
+@pytest.fixture(autouse=True)
+def _today() -> Iterator[None]:
+    with time_machine.travel(NOW, tick=True):
+        yield
+
+
+def quiet(done: int, note: str) -> None:
+    """No progress bar."""
+
+
+def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
+    columns = ", ".join(TABLES[table].schema)
+    return sql.execute(
+        f"SELECT {columns} FROM otc.{table} WHERE week_ending = %s ORDER BY {columns}", [week]
+    ).fetchall()  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate --yes'."""
+
+    def set_and_migrate(**weeks: int) -> None:
+        for kind, count in weeks.items():
+            monkeypatch.setenv(f"OTC_KEEP_{kind.upper()}_WEEKS", str(count))
+        settings.cache_clear()
+        migrate(database, shorten_retention=True)
+
+    return set_and_migrate
+
+
+@pytest.fixture
+def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
+    """Four weeks made, and the first two of them dropped by the daily job; what GONE was."""
+    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    before = {table: everything(sql, table, GONE) for table in READ_BY_TIER}
+    keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
+    assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    return before
+
+
+def test_volume_totals_and_raw_rows_are_dropped_and_everything_computed_stays(
+    dropped: dict[str, list[tuple[object, ...]]], sql: Sql
+) -> None:
+    for table in ("venue_volume", "published_total", "raw_record"):
+        weeks = sql.execute(f"SELECT DISTINCT week_ending FROM otc.{table} ORDER BY 1").fetchall()  # type: ignore[arg-type]
+        assert weeks == [(week,) for week in WEEKS[2:]]
+    for table in set(READ_BY_TIER) - {"venue_volume", "published_total"}:
+        assert everything(sql, table, GONE) == dropped[table], table
+    assert dropped["venue_volume"]
+    assert dropped["symbol_summary"]
+
+
+def test_there_is_no_gap_before_what_is_kept_and_nothing_is_stale(
+    dropped: dict[str, list[tuple[object, ...]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gaps = current_gaps(Warehouse(), PublicationSource().open(), NOW.astimezone(NEW_YORK))
+    assert gaps["week_ending"].min() > WEEKS[-1]  # type: ignore[operator]
+    assert launch.stale_weeks(Warehouse()) == []
+    with Warehouse().transaction() as connection:
+        # Nothing is compared with a week that is no longer there.
+        assert previous_week(connection, FIRST_KEPT, "NMS Tier 1") is None
+        assert previous_week(connection, WEEKS[3], "NMS Tier 1") == FIRST_KEPT
+
+
+def test_checks_of_a_dropped_week_pass_and_keep_its_grade(
+    dropped: dict[str, list[tuple[object, ...]]], sql: Sql
+) -> None:
+    grades = sql.execute("SELECT tier, grade, version FROM otc.week_quality WHERE week_ending = %s", [GONE]).fetchall()
+    with Warehouse().transaction() as connection:
+        (volume,) = _judge_volume(connection, GONE).to_dicts()
+        summaries = _judge_summary(connection, GONE)
+    assert volume["passed"]
+    assert "retention has dropped" in volume["detail"]
+    assert summaries["passed"].all()
+    assert summaries.height == 3
+    again = sql.execute("SELECT tier, grade, version FROM otc.week_quality WHERE week_ending = %s", [GONE]).fetchall()
+    assert again == grades
+
+
+@pytest.mark.parametrize("asset", ["publication_t1", "venue_volume", "symbol_summary", "market_concentration"])
+def test_a_dropped_week_is_refused_in_words_and_its_summaries_stay(
+    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql, asset: str
+) -> None:
+    """Made of nothing, a summary would have become nothing."""
+    with pytest.raises(launch.RunFailed, match=rf"{GONE} is beyond retention.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
+        launch.run_assets(dagster, [asset], GONE, GONE)
+    for table in ("symbol_summary", "market_concentration"):
+        assert everything(sql, table, GONE) == dropped[table]
+
+
+def test_in_a_range_the_weeks_that_are_kept_are_made_all_the_same(
+    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
+) -> None:
+    sql.execute("DELETE FROM otc.venue_volume WHERE week_ending = %s", [FIRST_KEPT])
+    with pytest.raises(launch.RunFailed, match="beyond retention"):
+        launch.run_assets(dagster, ["venue_volume"], GONE, FIRST_KEPT)
+    assert everything(sql, "venue_volume", FIRST_KEPT)
+
+
+def test_a_command_over_dropped_weeks_is_refused_before_it_begins(
+    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
+) -> None:
+    captures = sql.execute("SELECT count(*) FROM otc.publication").fetchone()
+    with pytest.raises(Dropped, match="beyond retention"):
+        launch.materialize(dagster, WEEKS, TIERS, quiet)
+    with pytest.raises(Dropped, match="beyond retention"):
+        launch.launch_backfill(dagster, WEEKS, TIERS)
+    assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == captures
+
+
+def test_the_look_back_leaves_dropped_weeks_alone(dropped: dict[str, list[tuple[object, ...]]], sql: Sql) -> None:
+    sql.execute("UPDATE otc.publication SET rows_received = rows_received + 1, rows_rejected = rows_rejected + 1")
+    found = {week for _, week, _ in changed(look_back(NOW), Warehouse(), PublicationSource().open())}
+    assert found >= set(WEEKS[2:])
+    assert min(found) == FIRST_KEPT
+
+
+def test_once_they_are_kept_for_longer_dropped_weeks_are_made_again_from_the_archive(
+    dropped: dict[str, list[tuple[object, ...]]],
+    dagster: DagsterInstance,
+    sql: Sql,
+    keep: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep(venue_volume=0)
+    monkeypatch.setattr(PublicationSource, "open", lambda self: pytest.fail("FINRA was asked"))
+    assert launch.stale_weeks(Warehouse()) == WEEKS[:2]
+    with Warehouse().transaction() as connection:
+        requests = list(requests_for_stale_weeks(lineage(connection)))
+    # Their version was made before: a run key without more would never be asked for again.
+    assert [request.partition_key for request in requests] == [week.isoformat() for week in WEEKS[:2]]
+    assert all("kept from" in str(request.run_key) for request in requests)
+    launch.run_assets(dagster, ["venue_volume"], WEEKS[0], WEEKS[1])
+    for table in ("venue_volume", "published_total", "symbol_summary"):
+        assert everything(sql, table, GONE) == dropped[table]
+    assert launch.stale_weeks(Warehouse()) == []
+
+
+RAW_ROWS = """
+    SELECT r.week_ending, p.tier, p.origin, r.line, r.record FROM otc.raw_record r
+    JOIN otc.publication p ON p.id = r.publication_id ORDER BY 1, 2, 3, 4
+"""
+
+
+def test_raw_rows_return_from_the_archive_once_they_are_kept_for_longer(
+    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
+) -> None:
+    """`storage` showed the earlier week as kept, and raw_record stayed empty before the week of the first setting."""
+    records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in WEEKS[:2]]
+    path = tmp_path / "parts of two weeks.json"
+    path.write_text(json.dumps(records))
+    launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    assert launch.materialize(dagster, WEEKS[:3], TIERS[:1], quiet) == []
+    before = sql.execute(RAW_ROWS).fetchall()
+    keep(raw_record=KEPT_WEEKS)
+    assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    assert {row[0] for row in sql.execute(RAW_ROWS).fetchall()} == {FIRST_KEPT}
+    keep(raw_record=0)
+    lacking = raw_rows.restorable(Warehouse())
+    assert [(capture.week_ending, capture.scope) for capture in lacking] == [
+        *((WEEKS[0], scope) for scope in ("PARTIAL", "FULL")),
+        *((WEEKS[1], scope) for scope in ("PARTIAL", "FULL")),
+    ]
+    steps: list[tuple[int, str]] = []
+    assert raw_rows.restore(lacking, Warehouse(), RawArchive(), lambda done, note: steps.append((done, note))) == []
+    assert sql.execute(RAW_ROWS).fetchall() == before
+    assert steps[-1] == (4, "done")
+    assert raw_rows.restorable(Warehouse()) == []
+    raw_rows.restore(lacking, Warehouse(), RawArchive(), quiet)  # as another process may, at the same time
+    assert sql.execute(RAW_ROWS).fetchall() == before
+
+
+def test_raw_rows_within_their_retention_alone_are_restored_and_a_lost_capture_does_not_stop_the_others(
+    dropped: dict[str, list[tuple[object, ...]]], otc: Callable[..., tuple[int, str, str]], sql: Sql, installation: Path
+) -> None:
+    sql.execute("UPDATE otc.retention SET keep_weeks = NULL WHERE what = 'raw_record'")
+    sql.execute("DELETE FROM otc.raw_record WHERE week_ending = %s", [WEEKS[3]])
+    ((lost, tier),) = sql.execute(
+        "SELECT digest, tier FROM otc.publication WHERE week_ending = %s ORDER BY id LIMIT 1", [GONE]
+    ).fetchall()
+    (installation / "archive" / str(lost)[:2] / f"{lost}.zst").unlink()
+    # The settings still say 26 weeks: without --yes the stored retention stays, and counts.
+    code, _, errors = otc("migrate")
+    assert code == 1
+    assert "8 of 9 captures restored from the archive" in errors
+    assert f"not restored {GONE} {tier}: the archive has no" in errors
+    weeks = sql.execute("SELECT week_ending, count(DISTINCT publication_id) FROM otc.raw_record GROUP BY 1 ORDER BY 1")
+    assert weeks.fetchall() == [(WEEKS[0], 3), (GONE, 2), (FIRST_KEPT, 3), (WEEKS[3], 3)]
+
+
+def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
+    dropped: dict[str, list[tuple[object, ...]]], keep: Callable[..., None]
+) -> None:
+    """They were shown as missing, as if FINRA had to be asked for them again."""
+
+    def t1() -> list[object]:
+        weeks = {row["week_ending"]: row for row in week_status(Warehouse(), 12, NOW.astimezone(NEW_YORK))}
+        return [weeks[GONE]["T1"], weeks[GONE]["state"], weeks[dt.date(2026, 9, 4)]["T1"]]
+
+    assert t1() == ["dropped", "", "missing"]
+    keep(venue_volume=104)
+    assert t1() == ["captured", "stale: venue_volume", "missing"]
+
+
+def test_raw_rows_of_a_week_beyond_their_retention_are_not_kept_and_it_is_said(
+    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]
+) -> None:
+    keep(raw_record=1)
+    assert launch.materialize(dagster, WEEKS[:1], TIERS[:1], quiet) == []
+    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (0,)
+    assert everything(sql, "venue_volume", WEEKS[0])
+    event = dagster.get_latest_materialization_event(AssetKey("publication_t1"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert "OTC_KEEP_RAW_RECORD_WEEKS" in str(event.asset_materialization.metadata["raw rows"].value)
+
+
+def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
+    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
+) -> None:
+    keep(venue_volume=KEPT_WEEKS)
+    records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in (GONE, FIRST_KEPT)]
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(records))
+    with pytest.raises(launch.RunFailed, match=rf"records.json: week {GONE} is beyond retention"):
+        launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    assert sql.execute("SELECT week_ending FROM otc.publication").fetchall() == [(FIRST_KEPT,)]
+
+
+def test_the_daily_job_is_asked_for_where_the_server_has_no_jobs(dagster: DagsterInstance) -> None:
+    schedule = defs.resolve_schedule_def("daily_retention")
+    context = build_schedule_context(
+        dagster,
+        scheduled_execution_time=NOW,
+        resources={"warehouse": Warehouse()},
+        repository_def=defs.get_repository_def(),
+    )
+    (request,) = schedule.evaluate_tick(context).run_requests or []
+    assert request.run_key == "retention on 2026-10-15"
+
+
+@pytest.mark.parametrize(
+    ("volume", "summaries", "fits"), [(104, 0, True), (104, 110, True), (104, 109, False), (0, 500, False)]
+)
+def test_summaries_must_outlive_what_they_are_made_of(
+    monkeypatch: pytest.MonkeyPatch, volume: int, summaries: int, *, fits: bool
+) -> None:
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(volume))
+    monkeypatch.setenv("OTC_KEEP_SUMMARIES_WEEKS", str(summaries))
+    if fits:
+        assert Settings().keep_weeks["summaries"] == summaries
+    else:
+        with pytest.raises(ValueError, match="six-week figures look back"):
+            Settings()
