@@ -11,8 +11,9 @@ import resource
 import subprocess
 import sys
 
+from support import installed
+
 from otc_assets import local
-from otc_assets.domain.weeks import TIERS
 from otc_assets.settings import settings
 
 
@@ -32,10 +33,9 @@ def main() -> None:
         settings.cache_clear()
         with local.database(settings()) as url:
             local.upgrade(settings(), url)
-            from otc_assets.defs import launch
 
             with local.instance() as instance:
-                failed = launch.materialize(instance, [week], TIERS, lambda done, note: None)
+                failed = installed.materialize_weeks(instance, [week])
             print("  " + ("; ".join(failed) or "made"))
             # Of this process: its children are the database and the simulated FINRA.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

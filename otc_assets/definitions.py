@@ -1,61 +1,43 @@
-"""The code location: one assembly of assets, checks, jobs, schedules, sensors and resources.
-
-``build_definitions`` takes other resources, so that tests and tools recompose it without patching.
-"""
+"""The code location: one assembly of assets, checks, jobs, schedules, sensors and resources."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import Definitions
+from dagster import Definitions, definitions
 
-from otc_assets.defs.assets.figures import figure_assets
-from otc_assets.defs.assets.gap_report import gap_report
-from otc_assets.defs.assets.publications import PUBLICATIONS
-from otc_assets.defs.assets.venue_volume import venue_volume
-from otc_assets.defs.assets.week_calendar import week_calendar
-from otc_assets.defs.checks import CHECKS
+from otc_assets.defs.assets import all_assets
+from otc_assets.defs.checks import all_checks
 from otc_assets.defs.executor import in_process
-from otc_assets.defs.jobs import (
-    CAPTURE_JOBS,
-    MAKE_ROLLING,
-    MAKE_WEEK,
-    REPORT_GAPS,
-    accept_capture,
-    ingest_files,
-    retention,
-    withdraw_capture,
-)
-from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.jobs import JOBS
+from otc_assets.defs.partitions import WeekPartitions
+from otc_assets.defs.resources import make_resources
 from otc_assets.defs.schedules import SCHEDULES
 from otc_assets.defs.sensors import SENSORS
 from otc_assets.defs.spans import traced_executor
+from otc_assets.settings import Settings, settings
 
 
-def build_definitions(resources: Mapping[str, Any] | None = None) -> Definitions:
-    """The definitions, with ``resources`` in place of those that the settings make."""
+def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = None) -> Definitions:
+    """Builds the definitions of an installation.
+
+    Args:
+        chosen: its settings.
+        resources: objects in place of those that the settings describe, by name: ``warehouse``, ``archive``,
+            ``source``, ``settings``.
+    """
+    weeks = WeekPartitions(chosen.first_week)
     return Definitions(
-        assets=[week_calendar, *PUBLICATIONS, venue_volume, *figure_assets(), gap_report],
-        asset_checks=CHECKS,
-        jobs=[
-            *CAPTURE_JOBS.values(),
-            MAKE_WEEK,
-            MAKE_ROLLING,
-            REPORT_GAPS,
-            ingest_files,
-            accept_capture,
-            withdraw_capture,
-            retention,
-        ],
+        assets=all_assets(weeks),
+        asset_checks=all_checks(weeks.of_figures),
+        jobs=JOBS,
         schedules=SCHEDULES,
         sensors=SENSORS,
-        resources={
-            "warehouse": Warehouse(),
-            "raw_archive": RawArchive(),
-            "publication_source": PublicationSource(),
-            **(resources or {}),
-        },
+        resources={**make_resources(chosen), **(resources or {})},
         executor=traced_executor(in_process),
     )
 
 
-defs = build_definitions()
+@definitions
+def defs() -> Definitions:
+    """The definitions that Dagster's web server, daemon and runs load: those of the process's settings."""
+    return build_definitions(settings())

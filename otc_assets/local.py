@@ -25,11 +25,11 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.liveness import fail_dead_runs
-from otc_assets.defs.resources import Warehouse
 from otc_assets.defs.storage import move_tables
 from otc_assets.errors import OtcError
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
 from otc_assets.warehouse.server import LOCK_SPACE, dagster_storage_url
@@ -128,7 +128,7 @@ def prepare(chosen: Settings, url: str) -> None:
 
 
 @contextmanager
-def installation(chosen: Settings) -> Iterator[Warehouse]:
+def installation(chosen: Settings) -> Iterator[Database]:
     """The warehouse, for a command that leaves schema and retention as they are.
 
     Raises:
@@ -136,7 +136,7 @@ def installation(chosen: Settings) -> Iterator[Warehouse]:
     """
     with database(chosen) as url:
         prepare(chosen, url)
-        yield Warehouse()
+        yield Database(url)
 
 
 def _lay_out(chosen: Settings, *, replace: bool) -> None:

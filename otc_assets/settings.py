@@ -67,7 +67,7 @@ class Settings(BaseSettings):
             only looks takes our own database where it is unset.
     """
 
-    model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     database_url: SecretStr | None = None
     home: Path = Field(default_factory=default_home)

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
 from hostile_defaults import make_hostile
+from support import installed
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli
-from otc_assets.defs import resources
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate
@@ -169,17 +169,10 @@ def installation(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OTC_HOME", str(tmp_path))
     monkeypatch.setenv("OTC_SOURCE", "simulator")
     monkeypatch.setenv("OTC_SIMULATOR_SCALE", "0.01")
-    _forget()
-    yield tmp_path
-    if resources._engine.cache_info().currsize:
-        resources._engine(database).dispose()
-    _forget()
-
-
-def _forget() -> None:
     settings.cache_clear()
-    resources._source.cache_clear()
-    resources._engine.cache_clear()
+    yield tmp_path
+    installed.close()
+    settings.cache_clear()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance
+from support import installed
 
 from otc_assets.defs import launch
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
@@ -30,7 +31,7 @@ def _today() -> Iterator[None]:
 @pytest.fixture
 def objects(dagster: DagsterInstance, installation: Path, sql: Sql) -> dict[dt.date, Path]:
     """Three weeks of T1, captured and computed: the archived object of each."""
-    assert launch.materialize(dagster, WEEKS, [T1], lambda done, note: None) == []
+    assert installed.materialize_weeks(dagster, WEEKS, [T1]) == []
     found = sql.execute("SELECT week_ending, digest FROM otc.publication ORDER BY 1").fetchall()
     return {
         week: installation / "archive" / str(digest)[:2] / f"{digest}.zst"  # type: ignore[misc]
@@ -89,10 +90,10 @@ def test_a_damaged_object_fails_its_own_week_alone_and_capturing_it_again_heals_
     cut_off(objects[WEEKS[1]])
     sql.execute("DELETE FROM otc.venue_volume")
     with pytest.raises(launch.RunFailed, match=rf"{WEEKS[1]}: {objects[WEEKS[1]]} is damaged") as caught:
-        launch.run_assets(dagster, ["venue_volume"], WEEKS[0], WEEKS[2])
+        installed.launcher(dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[2])
     assert str(WEEKS[0]) not in str(caught.value)
     found = sql.execute("SELECT DISTINCT week_ending FROM otc.venue_volume ORDER BY 1").fetchall()
     assert found == [(WEEKS[0],), (WEEKS[2],)]
-    assert launch.materialize(dagster, WEEKS[1:2], TIERS[:1], lambda done, note: None) == []
+    assert installed.materialize_weeks(dagster, WEEKS[1:2], TIERS[:1]) == []
     assert otc("archive", "verify")[0] == 0
     assert sql.execute("SELECT count(DISTINCT week_ending) FROM otc.venue_volume").fetchone() == (3,)

@@ -18,6 +18,7 @@ import pytest
 import time_machine
 from console_script import Run, console_script
 from pytest_httpserver import HTTPServer
+from support import installed
 
 from otc_assets import cli
 from otc_assets.cli.run import _serve_metrics
@@ -265,7 +266,6 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypa
 
 
 def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation: Path) -> None:
-    from otc_assets.defs.resources import Warehouse
     from otc_assets.warehouse import alerts as outbox
 
     assert run("alerts")[:2] == (0, "no alerts yet\n")
@@ -281,7 +281,7 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
         event_id=7,
         happened_at=now,
     )
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         assert outbox.record(connection, alert, now=now, quiet=dt.timedelta(0))
         (claimed,) = outbox.claim(connection, now=now, until=now)
         again_at = now + dt.timedelta(minutes=1)

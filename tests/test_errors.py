@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import pytest
 import time_machine
 
-from otc_assets.defs.resources import PublicationSource
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.errors import OtcError
 from otc_assets.reports import weeks as reports
+from otc_assets.settings import InvalidSettings, settings
 from otc_assets.warehouse.migrate import newest_version
 
 Command = Callable[..., tuple[int, str, str]]
@@ -124,10 +124,13 @@ def test_a_port_that_does_not_exist_is_a_usage_error(otc: Command, arguments: li
     assert "65535" in errors
 
 
-def test_an_unknown_source_is_refused() -> None:
+def test_an_unknown_source_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was the simulator: simulated rows would have been loaded as FINRA's."""
-    with pytest.raises(OtcError, match="there is no source 'finra'. The sources are simulator, api and files"):
-        PublicationSource(kind="finra").open()
+    monkeypatch.setenv("OTC_SOURCE", "finra")
+    settings.cache_clear()
+    with pytest.raises(InvalidSettings, match="OTC_SOURCE: Input should be 'simulator', 'api' or 'files'"):
+        settings()
+    settings.cache_clear()
 
 
 @pytest.mark.parametrize("width", ["80", "100"])

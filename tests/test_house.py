@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from dagster import AssetKey
+from support import installed
 
-from otc_assets.definitions import defs
 from otc_assets.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent.parent / "otc_assets"
@@ -34,7 +34,7 @@ def test_the_domain_is_pure() -> None:
 
 def test_the_graph_is_as_it_is_known() -> None:
     """A changed dependency, group or check is seen here before users see it."""
-    graph = defs.resolve_asset_graph()
+    graph = installed.definitions().resolve_asset_graph()
     edges = {
         key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
         for key in graph.get_all_asset_keys()
@@ -67,7 +67,7 @@ def test_the_graph_is_as_it_is_known() -> None:
 
 
 def test_every_asset_tells_who_owns_it_what_it_is_and_what_columns_it_has() -> None:
-    graph = defs.resolve_asset_graph()
+    graph = installed.definitions().resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         assert node.owners == ["team:market-structure"]
@@ -81,8 +81,8 @@ def test_every_asset_tells_who_owns_it_what_it_is_and_what_columns_it_has() -> N
 def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> None:
     offsets = {
         key.to_user_string(): node.partitions_def.end_offset  # type: ignore[union-attr]
-        for key in defs.resolve_asset_graph().get_all_asset_keys()
-        if (node := defs.resolve_asset_graph().get(AssetKey(key.path)))
+        for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
+        if (node := installed.definitions().resolve_asset_graph().get(AssetKey(key.path)))
     }
     late = {"publication_t2": -3, "publication_otce": -3}
     assert offsets == {name: late.get(name, -1) for name in offsets}

@@ -43,16 +43,14 @@ from dagster._core.execution.api import execute_run
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pytest_httpserver import HTTPServer
+from support import installed
 
 from otc_assets import tracing
-from otc_assets.definitions import defs
 from otc_assets.defs import launch
-from otc_assets.defs.assets.venue_volume import venue_volume
-from otc_assets.defs.assets.week_calendar import week_calendar
+from otc_assets.defs.assets import venue_volume, week_calendar
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import RawArchive, Warehouse
 from otc_assets.defs.spans import traced_executor, traced_step
-from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, newest_due
+from otc_assets.domain.weeks import NEW_YORK, T1, newest_due
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
@@ -215,7 +213,7 @@ def newest_run(instance: DagsterInstance) -> str:
 def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
     dagster: DagsterInstance, collector: Collector, week: dt.date
 ) -> None:
-    assert launch.materialize(dagster, [week], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, [week]) == []
     runs = dagster.get_runs()
     assert {one.trace_id for one in collector.spans} == {uuid.UUID(run.run_id).hex for run in runs}
     for run in runs:
@@ -243,16 +241,16 @@ def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
         assert all(one.resource["service.name"] == "otc-assets" for one in trace.spans)
         assert all(one.resource["service.version"] for one in trace.spans)
     keys = {one.attributes["dagster.step.key"] for one in collector.spans if one.name.startswith("step ")}
-    assert keys >= {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    assert keys >= {key.to_user_string() for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()}
     checks = {one.name: one.attributes["dagster.asset.key"] for one in collector.spans if one.name.startswith("step j")}
     assert checks["step judge_venue_volume"] == "venue_volume"
 
 
 def test_what_a_run_tells_names_its_trace(dagster: DagsterInstance, collector: Collector, week: dt.date) -> None:
     """From an event to the spans of the work that it tells of."""
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
-    launch.run_assets(dagster, ["venue_volume", "gap_report"], week, week)
-    with Warehouse().transaction() as connection:
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["venue_volume", "gap_report"], week, week)
+    with installed.database().transaction() as connection:
         told = {(event.event_type, event.metadata["run_id"]): event for event in events.newest(connection, 100)}
     assert {kind for kind, _ in told} >= {"otc.file.ingested", "otc.week.normalized", "otc.week.checked"}
     for (_, run_id), event in told.items():
@@ -263,7 +261,7 @@ def test_what_a_run_tells_names_its_trace(dagster: DagsterInstance, collector: C
 def test_every_step_that_can_be_launched_has_a_span() -> None:
     """An asset, check or op without ``traced_step`` would be a hole in the trace."""
     without = set()
-    jobs = [*defs.get_repository_def().get_all_jobs(), defs.resolve_implicit_global_asset_job_def()]
+    jobs = [*installed.repository().get_all_jobs(), installed.definitions().resolve_implicit_global_asset_job_def()]
     for node in [node for one in jobs for node in one.graph.node_defs]:
         body = node.compute_fn.decorated_fn  # type: ignore[union-attr]
         if Path(body.__code__.co_filename).name != "spans.py":
@@ -276,7 +274,7 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
     dagster: DagsterInstance, collector: Collector, monkeypatch: pytest.MonkeyPatch, week: dt.date
 ) -> None:
     monkeypatch.setattr("otc_assets.finra.query_api.PAGE_ROWS", 500)
-    launch.run_assets(dagster, ["publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["publication_t1"], week, week)
     trace = collector.trace(newest_run(dagster))
     (of_week,) = trace.below(trace.one("step publication_t1"), WEEK)
     stages = [one.name for one in trace.below(of_week) if not one.is_client]
@@ -319,7 +317,7 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
 
 def test_a_range_has_a_span_a_week(dagster: DagsterInstance, collector: Collector, week: dt.date) -> None:
     before = week - dt.timedelta(weeks=1)
-    launch.run_assets(dagster, ["week_calendar"], before, week)
+    installed.launcher(dagster).run_assets(["week_calendar"], before, week)
     trace = collector.trace(newest_run(dagster))
     assert trace.root().attributes["dagster.partition.range.end"] == str(week)
     weeks = trace.below(trace.one("step week_calendar"), WEEK)
@@ -333,7 +331,7 @@ def test_files_that_are_taken_in_have_their_stages(
     dagster: DagsterInstance, collector: Collector, tmp_path: Path, week: dt.date
 ) -> None:
     paths = write_files(Simulator(settings().simulator_seed, 0.01), tmp_path / "f", [week], [T1], NOW.date())
-    run_id = launch.ingest(dagster, FilesToIngest(paths=[str(paths[0])]))
+    run_id = installed.launcher(dagster).ingest(FilesToIngest(paths=[str(paths[0])]))
     trace = collector.trace(run_id)
     assert trace.root().name == "run ingest_files"
     stages = [one for one in trace.below(trace.one("step ingest")) if not one.is_client]
@@ -344,8 +342,8 @@ def test_files_that_are_taken_in_have_their_stages(
 def two_steps() -> JobDefinition:
     """Two steps that need nothing of each other, each in a process of its own."""
     definitions = Definitions(
-        assets=[week_calendar, venue_volume],
-        resources={"warehouse": Warehouse(), "raw_archive": RawArchive()},
+        assets=[week_calendar(installed.weeks()), venue_volume(installed.weeks())],
+        resources={"warehouse": installed.database(), "archive": installed.archive()},
         jobs=[define_asset_job("two_steps")],
         executor=traced_executor(multiprocess_executor),
     )
@@ -387,7 +385,7 @@ def test_a_refusal_is_recorded_and_no_secret_is_told(
     monkeypatch.setattr("otc_assets.finra.query_api.QueryApi.__init__.__kwdefaults__", _with_token_url(httpserver))
     settings.cache_clear()
     with pytest.raises(launch.RunFailed, match="403"):
-        launch.run_assets(dagster, ["publication_t1"], week, week)
+        installed.launcher(dagster).run_assets(["publication_t1"], week, week)
     trace = collector.trace(newest_run(dagster))
     root = trace.root()
     assert (root.failed, root.words) == (True, "steps failed: publication_t1")
@@ -564,7 +562,7 @@ def test_a_run_goes_through_without_its_collector(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
     started = time.monotonic()
-    launch.run_assets(dagster, ["week_calendar", "venue_volume"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "venue_volume"], week, week)
     assert tracing.is_on()
     assert time.monotonic() - started < 60  # without a limit: half a minute a step
 
@@ -650,7 +648,7 @@ def test_what_cannot_be_served_is_said_and_stops_nothing(
 def test_log_lines_carry_the_ids_of_their_span(
     dagster: DagsterInstance, collector: Collector, caplog: pytest.LogCaptureFixture, week: dt.date
 ) -> None:
-    launch.run_assets(dagster, ["week_calendar"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar"], week, week)
     run_id = newest_run(dagster)
     of_step = collector.trace(run_id).one("step week_calendar")
     lines = [entry.user_message for entry in dagster.all_logs(run_id) if not entry.is_dagster_event]
@@ -709,7 +707,7 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded(installation: Pa
             from otc_assets.defs import launch
             week = dt.date.fromisoformat("{RECENT}")
             with DagsterInstance.ephemeral() as instance:
-                launch.run_assets(instance, ["week_calendar", "venue_volume"], week, week)
+                installed.launcher(instance).run_assets(["week_calendar", "venue_volume"], week, week)
             print([name for name in sys.modules if name.startswith("opentelemetry")])
         """)
     )

@@ -14,9 +14,9 @@ import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance
+from support import installed
 
 from otc_assets import local
-from otc_assets.defs import launch
 from otc_assets.domain.weeks import TIERS, weeks_between
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import SchemaMismatch, migrate, newest_version, require_current
@@ -82,7 +82,7 @@ def test_a_command_in_a_shell_with_another_setting_leaves_compression(
 def four_weeks(dagster: DagsterInstance, october: None) -> list[dt.date]:
     """Four weeks, computed."""
     weeks = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
-    assert launch.materialize(dagster, weeks, TIERS[:1], lambda done, note: None) == []
+    assert installed.materialize_weeks(dagster, weeks, TIERS[:1]) == []
     return weeks
 
 

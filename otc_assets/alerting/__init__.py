@@ -1,1 +1,1 @@
-"""What runs without anyone asking: jobs, the Wednesday schedules, sensors for files, revisions, stale weeks, alerts."""
+"""Delivery of alerts to people."""

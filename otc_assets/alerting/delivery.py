@@ -1,7 +1,7 @@
-"""Telling people: what a message says, and sending it through Apprise.
+"""Delivers alerts: what a message says, and sending it through Apprise.
 
-Here: messages, destinations, one attempt to deliver what waits in the outbox. Not here: what is worth an
-alert (``alerts``), and the outbox itself (``warehouse.alerts``).
+Makes one attempt to deliver what is pending in the outbox. What raises an alert is in ``defs.alerts``; the outbox
+itself is ``warehouse.alerts``.
 
 Apprise's URLs hold tokens and passwords. None of them leaves this module: a destination is named by its service
 and place in the list, what Apprise says is shown without any part of the URL, and its log lines are dropped.
@@ -24,11 +24,11 @@ from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, No
 from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
-from otc_assets.defs.resources import Warehouse
 from otc_assets.errors import OtcError
-from otc_assets.settings import settings
+from otc_assets.settings import Settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import Alert
+from otc_assets.warehouse.database import Database
 
 #: After an attempt, whatever is new is gathered for so long, and then told in one message.
 QUIET = dt.timedelta(minutes=5)
@@ -132,15 +132,13 @@ class Destination:
         fingerprint: what it is known by in the outbox.
     """
 
-    def __init__(self, url: str, number: int, of: int) -> None:
-        """Takes the URL in.
+    def __init__(self, url: str, number: int, of: int, ui_url: str) -> None:
+        """Checks the URL.
 
         Raises:
             BadAlertUrl: Apprise does not know such a URL.
         """
-        self._apprise = Apprise(
-            asset=AppriseAsset(app_id="otc-assets", app_desc="otc-assets", app_url=settings().ui_url)
-        )
+        self._apprise = Apprise(asset=AppriseAsset(app_id="otc-assets", app_desc="otc-assets", app_url=ui_url))
         with _without_debug_lines():
             known = self._apprise.add(url)
         if not known or len(list(self._apprise)) != 1:
@@ -189,22 +187,26 @@ class Destination:
 
 
 @cache
-def _destinations(urls: str) -> tuple[Destination, ...]:
+def _destinations(urls: str, ui_url: str) -> tuple[Destination, ...]:
     found = parse_urls(urls)
-    return tuple(Destination(url, number, len(found)) for number, url in enumerate(found, 1))
+    return tuple(Destination(url, number, len(found), ui_url) for number, url in enumerate(found, 1))
 
 
-def destinations(urls: SecretStr) -> tuple[Destination, ...]:
+def destinations(urls: SecretStr, ui_url: str) -> tuple[Destination, ...]:
     """The destinations that OTC_ALERT_URL names, separated by blanks or commas.
+
+    Args:
+        urls: the setting.
+        ui_url: the address of the UI, which some services show as the sender's.
 
     Raises:
         BadAlertUrl: one of them is not a valid Apprise URL.
     """
-    return _destinations(urls.get_secret_value())
+    return _destinations(urls.get_secret_value(), ui_url)
 
 
-def send_test() -> Iterator[tuple[str, str | None]]:
-    """Sends a test message to every destination, whatever waits in the outbox.
+def send_test(chosen: Settings) -> Iterator[tuple[str, str | None]]:
+    """Sends a test message to every destination, whatever is pending in the outbox.
 
     Yields:
         The destination's name, and None if it took the message, else why not.
@@ -212,12 +214,11 @@ def send_test() -> Iterator[tuple[str, str | None]]:
     Raises:
         BadAlertUrl: OTC_ALERT_URL is not set, or has an invalid URL.
     """
-    urls = settings().alert_url
+    urls, ui_url = chosen.alert_url, chosen.ui_url
     if urls is None:
         raise BadAlertUrl("OTC_ALERT_URL is not set", remedy="Set it to one or more Apprise URLs (docs/alerts.md).")
-    ui_url = settings().ui_url
     message = Message("otc-assets: a test", f"Alerts of the otc-assets at {ui_url} arrive here.", serious=False)
-    for destination in destinations(urls):
+    for destination in destinations(urls, ui_url):
         yield destination.name, destination.send(message, _ONE_DESTINATION_SECONDS)
 
 
@@ -225,14 +226,15 @@ def _next_attempt(attempts: int, now: dt.datetime) -> dt.datetime:
     return now + min(_FIRST_WAIT * 2 ** min(attempts - 1, 10), _LONGEST_WAIT)
 
 
-def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
+def deliver(database: Database, chosen: Settings, now: dt.datetime) -> str:
     """One attempt to deliver what is due, to every destination that has not got it yet.
 
-    A process that dies between sending and noting it leaves its alerts to be sent again: they may arrive
-    twice then, and never not at all.
+    A process that dies between sending an alert and recording that leaves it pending: it is sent again, so that an
+    alert may arrive twice, and is never lost.
 
     Args:
-        warehouse: where the outbox is.
+        database: where the outbox is.
+        chosen: the settings, which name the destinations.
         now: the moment, UTC.
 
     Returns:
@@ -242,16 +244,16 @@ def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
         BadAlertUrl: see ``destinations``.
         AlertsUndelivered: some have not arrived for an hour, with the reason.
     """
-    urls = settings().alert_url
+    urls = chosen.alert_url
     if urls is None:
-        with warehouse.transaction() as connection:
+        with database.transaction() as connection:
             count = outbox.set_unwanted(connection)
         return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
-    everyone = destinations(urls)
-    with warehouse.transaction() as connection:
+    everyone = destinations(urls, chosen.ui_url)
+    with database.transaction() as connection:
         claimed = outbox.claim(connection, now=now, until=now + _CLAIM)
-    said = _attempt(warehouse, claimed, everyone, now) if claimed else "nothing is due"
-    with warehouse.transaction() as connection:
+    said = _attempt(database, claimed, everyone, chosen.ui_url, now) if claimed else "nothing is due"
+    with database.transaction() as connection:
         stuck = outbox.stuck(connection)
     if stuck.since is not None and now - stuck.since >= _PATIENCE:
         raise AlertsUndelivered(
@@ -263,7 +265,9 @@ def deliver(warehouse: Warehouse, now: dt.datetime) -> str:
     return said
 
 
-def _attempt(warehouse: Warehouse, claimed: list[Alert], everyone: Sequence[Destination], now: dt.datetime) -> str:
+def _attempt(
+    database: Database, claimed: list[Alert], everyone: Sequence[Destination], ui_url: str, now: dt.datetime
+) -> str:
     deadline = time.monotonic() + _ATTEMPT_SECONDS
     errors = []
     for destination in everyone:
@@ -274,15 +278,15 @@ def _attempt(warehouse: Warehouse, claimed: list[Alert], everyone: Sequence[Dest
         if seconds < 1:
             errors.append(f"{destination.name}: no time was left")
             continue
-        error = destination.send(compose(outstanding, settings().ui_url), seconds)
+        error = destination.send(compose(outstanding, ui_url), seconds)
         if error is None:
             # At once, so that a failure of the next one does not send this again.
-            with warehouse.transaction() as connection:
+            with database.transaction() as connection:
                 outbox.told(connection, [alert.id for alert in outstanding], destination.fingerprint)
         else:
             errors.append(error)
     again_at = _next_attempt(max(alert.attempts for alert in claimed), now)
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         outbox.settle(
             connection,
             [alert.id for alert in claimed],

@@ -10,10 +10,10 @@ failure that it could not handle: an alert would be lost whenever the database d
 """
 
 import datetime as dt
-import re
 from collections.abc import Callable, Sequence
 
 from dagster import (
+    AssetCheckEvaluation,
     AssetCheckSeverity,
     DagsterEventType,
     DagsterInstance,
@@ -23,6 +23,7 @@ from dagster import (
     EventRecordsFilter,
     MetadataValue,
     RepositoryDefinition,
+    ResourceParam,
     RunsFilter,
     RunStatusChangeRecordsFilter,
     SensorEvaluationContext,
@@ -30,22 +31,20 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluation
-from dagster._core.events import JobFailureData
-from dagster._core.storage.tags import (
+
+from otc_assets.alerting.delivery import QUIET, deliver
+from otc_assets.defs.failures import why_it_failed
+from otc_assets.defs.internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
     WILL_RETRY_TAG,
 )
-from dagster._utils.error import SerializableErrorInfo
-
-from otc_assets.alerting.delivery import QUIET, deliver
 from otc_assets.defs.partitions import week_of
-from otc_assets.defs.resources import Warehouse
-from otc_assets.settings import settings
+from otc_assets.settings import Settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import NewAlert
+from otc_assets.warehouse.database import Database
 
 #: By then an event that has a lower id than one that was read is there, and a failed run says if it is retried.
 _SETTLED_SECONDS = 120
@@ -146,7 +145,9 @@ def _evaluation(record: EventLogRecord, repository: RepositoryDefinition | None)
         "warnings too). One that goes on failing is told once; after it has passed, its next failure is told."
     ),
 )
-def failed_checks(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult:
+def failed_checks(
+    context: SensorEvaluationContext, warehouse: ResourceParam[Database], settings: ResourceParam[Settings]
+) -> SensorResult:
     """Reads evaluations of checks, in the order of their ids, into the outbox."""
     now = dt.datetime.now(dt.UTC)
     storage = context.instance.event_log_storage
@@ -172,61 +173,13 @@ def failed_checks(context: SensorEvaluationContext, warehouse: Warehouse) -> Sen
                         outbox.resolve(connection, subject, record.storage_id, at)
                     continue
                 alert = alert_of_check(record, evaluation)
-                if alert.severity == "error" or settings().alert_severity == "warn":
+                if alert.severity == "error" or settings.alert_severity == "warn":
                     recorded += outbox.record(connection, alert, now=now, quiet=QUIET)
                     failing.add(subject)
     return SensorResult(skip_reason=SkipReason(f"checks that began to fail: {recorded}"), cursor=cursor)
 
 
 # --- runs ----------------------------------------------------------------------------------------------
-
-
-def _names_of_our_errors() -> set[str]:
-    """The names of every exception class that this package has defined so far."""
-    names, classes = set(), [Exception]
-    while classes:
-        for kind in classes.pop().__subclasses__():
-            classes.append(kind)
-            if kind.__module__.startswith("otc_assets."):
-                names.add(kind.__name__)
-    return names
-
-
-def what_went_wrong(error: SerializableErrorInfo) -> str:
-    """The message of the first error in a chain of causes that is this package's own, else of the deepest.
-
-    Ours say what to do; what a library raised below them (``ConnectError``) says less. Dagster's errors around them
-    only name the step.
-    """
-    chain = [error]
-    while (cause := chain[-1].cause) is not None:
-        chain.append(cause)
-    ours = _names_of_our_errors()
-    chosen = next((e for e in chain if e.cls_name in ours), chain[-1])
-    return re.sub(r"\Aotc_assets\.[\w.]+: ", "", chosen.message.strip())
-
-
-def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
-    """The failed steps' own words; the run's, where no step failed."""
-    failures = {DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE}
-    steps, run = [], ""
-    for record in instance.get_records_for_run(run_id, of_type=failures).records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        if event.event_type == DagsterEventType.RUN_FAILURE:
-            data = event.event_specific_data
-            error = data.error if isinstance(data, JobFailureData) else None
-            # Where no step failed, what stopped the run is in the error: "module.Class: words".
-            text = error.message.strip() if error else event.message or ""
-            run = (text.partition(": ")[2] or text) if error else text
-            continue
-        failure = event.step_failure_data
-        said = failure.user_failure_data.description if failure.user_failure_data else None
-        if said is None and failure.error is not None:
-            said = what_went_wrong(failure.error)
-        steps.append(f"{event.step_key}: {said}")
-    return "; ".join(steps) or run or "the run did not succeed"
 
 
 def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: DagsterRun) -> NewAlert:
@@ -273,7 +226,7 @@ def is_final(instance: DagsterInstance, run: DagsterRun, age: float) -> bool:
     default_status=DefaultSensorStatus.RUNNING,
     description="Records an alert for every run that failed and is not tried again by itself.",
 )
-def failed_runs(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult:
+def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Database]) -> SensorResult:
     """Reads failures of runs, in the order of their ids, into the outbox."""
     now = dt.datetime.now(dt.UTC)
     instance = context.instance
@@ -312,9 +265,9 @@ def failed_runs(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
         "message. Tries again what did not arrive, and fails when something has not arrived for an hour."
     ),
 )
-def deliver_alerts(warehouse: Warehouse) -> SkipReason:
+def deliver_alerts(warehouse: ResourceParam[Database], settings: ResourceParam[Settings]) -> SkipReason:
     """One attempt to deliver."""
-    return SkipReason(deliver(warehouse, dt.datetime.now(dt.UTC)))
+    return SkipReason(deliver(warehouse, settings, dt.datetime.now(dt.UTC)))
 
 
 ALERT_SENSORS = [failed_checks, failed_runs, deliver_alerts]

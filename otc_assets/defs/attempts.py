@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunRequest, RunsFilter
 
+from otc_assets.defs.internals import RUN_KEY_TAG
+
 #: The run key of the first attempt, which says what is wanted; and the number of the attempt.
 REQUEST_TAG, ATTEMPT_TAG = "otc/request", "otc/attempt"
-_RUN_KEY_TAG = "dagster/run_key"
 
 #: After the first attempt 2 minutes pass, then 4, 8, ... and never more than so many.
 LONGEST_PAUSE = dt.timedelta(hours=6)
@@ -41,7 +42,7 @@ def pause_after(attempts: int) -> dt.timedelta:
 def _runs_of(instance: DagsterInstance, keys: Sequence[str]) -> dict[str, list[RunRecord]]:
     """The runs that were requested under each key, in any attempt."""
     found: dict[str, dict[str, RunRecord]] = {}
-    for tag in (REQUEST_TAG, _RUN_KEY_TAG):  # the latter for runs from before there were attempts
+    for tag in (REQUEST_TAG, RUN_KEY_TAG):  # the latter for runs from before there were attempts
         for start in range(0, len(keys), _KEYS_A_QUERY):
             wanted = RunsFilter(tags={tag: list(keys[start : start + _KEYS_A_QUERY])})
             for record in instance.get_run_records(wanted):

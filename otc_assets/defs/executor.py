@@ -16,19 +16,22 @@ from types import FrameType
 from typing import Any
 
 from dagster import DagsterEvent, DagsterExecutionInterruptedError, Executor, InitExecutorContext, executor
-from dagster._core.definitions.executor_definition import IN_PROC_CONFIG
-from dagster._core.execution.api import ExecuteRunWithPlanIterable
-from dagster._core.execution.context.system import PlanExecutionContext, PlanOrchestrationContext
-from dagster._core.execution.context_creation_job import PlanExecutionContextManager
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.plan.execute_plan import inner_plan_execution_iterator
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.retries import RetryMode
-from dagster._utils.error import SerializableErrorInfo
-from dagster._utils.interrupts import check_captured_interrupt
 
 from otc_assets import interruption
+from otc_assets.defs.internals import (
+    IN_PROC_CONFIG,
+    ActiveExecution,
+    ExecuteRunWithPlanIterable,
+    ExecutionPlan,
+    InstanceConcurrencyContext,
+    PlanExecutionContext,
+    PlanExecutionContextManager,
+    PlanOrchestrationContext,
+    RetryMode,
+    SerializableErrorInfo,
+    check_captured_interrupt,
+    inner_plan_execution_iterator,
+)
 from otc_assets.defs.liveness import process_tag
 from otc_assets.errors import OtcError
 

@@ -1,6 +1,6 @@
-"""The Wednesday run, the newest week of every tier and a look back for revisions; daily, retention and gaps.
+"""Schedules: on Wednesdays the newest week of every tier and a look back for revisions; daily, retention and gaps.
 
-Here: when and for which weeks. Not here: what a run does (``jobs``).
+What their runs do is in ``jobs``.
 """
 
 import datetime as dt
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from dagster import (
     DefaultScheduleStatus,
+    ResourceParam,
     RunRequest,
     ScheduleDefinition,
     ScheduleEvaluationContext,
@@ -16,36 +17,38 @@ from dagster import (
     schedule,
 )
 
+from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from otc_assets.defs.jobs import CAPTURE_JOBS, REPORT_GAPS, retention
-from otc_assets.defs.partitions import begins_on, key_of, newest_week, weeks
-from otc_assets.defs.resources import PublicationSource, Warehouse
-from otc_assets.domain.weeks import T1, TIERS, Tier, newest_due
-from otc_assets.finra.source import SourceError
+from otc_assets.defs.partitions import WeekPartitions, key_of
+from otc_assets.domain.weeks import T1, TIERS, Tier, newest_due, publication_date
+from otc_assets.finra.source import Source, SourceError
 from otc_assets.pipeline.changes import WEDNESDAY_TIME, changed, look_back
-from otc_assets.settings import settings
+from otc_assets.settings import Settings
+from otc_assets.warehouse.database import Database
 
-#: T1 of a week is out by then, and so are T2 and OTC of the week two before it, holidays included.
+#: T1 of a week is published by then, and so are T2 and OTC of the week two before it, holidays included.
 WEDNESDAY_MORNING = f"0 {WEDNESDAY_TIME.hour} * * 3"
 
 
 def wednesday_requests(
-    tier: Tier, now: dt.datetime, warehouse: Warehouse, source: PublicationSource, log: logging.Logger
+    tier: Tier, now: dt.datetime, database: Database, source: Source, settings: Settings, log: logging.Logger
 ) -> Iterator[RunRequest]:
-    """The newest week of the tier, and of the weeks before it those that FINRA says have changed.
+    """The newest week of the tier, and of the weeks before it those that FINRA has changed.
 
-    Run keys are made of the week and of FINRA's state of it, so that asking twice runs once.
+    Run keys are made of the week and of FINRA's state of it, so that a repeated request runs once.
     """
     newest = newest_due(tier, now)
-    if newest < settings().first_week:
+    if newest < settings.first_week:
         return
     yield RunRequest(partition_key=key_of(newest), run_key=f"{tier.id} {newest} on {now:%Y-%m-%d}")
-    earlier = [(t, week) for t, week in look_back(now) if t == tier and week < newest]
+    candidates = look_back(now, settings.first_week, settings.lookback_weeks)
+    earlier = [(t, week) for t, week in candidates if t == tier and week < newest]
     try:
-        for _, week, state in changed(earlier, warehouse, source.open()):
+        for _, week, state in changed(earlier, database, source):
             yield RunRequest(partition_key=key_of(week), run_key=f"{tier.id} {week} {state.fingerprint()}")
     except SourceError as error:
         # The newest week's run has retries of its own; the revision sensor looks at the rest again.
-        log.warning("the look-back was broken off: %s", error)
+        log.warning("the look-back was interrupted: %s", error)
 
 
 def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
@@ -62,12 +65,13 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
         ),
     )
     def wednesday(
-        context: ScheduleEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
+        context: ScheduleEvaluationContext,
+        warehouse: ResourceParam[Database],
+        source: ResourceParam[Source],
+        settings: ResourceParam[Settings],
     ) -> Iterator[RunRequest]:
         # What fails today, the revision sensor requests again.
-        yield from wednesday_requests(
-            tier, context.scheduled_execution_time, warehouse, publication_source, context.log
-        )
+        yield from wednesday_requests(tier, context.scheduled_execution_time, warehouse, source, settings, context.log)
 
     return wednesday
 
@@ -79,9 +83,9 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
     default_status=DefaultScheduleStatus.RUNNING,
     description="Drops weeks that are no longer kept, where the server has no jobs of its own.",
 )
-def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) -> RunRequest | SkipReason:
-    """One run a day, or none where TimescaleDB's own job does the same work."""
-    if warehouse.keeps_itself():
+def daily_retention(context: ScheduleEvaluationContext, warehouse: ResourceParam[Database]) -> RunRequest | SkipReason:
+    """One run per day, or none where TimescaleDB's own job does the same work."""
+    if warehouse.has_retention_job():
         return SkipReason("TimescaleDB's job otc.retention_job does it on this server")
     return RunRequest(run_key=f"retention on {context.scheduled_execution_time:%Y-%m-%d}")
 
@@ -91,21 +95,19 @@ def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) ->
     cron_schedule="30 6 * * *",
     execution_timezone="America/New_York",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="Reports the gaps of the look-back's weeks anew: a week that never comes has no run that would.",
+    description="Reports the gaps of the look-back's weeks again: no other run reports a week that is never published.",
 )
-def daily_gap_report(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
-    """One run a day over all weeks of the look-back."""
+def daily_gap_report(context: ScheduleEvaluationContext, settings: ResourceParam[Settings]) -> RunRequest | SkipReason:
+    """One run per day over all weeks of the look-back."""
     now = context.scheduled_execution_time
-    newest = newest_week(weeks)
+    newest = WeekPartitions(settings.first_week).newest()
     if newest is None:
-        return SkipReason(f"FINRA publishes the first week wanted on {begins_on(T1)} (OTC_FIRST_WEEK)")
-    first = max(settings().first_week, newest - dt.timedelta(weeks=settings().lookback_weeks))
+        begins = publication_date(settings.first_week, T1)
+        return SkipReason(f"FINRA publishes the first week wanted on {begins} (OTC_FIRST_WEEK)")
+    first = max(settings.first_week, newest - dt.timedelta(weeks=settings.lookback_weeks))
     return RunRequest(
         run_key=f"gaps on {now:%Y-%m-%d}",
-        tags={
-            "dagster/asset_partition_range_start": key_of(first),
-            "dagster/asset_partition_range_end": key_of(newest),
-        },
+        tags={ASSET_PARTITION_RANGE_START_TAG: key_of(first), ASSET_PARTITION_RANGE_END_TAG: key_of(newest)},
     )
 
 

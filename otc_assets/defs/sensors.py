@@ -1,7 +1,6 @@
-"""Sensors: files that were dropped, weeks that came late or were revised, weeks that are stale.
+"""Sensors: new files in a folder, late and revised weeks, stale weeks, and runs whose process has died.
 
-Here: what each looks at, and which run it asks for. Not here: what a run does (``jobs``), and the sensors that
-tell people of failures (``alerts``).
+What their runs do is in ``jobs``; the sensors that raise alerts are in ``alerts``.
 """
 
 import datetime as dt
@@ -14,6 +13,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
+    ResourceParam,
     RunConfig,
     RunRequest,
     RunsFilter,
@@ -22,11 +22,10 @@ from dagster import (
     SkipReason,
     sensor,
 )
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from otc_assets.defs.alerts import ALERT_SENSORS
 from otc_assets.defs.attempts import REQUEST_TAG, attempts
+from otc_assets.defs.internals import PARTITION_NAME_TAG, BulkActionsFilter, BulkActionStatus
 from otc_assets.defs.jobs import (
     CAPTURE_JOBS,
     LOOKED_AT_ALL_TAG,
@@ -36,17 +35,17 @@ from otc_assets.defs.jobs import (
     ingest_files,
 )
 from otc_assets.defs.liveness import fail_dead_runs
-from otc_assets.defs.partitions import has_week, key_of, week_of
-from otc_assets.defs.resources import PublicationSource, Warehouse
+from otc_assets.defs.partitions import WeekPartitions, key_of, week_of
 from otc_assets.domain.tables import rolling_figures, weekly_figures
 from otc_assets.domain.weeks import NEW_YORK
-from otc_assets.finra.source import SourceError
+from otc_assets.finra.source import Source, SourceError
 from otc_assets.pipeline.changes import changed, look_back, promised
 from otc_assets.pipeline.file_drop import Progress, look
-from otc_assets.settings import settings
+from otc_assets.settings import Settings
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
 
-#: Questions to FINRA in one tick of the revision sensor; the next tick goes on where it stopped.
+#: Requests to FINRA in one tick of the revision sensor; the next tick continues where it stopped.
 _QUESTIONS_A_TICK = 30
 
 
@@ -63,11 +62,11 @@ _UNDER_WAY = [
     job=ingest_files,
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Takes in files of FINRA's website, or of API records, that are put into the folder OTC_FILES.",
+    description="Ingests files of FINRA's website, or of API records, that are put into the folder OTC_FILES.",
 )
-def file_drop(context: SensorEvaluationContext) -> SensorResult:
-    """Asks for runs that take in the new and changed files, many files a run."""
-    folder = settings().files_folder
+def file_drop(context: SensorEvaluationContext, settings: ResourceParam[Settings]) -> SensorResult:
+    """Requests runs that ingest the new and changed files, many files per run."""
+    folder = settings.files_folder
     progress = Progress.parse(context.cursor)
     for batch in list(progress.pending):
         runs = context.instance.get_runs(RunsFilter(tags={REQUEST_TAG: batch.key}))
@@ -84,7 +83,7 @@ def file_drop(context: SensorEvaluationContext) -> SensorResult:
     ]
     ready, waiting = attempts(context.instance, wanted, dt.datetime.now(dt.UTC))
     words = "; ".join(map(str, waiting)) or (
-        f"{len(progress.pending)} runs are taking in files" if progress.pending else f"no new file in {folder}"
+        f"{len(progress.pending)} runs are ingesting files" if progress.pending else f"no new file in {folder}"
     )
     return SensorResult(run_requests=ready, cursor=str(progress), skip_reason=None if ready else SkipReason(words))
 
@@ -96,19 +95,22 @@ def file_drop(context: SensorEvaluationContext) -> SensorResult:
     description="Captures weeks that came late, and those that FINRA has revised, within the look-back.",
 )
 def late_and_revised(
-    context: SensorEvaluationContext, warehouse: Warehouse, publication_source: PublicationSource
-) -> SensorResult | SkipReason:
-    """Goes round the publications of the look-back, a few a tick, and asks for those that have changed.
+    context: SensorEvaluationContext,
+    warehouse: ResourceParam[Database],
+    source: ResourceParam[Source],
+    settings: ResourceParam[Settings],
+) -> SensorResult:
+    """Looks at the publications of the look-back in turn, a few per tick, and requests those that have changed.
 
-    Also for those that a Wednesday's run was to capture and did not, since this sensor first ran.
+    It also requests those that a Wednesday's run should have captured and did not, since this sensor first ran.
     """
     now = dt.datetime.now(NEW_YORK)
-    candidates = look_back(now)
+    candidates = look_back(now, settings.first_week, settings.lookback_weeks)
     cursor = _Round.parse(context.cursor, now)
     start = cursor.position % max(len(candidates), 1)
     turn = candidates[start : start + _QUESTIONS_A_TICK]
     try:
-        found = list(changed(turn, warehouse, publication_source.open(), promised(turn, cursor.since, now)))
+        found = list(changed(turn, warehouse, source, promised(turn, cursor.since, now)))
     except SourceError as error:
         # The position stays: the next tick asks the same again.
         return SensorResult(skip_reason=SkipReason(f"the source did not answer: {error}"), cursor=str(cursor))
@@ -154,15 +156,15 @@ class _Round:
 
 
 def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
-    """Runs that make every stale week anew, oldest first: whole weeks, or their six-week figures alone.
+    """Runs that recompute every stale week, oldest first: whole weeks, or their six-week figures alone.
 
-    Run keys name the version to be made: a version is asked for again only after a pause (``attempts``).
+    Run keys name the version to compute: a version is requested again only after a pause (``attempts``).
     """
     whole = sorted({week for table in ("venue_volume", *weekly_figures()) for week in now_known.stale(table)})
     for week in whole:
         key = f"week {week} {now_known.version('venue_volume', week)}"
         if now_known.dropped_until and week <= now_known.dropped_until:
-            # The same version was made before retention dropped it; now it is kept for longer.
+            # The same version was computed before retention dropped it; now it is kept for longer.
             key += f" kept from {now_known.kept_from}"
         yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=key)
     rolling = sorted({week for table in rolling_figures() for week in now_known.stale(table)} - set(whole))
@@ -172,7 +174,7 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
 
 
 def something_runs(instance: DagsterInstance) -> bool:
-    """Whether runs or backfills are under way: they may be about to make what is stale now."""
+    """Whether runs or backfills are under way: they may be about to compute what is stale now."""
     backfills = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
     return bool(
         instance.get_run_ids(RunsFilter(statuses=_UNDER_WAY), limit=1)
@@ -185,17 +187,20 @@ def something_runs(instance: DagsterInstance) -> bool:
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Makes weeks anew whose inputs have changed: after a tier arrived or was revised, the week itself and "
+        "Recomputes weeks whose inputs have changed: after a tier arrived or was revised, the week itself and "
         "the six-week figures of the five weeks after it."
     ),
 )
-def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> SensorResult | SkipReason:
-    """Compares what every week was made from with what stands there now."""
+def stale_weeks(
+    context: SensorEvaluationContext, warehouse: ResourceParam[Database], settings: ResourceParam[Settings]
+) -> SensorResult | SkipReason:
+    """Compares what every week was computed from with what is captured now."""
     if something_runs(context.instance):
-        return SkipReason("runs are under way: what is stale is judged when they have ended")
+        return SkipReason("runs are under way: stale weeks are determined when they have ended")
     with warehouse.transaction() as connection:
         found = list(requests_for_stale_weeks(lineage(connection)))
-    wanted = [request for request in found if has_week(week_of(str(request.partition_key)))]
+    weeks = WeekPartitions(settings.first_week)
+    wanted = [request for request in found if weeks.has(week_of(str(request.partition_key)))]
     ready, waiting = attempts(context.instance, wanted, dt.datetime.now(dt.UTC), after_success=True)
     if ready:
         return SensorResult(run_requests=ready)
@@ -205,7 +210,7 @@ def stale_weeks(context: SensorEvaluationContext, warehouse: Warehouse) -> Senso
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Marks runs as failed whose process has ended without a word, and frees the slots of their pools.",
+    description="Marks runs as failed whose process has died, and frees the slots of their pools.",
 )
 def dead_runs(context: SensorEvaluationContext) -> SkipReason:
     """Looks for the processes of all runs that are under way."""

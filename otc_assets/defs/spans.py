@@ -20,12 +20,9 @@ from dagster import (
     InitExecutorContext,
     OpExecutionContext,
 )
-from dagster._core.execution.context.system import PlanOrchestrationContext
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.retries import RetryMode
-from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from otc_assets import tracing
+from otc_assets.defs.internals import ExecutionPlan, PlanOrchestrationContext, RetryMode, StepDependencyConfig
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 Context = AssetExecutionContext | AssetCheckExecutionContext | OpExecutionContext

@@ -15,16 +15,19 @@ from typing import Any
 import dagster_postgres
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
-from dagster._config.config_schema import UserConfigSchema
-from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
-from dagster._core.storage.runs.schema import RunStorageSqlMetadata
-from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_alembic_config
 
+from otc_assets.defs.internals import (
+    ConfigurableClass,
+    ConfigurableClassData,
+    DagsterSqliteStorage,
+    DagsterStorage,
+    RunStorageSqlMetadata,
+    ScheduleStorageSqlMetadata,
+    SqlEventLogStorageMetadata,
+    UserConfigSchema,
+)
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
 

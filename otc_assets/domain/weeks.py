@@ -147,6 +147,11 @@ def newest_due(tier: Tier, now: dt.datetime) -> dt.date:
     return week
 
 
+def newest_weeks(count: int, first_week: dt.date, now: dt.datetime) -> list[dt.date]:
+    """The ``count`` newest weeks that are published in at least one tier, oldest first, none before ``first_week``."""
+    return [week for week in weeks_up_to(newest_due(T1, now), count) if week >= first_week]
+
+
 def week_published_on(day: dt.date, tier: Tier) -> dt.date | None:
     """The ``week_ending`` whose ``tier`` was first published on ``day``, or None where ``day`` is no
     publication day of that tier.

@@ -1,5 +1,5 @@
-"""Use cases without Dagster: plain functions that take a connection, an archive, a source and a clock.
+"""Use cases: capturing, computing, grading and comparing weeks, as plain functions.
 
-What a figure means is in ``domain``; assets, jobs and sensors that call these functions are in ``assets`` and
-``automation``.
+They take a database or connection, an archive, a source and the time. No Dagster, no settings and no clock in here;
+formulas and rules are in ``domain``.
 """

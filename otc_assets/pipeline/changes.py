@@ -1,7 +1,7 @@
-"""What FINRA has that we have not: late weeks, and revised ones.
+"""Finds what FINRA has and the warehouse has not: late weeks, and revised ones.
 
-Here: comparing the source's word on a publication with what is captured. Not here: asking on time
-(``schedules``, ``sensors``).
+Compares what the source states of a publication with what is captured. When to ask is decided by schedules and
+sensors.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import datetime as dt
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Set
 
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
 from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
-from otc_assets.settings import settings
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.read import Publication, publications
 from otc_assets.warehouse.retention import retained_from
 
@@ -24,13 +23,13 @@ TierWeek = tuple[Tier, dt.date]
 
 
 def captured_states(
-    warehouse: Warehouse, first: dt.date, last: dt.date
+    database: Database, first: dt.date, last: dt.date
 ) -> dict[tuple[Tier, dt.date], set[PublicationState]]:
     """By (tier, week_ending), the states of the publication that are captured, as a source states them.
 
     Captures that are not effective count: what is quarantined, withdrawn or older is not captured once more.
     """
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         captures = publications(connection, first, last)
     by_scope: dict[tuple[Tier, dt.date], dict[str, list[Publication]]] = {}
     for capture in captures:
@@ -52,13 +51,18 @@ def _state(captures: Sequence[Publication]) -> PublicationState:
     return PublicationState(sum(capture.rows_received for capture in captures), max(dates, default=None))
 
 
-def look_back(now: dt.datetime) -> list[tuple[Tier, dt.date]]:
-    """The publications to look at again: of each tier, the newest that is due and the look-back's weeks before it."""
-    first_wanted, weeks_back = settings().first_week, settings().lookback_weeks
+def look_back(now: dt.datetime, first_week: dt.date, weeks_back: int) -> list[tuple[Tier, dt.date]]:
+    """The publications to look at again: of each tier, the newest that is due and ``weeks_back`` weeks before it.
+
+    Args:
+        now: the time.
+        first_week: the first week wanted; none before it is looked at.
+        weeks_back: the number of weeks.
+    """
     publications = []
     for tier in TIERS:
         newest = newest_due(tier, now)
-        first = max(first_wanted, newest - dt.timedelta(weeks=weeks_back))
+        first = max(first_week, newest - dt.timedelta(weeks=weeks_back))
         publications += [(tier, week) for week in weeks_between(first, newest)]
     return publications
 
@@ -80,7 +84,7 @@ def promised(candidates: Iterable[tuple[Tier, dt.date]], since: dt.datetime, now
 
 def changed(
     candidates: Iterable[TierWeek],
-    warehouse: Warehouse,
+    database: Database,
     source: Source,
     wanted_anyway: Set[TierWeek] = frozenset(),
 ) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
@@ -93,13 +97,13 @@ def changed(
     Raises:
         SourceError: the source did not answer.
     """
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         oldest = retained_from(connection, "venue_volume") or dt.date.min
     wanted = [(tier, week) for tier, week in candidates if week >= oldest]
     if not wanted:
         return
     weeks = [week for _, week in wanted]
-    states = captured_states(warehouse, min(weeks), max(weeks))
+    states = captured_states(database, min(weeks), max(weeks))
     begun = {tier: min((w for t, w in states if t == tier), default=None) for tier in TIERS}
     for tier, week in wanted:
         start = begun[tier]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from otc_assets.archive.store import ArchiveError
-from otc_assets.defs.resources import RawArchive, Warehouse
+from otc_assets.archive.store import Archive, ArchiveError
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.pipeline.captures import parsed_capture
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import restore_raw_rows
 from otc_assets.warehouse.read import Publication, without_raw_rows
 from otc_assets.warehouse.retention import retained_from
@@ -19,36 +19,35 @@ from otc_assets.warehouse.retention import retained_from
 Progress = Callable[[int, str], None]
 
 
-def restorable(warehouse: Warehouse) -> list[Publication]:
+def restorable(database: Database) -> list[Publication]:
     """The captures whose weeks are inside the retention window of ``raw_record``, and that have no rows there."""
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         return without_raw_rows(connection, retained_from(connection, "raw_record"))
 
 
-def restore(captures: list[Publication], warehouse: Warehouse, archive: RawArchive, progress: Progress) -> list[str]:
+def restore(captures: list[Publication], database: Database, archive: Archive, progress: Progress) -> list[str]:
     """Stores the raw rows of ``captures`` again, one capture per transaction, so that it can be interrupted.
 
     Args:
         captures: those that have no rows, as ``restorable`` returns them.
-        warehouse: where to store the rows.
+        database: where to store the rows.
         archive: where their bytes are.
         progress: called with the number of captures done, and the one that is next.
 
     Returns:
         Which captures could not be restored, and why; the others are.
     """
-    opened = archive.open()
     failed = []
     for done, capture in enumerate(captures):
         which = f"{capture.week_ending} {capture.tier}"
         progress(done, which)
         try:
-            raw = parsed_capture(capture, opened).read_lines()
+            raw = parsed_capture(capture, archive).read_lines()
         except (ArchiveError, UnreadableFile) as error:
             failed.append(f"{which}: {error}")
             continue
-        with warehouse.transaction() as connection:
+        with database.transaction() as connection:
             restore_raw_rows(connection, capture.week_ending, capture.id, raw)
-        warehouse.settle(capture.week_ending, "raw_record")
+        database.refresh_after_load(capture.week_ending, "raw_record")
     progress(len(captures), "done")
     return failed

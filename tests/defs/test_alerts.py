@@ -30,14 +30,15 @@ from dagster import (
 from dagster._core.utils import make_new_run_id
 from dagster._utils.error import SerializableErrorInfo, serializable_error_info_from_exc_info
 from pytest_httpserver import HTTPServer
+from support import installed
 from werkzeug import Request, Response
 
+from otc_assets.alerting import delivery
 from otc_assets.alerting.delivery import AlertsUndelivered, BadAlertUrl, compose
-from otc_assets.definitions import defs
-from otc_assets.defs import delivery, launch
-from otc_assets.defs.alerts import is_final, what_went_wrong, why_it_failed
+from otc_assets.defs import launch
+from otc_assets.defs.alerts import is_final
+from otc_assets.defs.failures import what_went_wrong, why_it_failed
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain import quality
 from otc_assets.domain.weeks import weeks_between
 from otc_assets.finra.source import SourceError
@@ -47,7 +48,6 @@ from otc_assets.warehouse.alerts import Alert
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
 WEEKS = weeks_between(dt.date(2026, 8, 14), dt.date(2026, 8, 21))
-REPOSITORY = defs.get_repository_def()
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
@@ -70,10 +70,10 @@ class Daemon:
         context = build_sensor_context(
             self.dagster,
             cursor=self.cursors.get(name),
-            resources={"warehouse": Warehouse()},
-            repository_def=REPOSITORY,
+            resources=installed.resources(),
+            repository_def=installed.repository(),
         )
-        data = defs.resolve_sensor_def(name).evaluate_tick(context)
+        data = installed.definitions().resolve_sensor_def(name).evaluate_tick(context)
         assert not data.run_requests
         self.cursors[name] = data.cursor
         return str(data.skip_message)
@@ -152,13 +152,13 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails twice, passes, and fails again: that is news twice."""
-    launch.run_assets(daemon.dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
 
     def run(most_shares: int) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(quality, "MOST_SHARES", most_shares)
             try:
-                launch.run_assets(daemon.dagster, ["venue_volume"], WEEKS[0], WEEKS[0])
+                installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
             except launch.RunFailed:
                 assert most_shares == 1
 
@@ -195,10 +195,10 @@ def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
     """Beside its weeks' results a range has one of its own, a warning without a week: it says nothing new."""
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
-    launch.run_assets(daemon.dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
     with pytest.raises(launch.RunFailed):
-        launch.run_assets(daemon.dagster, ["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[1])
+        installed.launcher(daemon.dagster).run_assets(["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[1])
     daemon.tick("failed_checks")
     assert sorted(map(str, subjects(sql))) == [
         "venue_volume.grade 2026-08-14",
@@ -208,7 +208,7 @@ def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
     ]
     # The same week by itself: it is known to fail.
     with pytest.raises(launch.RunFailed):
-        launch.run_assets(daemon.dagster, ["venue_volume"], WEEKS[0], WEEKS[0])
+        installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
 
 
@@ -216,7 +216,7 @@ def test_a_check_that_belongs_to_no_week_is_told_where_warnings_are_wanted(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The newest week against the calendar: no partition, and no range's result either."""
-    launch.run_assets(daemon.dagster, ["week_calendar", "gap_report"], WEEKS[0], WEEKS[0])
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "gap_report"], WEEKS[0], WEEKS[0])
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
@@ -298,7 +298,7 @@ def test_a_failed_run_is_recorded_with_its_steps_own_words(daemon: Daemon, sql: 
     path = tmp_path / "page.csv"
     path.write_text("<html>Sorry</html>")
     with pytest.raises(launch.RunFailed) as failure:
-        launch.ingest(daemon.dagster, FilesToIngest(paths=[str(path)]))
+        installed.launcher(daemon.dagster).ingest(FilesToIngest(paths=[str(path)]))
     assert daemon.tick("failed_runs") == "runs that failed: 1"
     assert daemon.tick("failed_runs") == "runs that failed: 0"
     found = sql.execute("SELECT kind, severity, title, body, run_id FROM otc.alert").fetchall()
@@ -338,12 +338,12 @@ def test_an_error_of_a_library_alone_is_shown_by_its_deepest_cause() -> None:
 def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch.run_assets(daemon.dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
-    launch.run_assets(daemon.dagster, ["venue_volume"], WEEKS[0], WEEKS[1])
+    installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
     for last in WEEKS:
         with pytest.raises(launch.RunFailed, match="graded F"):
-            launch.run_assets(daemon.dagster, ["symbol_summary"], WEEKS[0], last)
+            installed.launcher(daemon.dagster).run_assets(["symbol_summary"], WEEKS[0], last)
     daemon.tick("failed_runs")
     found = sql.execute("SELECT title, week_ending FROM otc.alert ORDER BY id").fetchall()
     assert found == [
@@ -357,7 +357,7 @@ def test_a_run_that_dagster_tries_again_is_no_alert_until_it_gives_up(installati
     retries = {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
     with DagsterInstance.ephemeral(settings={"run_retries": retries}) as dagster:
         daemon = Daemon(dagster)
-        job = defs.resolve_job_def("capture_t1")
+        job = installed.definitions().resolve_job_def("capture_t1")
         crashed = dagster.create_run_for_job(job_def=job, status=DagsterRunStatus.STARTED)
         # It says so a moment after the event: until then nobody knows.
         assert (is_final(dagster, crashed, age=5), is_final(dagster, crashed, age=200)) == (False, True)
@@ -377,10 +377,10 @@ def test_an_alert_reaches_the_receiver_with_week_check_figures_and_a_link_to_the
 ) -> None:
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
-    launch.run_assets(daemon.dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
     with pytest.raises(launch.RunFailed) as failure:
-        launch.run_assets(daemon.dagster, ["venue_volume"], WEEKS[0], WEEKS[0])
+        installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
     daemon.tick("failed_checks")
     sql.execute("DELETE FROM otc.alert WHERE subject NOT LIKE '%grade%'")
     assert daemon.tick("deliver_alerts") == "alerts delivered: 1"
@@ -531,7 +531,10 @@ def test_two_daemons_at_once_deliver_an_alert_once(daemon: Daemon, receiver: Rec
     daemon.tick("failed_checks")
     said: list[str] = []
     now = dt.datetime.now(dt.UTC)
-    threads = [threading.Thread(target=lambda: said.append(delivery.deliver(Warehouse(), now))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: said.append(delivery.deliver(installed.database(), settings(), now)))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -546,7 +549,7 @@ def test_what_is_being_sent_is_left_out_when_another_process_sends_what_is_new(d
     def claimed(week: dt.date) -> list[str]:
         report(daemon, week)
         daemon.tick("failed_checks")
-        with Warehouse().transaction() as connection:
+        with installed.database().transaction() as connection:
             connection.execute(sa.text("UPDATE otc.alert SET due_at = :now"), {"now": now})
             found = outbox.claim(connection, now=now, until=now + dt.timedelta(minutes=2))
         return [alert.title for alert in found]

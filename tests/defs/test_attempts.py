@@ -16,20 +16,16 @@ from dagster import (
     build_schedule_context,
     build_sensor_context,
 )
+from support import installed
 
-from otc_assets.definitions import defs
-from otc_assets.defs import launch
 from otc_assets.defs.attempts import ATTEMPT_TAG, LONGEST_PAUSE, attempts, pause_after
 from otc_assets.defs.partitions import key_of
-from otc_assets.defs.resources import PublicationSource, Warehouse
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
 from otc_assets.pipeline.changes import promised, wednesday_of
 from otc_assets.settings import settings
 
 WEDNESDAY = dt.datetime(2026, 10, 14, 6, tzinfo=NEW_YORK)
 MINUTE = dt.timedelta(minutes=1)
-RESOURCES = {"warehouse": Warehouse(), "publication_source": PublicationSource()}
-REPOSITORY = defs.get_repository_def()
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def launched(dagster: DagsterInstance, request: RunRequest, job: str) -> str:
     tags = {**request.tags, "dagster/run_key": str(request.run_key)}
     if request.partition_key:
         tags["dagster/partition"] = request.partition_key
-    return dagster.create_run_for_job(job_def=defs.resolve_job_def(job), tags=tags).run_id
+    return dagster.create_run_for_job(job_def=installed.definitions().resolve_job_def(job), tags=tags).run_id
 
 
 def finish(dagster: DagsterInstance, run_id: str, status: DagsterRunStatus) -> None:
@@ -61,8 +57,10 @@ def finish(dagster: DagsterInstance, run_id: str, status: DagsterRunStatus) -> N
 
 
 def tick(name: str, dagster: DagsterInstance, cursor: str | None = None) -> SensorResult:
-    context = build_sensor_context(dagster, cursor=cursor, resources=RESOURCES, repository_def=REPOSITORY)
-    return defs.resolve_sensor_def(name).evaluate_tick(context)  # type: ignore[return-value]
+    context = build_sensor_context(
+        dagster, cursor=cursor, resources=installed.resources(), repository_def=installed.repository()
+    )
+    return installed.definitions().resolve_sensor_def(name).evaluate_tick(context)  # type: ignore[return-value]
 
 
 def test_the_pause_doubles_and_is_bounded() -> None:
@@ -112,7 +110,9 @@ def test_what_succeeded_is_not_requested_again_unless_it_was_to_no_avail(
 def test_runs_from_before_there_were_attempts_count_as_the_first(
     dagster: DagsterInstance, clock: time_machine.Coordinates
 ) -> None:
-    run = dagster.create_run_for_job(job_def=defs.resolve_job_def("capture_t1"), tags={"dagster/run_key": "week 7"})
+    run = dagster.create_run_for_job(
+        job_def=installed.definitions().resolve_job_def("capture_t1"), tags={"dagster/run_key": "week 7"}
+    )
     dagster.report_run_canceled(run)
     (request,), _ = attempts(dagster, [RunRequest(run_key="week 7")], WEDNESDAY + dt.timedelta(hours=1))
     assert request.run_key == "week 7 attempt 2"
@@ -123,7 +123,7 @@ def test_a_canceled_run_of_a_stale_week_is_requested_again(
 ) -> None:
     """Its key was used up, and the week stayed stale for good."""
     week = dt.date(2026, 8, 21)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     (first,) = tick("stale_weeks", dagster).run_requests or []
     finish(dagster, launched(dagster, first, "make_week"), DagsterRunStatus.CANCELED)
     assert "was attempted 1 times" in str(tick("stale_weeks", dagster).skip_message)
@@ -136,7 +136,7 @@ def test_a_failed_capture_of_a_late_week_is_requested_again(
     dagster: DagsterInstance, clock: time_machine.Coordinates
 ) -> None:
     week = dt.date(2026, 9, 18)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     (first,) = tick("late_and_revised", dagster).run_requests or []
     run_id = launched(dagster, first, "capture_t1")
     assert not tick("late_and_revised", dagster).run_requests  # it is under way
@@ -148,9 +148,12 @@ def test_a_failed_capture_of_a_late_week_is_requested_again(
 
 def wednesday(dagster: DagsterInstance) -> RunRequest:
     context = build_schedule_context(
-        dagster, scheduled_execution_time=WEDNESDAY, resources=RESOURCES, repository_def=REPOSITORY
+        dagster,
+        scheduled_execution_time=WEDNESDAY,
+        resources=installed.resources(),
+        repository_def=installed.repository(),
     )
-    (request,) = defs.resolve_schedule_def("wednesday_t1").evaluate_tick(context).run_requests or []
+    (request,) = installed.definitions().resolve_schedule_def("wednesday_t1").evaluate_tick(context).run_requests or []
     return request
 
 
@@ -209,21 +212,20 @@ def test_nothing_breaks_while_the_first_week_wanted_has_no_partition_yet(
     dagster: DagsterInstance, clock: time_machine.Coordinates, monkeypatch: pytest.MonkeyPatch, first_week: str
 ) -> None:
     """A first week of this month or the next broke every command and schedule that asked for the last key."""
-    from otc_assets.defs import schedules
-    from otc_assets.defs.partitions import newest_week, weeks_of_tier
-
     monkeypatch.setenv("OTC_FIRST_WEEK", first_week)
     settings.cache_clear()
-    newest = {tier.id: newest_week(weeks_of_tier(tier)) for tier in (T1, T2)}
+    newest = {tier.id: installed.weeks().newest(tier) for tier in (T1, T2)}
     out = dt.date.fromisoformat(first_week) <= dt.date(2026, 9, 25)
     assert newest == {"T1": dt.date(2026, 9, 25) if out else None, "T2": None}
-    monkeypatch.setattr(schedules, "weeks", weeks_of_tier(T1))
     asked = {}
     for name in ("wednesday_t1", "wednesday_t2", "daily_gap_report"):
         context = build_schedule_context(
-            dagster, scheduled_execution_time=WEDNESDAY, resources=RESOURCES, repository_def=REPOSITORY
+            dagster,
+            scheduled_execution_time=WEDNESDAY,
+            resources=installed.resources(),
+            repository_def=installed.repository(),
         )
-        asked[name] = len(defs.resolve_schedule_def(name).evaluate_tick(context).run_requests or [])
+        asked[name] = len(installed.definitions().resolve_schedule_def(name).evaluate_tick(context).run_requests or [])
     assert asked == {"wednesday_t1": int(out), "wednesday_t2": 0, "daily_gap_report": int(out)}
     assert not tick("late_and_revised", dagster).run_requests
     assert not tick("stale_weeks", dagster).run_requests

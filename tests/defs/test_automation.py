@@ -11,17 +11,15 @@ import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance, build_schedule_context, build_sensor_context
+from support import installed
 
-from otc_assets.definitions import defs
-from otc_assets.defs import changes, launch, schedules, sensors
-from otc_assets.defs.resources import PublicationSource, Warehouse
+from otc_assets.defs import schedules, sensors
+from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import SourceError
+from otc_assets.pipeline import changes
 from otc_assets.settings import settings
-
-REPOSITORY = defs.get_repository_def()
-RESOURCES = {"warehouse": Warehouse(), "publication_source": PublicationSource()}
 
 WEDNESDAY = dt.datetime(2026, 10, 14, 6, tzinfo=NEW_YORK)
 
@@ -34,8 +32,10 @@ def _today() -> Iterator[None]:
 
 def tick(name: str, dagster: DagsterInstance, cursor: str | None = None) -> sensors.SensorResult:
     """One evaluation of a sensor, with the resources of the definitions."""
-    sensor = defs.resolve_sensor_def(name)
-    context = build_sensor_context(dagster, cursor=cursor, resources=RESOURCES, repository_def=REPOSITORY)
+    sensor = installed.definitions().resolve_sensor_def(name)
+    context = build_sensor_context(
+        dagster, cursor=cursor, resources=installed.resources(), repository_def=installed.repository()
+    )
     return sensor.evaluate_tick(context)  # type: ignore[return-value]
 
 
@@ -43,9 +43,12 @@ def test_on_wednesday_morning_the_newest_week_of_each_tier_is_asked_for(dagster:
     """Three and five weeks of lag: on one Wednesday the tiers are at different weeks."""
     asked = {}
     for tier in TIERS:
-        schedule = defs.resolve_schedule_def(f"wednesday_{tier.slug}")
+        schedule = installed.definitions().resolve_schedule_def(f"wednesday_{tier.slug}")
         context = build_schedule_context(
-            dagster, scheduled_execution_time=WEDNESDAY, resources=RESOURCES, repository_def=REPOSITORY
+            dagster,
+            scheduled_execution_time=WEDNESDAY,
+            resources=installed.resources(),
+            repository_def=installed.repository(),
         )
         (request,) = schedule.evaluate_tick(context).run_requests or []
         asked[tier.id] = request.partition_key
@@ -69,13 +72,17 @@ def test_the_look_back_asks_for_what_finra_revised_and_for_nothing_else(dagster:
     week, day = revised_in_look_back()
     others = [week + dt.timedelta(weeks=1)]
     with time_machine.travel(dt.datetime.combine(day - dt.timedelta(days=1), dt.time(12), dt.UTC), tick=True):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], others[0], others[0])
-    source = PublicationSource().open()
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], others[0], others[0])
+    source = installed.source()
     candidates = [(T1, w) for w in weeks_between(week - dt.timedelta(weeks=1), others[0])]
-    found = list(changes.changed(candidates, Warehouse(), source))
+    found = list(changes.changed(candidates, installed.database(), source))
     assert [(tier, w) for tier, w, _ in found] == [(T1, week)]
-    requests = list(schedules.wednesday_requests(T1, WEDNESDAY, Warehouse(), PublicationSource(), logging.getLogger()))
+    requests = list(
+        schedules.wednesday_requests(
+            T1, WEDNESDAY, installed.database(), installed.source(), settings(), logging.getLogger()
+        )
+    )
     assert week.isoformat() in [r.partition_key for r in requests]
     assert others[0].isoformat() not in [r.partition_key for r in requests[1:]]
     assert len({r.run_key for r in requests}) == len(requests)
@@ -89,14 +96,16 @@ def test_the_newest_week_is_asked_for_even_when_finra_does_not_answer_the_look_b
         yield
 
     monkeypatch.setattr(schedules, "changed", silent)
-    (request,) = schedules.wednesday_requests(T2, WEDNESDAY, Warehouse(), PublicationSource(), logging.getLogger())
+    (request,) = schedules.wednesday_requests(
+        T2, WEDNESDAY, installed.database(), installed.source(), settings(), logging.getLogger()
+    )
     assert request.partition_key == "2026-09-11"
 
 
 def test_a_week_that_came_late_is_found_and_asked_for_once(dagster: DagsterInstance) -> None:
     """The week after a captured one is there, and nobody fetched it."""
     first = dt.date(2026, 9, 11)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], first, first)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], first, first)
     data = tick("late_and_revised", dagster)
     late = [(r.job_name, r.partition_key) for r in data.run_requests or []]
     assert late == [("capture_t1", "2026-09-18"), ("capture_t1", "2026-09-25")]
@@ -109,7 +118,7 @@ def test_the_revision_sensor_goes_round_all_publications_a_few_at_a_time(dagster
     for _ in range(4):
         cursor = tick("late_and_revised", dagster, cursor).cursor
         places.append(json.loads(cursor or "{}")["position"])
-    everything = len(changes.look_back(WEDNESDAY))
+    everything = len(changes.look_back(WEDNESDAY, settings().first_week, settings().lookback_weeks))
     assert everything == 3 * 27
     assert places == [30, 60, 0, 30]
 
@@ -129,17 +138,17 @@ def test_a_revision_sensor_that_gets_no_answer_asks_the_same_again(
 
 def test_stale_weeks_are_asked_for_whole_or_their_six_week_figures_alone(dagster: DagsterInstance) -> None:
     weeks = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 8, 21))
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[0], weeks[-1])
-    launch.run_assets(dagster, ["publication_otce"], weeks[1], weeks[1])
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
+    installed.launcher(dagster).run_assets(["publication_otce"], weeks[1], weeks[1])
     requests = tick("stale_weeks", dagster).run_requests or []
     assert [(r.job_name, r.partition_key) for r in requests] == [("make_week", w.isoformat()) for w in weeks]
-    launch.run_assets(dagster, list(launch.DOWNSTREAM), weeks[0], weeks[-1])
+    installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[-1])
     assert "up to date" in str(tick("stale_weeks", dagster).skip_message)
     # Another tier of the first week arrives: the week is made anew, and then the two after it are stale.
-    launch.run_assets(dagster, ["publication_t2"], weeks[0], weeks[0])
+    installed.launcher(dagster).run_assets(["publication_t2"], weeks[0], weeks[0])
     (request,) = tick("stale_weeks", dagster).run_requests or []
     assert (request.job_name, request.partition_key) == ("make_week", weeks[0].isoformat())
-    launch.run_assets(dagster, list(launch.DOWNSTREAM), weeks[0], weeks[0])
+    installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[0])
     after = tick("stale_weeks", dagster).run_requests or []
     assert [(r.job_name, r.partition_key) for r in after] == [("make_rolling", w.isoformat()) for w in weeks[1:]]
 
@@ -147,10 +156,10 @@ def test_stale_weeks_are_asked_for_whole_or_their_six_week_figures_alone(dagster
 def test_nothing_is_asked_for_while_runs_are_under_way(dagster: DagsterInstance) -> None:
     """A backfill leaves weeks stale between its runs: the sensor must not run into it."""
     week = dt.date(2026, 8, 21)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     from dagster import DagsterRunStatus
 
-    job = defs.resolve_job_def("capture_t1")
+    job = installed.definitions().resolve_job_def("capture_t1")
     dagster.create_run_for_job(job_def=job, status=DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-08-14"})
     assert "under way" in str(tick("stale_weeks", dagster).skip_message)
 
@@ -166,24 +175,32 @@ def test_a_week_that_never_comes_is_reported_as_a_gap_once_it_is_due(
     def statuses(week: dt.date) -> set[tuple[object, ...]]:
         return set(sql.execute("SELECT tier, status FROM otc.gap WHERE week_ending = %s", [week]).fetchall())
 
-    assert launch.materialize(dagster, [newest], [T1], lambda done, note: None) == []
+    assert installed.materialize_weeks(dagster, [newest], [T1]) == []
     assert statuses(newest) == {("NMS Tier 2", "pending"), ("OTC", "pending")}
-    schedule = defs.resolve_schedule_def("daily_gap_report")
+    schedule = installed.definitions().resolve_schedule_def("daily_gap_report")
     with time_machine.travel(WEDNESDAY + dt.timedelta(weeks=4), tick=True):
         context = build_schedule_context(
-            dagster, scheduled_execution_time=dt.datetime.now(NEW_YORK), repository_def=REPOSITORY
+            dagster,
+            scheduled_execution_time=dt.datetime.now(NEW_YORK),
+            repository_def=installed.repository(),
+            resources=installed.resources(),
         )
         (request,) = schedule.evaluate_tick(context).run_requests or []
         first, last = (request.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
         assert (first, last) == ("2026-10-02", "2026-10-23")
     with time_machine.travel(WEDNESDAY + dt.timedelta(weeks=3), tick=True):
-        launch.run_assets(dagster, ["gap_report"], newest, newest)
+        installed.launcher(dagster).run_assets(["gap_report"], newest, newest)
     assert statuses(newest) == {("NMS Tier 2", "missing_at_end"), ("OTC", "missing_at_end")}
 
 
 def test_everything_runs_unless_somebody_turns_it_off() -> None:
     """Schedules and sensors that must be switched on by hand are forgotten."""
+    found = installed.definitions()
     wednesdays = {f"wednesday_{t.slug}" for t in (T1, T2, OTCE)}
-    assert {s.name for s in defs.schedules or []} == {*wednesdays, "daily_retention", "daily_gap_report"}
-    for automation in [*(defs.schedules or []), *(defs.sensors or [])]:
+    assert {s.name for s in found.schedules or []} == {
+        *wednesdays,
+        "daily_retention",
+        "daily_gap_report",
+    }
+    for automation in [*(found.schedules or []), *(found.sensors or [])]:
         assert automation.default_status.value == "RUNNING"

@@ -14,10 +14,8 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
+from support import installed
 
-from otc_assets.definitions import defs
-from otc_assets.defs import launch, resources
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain.tables import with_history
 from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
 from otc_assets.finra.simulator.generator import Simulator
@@ -52,12 +50,8 @@ def a_revised_week() -> tuple[dt.date, dt.date]:
 
 
 @contextmanager
-def installed(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+def installation_on(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
     """Settings that point at the database, migrated, and a Dagster instance."""
-
-    def forget() -> None:
-        for cached in (settings, resources._source, resources._engine):
-            cached.cache_clear()
 
     with monkeypatch.context() as set_for_this:
         for name, value in {
@@ -67,12 +61,12 @@ def installed(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
             "OTC_SIMULATOR_SCALE": "0.005",
         }.items():
             set_for_this.setenv(name, value)
-        forget()
+        settings.cache_clear()
         migrate(url, start=NEVER)
         with DagsterInstance.ephemeral() as instance:
             yield instance
-        resources._engine(url).dispose()
-    forget()
+        installed.close()
+    settings.cache_clear()
 
 
 def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
@@ -112,11 +106,11 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
     week, day = a_revised_week()
     weeks = weeks_up_to(week, 4)
     moments = []
-    with installed(url, home, monkeypatch) as instance:
+    with installation_on(url, home, monkeypatch) as instance:
         for today in (day - dt.timedelta(days=1), day + dt.timedelta(days=1)):
             with time_machine.travel(dt.datetime.combine(today, dt.time(18), dt.UTC), tick=True):
-                assert launch.materialize(instance, weeks, TIERS, lambda done, note: None) == []
-            with Warehouse().transaction() as connection:
+                assert installed.materialize_weeks(instance, weeks) == []
+            with installed.database().transaction() as connection:
                 moments.append(known_until(connection))
             time.sleep(0.01)
         answered = as_of(url, moments)
@@ -124,7 +118,7 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
         monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(keep))
         settings.cache_clear()
         server = migrate(url, start=NEVER, shorten_retention=True).server
-        if Warehouse().keeps_itself():
+        if installed.database().has_retention_job():
             with autocommit(connect(url)) as connection:
                 job = connection.execute(
                     sa.text("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = :name"),
@@ -132,9 +126,9 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
                 ).scalar()
                 connection.exec_driver_sql(f"CALL run_job({job})")
         else:
-            assert defs.resolve_job_def("retention").execute_in_process(instance=instance).success
+            assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=instance).success
         made = {"server": server, "tables": everything(url), "answered": answered, "later": as_of(url, moments)}
-        assert launch.stale_weeks(Warehouse()) == []
+        assert installed.stale_weeks() == []
     monkeypatch.delenv("OTC_KEEP_VENUE_VOLUME_WEEKS")
     return made
 

@@ -14,11 +14,10 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
+from support import installed
 
-from otc_assets.definitions import defs
 from otc_assets.defs import launch
-from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import PublicationSource, Warehouse
+from otc_assets.defs.jobs import DOWNSTREAM, FilesToIngest
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra import query_api
@@ -49,7 +48,7 @@ def quiet(done: int, note: str) -> None:
 
 def told(after: int = 0) -> list[events.Event]:
     """What was told after the event of that id, in the order of ids."""
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         return [e for e in sorted(events.read(connection, limit=100_000), key=lambda e: e.id) if e.id > after]
 
 
@@ -58,7 +57,7 @@ def kinds(found: list[events.Event]) -> dict[str, int]:
 
 
 def projections() -> dict[str, list[tuple[Any, ...]]]:
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         return {
             name: [tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM otc.{name} ORDER BY 1, 2, 3"))]
             for name in events.PROJECTIONS
@@ -72,7 +71,7 @@ def states(sql: Sql, week: dt.date = WEEK) -> dict[str, str]:
 def test_a_week_is_told_from_its_files_to_its_figures_and_a_second_run_says_of_nothing_that_it_changed(
     dagster: DagsterInstance, sql: Sql
 ) -> None:
-    assert launch.materialize(dagster, [WEEK], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, [WEEK]) == []
     first = told()
     made = {"summary.computed": 2, "metrics.computed": 4, "week.checked": 1, "week.normalized": 3}
     assert kinds(first) == {"file.ingested": 3, **made, "check.failed": 1}  # other weeks are missing: newest_week
@@ -90,7 +89,7 @@ def test_a_week_is_told_from_its_files_to_its_figures_and_a_second_run_says_of_n
     runs = {event.metadata["run_id"] for event in first}
     assert runs == {run.run_id for run in dagster.get_runs()}
 
-    assert launch.materialize(dagster, [WEEK], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, [WEEK]) == []
     again = told(first[-1].id)
     assert kinds(again) == {**made, "check.failed": 1}
     assert states(sql) == {tier.name: "checked" for tier in TIERS}
@@ -107,12 +106,12 @@ def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dags
     weeks = weeks_between(revised, revised + dt.timedelta(weeks=2))
     day_before = simulator.revisions(revised, T1)[0] - dt.timedelta(days=1)
     with time_machine.travel(dt.datetime.combine(day_before, dt.time(12), dt.UTC), tick=True):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], revised, revised)
-        launch.run_assets(dagster, list(launch.DOWNSTREAM), revised, revised)
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], revised, revised)
+        installed.launcher(dagster).run_assets(list(DOWNSTREAM), revised, revised)
     assert states(sql, revised)[T1.name] == "checked"
     before = told()[-1].id
 
-    assert launch.materialize(dagster, weeks, TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, weeks) == []
     (event,) = (e for e in told(before) if e.event_type == "otc.week.revised")
     change = event.told()
     assert isinstance(change, events.WeekRevised)
@@ -138,14 +137,14 @@ def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dags
     assert live["gap_ledger"]
     for name in events.PROJECTIONS:
         sql.execute(f"TRUNCATE otc.{name}")  # type: ignore[arg-type]
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         events.replay(connection)
     assert projections() == live
 
 
 def test_events_of_each_week_come_to_a_follower_in_the_order_of_their_versions(dagster: DagsterInstance) -> None:
-    assert launch.materialize(dagster, weeks_between(WEEK - dt.timedelta(weeks=1), WEEK), [T1], quiet) == []
-    with Warehouse().transaction() as connection:
+    assert installed.materialize_weeks(dagster, weeks_between(WEEK - dt.timedelta(weeks=1), WEEK), [T1]) == []
+    with installed.database().transaction() as connection:
         found = events.read(connection, limit=100_000)
     seen: Counter[tuple[str, str]] = Counter()
     for event in found:
@@ -163,9 +162,9 @@ def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_no
 
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
     last = WEEK if alone else WEEK + dt.timedelta(weeks=1)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], WEEK, last)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEK, last)
     with pytest.raises(launch.RunFailed):
-        launch.run_assets(dagster, ["venue_volume", "symbol_summary"], WEEK, last)
+        installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary"], WEEK, last)
     failures = [e for e in told() if e.event_type == "otc.check.failed"]
     for week in weeks_between(WEEK, last):
         of_week = {e.payload["check"]: e for e in failures if e.payload["week_ending"] == str(week)}
@@ -187,11 +186,11 @@ def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_no
 def test_a_week_that_is_not_due_is_pending_and_then_captured(dagster: DagsterInstance, sql: Sql) -> None:
     week = dt.date(2026, 10, 2)
     with time_machine.travel(dt.datetime(2026, 10, 17, 12, tzinfo=dt.UTC), tick=True):
-        launch.run_assets(dagster, ["week_calendar", "gap_report"], week, week)
+        installed.launcher(dagster).run_assets(["week_calendar", "gap_report"], week, week)
         assert states(sql, week) == {tier.name: "pending" for tier in TIERS}
     with time_machine.travel(dt.datetime(2026, 10, 20, 12, tzinfo=dt.UTC), tick=True):
-        launch.run_assets(dagster, ["publication_t1"], week, week)
-        launch.run_assets(dagster, ["gap_report"], week, week)
+        installed.launcher(dagster).run_assets(["publication_t1"], week, week)
+        installed.launcher(dagster).run_assets(["gap_report"], week, week)
     assert states(sql, week) == {"NMS Tier 1": "captured", "NMS Tier 2": "pending", "OTC": "pending"}
     gaps = "SELECT tier, status, closed_at IS NULL FROM otc.gap_ledger ORDER BY tier"
     assert sql.execute(gaps).fetchall() == [
@@ -206,8 +205,8 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
 ) -> None:
     """By Dagster's job, and as a job of the server's calls it: in SQL, without any code of ours."""
     weeks = weeks_between(WEEK - dt.timedelta(weeks=2), WEEK)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[0], weeks[-1])
-    launch.run_assets(dagster, ["venue_volume"], weeks[0], weeks[-1])
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
+    installed.launcher(dagster).run_assets(["venue_volume"], weeks[0], weeks[-1])
     before = told()[-1].id
     for kept, by_the_server in ((9, False), (8, True)):
         monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(kept))
@@ -217,7 +216,7 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
             if by_the_server:
                 sql.execute("SELECT otc.apply_retention(%s)", [NOW.date()])
             else:
-                assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+                assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     by_dagster, by_server = told(before)
     assert by_dagster.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[1], weeks=1)
     assert by_server.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[2], weeks=1)
@@ -233,8 +232,8 @@ def test_a_reply_that_is_more_than_any_publication_is_recorded_as_refused(
     text = "|".join(query_api.FIELDS) + "\n" + "|" * (len(query_api.FIELDS) - 1) + "\n"
     reply = httpx.Response(200, text=text, headers={"Record-Total": "1000000000"})
     source = query_api.QueryApi("http://api", transport=httpx.MockTransport(lambda request: reply))
-    monkeypatch.setattr(PublicationSource, "open", lambda self: source)
-    failed = launch.materialize(dagster, [WEEK], [T1], quiet)
+    installed.replace(monkeypatch, source=source)
+    failed = installed.materialize_weeks(dagster, [WEEK], [T1])
     (event,) = [event for event in told() if event.event_type == "otc.file.rejected"]
     assert (event.payload["tier"], str(event.payload["week_ending"])) == ("NMS Tier 1", str(WEEK))
     assert "1,000,000,000 rows by Record-Total" in event.payload["reason"]
@@ -250,7 +249,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     late.write_text(HEADER + "OTC|AABB|Asia|SOME VENUE|PPEX|100|1|2026-10-01\n")
     files = [str(page), str(late), str(tmp_path / "gone.csv")]
     with pytest.raises(launch.RunFailed) as refused:
-        launch.ingest(dagster, FilesToIngest(paths=files))
+        installed.launcher(dagster).ingest(FilesToIngest(paths=files))
     first = told()
     assert kinds(first) == {"file.rejected": 3}
     reasons = {e.payload["origin"]: e.payload["reason"] for e in first}
@@ -264,7 +263,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     ]
     assert {e.metadata["run_id"] for e in first} == {refused.value.run_id}
     for _ in range(2):
-        launch.ingest(dagster, FilesToIngest(paths=[str(late)], week_ending=str(WEEK)))
+        installed.launcher(dagster).ingest(FilesToIngest(paths=[str(late)], week_ending=str(WEEK)))
     assert kinds(told(first[-1].id)) == {"file.ingested": 1}
     ledger = "SELECT origin, state, publications, rejections FROM otc.file_ledger ORDER BY origin"
     assert sql.execute(ledger).fetchall() == [
@@ -284,9 +283,9 @@ def test_what_a_source_sends_and_nobody_can_read_is_told_with_its_week_and_tier(
         def fetch(self, week_ending: dt.date, tier: Any) -> list[Capture]:
             return [Capture(week_ending, tier, FULL, b"<html>maintenance</html>", "api.finra.org")]
 
-    monkeypatch.setattr(PublicationSource, "open", lambda self: Garbled())
+    installed.replace(monkeypatch, source=Garbled())
     with pytest.raises(launch.RunFailed):
-        launch.run_assets(dagster, ["publication_t1"], WEEK, WEEK)
+        installed.launcher(dagster).run_assets(["publication_t1"], WEEK, WEEK)
     (event,) = told()
     rejected = event.told()
     assert isinstance(rejected, events.FileRejected)

@@ -10,11 +10,10 @@ import psycopg
 import pytest
 import time_machine
 from dagster import AssetCheckKey, AssetKey, DagsterInstance, materialize
+from support import installed
 
-from otc_assets.defs import launch
-from otc_assets.defs.assets.figures import figure_asset
+from otc_assets.defs.assets import figure_asset
 from otc_assets.defs.checks import weekly_checks
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain import checks
 from otc_assets.domain.checks import Check
 from otc_assets.domain.quality import Finding
@@ -71,22 +70,22 @@ def test_a_figure_that_is_added_has_its_asset_columns_staleness_event_and_checks
     dagster: DagsterInstance, sql: Sql, week: dt.date, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Adding a figure took changes in eleven files."""
-    launch.run_assets(dagster, ["week_calendar", "publication_t1", "venue_volume"], week, week)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1", "venue_volume"], week, week)
     monkeypatch.setitem(TABLES, NAME, ENTRY)
     monkeypatch.setattr(checks, "CHECKS", (*checks.CHECKS, CHECK))
     sql.execute(MIGRATION)  # type: ignore[arg-type]
 
     def stale() -> list[dt.date]:
-        with Warehouse().transaction() as connection:
+        with installed.database().transaction() as connection:
             return lineage(connection).stale(NAME)
 
     assert stale() == [week]
-    asset = figure_asset(ENTRY)
+    asset = figure_asset(ENTRY, installed.weeks())
     done = materialize(
-        [asset, weekly_checks(NAME)],
+        [asset, weekly_checks(NAME, installed.weeks().of_figures)],
         instance=dagster,
         partition_key=week.isoformat(),
-        resources={"warehouse": Warehouse()},
+        resources=installed.resources(),
     )
     assert done.success
     assert stale() == []

@@ -14,9 +14,8 @@ import pytest
 import time_machine
 from console_script import Run, console_script
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+from support import installed
 
-from otc_assets.defs import launch
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain.weeks import T1, weeks_between
 
 SQL = psycopg.Connection[tuple[object, ...]]
@@ -74,11 +73,10 @@ def test_after_a_revision_is_ingested_the_five_weeks_after_it_are_up_to_date(
 def test_after_a_gap_is_filled_the_weeks_behind_it_are_up_to_date(dagster: DagsterInstance, sql: SQL) -> None:
     """`materialize` did not look at what its weeks had made stale."""
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
-        quiet = lambda done, note: None  # noqa: E731
-        assert launch.materialize(dagster, WEEKS[:1], [T1], quiet) == []
-        assert launch.materialize(dagster, WEEKS[2:4], [T1], quiet) == []
-        assert launch.materialize(dagster, WEEKS[1:2], [T1], quiet) == []
-        assert launch.stale_weeks(Warehouse()) == []
+        assert installed.materialize_weeks(dagster, WEEKS[:1], [T1]) == []
+        assert installed.materialize_weeks(dagster, WEEKS[2:4], [T1]) == []
+        assert installed.materialize_weeks(dagster, WEEKS[1:2], [T1]) == []
+        assert installed.stale_weeks() == []
     windows = sql.execute(
         "SELECT week_ending, max(weeks_in_window) FROM otc.symbol_rolling GROUP BY 1 ORDER BY 1"
     ).fetchall()
@@ -129,8 +127,8 @@ def test_a_week_that_cannot_be_computed_holds_up_no_other_week_and_no_other_comm
 def test_each_week_of_a_range_run_shows_its_own_figures_alone(dagster: DagsterInstance, sql: SQL) -> None:
     """The run's totals once stood next to the week's own."""
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
-        launch.run_assets(dagster, ["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[1])
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
+        installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[1])
     for asset in ("publication_t1", "venue_volume", "symbol_summary"):
         for week in WEEKS[:2]:
             (record,) = dagster.fetch_materializations(

@@ -12,14 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
+from support import installed
 from terminal import Terminal
 
 from otc_assets import interruption, local
-from otc_assets.definitions import defs
 from otc_assets.defs import launch
-from otc_assets.defs.alerts import why_it_failed
+from otc_assets.defs.failures import why_it_failed
 from otc_assets.defs.liveness import PROCESS_TAG, fail_dead_runs, process_tag
-from otc_assets.defs.partitions import week_of, weeks
+from otc_assets.defs.partitions import week_of
 from otc_assets.processes import Identity, is_dead, this_process
 from otc_assets.settings import settings
 
@@ -29,7 +29,7 @@ UNFINISHED = ("NOT_STARTED", "STARTING", "STARTED", "CANCELING", "QUEUED")
 
 def newest(count: int) -> list[str]:
     """The newest weeks that have been out in every tier for a while."""
-    keys = weeks.get_partition_keys()[:-8]
+    keys = installed.weeks().of_figures.get_partition_keys()[:-8]
     return keys[-count:]
 
 
@@ -52,7 +52,7 @@ def ended_process() -> Identity:
 def run_of(dagster: DagsterInstance, status: DagsterRunStatus, process: Identity | None, whose: str = "") -> str:
     """A run of that status which a process executes."""
     run = dagster.create_run_for_job(
-        job_def=defs.resolve_job_def("capture_t1"), tags={"dagster/partition": "2026-08-14"}
+        job_def=installed.definitions().resolve_job_def("capture_t1"), tags={"dagster/partition": "2026-08-14"}
     )
     if process is not None:
         dagster.add_run_tags(run.run_id, {PROCESS_TAG: f"{whose or run.run_id}|{process}"})
@@ -83,9 +83,9 @@ def test_a_run_whose_process_has_ended_is_ended_by_the_sensor(
 ) -> None:
     """Closing a terminal once left a run STARTED for two hours, and stale weeks waited for it."""
     run_id = run_of(dagster, before, ended_process())
-    sensor = defs.resolve_sensor_def("dead_runs")
+    sensor = installed.definitions().resolve_sensor_def("dead_runs")
     assert sensor.minimum_interval_seconds == 30
-    data = sensor.evaluate_tick(build_sensor_context(dagster, repository_def=defs.get_repository_def()))
+    data = sensor.evaluate_tick(build_sensor_context(dagster, repository_def=installed.repository()))
     assert run_id in str(data.skip_message)
     assert dagster.get_run_by_id(run_id).status == after  # type: ignore[union-attr]
     if after == DagsterRunStatus.FAILURE:  # the alert says why
@@ -168,7 +168,7 @@ def test_a_signal_between_two_steps_is_not_lost(dagster: DagsterInstance, monkey
 
     monkeypatch.setattr(type(dagster), "handle_new_event", handle)
     with interruption.handled(), pytest.raises(KeyboardInterrupt):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     (run,) = dagster.get_runs()
     assert run.status == DagsterRunStatus.CANCELED
     assert {step.step_key for step in dagster.get_run_step_stats(run.run_id)} == {"week_calendar"}
@@ -179,7 +179,6 @@ def test_a_run_of_the_daemon_that_is_interrupted_in_a_step_ends(
 ) -> None:
     """Dagster takes the interruption of a step with a retry policy for its error, and tries it again: neither the
     UI's button nor the end of `up` could stop such a run."""
-    from otc_assets.defs.assets import week_calendar
 
     week = week_of(newest(1)[0])
 
@@ -187,9 +186,9 @@ def test_a_run_of_the_daemon_that_is_interrupted_in_a_step_ends(
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("it went on")
 
-    monkeypatch.setattr(week_calendar, "make_week_calendar", interrupted)
+    monkeypatch.setattr("otc_assets.defs.assets.compute_calendar", interrupted)
     with pytest.raises(launch.RunFailed, match="Interrupted"):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     (run,) = dagster.get_runs()
     assert run.status == DagsterRunStatus.FAILURE  # which the daemon tries again when `up` starts the next time
     assert {step.step_key for step in dagster.get_run_step_stats(run.run_id)} == {"week_calendar"}
@@ -208,13 +207,13 @@ def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
     with local.instance() as instance:
         holders = []
         for _ in range(local.POOLS["database"]):
-            run = instance.create_run_for_job(job_def=defs.resolve_job_def("capture_t1"))
+            run = instance.create_run_for_job(job_def=installed.definitions().resolve_job_def("capture_t1"))
             instance.add_run_tags(run.run_id, process_tag(run.run_id))
             instance.event_log_storage.claim_concurrency_slot("database", run.run_id, "step")
             holders.append(run.run_id)
         said: list[str] = []
         with pytest.raises(launch.RunFailed, match="no slot of pool 'database' became free for week_calendar") as error:
-            launch.run_assets(instance, ["week_calendar"], week, week, waiting=said.append)
+            installed.launcher(instance).run_assets(["week_calendar"], week, week, waiting=said.append)
         assert all(run_id[:8] in str(error.value) for run_id in holders)
         assert "OTC_SLOT_WAIT_SECONDS" in str(error.value)
         assert said[0].startswith("week_calendar waits for a slot of pool 'database', held by runs ")
@@ -222,7 +221,7 @@ def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
         for run_id in holders:
             instance.add_run_tags(run_id, {PROCESS_TAG: f"{run_id}|{ended_process()}"})
         fail_dead_runs(instance)
-        launch.run_assets(instance, ["week_calendar"], week, week)
+        installed.launcher(instance).run_assets(["week_calendar"], week, week)
 
 
 def test_only_partial_files_that_nobody_writes_are_removed(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import psycopg
 import pytest
 import time_machine
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+from support import installed
 
 from otc_assets.defs import launch
-from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
+from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
@@ -60,13 +61,13 @@ def test_a_range_of_weeks_and_week_by_week_give_the_same_rows(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     """Range runs once computed six-week figures before their inputs; order must not matter."""
-    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS) == []
     at_once = {table: everything(sql, table) for table in READ_BY_TIER if table != "gap"}
     assert all(at_once.values())
     tables = ", ".join(f"otc.{t}" for t in [*TABLES, "publication", "rejected_record", "computed_week"])
     sql.execute(f"TRUNCATE {tables}, otc.venue_volume_revision, otc.week_quality")  # type: ignore[arg-type]
     for week in WEEKS:
-        assert launch.materialize(dagster, [week], TIERS, quiet) == []
+        assert installed.materialize_weeks(dagster, [week]) == []
     assert {table: everything(sql, table) for table in READ_BY_TIER if table != "gap"} == at_once
 
 
@@ -74,7 +75,7 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], tmp_path: Path
 ) -> None:
     """An independent engine, on the publisher's own rows."""
-    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS) == []
     rows = published(WEEKS)
     duck = duckdb.connect()
     rows.write_parquet(tmp_path / "published.parquet")
@@ -148,10 +149,10 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
 def test_a_second_run_of_the_same_weeks_changes_nothing(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    launch.materialize(dagster, WEEKS[:1], TIERS, quiet)
+    installed.materialize_weeks(dagster, WEEKS[:1])
     before = everything(sql, "venue_volume")
     count = sql.execute("SELECT count(*) FROM otc.raw_record").fetchone()
-    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     assert everything(sql, "venue_volume") == before
     assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == count
     assert sql.execute("SELECT count(*) FROM otc.venue_volume_revision").fetchone() == (0,)
@@ -161,7 +162,7 @@ def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_ra
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     """A range run's one result once left every week PLANNED for ever."""
-    launch.materialize(dagster, WEEKS[:2], TIERS, quiet)
+    installed.materialize_weeks(dagster, WEEKS[:2])
     for week in WEEKS[:2]:
         (record,) = dagster.fetch_materializations(
             AssetRecordsFilter(asset_key=AssetKey("venue_volume"), asset_partitions=[week.isoformat()]), limit=1
@@ -183,11 +184,11 @@ def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_ra
         assert by_week == {week.isoformat(): True for week in WEEKS[:2]}
 
 
-def _tamper(warehouse: Warehouse, week: dt.date) -> None:
+def _tamper(week: dt.date) -> None:
     """Makes FINRA's total of the week differ from the sum of its rows by one share."""
     import sqlalchemy as sa
 
-    with warehouse.transaction() as connection:
+    with installed.database().transaction() as connection:
         connection.execute(
             sa.text("""
                 UPDATE otc.published_total SET share_volume = share_volume + 1
@@ -206,11 +207,11 @@ def test_a_week_graded_f_blocks_what_stands_downstream_and_not_the_other_weeks(
 ) -> None:
     """One share off FINRA's own total is F."""
     bad, good = WEEKS[0], WEEKS[1]
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], bad, good)
-    launch.run_assets(dagster, ["venue_volume"], bad, good)
-    _tamper(Warehouse(), bad)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], bad, good)
+    installed.launcher(dagster).run_assets(["venue_volume"], bad, good)
+    _tamper(bad)
     with pytest.raises(launch.RunFailed, match="graded F"):
-        launch.run_assets(dagster, ["symbol_summary", "venue_share"], bad, bad if alone else good)
+        installed.launcher(dagster).run_assets(["symbol_summary", "venue_share"], bad, bad if alone else good)
     summarized = {week for (week,) in sql.execute("SELECT DISTINCT week_ending FROM otc.symbol_summary")}
     assert summarized == (set() if alone else {good})
     findings = sql.execute("SELECT grade, findings FROM otc.week_quality WHERE week_ending = %s", [bad]).fetchall()
@@ -228,9 +229,9 @@ def test_a_failed_grade_stops_the_run_before_anything_is_made_of_the_week(
     from otc_assets.domain import quality
 
     monkeypatch.setattr(quality, "MOST_SHARES", 1)
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
     with pytest.raises(launch.RunFailed):
-        launch.run_assets(dagster, ["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[0])
+        installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[0])
     assert sql.execute("SELECT count(*) FROM otc.symbol_summary").fetchone() == (0,)
 
 
@@ -249,17 +250,17 @@ def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_made_an
     before = dt.datetime.combine(day, dt.time(), dt.UTC) - dt.timedelta(hours=12)
     newest_out = [w for w in weeks if (before.date() - w).days >= 24]
     with time_machine.travel(max(before, NOW - dt.timedelta(days=400)), tick=True):
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[0], weeks[0])
-    launch.run_assets(dagster, ["week_calendar", "publication_t1"], weeks[1], weeks[-1])
-    launch.run_assets(dagster, list(launch.DOWNSTREAM), weeks[0], weeks[-1])
-    assert launch.stale_weeks(Warehouse()) == []
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[0])
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[1], weeks[-1])
+    installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[-1])
+    assert installed.stale_weeks() == []
     assert newest_out is not None
 
-    launch.run_assets(dagster, ["publication_t1"], revised, revised)
+    installed.launcher(dagster).run_assets(["publication_t1"], revised, revised)
     assert sql.execute("SELECT max(revision) FROM otc.publication WHERE week_ending = %s", [revised]).fetchone() == (2,)
-    assert launch.stale_weeks(Warehouse()) == [revised]
-    launch.run_assets(dagster, ["venue_volume", "symbol_summary", "venue_share"], revised, revised)
-    with Warehouse().transaction() as connection:
+    assert installed.stale_weeks() == [revised]
+    installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary", "venue_share"], revised, revised)
+    with installed.database().transaction() as connection:
         stale = lineage(connection).stale("symbol_rolling")
     assert stale == weeks[:6]
 
@@ -267,8 +268,8 @@ def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_made_an
         return sql.execute("SELECT week_ending, symbol, avg_6w_volume FROM otc.symbol_rolling ORDER BY 1, 2").fetchall()
 
     old = averages()
-    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
-    assert launch.stale_weeks(Warehouse()) == []
+    assert installed.compute_stale_weeks(dagster) == []
+    assert installed.stale_weeks() == []
     changed = {new[0] for old_row, new in zip(old, averages(), strict=False) if old_row != new}
     assert revised in changed
     assert max(changed) <= weeks[5]
@@ -282,7 +283,7 @@ def test_a_week_before_its_publication_day_is_made_with_no_rows_and_says_so(
     """On a weekend the newest partition is there three days before its publication."""
     with time_machine.travel(dt.datetime(2026, 10, 17, 12, tzinfo=dt.UTC), tick=True):
         week = dt.date(2026, 10, 2)
-        launch.run_assets(dagster, ["week_calendar", "publication_t1"], week, week)
+        installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
         (record,) = dagster.fetch_materializations(AssetKey("publication_t1"), limit=1).records
     assert record.asset_materialization is not None
     assert "pending" in str(record.asset_materialization.metadata["state"].value)
@@ -293,8 +294,8 @@ def test_a_week_before_its_publication_day_is_made_with_no_rows_and_says_so(
 def test_the_gap_report_tells_what_is_there_what_is_missing_and_what_is_not_due(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    launch.materialize(dagster, [WEEKS[1]], [T1], quiet)
-    launch.run_assets(dagster, ["gap_report"], WEEKS[0], WEEKS[2])
+    installed.materialize_weeks(dagster, [WEEKS[1]], [T1])
+    installed.launcher(dagster).run_assets(["gap_report"], WEEKS[0], WEEKS[2])
     found = {(w, t): s for w, t, s in sql.execute("SELECT week_ending, tier, status FROM otc.gap")}
     assert (WEEKS[1], "NMS Tier 1") not in found
     assert found[WEEKS[0], "NMS Tier 1"] == "missing_inside"
@@ -306,18 +307,18 @@ def test_the_archive_alone_is_enough_to_make_a_week_again(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Raw rows go after half a year; the bytes stay for ever."""
-    launch.materialize(dagster, WEEKS[:1], TIERS, quiet)
+    installed.materialize_weeks(dagster, WEEKS[:1])
     before = everything(sql, "venue_volume")
     sql.execute("TRUNCATE otc.raw_record, otc.venue_volume, otc.published_total")
-    monkeypatch.setattr(PublicationSource, "open", lambda self: pytest.fail("FINRA was asked"))
-    launch.run_assets(dagster, ["venue_volume"], WEEKS[0], WEEKS[0])
+    installed.replace(monkeypatch, source=installed.Unreachable())
+    installed.launcher(dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
     assert everything(sql, "venue_volume") == before
-    assert RawArchive().open() is not None
+    assert installed.archive() is not None
 
 
 def test_reading_by_week_gives_the_rows_of_the_weeks_asked_for(dagster: DagsterInstance) -> None:
-    launch.materialize(dagster, WEEKS[:2], [T1], quiet)
-    with Warehouse().transaction() as connection:
+    installed.materialize_weeks(dagster, WEEKS[:2], [T1])
+    with installed.database().transaction() as connection:
         one = week_rows(connection, "symbol_summary", [WEEKS[0]])
         both = week_rows(connection, "symbol_summary", WEEKS[:2])
         none = week_rows(connection, "symbol_summary", WEEKS[:1], "OTC")
@@ -332,7 +333,7 @@ def test_a_folder_of_download_files_is_a_source_like_any_other(
     """OTC_SOURCE=files: the same figures as from the API, without FINRA's totals to judge them by."""
     from otc_assets.finra.simulator.files import write_files
 
-    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     from_api = everything(sql, "symbol_summary")
     sql.execute("TRUNCATE otc.symbol_summary, otc.venue_volume, otc.published_total, otc.computed_week")
     sql.execute("TRUNCATE otc.publication, otc.raw_record, otc.rejected_record, otc.week_quality")
@@ -340,7 +341,7 @@ def test_a_folder_of_download_files_is_a_source_like_any_other(
     write_files(simulator, settings().files_folder, WEEKS[:1], TIERS, NOW.date())
     monkeypatch.setenv("OTC_SOURCE", "files")
     settings.cache_clear()
-    assert launch.materialize(dagster, WEEKS[:1], TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     scopes = sql.execute("SELECT tier, scope, complete FROM otc.publication ORDER BY 1, 2").fetchall()
     assert scopes == [(tier.name, half, True) for tier in TIERS for half in ("ATS", "NON_ATS")]
     # The files have no dollars and no CRD numbers: firms go by their names.
@@ -364,8 +365,8 @@ def test_the_same_week_with_other_content_is_a_revision_and_nothing_of_the_first
         path.write_text(
             f"{header}OTC|AAAA|A Inc|V ONE|VONE|{shares}|1|2026-09-21\nOTC|BBBB|B Inc|V ONE|VONE|2|1|2026-09-21\n"
         )
-        launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
-        assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+        installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
+        assert installed.compute_stale_weeks(dagster) == []
     revisions = sql.execute("SELECT revision, rows_received FROM otc.publication ORDER BY 1").fetchall()
     assert revisions == [(1, 2), (2, 2)]
     assert sql.execute("SELECT symbol, share_volume FROM otc.venue_volume ORDER BY 1").fetchall() == [
@@ -384,7 +385,7 @@ def test_records_of_a_part_never_replace_a_whole_publication(
     from otc_assets.defs.jobs import FilesToIngest
 
     week = WEEKS[0]
-    assert launch.materialize(dagster, [week], [T1], quiet) == []
+    assert installed.materialize_weeks(dagster, [week], [T1]) == []
     before = everything(sql, "venue_volume")
     record = {
         "weekStartDate": (week - dt.timedelta(days=4)).isoformat(),
@@ -400,7 +401,7 @@ def test_records_of_a_part_never_replace_a_whole_publication(
     }
     path = tmp_path / "records.json"
     path.write_text(json.dumps([record]))
-    launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
-    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
+    assert installed.compute_stale_weeks(dagster) == []
     assert everything(sql, "venue_volume") == before
     assert sql.execute("SELECT scope, rows_accepted FROM otc.publication ORDER BY id").fetchall()[-1] == ("PARTIAL", 1)

@@ -9,10 +9,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from dagster import DagsterInstance
+from support import installed
 
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import Warehouse
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import migrate
 
@@ -26,8 +26,8 @@ def test_the_two_website_files_load_with_every_row_into_the_weeks_that_they_are_
 ) -> None:
     """The file has no week column: the publication Monday was once taken for the week."""
     files = sorted((finra_data / "website").iterdir())
-    launch.ingest(dagster, FilesToIngest(paths=[str(f) for f in files]))
-    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(f) for f in files]))
+    assert installed.compute_stale_weeks(dagster) == []
     assert sql.execute(
         "SELECT week_ending, tier, scope, rows_received, rows_accepted, rows_rejected FROM otc.publication ORDER BY 1"
     ).fetchall() == [
@@ -50,7 +50,7 @@ def test_a_last_row_without_symbol_and_newline_is_rejected_and_all_others_load(
     shutil.copyfile(finra_data / "website" / path.name, path)
     with path.open("ab") as handle:
         handle.write(b"OTC|||SOME VENUE|PPEX|1|1|2025-12-29")
-    launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
     assert sql.execute("SELECT rows_received, rows_accepted, rows_rejected FROM otc.publication").fetchone() == (
         5193,
         5192,
@@ -74,13 +74,13 @@ def test_169_weeks_of_api_records_load_as_parts_whose_sums_are_finras_own_totals
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
     settings.cache_clear()
     migrate(database)
-    launch.ingest(dagster, FilesToIngest(paths=[str(firm_rows)]))
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(firm_rows)]))
     with pytest.raises(launch.RunFailed, match="--summary-type ATS_W_SMBL"):
-        launch.ingest(dagster, FilesToIngest(paths=[str(totals)]))
-    launch.ingest(dagster, FilesToIngest(paths=[str(totals)], summary_type="ATS_W_SMBL"))
-    stale = launch.stale_weeks(Warehouse())
+        installed.launcher(dagster).ingest(FilesToIngest(paths=[str(totals)]))
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(totals)], summary_type="ATS_W_SMBL"))
+    stale = installed.stale_weeks()
     assert len(stale) == 169
-    launch.run_assets(dagster, ["venue_volume"], stale[0], stale[-1])
+    installed.launcher(dagster).run_assets(["venue_volume"], stale[0], stale[-1])
     assert sql.execute(
         "SELECT count(DISTINCT week_ending), sum(rows_received), sum(rows_rejected) FROM otc.publication "
         "WHERE summary_type IS NULL"

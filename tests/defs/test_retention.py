@@ -11,18 +11,18 @@ import psycopg
 import pytest
 import time_machine
 from dagster import AssetKey, DagsterInstance, build_schedule_context
+from support import installed
 
-from otc_assets.definitions import defs
 from otc_assets.defs import launch
-from otc_assets.defs.assets import raw_rows
-from otc_assets.defs.assets.gap_report import current_gaps
-from otc_assets.defs.checks import _judge_summary, _judge_volume
+from otc_assets.defs.backfill import launch_backfill
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.defs.sensors import requests_for_stale_weeks
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
+from otc_assets.pipeline import raw_rows
 from otc_assets.pipeline.changes import changed, look_back
+from otc_assets.pipeline.checks import _judge_summary, _judge_volume
+from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.reports.weeks import week_status
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.lineage import lineage
@@ -85,10 +85,10 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
     """Four weeks made, and the first two of them dropped by the daily job; what GONE was."""
-    assert launch.materialize(dagster, WEEKS, TIERS, quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS) == []
     before = {table: everything(sql, table, GONE) for table in READ_BY_TIER}
     keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
-    assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     return before
 
 
@@ -107,10 +107,10 @@ def test_volume_totals_and_raw_rows_are_dropped_and_everything_computed_stays(
 def test_there_is_no_gap_before_what_is_kept_and_nothing_is_stale(
     dropped: dict[str, list[tuple[object, ...]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gaps = current_gaps(Warehouse(), PublicationSource().open(), NOW.astimezone(NEW_YORK))
+    gaps = current_gaps(installed.database(), installed.source(), settings().first_week, NOW.astimezone(NEW_YORK))
     assert gaps["week_ending"].min() > WEEKS[-1]  # type: ignore[operator]
-    assert launch.stale_weeks(Warehouse()) == []
-    with Warehouse().transaction() as connection:
+    assert installed.stale_weeks() == []
+    with installed.database().transaction() as connection:
         # Nothing is compared with a week that is no longer there.
         assert previous_week(connection, FIRST_KEPT, "NMS Tier 1") is None
         assert previous_week(connection, WEEKS[3], "NMS Tier 1") == FIRST_KEPT
@@ -120,7 +120,7 @@ def test_checks_of_a_dropped_week_pass_and_keep_its_grade(
     dropped: dict[str, list[tuple[object, ...]]], sql: Sql
 ) -> None:
     grades = sql.execute("SELECT tier, grade, version FROM otc.week_quality WHERE week_ending = %s", [GONE]).fetchall()
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         (volume,) = _judge_volume(connection, GONE).to_dicts()
         summaries = _judge_summary(connection, GONE)
     assert volume["passed"]
@@ -137,7 +137,7 @@ def test_a_dropped_week_is_refused_in_words_and_its_summaries_stay(
 ) -> None:
     """Made of nothing, a summary would have become nothing."""
     with pytest.raises(launch.RunFailed, match=rf"{GONE} is beyond retention.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
-        launch.run_assets(dagster, [asset], GONE, GONE)
+        installed.launcher(dagster).run_assets([asset], GONE, GONE)
     for table in ("symbol_summary", "market_concentration"):
         assert everything(sql, table, GONE) == dropped[table]
 
@@ -147,7 +147,7 @@ def test_in_a_range_the_weeks_that_are_kept_are_made_all_the_same(
 ) -> None:
     sql.execute("DELETE FROM otc.venue_volume WHERE week_ending = %s", [FIRST_KEPT])
     with pytest.raises(launch.RunFailed, match="beyond retention"):
-        launch.run_assets(dagster, ["venue_volume"], GONE, FIRST_KEPT)
+        installed.launcher(dagster).run_assets(["venue_volume"], GONE, FIRST_KEPT)
     assert everything(sql, "venue_volume", FIRST_KEPT)
 
 
@@ -156,15 +156,20 @@ def test_a_command_over_dropped_weeks_is_refused_before_it_begins(
 ) -> None:
     captures = sql.execute("SELECT count(*) FROM otc.publication").fetchone()
     with pytest.raises(Dropped, match="beyond retention"):
-        launch.materialize(dagster, WEEKS, TIERS, quiet)
+        installed.materialize_weeks(dagster, WEEKS)
     with pytest.raises(Dropped, match="beyond retention"):
-        launch.launch_backfill(dagster, WEEKS, TIERS)
+        launch_backfill("http://127.0.0.1:9", installed.database(), installed.weeks(), WEEKS, TIERS)
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == captures
 
 
 def test_the_look_back_leaves_dropped_weeks_alone(dropped: dict[str, list[tuple[object, ...]]], sql: Sql) -> None:
     sql.execute("UPDATE otc.publication SET rows_received = rows_received + 1, rows_rejected = rows_rejected + 1")
-    found = {week for _, week, _ in changed(look_back(NOW), Warehouse(), PublicationSource().open())}
+    found = {
+        week
+        for _, week, _ in changed(
+            look_back(NOW, settings().first_week, settings().lookback_weeks), installed.database(), installed.source()
+        )
+    }
     assert found >= set(WEEKS[2:])
     assert min(found) == FIRST_KEPT
 
@@ -177,17 +182,17 @@ def test_once_they_are_kept_for_longer_dropped_weeks_are_made_again_from_the_arc
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep(venue_volume=0)
-    monkeypatch.setattr(PublicationSource, "open", lambda self: pytest.fail("FINRA was asked"))
-    assert launch.stale_weeks(Warehouse()) == WEEKS[:2]
-    with Warehouse().transaction() as connection:
+    installed.replace(monkeypatch, source=installed.Unreachable())
+    assert installed.stale_weeks() == WEEKS[:2]
+    with installed.database().transaction() as connection:
         requests = list(requests_for_stale_weeks(lineage(connection)))
     # Their version was made before: a run key without more would never be asked for again.
     assert [request.partition_key for request in requests] == [week.isoformat() for week in WEEKS[:2]]
     assert all("kept from" in str(request.run_key) for request in requests)
-    launch.run_assets(dagster, ["venue_volume"], WEEKS[0], WEEKS[1])
+    installed.launcher(dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
     for table in ("venue_volume", "published_total", "symbol_summary"):
         assert everything(sql, table, GONE) == dropped[table]
-    assert launch.stale_weeks(Warehouse()) == []
+    assert installed.stale_weeks() == []
 
 
 RAW_ROWS = """
@@ -203,24 +208,31 @@ def test_raw_rows_return_from_the_archive_once_they_are_kept_for_longer(
     records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in WEEKS[:2]]
     path = tmp_path / "parts of two weeks.json"
     path.write_text(json.dumps(records))
-    launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
-    assert launch.materialize(dagster, WEEKS[:3], TIERS[:1], quiet) == []
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
+    assert installed.materialize_weeks(dagster, WEEKS[:3], TIERS[:1]) == []
     before = sql.execute(RAW_ROWS).fetchall()
     keep(raw_record=KEPT_WEEKS)
-    assert defs.resolve_job_def("retention").execute_in_process(instance=dagster).success
+    assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     assert {row[0] for row in sql.execute(RAW_ROWS).fetchall()} == {FIRST_KEPT}
     keep(raw_record=0)
-    lacking = raw_rows.restorable(Warehouse())
+    lacking = raw_rows.restorable(installed.database())
     assert [(capture.week_ending, capture.scope) for capture in lacking] == [
         *((WEEKS[0], scope) for scope in ("PARTIAL", "FULL")),
         *((WEEKS[1], scope) for scope in ("PARTIAL", "FULL")),
     ]
     steps: list[tuple[int, str]] = []
-    assert raw_rows.restore(lacking, Warehouse(), RawArchive(), lambda done, note: steps.append((done, note))) == []
+    assert (
+        raw_rows.restore(
+            lacking, installed.database(), installed.archive(), lambda done, note: steps.append((done, note))
+        )
+        == []
+    )
     assert sql.execute(RAW_ROWS).fetchall() == before
     assert steps[-1] == (4, "done")
-    assert raw_rows.restorable(Warehouse()) == []
-    raw_rows.restore(lacking, Warehouse(), RawArchive(), quiet)  # as another process may, at the same time
+    assert raw_rows.restorable(installed.database()) == []
+    raw_rows.restore(
+        lacking, installed.database(), installed.archive(), quiet
+    )  # as another process may, at the same time
     assert sql.execute(RAW_ROWS).fetchall() == before
 
 
@@ -248,7 +260,10 @@ def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
     """They were shown as missing, as if FINRA had to be asked for them again."""
 
     def t1() -> list[object]:
-        weeks = {row["week_ending"]: row for row in week_status(Warehouse(), 12, NOW.astimezone(NEW_YORK))}
+        weeks = {
+            row["week_ending"]: row
+            for row in week_status(installed.database(), 12, settings().first_week, NOW.astimezone(NEW_YORK))
+        }
         return [weeks[GONE]["T1"], weeks[GONE]["state"], weeks[dt.date(2026, 9, 4)]["T1"]]
 
     assert t1() == ["dropped", "", "missing"]
@@ -260,7 +275,7 @@ def test_raw_rows_of_a_week_beyond_their_retention_are_not_kept_and_it_is_said(
     dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]
 ) -> None:
     keep(raw_record=1)
-    assert launch.materialize(dagster, WEEKS[:1], TIERS[:1], quiet) == []
+    assert installed.materialize_weeks(dagster, WEEKS[:1], TIERS[:1]) == []
     assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (0,)
     assert everything(sql, "venue_volume", WEEKS[0])
     event = dagster.get_latest_materialization_event(AssetKey("publication_t1"))
@@ -277,17 +292,17 @@ def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
     path = tmp_path / "records.json"
     path.write_text(json.dumps(records))
     with pytest.raises(launch.RunFailed, match=rf"records.json: week {GONE} is beyond retention"):
-        launch.ingest(dagster, FilesToIngest(paths=[str(path)]))
+        installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
     assert sql.execute("SELECT week_ending FROM otc.publication").fetchall() == [(FIRST_KEPT,)]
 
 
 def test_the_daily_job_is_asked_for_where_the_server_has_no_jobs(dagster: DagsterInstance) -> None:
-    schedule = defs.resolve_schedule_def("daily_retention")
+    schedule = installed.definitions().resolve_schedule_def("daily_retention")
     context = build_schedule_context(
         dagster,
         scheduled_execution_time=NOW,
-        resources={"warehouse": Warehouse()},
-        repository_def=defs.get_repository_def(),
+        resources=installed.resources(),
+        repository_def=installed.repository(),
     )
     (request,) = schedule.evaluate_tick(context).run_requests or []
     assert request.run_key == "retention on 2026-10-15"

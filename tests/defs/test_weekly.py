@@ -9,7 +9,7 @@ import polars as pl
 from dagster import MetadataValue, TableMetadataValue
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from otc_assets.defs.assets.weekly import preview
+from otc_assets.defs.weekly import preview
 
 
 def test_a_preview_shows_every_character_of_the_data_in_its_own_column() -> None:

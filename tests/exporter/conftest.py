@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance
+from support import installed
 
 from otc_assets import local
-from otc_assets.defs import launch, resources
-from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
+from otc_assets.domain.weeks import T1, newest_due, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse.embedded import EmbeddedServer
 
@@ -32,9 +32,8 @@ def dagster_of(database: str, home: Path) -> Iterator[DagsterInstance]:
         local.prepare(settings(), database)
         with local.instance() as instance:
             yield instance
-    resources._engine(database).dispose()
-    for cached in (settings, resources._source, resources._engine):
-        cached.cache_clear()
+        installed.close()
+    settings.cache_clear()
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def _filled_template(server: EmbeddedServer, _template: str, tmp_path_factory: p
     url = server.url.rpartition("/")[0] + f"/{name}"
     weeks = weeks_up_to(newest_due(T1, dt.datetime.now(dt.UTC)), 8)
     with dagster_of(url, tmp_path_factory.mktemp("filled")) as instance:
-        assert launch.materialize(instance, weeks, TIERS, lambda done, note: None) == []
+        assert installed.materialize_weeks(instance, weeks) == []
     yield name
     with server._connect("postgres") as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]

@@ -12,11 +12,10 @@ import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance
+from support import installed
 
-from otc_assets.definitions import defs
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.defs.resources import Warehouse
 from otc_assets.domain.weeks import T1
 from otc_assets.finra.simulator.files import download_file
 from otc_assets.finra.simulator.generator import Simulator
@@ -64,15 +63,17 @@ def ingest(dagster: DagsterInstance, *paths: Path) -> str:
     """Ingests files and computes their weeks. Returns why it failed; nothing where it did not."""
     failed = ""
     try:
-        launch.ingest(dagster, FilesToIngest(paths=[str(path) for path in paths], week_ending=WEEK.isoformat()))
+        installed.launcher(dagster).ingest(
+            FilesToIngest(paths=[str(path) for path in paths], week_ending=WEEK.isoformat())
+        )
     except launch.RunFailed as error:
         failed = str(error)
-    assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+    assert installed.compute_stale_weeks(dagster) == []
     return failed
 
 
 def statuses() -> list[str]:
-    return [row["status"] for row in reports.captures(Warehouse())]
+    return [row["status"] for row in reports.captures(installed.database())]
 
 
 def volume(sql: Sql) -> dict[object, int]:
@@ -110,7 +111,7 @@ def test_a_second_truncated_download_is_quarantined_and_the_complete_one_stays(
     assert volume(sql) == {f"S{number}": 100 for number in range(100)}
     assert "42 of 100 symbols" in findings(sql)["none_quarantined"]
     assert history(sql) == ["otc.capture.quarantined"]
-    (status,) = [row for row in reports.week_status(Warehouse(), 8, NOW) if row["week_ending"] == WEEK]
+    (status,) = [row for row in reports.week_status(installed.database(), 8, NOW) if row["week_ending"] == WEEK]
     assert status["state"] == "capture 2 quarantined"
     assert status["grade"] > "A"
 
@@ -156,9 +157,9 @@ def test_an_operator_accepts_withdraws_and_restores_captures_and_the_week_follow
     ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
 
     def decide(decision: object, *arguments: object) -> None:
-        with Warehouse().transaction() as connection:
+        with installed.database().transaction() as connection:
             decision(connection, *arguments)  # type: ignore[operator]
-        assert launch.make_downstream(dagster, launch.stale_weeks(Warehouse()), quiet) == []
+        assert installed.compute_stale_weeks(dagster) == []
 
     decide(captures.accept, 2)
     assert (statuses(), len(volume(sql))) == (["superseded", "effective"], 58)
@@ -173,7 +174,7 @@ def test_an_operator_accepts_withdraws_and_restores_captures_and_the_week_follow
     assert (statuses(), len(volume(sql))) == (["effective", "withdrawn"], 100)
     kinds = ["quarantined", "accepted", "withdrawn", "withdrawn", "restored"]
     assert history(sql) == [f"otc.capture.{kind}" for kind in kinds]
-    with Warehouse().transaction() as connection:
+    with installed.database().transaction() as connection:
         (withdrawn,) = [e for e in events.history(connection, WEEK) if e.payload.get("reason", "").startswith("the")]
     assert withdrawn.payload["publication_id"] == 2
 
@@ -192,7 +193,7 @@ def test_a_decision_that_can_not_be_taken_says_why(
     dagster: DagsterInstance, tmp_path: Path, decision: object, said: str
 ) -> None:
     ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
-    with pytest.raises(captures.CaptureNotChangeable, match=said), Warehouse().transaction() as connection:
+    with pytest.raises(captures.CaptureNotChangeable, match=said), installed.database().transaction() as connection:
         decision(connection)  # type: ignore[operator]
     assert statuses() == ["effective"]
 
@@ -203,7 +204,12 @@ def test_the_jobs_of_the_ui_accept_and_withdraw(dagster: DagsterInstance, tmp_pa
 
     def launch(job: str, op: str, **config: object) -> bool:
         run_config = {"ops": {op: {"config": config}}}
-        return defs.resolve_job_def(job).execute_in_process(run_config, instance=dagster, raise_on_error=False).success
+        return (
+            installed.definitions()
+            .resolve_job_def(job)
+            .execute_in_process(run_config, instance=dagster, raise_on_error=False)
+            .success
+        )
 
     assert launch("accept_capture", "accept_quarantined", capture_id=2)
     assert statuses() == ["superseded", "effective"]
@@ -237,12 +243,12 @@ def test_a_newer_file_of_one_half_overrides_that_half_of_a_full_publication_and_
     dagster: DagsterInstance, sql: Sql, tmp_path: Path
 ) -> None:
     """A half file was once reported as accepted, and had no effect, whatever its dates."""
-    assert launch.materialize(dagster, [WEEK], [T1], quiet) == []
+    assert installed.materialize_weeks(dagster, [WEEK], [T1]) == []
     simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
     text = download_file(simulator, WEEK, T1, "ATS", NOW.date()).decode()
     (tmp_path / "same.csv").write_text(text + "\n")
-    run_id = launch.ingest(dagster, FilesToIngest(paths=[str(tmp_path / "same.csv")]))
-    (same,) = reports.ingested(Warehouse(), [tmp_path / "same.csv"], run_id)
+    run_id = installed.launcher(dagster).ingest(FilesToIngest(paths=[str(tmp_path / "same.csv")]))
+    (same,) = reports.ingested(installed.database(), [tmp_path / "same.csv"], run_id)
     assert (same["status"], same["detail"]) == ("superseded", "capture 1 takes precedence")
     outcome = sql.execute("SELECT payload ->> 'outcome' FROM otc.events ORDER BY id DESC LIMIT 1").fetchone()
     assert outcome == ("superseded",)
@@ -267,7 +273,7 @@ def test_what_is_quarantined_is_not_asked_for_once_more(dagster: DagsterInstance
     """The sensor compares states: one that was captured and is not effective would be captured at every tick."""
     ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
     ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
-    (states,) = captured_states(Warehouse(), WEEK, WEEK).values()
+    (states,) = captured_states(installed.database(), WEEK, WEEK).values()
     assert {state.rows for state in states} == {100, 58}
 
 
@@ -306,7 +312,7 @@ def test_pages_of_one_reply_in_files_of_their_own_add_up(
         ("AAA", 5, 1),
         ("BBB", 7000, 3),
     ]
-    assert [row["rows_in_use"] for row in reports.captures(Warehouse())] == [2, 2]
+    assert [row["rows_in_use"] for row in reports.captures(installed.database())] == [2, 2]
     assert "4 rows captured" in findings(sql)["complete"]
 
 
@@ -329,7 +335,7 @@ def test_a_publication_of_finras_without_an_accepted_row_fails_the_run(
 
     monkeypatch.setattr(normalize, "MOST_TRADES", -1)
     with pytest.raises(launch.RunFailed, match=r"none of its [\d,]+ rows was accepted"):
-        launch.run_assets(dagster, ["publication_t1"], WEEK, WEEK)
+        installed.launcher(dagster).run_assets(["publication_t1"], WEEK, WEEK)
     assert sql.execute("SELECT rows_accepted FROM otc.publication").fetchone() == (0,)
 
 

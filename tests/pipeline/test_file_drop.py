@@ -14,12 +14,12 @@ import psycopg
 import pytest
 import time_machine
 from dagster import DagsterInstance, DagsterRunStatus, RunRequest, SensorResult, build_sensor_context
+from support import installed
 
-from otc_assets.definitions import defs
-from otc_assets.defs import file_drop, launch
 from otc_assets.defs.attempts import REQUEST_TAG
 from otc_assets.defs.jobs import LOOKED_AT_ALL_TAG, FilesToIngest
 from otc_assets.finra.download_files import printable
+from otc_assets.pipeline import file_drop
 from otc_assets.pipeline.file_drop import Progress, decode_path, encode_path
 from otc_assets.settings import settings
 
@@ -54,8 +54,8 @@ def drop(folder: Path, name: str, content: str = HEADER + "OTC|AABB|Asia|V ONE|V
 
 
 def tick(dagster: DagsterInstance, cursor: str | None = None) -> SensorResult:
-    context = build_sensor_context(dagster, cursor=cursor, repository_def=defs.get_repository_def())
-    return defs.resolve_sensor_def("file_drop").evaluate_tick(context)  # type: ignore[return-value]
+    context = build_sensor_context(dagster, cursor=cursor, repository_def=installed.repository())
+    return installed.definitions().resolve_sensor_def("file_drop").evaluate_tick(context)  # type: ignore[return-value]
 
 
 def paths(request: RunRequest) -> list[str]:
@@ -64,7 +64,7 @@ def paths(request: RunRequest) -> list[str]:
 
 def execute(dagster: DagsterInstance, config: Any, tags: dict[str, str] | None = None) -> bool:
     """A run as Dagster's daemon or the UI launches it: with nothing but its config, by way of JSON."""
-    job = defs.resolve_job_def("ingest_files")
+    job = installed.definitions().resolve_job_def("ingest_files")
     stored = json.loads(json.dumps(config).encode())
     return job.execute_in_process(run_config=stored, instance=dagster, tags=tags, raise_on_error=False).success
 
@@ -98,7 +98,9 @@ def test_a_run_that_died_is_requested_again_and_one_that_refused_a_file_is_not(
     data = tick(dagster)
     (request,) = data.run_requests or []
     run = dagster.create_run_for_job(
-        job_def=defs.resolve_job_def("ingest_files"), run_config=request.run_config, tags=dict(request.tags)
+        job_def=installed.definitions().resolve_job_def("ingest_files"),
+        run_config=request.run_config,
+        tags=dict(request.tags),
     )
     assert not tick(dagster, data.cursor).run_requests  # it is under way
     dagster.report_run_canceled(run)
@@ -179,7 +181,7 @@ def test_thousands_of_files_are_taken_in_by_a_few_runs_at_a_time(dagster: Dagste
             assert len(paths(request)) <= file_drop.FILES_A_RUN
             asked += paths(request)
             run = dagster.create_run_for_job(
-                job_def=defs.resolve_job_def("ingest_files"),
+                job_def=installed.definitions().resolve_job_def("ingest_files"),
                 run_config=request.run_config,
                 tags={REQUEST_TAG: request.tags[REQUEST_TAG]},
             )
@@ -236,7 +238,7 @@ def test_a_command_takes_in_files_from_anywhere_also_with_odd_names(
     dagster: DagsterInstance, installation: Path, tmp_path: Path, sql: SQL
 ) -> None:
     path = drop(tmp_path, LATIN_1)
-    launch.ingest(dagster, FilesToIngest(paths=[encode_path(str(path))]))
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[encode_path(str(path))]))
     assert sql.execute("SELECT origin FROM otc.publication").fetchone() == (r"OTC \xfcbersicht 20260921.csv",)
 
 

@@ -1,26 +1,25 @@
-"""The second stage: venue volume, computed from the effective captures of a week.
+"""Computes venue volume from the effective captures of a week.
 
 Assembles the rows of a week tier by tier and replaces the week in one transaction. Which captures are effective and
 how their rows merge is decided in ``domain.revisions``; what a row means, in ``domain.normalize``.
 """
+
+from __future__ import annotations
 
 import datetime as dt
 import time
 from typing import Any
 
 import sqlalchemy as sa
-from dagster import AssetDep, AssetExecutionContext, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.defs.assets.weekly import Made, WeekMade, asset_options, each_week
-from otc_assets.defs.partitions import same_week_if_published
-from otc_assets.defs.resources import RawArchive, Warehouse
-from otc_assets.defs.spans import traced_step
 from otc_assets.domain.revisions import Effective, assemble
 from otc_assets.domain.weeks import TIERS
 from otc_assets.pipeline.captures import read_part
+from otc_assets.pipeline.results import WeekResult
 from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse import events
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
 from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume, save_rows_in_use
@@ -28,17 +27,17 @@ from otc_assets.warehouse.read import Publication, effective_publications, week_
 from otc_assets.warehouse.server import lock_week
 
 
-def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archive) -> tuple[str, dict[str, Change]]:
-    """Makes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
+def compute_volume(week_ending: dt.date, database: Database, archive: Archive) -> WeekResult:
+    """Computes the week of ``otc.venue_volume`` and ``otc.published_total`` from what was captured of it.
 
     Returns:
-        The version that the week now has, and by tier how it changed.
+        The week's rows and version, and by tier how its rows changed.
 
     Raises:
         Dropped: retention has dropped the week, or would.
     """
     changes: dict[str, Change] = {}
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         lock_week(connection, week_ending)
         found = {
             tier: of_tier for (_, tier), of_tier in effective_publications(connection, week_ending, week_ending).items()
@@ -57,8 +56,8 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
                 _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
         rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
-    warehouse.settle(week_ending, "venue_volume", "published_total")
-    return version, changes
+    database.refresh_after_load(week_ending, "venue_volume", "published_total")
+    return _result(version, changes)
 
 
 def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozenset[str]]]:
@@ -84,28 +83,16 @@ def _append_events(
         events.append(connection, events.WeekRevised(**whose, **difference))
 
 
-def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
-    metadata: dict[str, object] = {"captures": version or "none"}
+def _result(version: str, changes: dict[str, Change]) -> WeekResult:
+    details: dict[str, object] = {"captures": version or "none"}
     for tier in TIERS:
         change = changes.get(tier.name)
         name = tier.id
-        metadata[f"{name} rows"] = change.rows if change else 0
+        details[f"{name} rows"] = change.rows if change else 0
         if change and change.revised:
-            metadata[f"{name} revised"] = (
+            details[f"{name} revised"] = (
                 f"{change.added:,} rows added, {change.changed:,} changed, {change.removed:,} removed; "
                 f"{change.shares_before:,} shares before, {change.shares_after:,} after"
             )
     rows = sum(change.rows for change in changes.values())
-    return WeekMade(rows=rows, version=version, metadata=metadata)
-
-
-@asset(
-    deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
-    **asset_options("venue_volume"),
-    kinds={"polars", "postgres"},
-)
-@traced_step
-def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:
-    """Computes venue volume of the run's weeks from their effective captures."""
-    archive = raw_archive.open()
-    yield from each_week(context, lambda week: _shown(*make_venue_volume(week, warehouse, archive)))
+    return WeekResult(rows, version, details)

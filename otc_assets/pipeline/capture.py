@@ -1,9 +1,10 @@
-"""The first stage: FINRA's publications, captured as raw bytes, one asset a tier.
+"""Captures publications: archives the bytes, parses them, and records publication, raw rows and rejected rows.
 
-Here: capture, that is archive the bytes, parse them to balance the books, record publication, raw and
-rejected rows. Not here: the figures (``venue_volume``); how bytes are fetched (``finra``) or read
-(``domain.parsing``).
+How bytes are fetched is in ``finra``, how they are read in ``domain.parsing``; which captures become effective is in
+``captures``, and computing figures from them in ``volume``.
 """
+
+from __future__ import annotations
 
 import datetime as dt
 import hashlib
@@ -13,33 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.defs.assets.weekly import (
-    IN_YEARS,
-    OWNERS,
-    RETRY,
-    Made,
-    WeekMade,
-    WeekRefused,
-    each_week,
-    preview,
-    table_metadata,
-)
-from otc_assets.defs.partitions import same_week_if_published, weeks_of_tier
-from otc_assets.defs.resources import PublicationSource, RawArchive, Warehouse
-from otc_assets.defs.spans import traced_step
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.revisions import HALVES
 from otc_assets.domain.schema import ATS, NON_ATS
-from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
-from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
+from otc_assets.domain.weeks import Tier, due_at
+from otc_assets.finra.source import PARTIAL, Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
+from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import FileRejected, append, told_by
 from otc_assets.warehouse.load import NewPublication, Recorded
 from otc_assets.warehouse.read import publication_of, publications
@@ -62,7 +50,7 @@ class Captured:
 
 
 def capture_all(
-    captures: Iterable[Capture], archive: Archive, warehouse: Warehouse, run_id: str | None = None
+    captures: Iterable[Capture], archive: Archive, database: Database, run_id: str | None = None
 ) -> Iterator[Captured]:
     """Records captures, each in one transaction; those of one file are parsed once.
 
@@ -77,15 +65,15 @@ def capture_all(
         try:
             if capture.scope != PARTIAL:
                 # Held by nobody but the call, which lets go of it as soon as it can.
-                yield _record(capture, parsed_rows(capture.content, capture.origin), archive, warehouse, run_id, since)
+                yield _record(capture, parsed_rows(capture.content, capture.origin), archive, database, run_id, since)
                 continue
             if capture.content is not content:
                 content = capture.content
                 parts = split(parsed_rows(content, capture.origin))
-            yield _record(capture, parts[capture.week_ending, capture.tier], archive, warehouse, run_id, since)
+            yield _record(capture, parts[capture.week_ending, capture.tier], archive, database, run_id, since)
         except UnreadableFile as error:
-            tell_rejected(
-                warehouse,
+            record_rejection(
+                database,
                 run_id,
                 capture.origin,
                 str(error),
@@ -119,24 +107,24 @@ def failures(captured: Iterable[Captured]) -> list[str]:
     return found
 
 
-def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
+def record_rejection(database: Database, run_id: str | None, origin: str, reason: str, **known: Any) -> None:
     """Appends that a run refused what came from ``origin``.
 
     It uses a transaction of its own, because nothing else is written.
 
     Args:
-        warehouse: where the event is appended.
+        database: where the event is appended.
         run_id: the run that refused it.
         origin: where it came from.
         reason: why it was refused.
         known: its ``digest``, ``week_ending`` and ``tier``, if known.
     """
-    with told_by(run_id), warehouse.transaction() as connection:
+    with told_by(run_id), database.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
 
 
 def _record(
-    capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None, since: float
+    capture: Capture, parsed: Parsed, archive: Archive, database: Database, run_id: str | None, since: float
 ) -> Captured:
     whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
     with span(NORMALIZE, **whose):
@@ -172,64 +160,64 @@ def _record(
     # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
     read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)
     del parsed, result
-    with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
+    with span(LOAD, **whose, rows=publication.rows_received), database.transaction() as connection:
         recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
         tell(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
-    warehouse.settle(capture.week_ending, "raw_record")
+    database.refresh_after_load(capture.week_ending, "raw_record")
     waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
     return Captured(capture, publication, recorded, rejected, waiting)
 
 
-def _weeks_of_this_run(warehouse: Warehouse, week: dt.date, tier: Tier, run_id: str) -> int:
+def _weeks_of_this_run(database: Database, week: dt.date, tier: Tier, run_id: str) -> int:
     """Captures of the week that this very run recorded: a retried step does not fetch them again."""
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         captures = publications(connection, week, week)
     return sum(p.rows_received for p in captures if p.tier == tier.name and p.run_id == run_id)
 
 
-def make_publication(
+def capture_publication(
     week: dt.date,
     tier: Tier,
-    source: PublicationSource,
+    source: Source,
     archive: Archive,
-    warehouse: Warehouse,
+    database: Database,
     run_id: str,
     now: dt.datetime,
-) -> WeekMade:
+) -> WeekResult:
     """Fetches and records one publication.
 
-    Before its day, and where FINRA has nothing, the week is made with 0 rows and says so.
+    Before its publication date, and where FINRA has nothing, the result has 0 rows and says so.
 
     Raises:
         WeekRefused: what came can't be read.
         Dropped: retention has dropped the week, or would.
         SourceError: FINRA did not answer; trying again may help.
     """
-    with warehouse.transaction() as connection:
+    with database.transaction() as connection:
         require_kept(connection, "venue_volume", week)
         raw_kept = is_kept(connection, "raw_record", week)
-    if already := _weeks_of_this_run(warehouse, week, tier, run_id):
-        return WeekMade(already, metadata={"state": "captured by an earlier try of this run"})
+    if already := _weeks_of_this_run(database, week, tier, run_id):
+        return WeekResult(already, details={"state": "captured by an earlier try of this run"})
     due = due_at(week, tier)
     if now < due:
-        return WeekMade(0, metadata={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
+        return WeekResult(0, details={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
     with span(FETCH, week_ending=week, tier=tier.name):
         try:
-            captures = source.open().fetch(week, tier)
+            captures = source.fetch(week, tier)
         except RefusedReply as error:
-            tell_rejected(warehouse, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
+            record_rejection(database, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
             raise WeekRefused(str(error)) from error
         tell(captures=len(captures))
     if not captures:
-        return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
+        return WeekResult(0, details={"state": "nothing there: the source has no such publication"})
     try:
-        captured = list(capture_all(captures, archive, warehouse, run_id))
+        captured = list(capture_all(captures, archive, database, run_id))
     except UnreadableFile as error:
         raise WeekRefused(str(error)) from error
     if failed := failures(captured):
         raise WeekRefused("; ".join(failed))
-    metadata: dict[str, object] = {
+    details: dict[str, object] = {
         "state": ", ".join(sorted({c.recorded.outcome for c in captured})),
         "received": sum(c.publication.rows_received for c in captured),
         "accepted": sum(c.publication.rows_accepted for c in captured),
@@ -239,49 +227,9 @@ def make_publication(
         "complete": all(c.publication.complete for c in captured),
     }
     if not raw_kept:
-        metadata["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
+        details["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
     reasons = pl.concat([c.rejected for c in captured])
     if reasons.height:
-        metadata["rejected rows"] = preview(reasons, rows=20)
+        details["rejected rows"] = reasons
     version = " ".join(c.publication.digest[:16] for c in captured)
-    return WeekMade(sum(c.publication.rows_received for c in captured), version, metadata)
-
-
-def publication_asset(tier: Tier) -> AssetsDefinition:
-    """The asset of one tier's publications, with that tier's lag."""
-
-    @asset(
-        name=f"publication_{tier.slug}",
-        deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
-        partitions_def=weeks_of_tier(tier),
-        backfill_policy=IN_YEARS,
-        retry_policy=RETRY,
-        pool="finra_api",
-        group_name="publications",
-        kinds={"finra", "postgres"},
-        owners=OWNERS,
-        description=(
-            f"FINRA's publications of {tier.name}, out {tier.lag_weeks} weeks after the week's Monday: the bytes "
-            "as they came, archived for ever by digest, every row verbatim in `otc.raw_record`, and those "
-            "that were not accepted in `otc.rejected_record` with the reason."
-        ),
-        metadata=table_metadata("raw_record"),
-    )
-    @traced_step
-    def publication(
-        context: AssetExecutionContext,
-        publication_source: PublicationSource,
-        raw_archive: RawArchive,
-        warehouse: Warehouse,
-    ) -> Made:
-        archive = raw_archive.open()
-        now = dt.datetime.now(NEW_YORK)
-        yield from each_week(
-            context,
-            lambda week: make_publication(week, tier, publication_source, archive, warehouse, context.run.run_id, now),
-        )
-
-    return publication
-
-
-PUBLICATIONS = [publication_asset(tier) for tier in TIERS]
+    return WeekResult(sum(c.publication.rows_received for c in captured), version, details)

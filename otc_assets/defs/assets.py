@@ -1,0 +1,129 @@
+"""The assets, in the order in which data flows. Each runs one function of ``pipeline`` for every week of the run.
+
+Assets are made by functions, because their partitions begin with the first week of the settings. What a run over one
+week or several has in common is in ``weekly``.
+"""
+
+import datetime as dt
+
+from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, ResourceParam, asset
+
+from otc_assets.archive.store import Archive
+from otc_assets.defs.partitions import WeekPartitions, same_week_if_published, window
+from otc_assets.defs.spans import traced_step
+from otc_assets.defs.weekly import WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.domain.tables import Figure, figures
+from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
+from otc_assets.finra.source import Source
+from otc_assets.pipeline.calendar import compute_calendar
+from otc_assets.pipeline.capture import capture_publication
+from otc_assets.pipeline.figures import compute_figure
+from otc_assets.pipeline.gaps import current_gaps, report_gaps
+from otc_assets.pipeline.volume import compute_volume
+from otc_assets.settings import Settings
+from otc_assets.warehouse.database import Database
+
+
+def all_assets(weeks: WeekPartitions) -> list[AssetsDefinition]:
+    """All assets, whose partitions are ``weeks``."""
+    return [
+        week_calendar(weeks),
+        *(publication(tier, weeks) for tier in TIERS),
+        venue_volume(weeks),
+        *(figure_asset(figure, weeks) for figure in figures()),
+        gap_report(weeks),
+    ]
+
+
+def week_calendar(weeks: WeekPartitions) -> AssetsDefinition:
+    """The root of the graph: with it, one choice of weeks in the UI's dialog reaches all tiers, whatever their lag."""
+
+    @asset(**table_options("week_calendar", weeks), kinds={"postgres"})
+    @traced_step
+    def week_calendar(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
+        yield from each_week(context, lambda week: compute_calendar(week, warehouse))
+
+    return week_calendar
+
+
+def publication(tier: Tier, weeks: WeekPartitions) -> AssetsDefinition:
+    """The asset of one tier's publications, with that tier's lag."""
+
+    @asset(
+        name=f"publication_{tier.slug}",
+        deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
+        partitions_def=weeks.of_tier(tier),
+        **common_options("finra_api"),
+        group_name="publications",
+        kinds={"finra", "postgres"},
+        description=(
+            f"FINRA's publications of {tier.name}, published {tier.lag_weeks} weeks after the week's Monday: the "
+            "bytes as received, archived indefinitely by digest, every row verbatim in `otc.raw_record`, and those "
+            "that were not accepted in `otc.rejected_record` with the reason."
+        ),
+        metadata=table_metadata("raw_record"),
+    )
+    @traced_step
+    def publication(
+        context: AssetExecutionContext,
+        source: ResourceParam[Source],
+        archive: ResourceParam[Archive],
+        warehouse: ResourceParam[Database],
+    ) -> WeekEvents:
+        now, run_id = dt.datetime.now(NEW_YORK), context.run.run_id
+        yield from each_week(
+            context, lambda week: capture_publication(week, tier, source, archive, warehouse, run_id, now)
+        )
+
+    return publication
+
+
+def venue_volume(weeks: WeekPartitions) -> AssetsDefinition:
+    """Venue volume, from the publications of all tiers."""
+
+    @asset(
+        deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
+        **table_options("venue_volume", weeks),
+        kinds={"polars", "postgres"},
+    )
+    @traced_step
+    def venue_volume(
+        context: AssetExecutionContext, warehouse: ResourceParam[Database], archive: ResourceParam[Archive]
+    ) -> WeekEvents:
+        yield from each_week(context, lambda week: compute_volume(week, warehouse, archive))
+
+    return venue_volume
+
+
+def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
+    """The asset of a figure of the registry."""
+
+    @asset(
+        name=figure.name,
+        deps=[AssetDep(figure.source, partition_mapping=window(figure.weeks))],
+        **table_options(figure.name, weeks),
+        kinds={"polars", "postgres"},
+        code_version=figure.code_version,
+    )
+    @traced_step
+    def computed(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
+        yield from each_week(context, lambda week: compute_figure(figure, week, warehouse))
+
+    return computed
+
+
+def gap_report(weeks: WeekPartitions) -> AssetsDefinition:
+    """The gap report, which follows whatever was captured of a week."""
+
+    @asset(deps=[AssetDep("venue_volume")], **table_options("gap", weeks), kinds={"polars", "postgres"})
+    @traced_step
+    def gap_report(
+        context: AssetExecutionContext,
+        warehouse: ResourceParam[Database],
+        source: ResourceParam[Source],
+        settings: ResourceParam[Settings],
+    ) -> WeekEvents:
+        gaps = current_gaps(warehouse, source, settings.first_week, dt.datetime.now(NEW_YORK))
+        yield from each_week(context, lambda week: report_gaps(week, gaps, warehouse))
+
+    return gap_report

@@ -1,0 +1,71 @@
+"""Every name of Dagster that is used here and that Dagster does not publish, with what it is for.
+
+Such names may change with any release: the versions are pinned, and each can go when the public name in its comment
+exists. Other modules import them from here only.
+"""
+
+# Storage classes and their configuration: ``storage: custom`` in dagster.yaml takes a class, and has no public base.
+from dagster._config.config_schema import UserConfigSchema as UserConfigSchema
+
+# The target of a check's evaluation. Waits for a public argument of ``AssetCheckEvaluation`` that takes the partition.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as AssetCheckEvaluationTargetMaterializationData,
+)
+
+# The configuration of the in-process executor, which ours extends. Waits for a public ``in_process_config``.
+from dagster._core.definitions.executor_definition import IN_PROC_CONFIG as IN_PROC_CONFIG
+
+# A run in the process of a command: ``JobDefinition.execute_in_process`` keeps no remote origin, so that the UI could
+# neither link such a run nor repeat it. Waits for a public way to execute a created run.
+from dagster._core.definitions.job_base import InMemoryJob as InMemoryJob
+
+# What ``define_asset_job`` returns, for annotations. Waits for the public name.
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
+)
+from dagster._core.events import JobFailureData as JobFailureData
+from dagster._core.execution.api import ExecuteRunWithPlanIterable as ExecuteRunWithPlanIterable
+from dagster._core.execution.api import execute_run as execute_run
+
+# The states of a backfill and their filter: ``DagsterInstance.get_backfills`` is public, its arguments are not.
+from dagster._core.execution.backfill import BulkActionsFilter as BulkActionsFilter
+from dagster._core.execution.backfill import BulkActionStatus as BulkActionStatus
+
+# Parts of the in-process executor, which has no hooks. Wait for an executor that can be subclassed.
+from dagster._core.execution.context.system import PlanExecutionContext as PlanExecutionContext
+from dagster._core.execution.context.system import PlanOrchestrationContext as PlanOrchestrationContext
+from dagster._core.execution.context_creation_job import PlanExecutionContextManager as PlanExecutionContextManager
+from dagster._core.execution.plan.active import ActiveExecution as ActiveExecution
+from dagster._core.execution.plan.execute_plan import inner_plan_execution_iterator as inner_plan_execution_iterator
+from dagster._core.execution.plan.instance_concurrency_context import (
+    InstanceConcurrencyContext as InstanceConcurrencyContext,
+)
+from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
+from dagster._core.execution.retries import RetryMode as RetryMode
+from dagster._core.execution.step_dependency_config import StepDependencyConfig as StepDependencyConfig
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin as ManagedGrpcPythonEnvCodeLocationOrigin,
+)
+from dagster._core.remote_origin import RemoteJobOrigin as RemoteJobOrigin
+from dagster._core.remote_origin import RemoteRepositoryOrigin as RemoteRepositoryOrigin
+from dagster._core.storage.base_storage import DagsterStorage as DagsterStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata as SqlEventLogStorageMetadata
+from dagster._core.storage.runs.schema import RunStorageSqlMetadata as RunStorageSqlMetadata
+from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata as ScheduleStorageSqlMetadata
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage as DagsterSqliteStorage
+
+# Names of run tags, which the documentation states as text.
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as ASSET_PARTITION_RANGE_END_TAG
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.storage.tags import MAX_RETRIES_TAG as MAX_RETRIES_TAG
+from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
+from dagster._core.storage.tags import RUN_KEY_TAG as RUN_KEY_TAG
+from dagster._core.storage.tags import WILL_RETRY_TAG as WILL_RETRY_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin as LoadableTargetOrigin
+from dagster._core.utils import make_new_run_id as make_new_run_id
+from dagster._serdes import ConfigurableClass as ConfigurableClass
+from dagster._serdes import ConfigurableClassData as ConfigurableClassData
+
+# The error of a step, as events have it. Waits for a public type.
+from dagster._utils.error import SerializableErrorInfo as SerializableErrorInfo
+from dagster._utils.interrupts import check_captured_interrupt as check_captured_interrupt

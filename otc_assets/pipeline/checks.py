@@ -1,0 +1,150 @@
+"""Judges the checks of a week or of all data: gathers the evidence, and records failures as events.
+
+How evidence is judged is in ``domain.checks``, where all checks are declared; the grade of a week is in ``grading``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain import gaps as kinds
+from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
+from otc_assets.domain.quality import WARN, Graded, Newest
+from otc_assets.domain.schema import FINDING
+from otc_assets.domain.weeks import TIERS, newest_due
+from otc_assets.finra.source import Source
+from otc_assets.pipeline.gaps import current_gaps
+from otc_assets.pipeline.grading import grade_of_week, judge_week
+from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.events import CheckFailed, append
+from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
+from otc_assets.warehouse.retention import is_kept
+from otc_assets.warehouse.server import lock_week
+
+_IS_PENDING = pl.col("status") == kinds.PENDING
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of one check, for one week or for all data.
+
+    Attributes:
+        check: the check.
+        passed: whether it passed.
+        serious: whether a failure counts as an error; otherwise it is a warning.
+        details: by label, what was found.
+    """
+
+    check: Check
+    passed: bool
+    serious: bool
+    details: dict[str, Any]
+
+
+def weekly_checks_of(asset: str) -> list[Check]:
+    """The checks of an asset that judge one week at a time."""
+    return [check for check in checks_of(asset) if check.by_week]
+
+
+def judge_checks(database: Database, asset: str, week_ending: dt.date) -> list[Verdict]:
+    """Judges the weekly checks of an asset for one week, and records those that failed as events."""
+    judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
+    with database.transaction() as connection:
+        lock_week(connection, week_ending)
+        judged = judge(connection, week_ending)
+        verdicts = [
+            _verdict(check, judged.filter(pl.col("check_name") == check.name)) for check in weekly_checks_of(asset)
+        ]
+        _record(connection, verdicts, week_ending)
+    return verdicts
+
+
+def judge_newest_week(database: Database, source: Source, first_week: dt.date, now: dt.datetime) -> Verdict:
+    """Compares the newest captured week with the calendar, tier by tier, and records a failure as an event."""
+    newest = []
+    with database.transaction() as connection:
+        for tier in TIERS:
+            due = newest_due(tier, now)
+            week = previous_week(connection, due + dt.timedelta(weeks=1), tier.name)
+            newest.append((due, tier.name, Newest(week, due, first_week)))
+    verdict = _verdict(NEWEST_WEEK, findings([NEWEST_WEEK], newest))
+    gaps = current_gaps(database, source, first_week, now)
+    verdict.details["publications missing since the first week wanted"] = gaps.filter(~_IS_PENDING).height
+    with database.transaction() as connection:
+        _record(connection, [verdict], None)
+    return verdict
+
+
+def _verdict(check: Check, found: pl.DataFrame) -> Verdict:
+    """One check of one week, from a finding per tier."""
+    failed = found.filter(~pl.col("passed"))
+    details: dict[str, Any] = {}
+    for row in found.iter_rows(named=True):
+        details[row["tier"]] = row["detail"]
+        if row["observed"] is not None:
+            details[f"{row['tier']} observed"] = row["observed"]
+    return Verdict(check, not failed.height, bool((failed["severity"] != WARN).any()), details)
+
+
+def _record(connection: sa.Connection, verdicts: Sequence[Verdict], week_ending: dt.date | None) -> None:
+    for verdict in verdicts:
+        if not verdict.passed:
+            append(
+                connection,
+                CheckFailed(
+                    week_ending=week_ending,
+                    asset=verdict.check.asset,
+                    check=verdict.check.name,
+                    severity="ERROR" if verdict.serious else "WARN",
+                    blocking=verdict.check.blocking,
+                    detail={name: str(value) for name, value in verdict.details.items()},
+                ),
+            )
+
+
+def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    # Dropped rows can't be judged: the week keeps the grade of the time when they were stored.
+    kept = is_kept(connection, "venue_volume", week_ending)
+    judged = judge_week(connection, week_ending) if kept else FINDING.to_frame()
+    graded = Graded(grade_of_week(connection, week_ending), kept)
+    return pl.concat([judged, findings([GRADE], [(week_ending, "all tiers", graded)])])
+
+
+def _judge_summary(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    kept = is_kept(connection, "venue_volume", week_ending)
+    rows = summary_differences(connection, week_ending)
+    if not kept:
+        rows = [{**row, "volume_differs": None} for row in rows]
+    return findings(checks_of("symbol_summary"), [(week_ending, row["tier"], row) for row in rows])
+
+
+def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    shares = week_rows(connection, "venue_share", [week_ending])
+    before = [
+        week_rows(connection, "venue_share", [earlier], tier)
+        for tier in shares["tier"].unique()
+        if (earlier := previous_week(connection, week_ending, tier)) is not None
+    ]
+    return judge_shares(shares, pl.concat(before) if before else None)
+
+
+def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    rows = week_rows(connection, "gap", [week_ending]).filter(~_IS_PENDING)
+    return findings(
+        weekly_checks_of("gap_report"), [(week_ending, row["tier"], row) for row in rows.iter_rows(named=True)]
+    )
+
+
+#: By asset, how to judge the checks that need more evidence than the rows of the asset's table.
+_JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
+    "venue_volume": _judge_volume,
+    "symbol_summary": _judge_summary,
+    "venue_share": _judge_shares,
+    "gap_report": _judge_gaps,
+}

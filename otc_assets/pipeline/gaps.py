@@ -1,0 +1,53 @@
+"""Finds gaps: which expected publications are missing, late, incomplete, empty or pending.
+
+Asks the calendar, the warehouse and the source, and stores the result. What counts as a gap is in ``domain.gaps``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+
+from otc_assets.domain.gaps import classify
+from otc_assets.domain.weeks import week_containing
+from otc_assets.finra.download_files import DownloadFiles
+from otc_assets.finra.source import Source, SourceError
+from otc_assets.pipeline.results import WeekResult
+from otc_assets.tracing import LOAD, span
+from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.load import replace_gaps
+from otc_assets.warehouse.read import captured
+from otc_assets.warehouse.retention import retained_from
+from otc_assets.warehouse.server import lock_week
+
+
+def current_gaps(database: Database, source: Source, first_week: dt.date, now: dt.datetime) -> pl.DataFrame:
+    """All gaps at the moment ``now``, from the first week wanted to the newest that has ended (GAP).
+
+    Where the source does not answer, what is fetchable is judged by FINRA's stated window instead.
+    """
+    try:
+        offered: set[tuple[dt.date, str]] | None = {(week, tier.name) for tier, week in source.offered()}
+    except SourceError:
+        offered = None
+    with database.transaction() as connection:
+        have = captured(connection, first_week, week_containing(now.date()))
+        kept_from = retained_from(connection, "venue_volume")
+    return classify(
+        have,
+        offered,
+        first_week=first_week,
+        now=now,
+        retained_from=kept_from,
+        from_files=isinstance(source, DownloadFiles),
+    )
+
+
+def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) -> WeekResult:
+    """Replaces the stored gaps of a week by those among ``gaps`` (GAP)."""
+    of_week = gaps.filter(pl.col("week_ending") == week_ending)
+    with span(LOAD, rows=of_week.height), database.transaction() as connection:
+        lock_week(connection, week_ending)
+        replace_gaps(connection, week_ending, of_week)
+    return WeekResult(of_week.height, details={"gaps": of_week})

@@ -1,0 +1,27 @@
+"""What computing or capturing a week returns, and the error that refuses a week."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from otc_assets.errors import OtcError
+
+
+class WeekRefused(OtcError):
+    """A week can't be captured or computed, and trying again will not help. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class WeekResult:
+    """The outcome of one week.
+
+    Attributes:
+        rows: the number of rows that the week now has.
+        version: identifies the inputs it was computed from; None where nothing was computed.
+        details: what else to show, by label; a frame is shown as a table.
+    """
+
+    rows: int
+    version: str | None = None
+    details: Mapping[str, object] = field(default_factory=dict)

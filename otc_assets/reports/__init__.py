@@ -1,0 +1,1 @@
+"""Reports on the warehouse for people and programs: rows of plain values, which ``cli`` prints."""
