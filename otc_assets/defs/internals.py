@@ -43,6 +43,9 @@ from dagster._core.execution.plan.instance_concurrency_context import (
 from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
 from dagster._core.execution.retries import RetryMode as RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig as StepDependencyConfig
+
+# Opening an instance by its folder. Waits for a public ``DagsterInstance.from_dir``.
+from dagster._core.instance.ref import InstanceRef as InstanceRef
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin as ManagedGrpcPythonEnvCodeLocationOrigin,
 )

@@ -1,12 +1,10 @@
-"""Dagster's own storage: in the platform's PostgreSQL, or in a passing folder for tools that only look.
+"""Dagster's own storage: PostgreSQL, or a temporary folder for tools that only inspect the definitions.
 
-Here: choosing the one that ``dagster.yaml`` names, and moving tables of earlier versions. Not here: storing
-anything. Tools such as ``dg check defs``
-read ``dagster.yaml`` in the project's folder and need an instance, but nothing that is kept in one.
+Chooses the storage that ``dagster.yaml`` names, and moves tables of earlier versions. Tools such as ``dg check defs``
+read ``dagster.yaml`` in the project's folder and need an instance, but keep nothing in it.
 """
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -29,36 +27,34 @@ from otc_assets.defs.internals import (
     UserConfigSchema,
 )
 from otc_assets.errors import OtcError
+from otc_assets.settings import settings
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
-
-#: Set by ``otc-assets`` for its processes, with the driver said: postgresql+psycopg2://...
-VARIABLE = "OTC_DAGSTER_STORAGE_URL"
 
 log = logging.getLogger(__name__)
 
 
 class Storage(DagsterStorage, ConfigurableClass):
-    """What ``storage: custom`` of ``dagster.yaml`` names; it stands for one of Dagster's own storages."""
+    """The storage that ``storage: custom`` in ``dagster.yaml`` names; it creates one of Dagster's own storages."""
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """Never asked for: no object of this class is ever made."""
+        """Never read: no object of this class is created."""
         return None
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """There is nothing to configure: the address comes from the environment, and stays out of files."""
+        """Nothing can be configured: the address comes from the settings, so that no file contains it."""
         return {}
 
     @classmethod
-    def from_config_value(  # type: ignore[override]  # it stands for another
+    def from_config_value(  # type: ignore[override]  # it creates another class
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> DagsterStorage:
-        """PostgreSQL where its address is set; otherwise a folder that goes when the machine cleans up."""
+        """PostgreSQL where its address is set; otherwise a temporary folder."""
         del config_value
-        if url := os.environ.get(VARIABLE):
-            return DagsterPostgresStorage(url, inst_data=inst_data)
-        log.warning("%s is not set: runs are kept in a passing folder. 'otc-assets up' sets it.", VARIABLE)
+        if (url := settings().dagster_storage_url) is not None:
+            return DagsterPostgresStorage(url.get_secret_value(), inst_data=inst_data)
+        log.warning("OTC_DAGSTER_STORAGE_URL is not set: runs are kept in a temporary folder. 'otc-assets up' sets it.")
         base = tempfile.mkdtemp(prefix="otc-dagster-")
         return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": base})
 
