@@ -31,6 +31,7 @@ from pydantic import SecretStr
 
 from otc_assets.domain.bounds import MAX_ROWS, MAX_UNPACKED_BYTES
 from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of, week_start_of
+from otc_assets.finra.deadline import deadline, enforce_deadlines, has_passed
 from otc_assets.finra.source import (
     FULL,
     Capture,
@@ -90,7 +91,7 @@ class Deadlines:
     Attributes:
         connect: for a connection.
         silence: between two pieces of a reply.
-        reply: for a whole reply.
+        reply: for a whole exchange: connecting, sending the request, and reading the reply.
         tries: for all tries of a request that fail by the network; the last may end one ``reply`` later. Waits that
             FINRA asks for (``Retry-After``) don't count.
         publication: for all pages of a publication.
@@ -175,6 +176,7 @@ class QueryApi:
             headers={"User-Agent": "otc-assets", "Accept-Encoding": "gzip"},
             follow_redirects=False,
         )
+        enforce_deadlines(self._client)
         instrument_client(self._client)
         self._origin = _shown(httpx.URL(base_url)).rstrip("/") + _DATA
         self._budget = RequestBudget(requests_per_minute)
@@ -376,25 +378,29 @@ class QueryApi:
             _Unread: it did not come to its end in time, or can't be unpacked.
             httpx.HTTPError: the network failed.
         """
-        until = time.monotonic() + self._deadlines.reply
-        with self._client.stream(method, url, **request) as reply:
-            where = f"{method} {_shown(reply.request.url)}"
-            content = io.BytesIO()
-            for piece in _pieces(reply):
-                content.write(piece)
-                if content.tell() > _MOST_REPLY_BYTES:
-                    raise RefusedReply(
-                        where,
-                        f"the reply is larger than {_MOST_REPLY_BYTES >> 20} MiB, and FINRA's have at most 3 MB: "
-                        "check OTC_FINRA_URL",
-                    )
-                if time.monotonic() > until:
-                    raise _Unread(
-                        f"{where}: {content.tell():,} bytes came in {self._deadlines.reply:g} seconds, and the rest is "
-                        "not waited for"
-                    )
-            headers = [(name, value) for name, value in reply.headers.raw if name.lower() not in _OF_TRANSFER]
-            return httpx.Response(reply.status_code, headers=headers, content=content.getvalue(), request=reply.request)
+        content = io.BytesIO()
+        with deadline(self._deadlines.reply):
+            try:
+                with self._client.stream(method, url, **request) as reply:
+                    for piece in _pieces(reply):
+                        content.write(piece)
+                        if content.tell() > _MOST_REPLY_BYTES:
+                            raise RefusedReply(
+                                f"{method} {_shown(reply.request.url)}",
+                                f"the reply is larger than {_MOST_REPLY_BYTES >> 20} MiB, and FINRA's have at most "
+                                "3 MB: check OTC_FINRA_URL",
+                            )
+                        if has_passed():  # of a transport that has no network below it
+                            raise httpx.ReadTimeout("the deadline has passed", request=reply.request)
+            except httpx.TimeoutException as error:
+                if not has_passed():
+                    raise
+                raise _Unread(
+                    f"{method} {_shown(error.request.url)}: {content.tell():,} bytes came in "
+                    f"{self._deadlines.reply:g} seconds, and the rest is not waited for"
+                ) from None
+        headers = [(name, value) for name, value in reply.headers.raw if name.lower() not in _OF_TRANSFER]
+        return httpx.Response(reply.status_code, headers=headers, content=content.getvalue(), request=reply.request)
 
     def _send(
         self, method: str, path: str, *, json: Mapping[str, Any] | None, headers: Mapping[str, str]

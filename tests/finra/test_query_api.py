@@ -518,6 +518,102 @@ def test_a_server_that_drips_a_byte_at_a_time_has_a_deadline() -> None:
     assert time.monotonic() - since < 5
 
 
+def drip_after(text: bytes) -> Callable[[socket.socket], None]:
+    """A server that answers ``text`` at once, and then one more byte of a header from time to time, without end."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(text)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    return answer
+
+
+def continue_without_end(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+
+HEADERS_WITHOUT_END = {
+    "status line": drip_after(b"HTTP/1.1 200 "),
+    "header": drip_after(b"HTTP/1.1 200 OK\r\nX-Name: "),
+    "interim replies": continue_without_end,
+}
+
+
+@pytest.mark.parametrize("answer", HEADERS_WITHOUT_END.values(), ids=HEADERS_WITHOUT_END.keys())
+def test_headers_that_never_end_have_a_deadline(answer: Callable[[socket.socket], None]) -> None:
+    """Every byte was in time, and the request lasted as long as the server sent them."""
+    since = time.monotonic()
+    with raw_server(answer) as url:
+        api = QueryApi(url, requests_per_minute=60_000, deadlines=Deadlines(reply=0.3, tries=0.5))
+        with pytest.raises(SourceError, match=r"weeklySummary: 0 bytes came in 0.3 seconds, and the rest is not"):
+            api.state(WEEK, T1)
+    assert time.monotonic() - since < 5
+
+
+def test_a_token_whose_headers_never_end_has_a_deadline() -> None:
+    since = time.monotonic()
+    with raw_server(HEADERS_WITHOUT_END["header"]) as url:
+        api = QueryApi(
+            url,
+            client_id="me",
+            client_secret=SecretStr("hunter2"),
+            token_url=f"{url}/token",
+            requests_per_minute=60_000,
+            deadlines=Deadlines(reply=0.3, tries=0.5),
+        )
+        with pytest.raises(SourceError, match=r"/token.*: 0 bytes came in 0.3 seconds") as caught:
+            api.state(WEEK, T1)
+    assert time.monotonic() - since < 5
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_headers_that_never_end_have_a_deadline_through_a_proxy(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    since = time.monotonic()
+    with raw_server(HEADERS_WITHOUT_END["header"]) as url:
+        monkeypatch.setenv(f"{scheme}_proxy", url)
+        api = QueryApi(f"{scheme}://api.test", requests_per_minute=60_000, deadlines=Deadlines(reply=0.3, tries=0.5))
+        with pytest.raises(SourceError, match=r"0 bytes came in 0.3 seconds"):
+            api.state(WEEK, T1)
+    assert time.monotonic() - since < 5
+
+
+def test_a_tls_handshake_that_never_ends_has_a_deadline() -> None:
+    """After the header of a handshake record of 16 KB its bytes come one by one."""
+    since = time.monotonic()
+    with raw_server(drip_after(b"\x16\x03\x03\x40\x00")) as url:
+        api = QueryApi(
+            url.replace("http:", "https:"),
+            requests_per_minute=60_000,
+            deadlines=Deadlines(reply=0.3, tries=0.5),
+        )
+        with pytest.raises(SourceError, match=r"0 bytes came in 0.3 seconds"):
+            api.state(WEEK, T1)
+    assert time.monotonic() - since < 5
+
+
+def test_all_addresses_of_a_host_are_tried_within_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each address had the time-out of a connection to itself."""
+    tried: list[str] = []
+
+    def connect(address: tuple[str, int], timeout: float, source_address: object) -> socket.socket:
+        tried.append(address[0])
+        time.sleep(min(timeout, 0.2))
+        raise TimeoutError("timed out")
+
+    addresses = [f"192.0.2.{number}" for number in range(1, 51)]
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80)) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **more: found)
+    monkeypatch.setattr(socket, "create_connection", connect)
+    api = QueryApi("http://api.test", requests_per_minute=60_000, deadlines=Deadlines(reply=0.5, tries=0.1))
+    with pytest.raises(SourceError, match=r"0 bytes came in 0.5 seconds"):
+        api.state(WEEK, T1)
+    assert tried == addresses[:3]
+
+
 def test_a_server_that_stalls_is_given_up_within_the_time_for_all_tries() -> None:
     """Six tries of a minute each were waited for."""
 
