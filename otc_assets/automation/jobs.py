@@ -36,12 +36,13 @@ from otc_assets.automation.file_drop import decode_path
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import TIERS
-from otc_assets.finra.download_files import printable, read_bounded, read_file
+from otc_assets.finra.download_files import read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.pipeline import captures
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.settings import settings
+from otc_assets.text import printable_name
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.read import Publication
@@ -118,7 +119,7 @@ def _allowed(text: str) -> Path:
     target = os.path.realpath(os.path.join(folder, path))
     if os.path.commonpath([folder, target]) != folder:
         raise PermanentSourceError(
-            f"{printable(path)} is not in the folder for files (OTC_FILES)",
+            f"{printable_name(path)} is not in the folder for files (OTC_FILES)",
             remedy="Put it there, or ingest it with 'otc-assets ingest' on the machine itself.",
         )
     return Path(target)
@@ -151,10 +152,10 @@ def ingest(
     refused: dict[str, str] = {}
     for text in config.paths:
         interruption.check()
-        name, path = printable(decode_path(text)), None
+        name, path = printable_name(decode_path(text)), None
         try:
             path = _allowed(text)
-            name = printable(path.name)
+            name = printable_name(path.name)
             with span(FETCH, file=name):
                 found = read_file(path, week_ending=week, summary_type=config.summary_type, today=today_in_new_york())
         except (UnreadableFile, PermanentSourceError) as error:

@@ -42,6 +42,7 @@ from otc_assets.finra.source import (
     Progress,
     PublicationState,
 )
+from otc_assets.text import printable_name
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +54,6 @@ _MOST_ROWS = 0.5
 _MOST_REVISED = 0.1
 
 
-def printable(name: str) -> str:
-    """A file's name for people, logs and the database: bytes that are not UTF-8, and control characters, escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def read_bounded(path: Path) -> bytes:
     """The bytes of a file, refused while they are read if they can be no file of FINRA's.
 
@@ -66,7 +61,7 @@ def read_bounded(path: Path) -> bytes:
         UnreadableFile: a line is longer than 1 MiB, or the file than 2 GiB; neither is read to its end.
         PermanentSourceError: it can't be opened, is not a file, or changed while it was read.
     """
-    name = printable(path.name)
+    name = printable_name(path.name)
     try:
         # Without waiting: to open a pipe that nobody writes to would take for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -109,7 +104,7 @@ def _read(
     path: Path, week_ending: dt.date | None, summary_type: str | None, today: dt.date | None
 ) -> tuple[list[Capture], Parsed]:
     """As ``read_file``, and the file's rows beside the captures."""
-    content, file_name = read_bounded(path), printable(path.name)
+    content, file_name = read_bounded(path), printable_name(path.name)
     parsed = parse(content, name=file_name)
     if parsed.layout in (API, API_JSON):
         captures = [
