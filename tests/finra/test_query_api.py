@@ -22,7 +22,9 @@ from raw_http import head, raw_server
 
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
-from otc_assets.finra.query_api import FIELDS, KEY, Deadlines, QueryApi, RequestBudget
+from otc_assets.finra.exchange import Deadlines, RequestBudget
+from otc_assets.finra.query_api import FIELDS, KEY, QueryApi
+from otc_assets.finra.replies import retry_after
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app, serve
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
@@ -159,15 +161,13 @@ def test_progress_is_told_page_by_page(simulator: Simulator) -> None:
 
 
 def test_retry_after_is_honoured_in_seconds_and_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    from otc_assets.finra import query_api
-
     reply = httpx.Response(429, headers={"Retry-After": "17"})
-    assert query_api._retry_after(reply) == 17
+    assert retry_after(reply) == 17
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
     dated = httpx.Response(429, headers={"Retry-After": later.strftime("%a, %d %b %Y %H:%M:%S GMT")})
-    assert 80 < (query_api._retry_after(dated) or 0) <= 90
-    assert query_api._retry_after(httpx.Response(429, headers={"Retry-After": "soon"})) is None
-    assert query_api._retry_after(httpx.Response(429)) is None
+    assert 80 < (retry_after(dated) or 0) <= 90
+    assert retry_after(httpx.Response(429, headers={"Retry-After": "soon"})) is None
+    assert retry_after(httpx.Response(429)) is None
 
 
 def test_tries_end_and_the_error_says_what_was_asked_and_what_came() -> None:
@@ -373,11 +373,9 @@ def test_a_header_that_is_no_number_of_rows_is_an_error_that_names_it(header: st
 @pytest.mark.parametrize("zone", ["-0000", "+0000", "GMT"])
 def test_retry_after_may_be_a_date_of_any_way_to_write_utc(zone: str) -> None:
     """A zone of -0000 is a date without a zone to Python: subtracting it was a TypeError."""
-    from otc_assets.finra import query_api
-
     later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
     reply = httpx.Response(429, headers={"Retry-After": later.strftime(f"%a, %d %b %Y %H:%M:%S {zone}")})
-    assert 80 < (query_api._retry_after(reply) or 0) <= 90
+    assert 80 < (retry_after(reply) or 0) <= 90
 
 
 def test_a_reply_that_lacks_a_field_that_was_asked_for_is_an_error_that_names_it() -> None:
@@ -411,9 +409,9 @@ def packed(text: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("encoding", "body", "said"),
     [
-        ("gzip", b"not packed at all", "can't be unpacked as gzip"),
-        ("gzip", packed(b"x" * 5_000)[:-20], "ends within its gzip"),
-        ("br", b"whatever", "packed as 'br', which was not asked for"),
+        ("gzip", b"not packed at all", "can't be decompressed as gzip"),
+        ("gzip", packed(b"x" * 5_000)[:-20], "ends within its gzip data"),
+        ("br", b"whatever", "compressed as 'br', which was not requested"),
     ],
 )
 def test_a_reply_that_is_not_packed_as_it_says_is_an_error_of_ours(encoding: str, body: bytes, said: str) -> None:
