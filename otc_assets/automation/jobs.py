@@ -36,7 +36,7 @@ from otc_assets.automation.file_drop import decode_path
 from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import TIERS
-from otc_assets.finra.download_files import read_bounded, read_file
+from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.partitions import key_of
 from otc_assets.pipeline import captures

@@ -13,7 +13,8 @@ import pytest
 
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
-from otc_assets.finra.download_files import DownloadFiles, read_bounded, read_file
+from otc_assets.finra.download_files import DownloadFiles
+from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.simulator.files import download_file, file_name, legacy_file, write_files
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import PermanentSourceError, PublicationState
@@ -63,8 +64,8 @@ def test_the_date_in_the_name_may_be_the_publication_day_the_monday_or_the_frida
     ("name", "day", "said"),
     [
         ("finra_20260831.csv", dt.date(2026, 9, 8), "the date in its name is neither"),
-        ("finra.csv", dt.date(2026, 9, 10), "settles no week"),
-        ("finra.csv", dt.date(2026, 9, 7), "settles no week"),
+        ("finra.csv", dt.date(2026, 9, 10), "must have a publication day of NMS Tier 1"),
+        ("finra.csv", dt.date(2026, 9, 7), "must have a publication day of NMS Tier 1"),
     ],
     ids=["the name says another week", "no publication day", "the holiday itself"],
 )
@@ -117,7 +118,7 @@ def test_one_repeated_row_proves_a_second_week_however_few_its_rows_are(tmp_path
 def test_a_row_written_before_its_week_was_published_is_another_weeks(tmp_path: Path, days_early: int) -> None:
     day = dt.date(2026, 9, 8) - dt.timedelta(days=days_early)
     text = HEADER + rows(T1, dt.date(2026, 9, 8), 1000) + rows(T1, day, 1, mpid="JPMX")
-    with pytest.raises(UnreadableFile, match="1 rows were written before 2026-09-08, when 2026-08-21 came out"):
+    with pytest.raises(UnreadableFile, match="1 rows were written before 2026-09-08, when 2026-08-21 was published"):
         read_file(put(tmp_path, "f.csv", text))
 
 
