@@ -1,4 +1,4 @@
-"""The raw bytes of every publication, for ever, by digest.
+"""The raw bytes of every publication, stored indefinitely, by digest.
 
-Here: stores. Not here: what the bytes mean (``domain.parsing``), which publication has which digest (``warehouse``).
+The bytes are parsed in ``domain.parsing``. Which publication has which digest is in ``warehouse``.
 """

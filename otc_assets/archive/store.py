@@ -1,6 +1,6 @@
 """Stores of raw bytes by digest: the protocol, and a folder.
 
-A digest is the SHA-256 of the bytes as FINRA sent them; they are kept compressed (Zstandard).
+A digest is the SHA-256 of the bytes as FINRA sent them. They are stored compressed (Zstandard).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from otc_assets.processes import started, this_process
 
 log = logging.getLogger(__name__)
 
-#: Files that are being written begin like this; then come the machine, the process, and when that was started.
+#: The names of files that are being written begin with this, the machine, the process, and its start time.
 _PARTIAL = ".partial-"
 _WRITER = re.compile(re.escape(_PARTIAL) + r"(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-(?P<started>[0-9a-f]{12})-")
 
-#: A partial file of another machine is abandoned if it has not been written to for so long.
+#: A partial file of another machine is abandoned if it has not been written to for this time.
 _ABANDONED_SECONDS = 3600
 
 
@@ -34,13 +34,13 @@ def _short(text: str) -> str:
 
 
 def _prefix() -> str:
-    """How the names of files begin that this process is writing."""
+    """The beginning of the names of files that this process is writing."""
     me = this_process()
     return f"{_PARTIAL}{_short(f'{me.host}|{me.boot}|{me.namespace}')}-{me.pid}-{_short(me.started)}-"
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether nobody writes the partial file any more."""
+    """Whether the process that wrote the partial file has ended."""
     writer, me = _WRITER.match(path.name), _WRITER.match(_prefix())
     if writer and me and writer["machine"] == me["machine"]:
         since = started(int(writer["pid"]))
@@ -49,7 +49,7 @@ def _is_abandoned(path: Path) -> bool:
 
 
 class ArchiveError(OtcError):
-    """The archive can't return an object. The message says which, and what to do."""
+    """The archive can't return an object."""
 
 
 class MissingObject(ArchiveError):
@@ -57,14 +57,14 @@ class MissingObject(ArchiveError):
 
 
 class DamagedObject(ArchiveError):
-    """The object is not what was put there: it was cut off, or its bytes have changed."""
+    """The stored object was cut off, or its bytes have changed."""
 
 
 class Archive(Protocol):
-    """Bytes by digest. What is in it stays as it is."""
+    """Bytes by digest. Stored objects do not change."""
 
     def put(self, content: bytes) -> str:
-        """Keeps ``content``; the same bytes again change nothing, unless they were damaged: then they are replaced.
+        """Stores ``content``. If it is stored already, nothing changes, unless the object is damaged: it is replaced.
 
         Returns:
             Their SHA-256, in hex.
@@ -75,8 +75,8 @@ class Archive(Protocol):
         """The bytes of ``digest``.
 
         Raises:
-            MissingObject: there are none.
-            DamagedObject: they are not what was put there.
+            MissingObject: there is no such object.
+            DamagedObject: the object has other bytes than were stored.
         """
         ...
 
@@ -96,9 +96,9 @@ class LocalArchive:
         return self._path(digest).exists()
 
     def put(self, content: bytes) -> str:
-        """Keeps ``content``; complete or not at all, also when the machine stops in between.
+        """Stores ``content`` completely or not at all, also if the machine stops in between.
 
-        What is there already is read and compared: bytes that are captured again heal a damaged object.
+        An object that exists is read and compared. If it is damaged, it is replaced.
         """
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
@@ -106,8 +106,8 @@ class LocalArchive:
             self.get(digest)
         except MissingObject:
             pass
-        except DamagedObject as error:
-            log.warning("%s. It is replaced: the same bytes were captured again.", error)
+        except DamagedObject:
+            log.warning("%s is damaged and is replaced: the same bytes were captured again", path)
         else:
             return digest
         if not path.parent.is_dir():
@@ -128,7 +128,7 @@ class LocalArchive:
         return digest
 
     def remove_partials(self) -> int:
-        """Removes what killed processes left half-written; files that are being written stay. Returns how many."""
+        """Removes the partial files of killed processes, not those that are being written. Returns how many."""
         removed = 0
         for path in self.folder.glob(f"*/{_PARTIAL}*"):
             try:
@@ -136,7 +136,7 @@ class LocalArchive:
                     path.unlink()
                     removed += 1
             except FileNotFoundError:
-                continue  # it was completed meanwhile
+                continue  # it was completed in the meantime
         return removed
 
     def get(self, digest: str) -> bytes:
@@ -146,25 +146,24 @@ class LocalArchive:
             compressed = path.read_bytes()
         except FileNotFoundError:
             raise MissingObject(
-                f"the archive has no {path}: it was moved or deleted, or OTC_HOME names another folder now. "
-                f"Put the file back, or {_AGAIN}"
+                f"the archive has no {path}: it was moved or deleted, or OTC_HOME was changed",
+                remedy=f"Put the file back, or {_CAPTURE_AGAIN}",
             ) from None
         try:
             content = zstandard.ZstdDecompressor().decompress(compressed)
         except zstandard.ZstdError as error:
-            raise DamagedObject(f"{path} is damaged ({error}). Restore it from a backup, or {_AGAIN}") from None
+            raise DamagedObject(f"{path} is damaged ({error})", remedy=_RESTORE) from None
         if hashlib.sha256(content).hexdigest() != digest:
-            raise DamagedObject(
-                f"{path} is damaged (its bytes have another digest). Restore it from a backup, or {_AGAIN}"
-            )
+            raise DamagedObject(f"{path} is damaged (its bytes have another digest)", remedy=_RESTORE)
         return content
 
 
-_AGAIN = "capture the publication again: the same bytes replace it"
+_CAPTURE_AGAIN = "capture the publication again: the same bytes replace it."
+_RESTORE = f"Restore it from a backup, or {_CAPTURE_AGAIN}"
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes the folder's entries to disk: a renamed file is lost in a power failure otherwise."""
+    """Writes the folder's entries to disk. Without this, a power failure can lose a renamed file."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

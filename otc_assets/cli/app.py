@@ -20,10 +20,10 @@ import typer
 from otc_assets import interruption
 from otc_assets.cli import admin, captures, events, ingest, inspect, run
 from otc_assets.cli.output import err
-from otc_assets.cli.terminal import printable
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
 from otc_assets.settings import InvalidSettings, without_secrets
+from otc_assets.text import printable
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,6 +15,7 @@ from otc_assets.domain.weeks import TIERS
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
 from otc_assets.settings import settings
+from otc_assets.text import printable_name
 
 
 def ingest(
@@ -40,17 +41,16 @@ def ingest(
     from otc_assets.defs import launch
     from otc_assets.defs.jobs import FilesToIngest
     from otc_assets.defs.resources import Warehouse
-    from otc_assets.finra.download_files import printable
     from otc_assets.pipeline.file_drop import encode_path
     from otc_assets.reports import weeks as reports
 
     if folders := [path for path in files if path.is_dir()]:
         raise OtcError(
-            f"a folder, not a file: {', '.join(printable(str(path)) for path in folders)}",
+            f"a folder, not a file: {', '.join(printable_name(str(path)) for path in folders)}",
             remedy="Give the files in it, such as folder/*.csv",
         )
     if absent := [path for path in files if not path.is_file()]:
-        raise OtcError(f"no such file: {', '.join(printable(str(path)) for path in absent)}")
+        raise OtcError(f"no such file: {', '.join(printable_name(str(path)) for path in absent)}")
     wanted = FilesToIngest(
         paths=[encode_path(str(path.resolve())) for path in files],
         week_ending=week_ending.isoformat() if week_ending else None,
@@ -59,7 +59,7 @@ def ingest(
     failed: list[str] = []
     with local.dagster(settings()) as instance:
         with progress("ingesting files") as tick:
-            tick(0, ", ".join(printable(path.name) for path in files))
+            tick(0, ", ".join(printable_name(path.name) for path in files))
             try:
                 run_id = launch.ingest(instance, wanted, lambda note: tick(0, note))
             except launch.RunFailed as error:

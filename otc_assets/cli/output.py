@@ -11,7 +11,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from otc_assets.cli.terminal import Terminal, printable
+from otc_assets.cli.terminal import Terminal
+from otc_assets.text import printable
 
 if TYPE_CHECKING:
     from otc_assets.warehouse.migrate import Migrated

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,8 +17,7 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-#: Characters that turn the direction of text around, so that a name can look like another one.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+from otc_assets.text import is_unsafe, printable
 
 #: Between columns.
 _GAP = 2
@@ -31,31 +29,12 @@ _LONGEST_WORD = 24
 _WORDS = re.compile(r"\s+|(?:[^\s/_.]|\.(?=\d))*(?:[/_]|\.\.|\.(?![.\d]))?|.", re.DOTALL)
 
 
-def printable(text: str, *, keep: str = "\n\t") -> str:
-    """``text`` without characters that a terminal would act on, or could not show: they become escapes.
-
-    Args:
-        text: any text; file names that are not UTF-8 have lone surrogates in them.
-        keep: control characters that stay.
-
-    >>> printable("T1 \\x1b[2J.csv")
-    'T1 \\\\x1b[2J.csv'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c in keep or not _is_unsafe(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def _is_unsafe(character: str) -> bool:
-    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-
-
 def json_text(value: Any, *, indent: int | None = 2) -> str:
     """``value`` as JSON, dates and numbers of other types as strings; unsafe characters are escaped as JSON does."""
     text = json.dumps(value, default=str, indent=indent, ensure_ascii=False)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c == "\n" or not _is_unsafe(c) else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if c == "\n" or not is_unsafe(c) else f"\\u{ord(c):04x}" for c in text)
 
 
 class Terminal(Console):

@@ -1,6 +1,6 @@
 """How large a publication can be, and the refusal of what is no publication.
 
-Reading files from disk is in ``finra.download_files``, and reading rows in ``parsing``.
+Reading files from disk is in ``finra.file_reader``, and reading rows in ``parsing``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Layouts: the website's download file, its legacy form with a trailer line, and records of the Query API as
 delimited text or JSON. Excel workbooks and Parquet files have the layout whose column names they have.
 Here: what a line is, and whether it can be read. Not here: what a row means and whether it is
-accepted (``domain.normalize``), and reading files from disk (``finra.download_files``).
+accepted (``domain.normalize``), and reading files from disk (``finra.file_reader``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The outside: FINRA's Query API, its download files, and the simulator that stands in for both.
+"""Sources of publications: FINRA's Query API, its download files, and a simulator of both.
 
-Here: how publications are found and fetched, as bytes. Not here: what the bytes mean (``domain.parsing``).
+Publications are found and fetched here, as bytes. The bytes are parsed in ``domain.parsing``.
 """

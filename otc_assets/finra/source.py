@@ -1,7 +1,4 @@
-"""What every source of publications answers: which exist, whether one changed, and its bytes.
-
-Here: the protocol and the values that cross it. Not here: any one source.
-"""
+"""The protocol of a source of publications, and the values that it returns. The sources are in modules of their own."""
 
 from __future__ import annotations
 
@@ -13,44 +10,44 @@ from typing import Protocol
 from otc_assets.domain.weeks import Tier
 from otc_assets.errors import OtcError
 
-#: What part of a publication a capture is. FULL: every row that FINRA has for the (week, tier), totals too.
-#: ATS, NON_ATS: the whole of that half, as the website's download files have it. PARTIAL: some rows.
+#: The part of a publication that a capture is. FULL: every row that FINRA has for the (week, tier), with its totals.
+#: ATS, NON_ATS: all rows of that half, as in the website's download files. PARTIAL: some rows.
 FULL, ATS_HALF, NON_ATS_HALF, PARTIAL = "FULL", "ATS", "NON_ATS", "PARTIAL"
 
-#: Told how many rows of how many have come so far.
+#: Called with the number of rows received so far, and the number expected.
 Progress = Callable[[int, int], None]
 
 
 class SourceError(OtcError):
-    """A source could not answer. The message says what, where and what to do."""
+    """A source could not answer. The message says what and where."""
 
 
 class PermanentSourceError(SourceError):
-    """Trying again can't help: wrong credentials, a refused request, an unreadable file."""
+    """A failure that a repetition can't repair: wrong credentials, a refused request, an unreadable file."""
 
 
 class RefusedReply(PermanentSourceError):
-    """What a source sent is no publication, by its size alone.
+    """A reply that is too large for a publication.
 
     Attributes:
         origin: where it came from.
     """
 
     def __init__(self, origin: str, problem: str) -> None:
-        super().__init__(f"{origin}: {problem}.")
+        super().__init__(f"{origin}: {problem}", remedy="Check OTC_FINRA_URL.")
         self.origin = origin
 
 
 @dataclass(frozen=True)
 class Capture:
-    """The bytes of one publication, or of a part of it, as they came.
+    """The bytes of one publication, or of a part of it, as they were received.
 
     Attributes:
         content: what FINRA sent, unchanged (pages of the API joined, with one header line).
         scope: FULL, ATS, NON_ATS or PARTIAL.
-        origin: where from, for people: the endpoint, or the file's name.
-        rows_expected: how many rows FINRA says there are (``Record-Total``); None where it says nothing.
-        summary_type: the ``summaryTypeCode`` of all rows, told by whoever gave a file that has no such column.
+        origin: where it came from, for people: the endpoint, or the file's name.
+        rows_expected: how many rows FINRA says there are (``Record-Total``); None if it does not say.
+        summary_type: the ``summaryTypeCode`` of all rows, stated by the caller for a file that has no such column.
     """
 
     week_ending: dt.date
@@ -64,13 +61,13 @@ class Capture:
 
 @dataclass(frozen=True)
 class PublicationState:
-    """What FINRA says of a publication, without fetching it: enough to tell whether it changed."""
+    """What FINRA states about a publication without sending it: enough to see whether it changed."""
 
     rows: int
     last_update_date: dt.date | None
 
     def fingerprint(self) -> str:
-        """The state in a word: in run keys, and beside a captured publication."""
+        """The state as a short text, for run keys and comparisons."""
         return f"{self.rows}@{self.last_update_date or '-'}"
 
 
@@ -82,14 +79,14 @@ class Source(Protocol):
         ...
 
     def state(self, week_ending: dt.date, tier: Tier) -> PublicationState | None:
-        """What stands there now, by one cheap question; None where there is nothing."""
+        """The current state, by one cheap request; None if there is no such publication."""
         ...
 
     def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
-        """The publication's captures: one from the API, one a half from files; empty where there is no data.
+        """The publication's captures: one from the API, one per half from files; empty if there is no data.
 
         Raises:
-            PermanentSourceError: trying again can't help.
-            SourceError: it may.
+            PermanentSourceError: a repetition can't help.
+            SourceError: a repetition may help.
         """
         ...

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from otc_assets.finra.download_files import printable
+from otc_assets.text import printable_name
 
 #: A file younger than this may still be on its way into the folder.
 SETTLED_SECONDS = 5
@@ -65,7 +65,7 @@ class Batch:
     @property
     def title(self) -> str:
         """The batch in a few words, for people."""
-        first = printable(Path(decode_path(self.paths[0])).name)[:200]
+        first = printable_name(Path(decode_path(self.paths[0])).name)[:200]
         return first if len(self.paths) == 1 else f"{first} and {len(self.paths) - 1} other files"
 
 
@@ -142,7 +142,7 @@ def look(folder: Path, progress: Progress, now: float, warn: Callable[[str], Non
         if found is None:
             mark = _mark(entry.name, f"left out: {refused}")
             if mark not in progress.seen:
-                warn(f"left out of {folder}: {printable(entry.name)}: {refused}")
+                warn(f"left out of {folder}: {printable_name(entry.name)}: {refused}")
                 progress.seen.add(mark)
             there.add(mark)
             continue

@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
 from otc_assets.domain.bounds import UnreadableFile
-from otc_assets.finra.download_files import printable, read_bounded, read_file
+from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.source import Capture, PermanentSourceError
 from otc_assets.pipeline.capture import Captured, capture_all, failures, record_rejection
+from otc_assets.text import printable_name
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.retention import refusal, retained_from
@@ -48,7 +49,7 @@ def allowed_file(path: str, folder: Path, given: Set[str]) -> Path:
     target = os.path.realpath(os.path.join(inside, path))
     if os.path.commonpath([inside, target]) != inside:
         raise PermanentSourceError(
-            f"{printable(path)} is not in the folder for files (OTC_FILES)",
+            f"{printable_name(path)} is not in the folder for files (OTC_FILES)",
             remedy="Put it there, or ingest it with 'otc-assets ingest' on the machine itself.",
         )
     return Path(target)
@@ -87,10 +88,10 @@ def ingest_files(
     """
     for path in paths:
         interruption.check()
-        name, file = printable(path), None
+        name, file = printable_name(path), None
         try:
             file = find(path)
-            name = printable(file.name)
+            name = printable_name(file.name)
             with span(FETCH, file=name):
                 found = read_file(file, week_ending=week_ending, summary_type=summary_type, today=today)
         except (UnreadableFile, PermanentSourceError) as error:

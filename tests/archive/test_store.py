@@ -1,4 +1,4 @@
-"""The archive: the same bytes once, and what was put there or an error."""
+"""The archive stores the same bytes once, and returns what was stored or an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otc_assets.archive import store
 from otc_assets.archive.store import ArchiveError, DamagedObject, LocalArchive, MissingObject
 
 
-def test_bytes_come_back_by_their_sha256_and_are_kept_compressed(tmp_path: Path) -> None:
+def test_bytes_are_returned_by_their_sha256_and_are_stored_compressed(tmp_path: Path) -> None:
     archive = LocalArchive(tmp_path)
     content = b"OTC|AABB|Asia|OTCN|1\n" * 10_000
     digest = archive.put(content)
@@ -34,13 +34,13 @@ def test_the_same_bytes_again_change_nothing(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
 
 
-def test_absent_bytes_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_missing_bytes_are_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="capture the publication again"):
         LocalArchive(tmp_path).get("0" * 64)
 
 
 @pytest.mark.parametrize("damage", [b"not zstandard at all", None])
-def test_damaged_bytes_are_never_given_out(tmp_path: Path, damage: bytes | None) -> None:
+def test_damaged_bytes_are_never_returned(tmp_path: Path, damage: bytes | None) -> None:
     archive = LocalArchive(tmp_path)
     digest, other = archive.put(b"one"), archive.put(b"two")
     path = archive._path(digest)
@@ -50,7 +50,7 @@ def test_damaged_bytes_are_never_given_out(tmp_path: Path, damage: bytes | None)
         archive.get(digest)
 
 
-def test_many_writers_of_the_same_bytes_leave_one_file_and_no_rest(tmp_path: Path) -> None:
+def test_many_writers_of_the_same_bytes_leave_one_file_and_no_partial_one(tmp_path: Path) -> None:
     archive = LocalArchive(tmp_path)
     threads = [threading.Thread(target=archive.put, args=(b"same" * 1000,)) for _ in range(8)]
     for thread in threads:
@@ -61,8 +61,8 @@ def test_many_writers_of_the_same_bytes_leave_one_file_and_no_rest(tmp_path: Pat
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "flipped", "another object"])
-def test_capturing_the_same_bytes_again_heals_a_damaged_object(tmp_path: Path, damage: str) -> None:
-    """put() returned early where the file existed, whatever was in it."""
+def test_capturing_the_same_bytes_again_replaces_a_damaged_object(tmp_path: Path, damage: str) -> None:
+    """put() returned early if the file existed, whatever its content."""
     archive = LocalArchive(tmp_path)
     content = bytes(range(256)) * 1000
     digest, other = archive.put(content), archive.put(b"other")
@@ -85,7 +85,7 @@ def test_capturing_the_same_bytes_again_heals_a_damaged_object(tmp_path: Path, d
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_a_lost_object_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+def test_a_missing_object_is_distinguished_from_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(MissingObject):
         LocalArchive(tmp_path).get("0" * 64)
 

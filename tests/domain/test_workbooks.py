@@ -17,7 +17,7 @@ import pytest
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import API, API_JSON, WEBSITE, UnreadableFile, parse
 from otc_assets.domain.weeks import T1
-from otc_assets.finra.download_files import read_file
+from otc_assets.finra.file_reader import read_file
 from otc_assets.finra.source import ATS_HALF, PARTIAL
 
 WEEK = dt.date(2026, 8, 21)

@@ -1,4 +1,4 @@
-"""Files on disk: whose week they are is settled or refused, and no file is read that can be none of FINRA's."""
+"""Files on disk: their week is inferred or they are refused, and files that can't be FINRA's are not read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
-from otc_assets.finra.download_files import DownloadFiles, read_bounded, read_file
+from otc_assets.finra.download_files import DownloadFiles
+from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.simulator.files import download_file, file_name, legacy_file, write_files
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import PermanentSourceError, PublicationState
@@ -46,7 +47,7 @@ def put(folder: Path, name: str, text: str) -> Path:
 def test_a_download_file_is_of_the_week_that_its_publication_day_says(
     simulator: Simulator, tmp_path: Path, tier: Tier, kind: str
 ) -> None:
-    """2026-09-07 is Labor Day: T1 of this week came out on the Tuesday."""
+    """2026-09-07 is Labor Day: T1 of this week was published on the Tuesday."""
     path = tmp_path / "downloaded.csv"
     path.write_bytes(download_file(simulator, WEEK, tier, kind, publication_date(WEEK, tier)))
     (capture,) = read_file(path)
@@ -63,15 +64,15 @@ def test_the_date_in_the_name_may_be_the_publication_day_the_monday_or_the_frida
     ("name", "day", "said"),
     [
         ("finra_20260831.csv", dt.date(2026, 9, 8), "the date in its name is neither"),
-        ("finra.csv", dt.date(2026, 9, 10), "settles no week"),
-        ("finra.csv", dt.date(2026, 9, 7), "settles no week"),
+        ("finra.csv", dt.date(2026, 9, 10), "must have a publication day of NMS Tier 1"),
+        ("finra.csv", dt.date(2026, 9, 7), "must have a publication day of NMS Tier 1"),
     ],
     ids=["the name says another week", "no publication day", "the holiday itself"],
 )
-def test_a_week_that_does_not_settle_is_refused_with_why_and_what_to_do(
+def test_a_file_whose_week_cannot_be_inferred_is_refused_with_a_reason_and_a_remedy(
     tmp_path: Path, name: str, day: dt.date, said: str
 ) -> None:
-    """A guessed week is a wrong week for ever: the Monday minus three days was once taken for it."""
+    """A guessed week is a wrong one: three days before the Monday were once used."""
     path = put(tmp_path, name, HEADER + rows(T1, day))
     with pytest.raises(UnreadableFile, match="--week-ending") as caught:
         read_file(path)
@@ -79,12 +80,12 @@ def test_a_week_that_does_not_settle_is_refused_with_why_and_what_to_do(
     assert str(caught.value).startswith(name)
 
 
-def test_single_revised_rows_do_not_unsettle_the_week(tmp_path: Path) -> None:
+def test_single_revised_rows_do_not_change_the_inferred_week(tmp_path: Path) -> None:
     text = HEADER + rows(T1, dt.date(2026, 9, 8), 9) + rows(T1, dt.date(2026, 10, 1), 1)
     assert read_file(put(tmp_path, "f.csv", text))[0].week_ending == WEEK
 
 
-LATER = dt.date(2026, 9, 14)  # T1 of the week ending 2026-08-28 comes out
+LATER = dt.date(2026, 9, 14)  # T1 of the week ending 2026-08-28 is published
 
 
 @pytest.mark.parametrize("order", ["older first", "newer first", "mixed"])
@@ -92,7 +93,7 @@ LATER = dt.date(2026, 9, 14)  # T1 of the week ending 2026-08-28 comes out
 def test_two_weeks_in_one_file_are_refused_with_the_rows_of_each(
     tmp_path: Path, order: str, older: int, newer: int
 ) -> None:
-    """Both became the week of most rows: shares of two weeks were added up."""
+    """All rows were assigned to the week of most of them: shares of two weeks were added up."""
     first, second = rows(T1, dt.date(2026, 9, 8), older), rows(T1, LATER, newer, mpid="JPMX")
     lines = (first + second if order != "newer first" else second + first).splitlines(keepends=True)
     if order == "mixed":
@@ -107,7 +108,7 @@ def test_two_weeks_in_one_file_are_refused_with_the_rows_of_each(
 
 @pytest.mark.parametrize("week", [None, WEEK], ids=["inferred", "stated"])
 def test_one_repeated_row_proves_a_second_week_however_few_its_rows_are(tmp_path: Path, week: dt.date | None) -> None:
-    """A symbol at a venue stands once in a publication."""
+    """A symbol at a venue occurs once in a publication."""
     text = HEADER + rows(T1, dt.date(2026, 9, 8), 1000) + rows(T1, LATER, 1)
     with pytest.raises(UnreadableFile, match="1 rows of the later week repeat a symbol at a venue"):
         read_file(put(tmp_path, "2026-08-21.csv", text), week_ending=week)
@@ -117,7 +118,7 @@ def test_one_repeated_row_proves_a_second_week_however_few_its_rows_are(tmp_path
 def test_a_row_written_before_its_week_was_published_is_another_weeks(tmp_path: Path, days_early: int) -> None:
     day = dt.date(2026, 9, 8) - dt.timedelta(days=days_early)
     text = HEADER + rows(T1, dt.date(2026, 9, 8), 1000) + rows(T1, day, 1, mpid="JPMX")
-    with pytest.raises(UnreadableFile, match="1 rows were written before 2026-09-08, when 2026-08-21 came out"):
+    with pytest.raises(UnreadableFile, match="1 rows were written before 2026-09-08, when 2026-08-21 was published"):
         read_file(put(tmp_path, "f.csv", text))
 
 
@@ -129,22 +130,22 @@ def test_single_rows_revised_on_a_later_weeks_publication_day_stay_in_their_week
     assert [c.week_ending for c in read_file(put(tmp_path, "f.csv", text))] == [WEEK]
 
 
-def test_a_whole_week_rewritten_later_is_taken_where_its_name_and_the_option_both_state_it(tmp_path: Path) -> None:
+def test_a_whole_week_rewritten_later_is_accepted_if_its_name_and_the_option_both_state_it(tmp_path: Path) -> None:
     text = HEADER + rows(T1, dt.date(2026, 9, 8), 5) + rows(T1, LATER, 50, mpid="JPMX")
     assert read_file(put(tmp_path, "2026-08-21.csv", text), week_ending=WEEK)[0].week_ending == WEEK
     with pytest.raises(UnreadableFile, match="into the file's name as well"):
         read_file(put(tmp_path, "f.csv", text), week_ending=WEEK)
 
 
-def test_a_week_that_is_told_is_checked_against_the_calendar(tmp_path: Path) -> None:
+def test_a_stated_week_is_compared_with_the_calendar(tmp_path: Path) -> None:
     path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 10)))
     assert read_file(path, week_ending=WEEK)[0].week_ending == WEEK
     with pytest.raises(UnreadableFile, match="check --week-ending"):
         read_file(path, week_ending=WEEK + dt.timedelta(weeks=1))
 
 
-def test_a_week_that_is_told_must_not_be_another_than_the_rows_say(tmp_path: Path) -> None:
-    """A slip of one week in `--week-ending` would lay a whole publication over another week's."""
+def test_a_stated_week_must_not_contradict_the_rows(tmp_path: Path) -> None:
+    """A slip of one week in `--week-ending` would replace a whole publication with another week's."""
     wrong = WEEK - dt.timedelta(weeks=1)
     text = HEADER + rows(T1, dt.date(2026, 9, 8))
     with pytest.raises(UnreadableFile, match="publication day of the week ending 2026-08-21") as caught:
@@ -154,7 +155,7 @@ def test_a_week_that_is_told_must_not_be_another_than_the_rows_say(tmp_path: Pat
     assert read_file(put(tmp_path, "2026-08-14.csv", text), week_ending=wrong)[0].week_ending == wrong
 
 
-def test_json_of_one_long_line_is_no_damaged_text(tmp_path: Path) -> None:
+def test_json_of_one_long_line_is_not_damaged_text(tmp_path: Path) -> None:
     """The Query API sends its records in one line; a byte order mark before it changes nothing."""
     path = tmp_path / "r.json"
     path.write_bytes(b"\xef\xbb\xbf [" + b" " * (3 << 20) + b"]")
@@ -167,7 +168,7 @@ def test_a_future_week_is_refused(tmp_path: Path) -> None:
         read_file(path, today=dt.date(2026, 9, 7))
 
 
-def test_unknown_tiers_are_refused_by_name_and_never_taken_for_otc(tmp_path: Path) -> None:
+def test_unknown_tiers_are_refused_by_name_and_never_treated_as_otc(tmp_path: Path) -> None:
     path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)).replace("NMS Tier 1", "NMS Tier 3"))
     with pytest.raises(UnreadableFile, match=r"'NMS Tier 3'.*NMS Tier 1, NMS Tier 2, OTC"):
         read_file(path)
@@ -200,7 +201,7 @@ def test_records_of_the_api_are_parts_of_every_week_they_touch(tmp_path: Path) -
 
 @pytest.mark.parametrize("start", [b"", HEADER.encode()], ids=["from the start", "after a header"])
 def test_a_line_of_ten_gigabytes_is_refused_before_it_is_read(tmp_path: Path, start: bytes) -> None:
-    """Such a file once took the machine down; this one is sparse, and would be read for minutes."""
+    """Such a file once used all memory; this one is sparse, and reading it would take minutes."""
     path = tmp_path / "huge.csv"
     with path.open("wb") as handle:
         handle.write(start)
@@ -213,7 +214,7 @@ def test_a_line_of_ten_gigabytes_is_refused_before_it_is_read(tmp_path: Path, st
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def test_a_file_that_cannot_be_opened_is_an_error_for_a_person(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_an_error_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(PermanentSourceError, match="No such file"):
         read_file(tmp_path / "nowhere.csv")
 
@@ -235,7 +236,7 @@ def test_a_folder_of_files_is_a_source(simulator: Simulator, tmp_path: Path) -> 
     assert source.fetch(WEEK, T2) == []
 
 
-def test_of_two_files_for_one_half_the_newer_rows_speak(tmp_path: Path) -> None:
+def test_of_two_files_for_one_half_the_one_with_newer_rows_is_used(tmp_path: Path) -> None:
     put(tmp_path, "b-old.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
     put(tmp_path, "a-new.csv", HEADER + rows(T1, dt.date(2026, 9, 8), 9) + rows(T1, dt.date(2026, 10, 1), 1))
     source = DownloadFiles(tmp_path, clock=lambda: TODAY)
@@ -254,8 +255,8 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     assert source.state(WEEK, T1) == PublicationState(11, dt.date(2026, 9, 8))
 
 
-def test_a_file_of_a_future_week_is_offered_once_its_day_has_come(tmp_path: Path) -> None:
-    """A source that lives for weeks once remembered the refusal as long as it lived."""
+def test_a_file_of_a_future_week_is_offered_on_its_publication_day(tmp_path: Path) -> None:
+    """A long-lived source once never forgot that it had refused the file."""
     put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
     today = dt.date(2026, 9, 7)
     source = DownloadFiles(tmp_path, clock=lambda: today)
@@ -266,10 +267,10 @@ def test_a_file_of_a_future_week_is_offered_once_its_day_has_come(tmp_path: Path
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["website", "legacy"])
 @pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.id)
-def test_a_file_of_atss_that_has_lost_its_mpids_is_no_file_of_firms(
+def test_a_file_of_atss_that_has_lost_its_mpids_is_not_a_file_of_firms(
     simulator: Simulator, tmp_path: Path, tier: Tier, legacy: bool
 ) -> None:
-    """It was taken for the non-ATS half of the week, and would have replaced it."""
+    """It was treated as the non-ATS half of the week, and would have replaced it."""
     write = legacy_file if legacy else download_file
     lines = write(simulator, WEEK, tier, "ATS", TODAY).decode().splitlines()
     place = lines[0].split("|").index("ATS_MPID" if legacy else "MPID")

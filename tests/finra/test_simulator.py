@@ -97,10 +97,10 @@ def test_a_full_size_week_has_as_many_rows_as_finras() -> None:
 
 @pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.id)
 def test_every_total_is_the_sum_of_its_rows(small: Simulator, tier: Tier, tmp_path: Path) -> None:
-    """Guards FINRA's totals as the judge; DuckDB adds up the rows on its own."""
+    """Guards FINRA's totals, with which ours are reconciled; DuckDB adds up the rows independently."""
     _published(small, WEEK, tier).write_csv(tmp_path / "rows.csv")
-    with duckdb.connect() as witness:
-        witness.execute(
+    with duckdb.connect() as duck:
+        duck.execute(
             "CREATE TABLE rows AS SELECT * REPLACE (totalWeeklyShareQuantity::DECIMAL(38, 6)"
             " AS totalWeeklyShareQuantity, totalNotionalSum::DECIMAL(38, 6) AS totalNotionalSum)"
             " FROM read_csv(?, all_varchar = true, header = true, delim = ',', quote = '\"')",
@@ -109,7 +109,7 @@ def test_every_total_is_the_sum_of_its_rows(small: Simulator, tier: Tier, tmp_pa
         for level, key in (("SMBL", "issueSymbolIdentifier, issueName"), ("FIRM", "marketParticipantName")):
             for side in ("ATS", "OTC"):
                 summed, stated = (
-                    witness.execute(
+                    duck.execute(
                         f"SELECT {key}, sum(totalWeeklyShareQuantity), sum(totalWeeklyTradeCount::BIGINT),"
                         f" sum(totalNotionalSum) FROM rows WHERE summaryTypeCode = ?"
                         f" GROUP BY {key} ORDER BY ALL",
@@ -156,7 +156,7 @@ def test_decimals_begin_with_their_week(small: Simulator, week: dt.date, column:
     assert any(value != int(value) for value in values.to_list()) is decimal
 
 
-def test_a_publication_whose_monday_is_a_holiday_is_out_on_the_tuesday(small: Simulator) -> None:
+def test_a_publication_whose_monday_is_a_holiday_is_published_on_the_tuesday(small: Simulator) -> None:
     """The week of 2025-12-29: T1's Monday, 2026-01-19, is Martin Luther King Day."""
     week = dt.date(2026, 1, 2)
     assert small.publication(week, T1, dt.date(2026, 1, 19)) is None
@@ -165,7 +165,7 @@ def test_a_publication_whose_monday_is_a_holiday_is_out_on_the_tuesday(small: Si
     ]
 
 
-def test_a_revision_shows_from_its_day_on_and_brings_its_totals_along(small: Simulator) -> None:
+def test_a_revision_is_visible_from_its_day_on_with_its_totals(small: Simulator) -> None:
     """Guards look-back and as-of reading: nothing of a revision is seen before its day."""
     revised = [
         (week, tier, day)
@@ -186,7 +186,7 @@ def test_a_revision_shows_from_its_day_on_and_brings_its_totals_along(small: Sim
     assert newer["initialPublishedDate"].unique().to_list() == [publication_date(week, tier)]
 
 
-def test_seventeen_weeks_stand_twice_with_the_same_rows(small: Simulator) -> None:
+def test_seventeen_weeks_are_published_twice_with_the_same_rows(small: Simulator) -> None:
     """Guards against counting a week of 2023 double: NMS is another name of T1."""
     weeks = [week for week, tier_id in small.partitions(LATER) if tier_id == "NMS"]
     assert len(weeks) == 17
@@ -213,7 +213,7 @@ def test_seventeen_weeks_stand_twice_with_the_same_rows(small: Simulator) -> Non
 @pytest.mark.parametrize("kind", ["ATS", "NON_ATS"])
 @pytest.mark.parametrize("make", [download_file, legacy_file])
 def test_a_download_file_holds_every_firm_row_of_its_half(small: Simulator, make: object, kind: str) -> None:
-    """Both layouts are read whole by the parser that reads FINRA's own."""
+    """Both layouts are read completely by the parser that reads FINRA's own."""
     content = make(small, WEEK, OTCE, kind, LATER)  # type: ignore[operator]
     code = "ATS_W_SMBL_FIRM" if kind == "ATS" else "OTC_W_SMBL_FIRM"
     rows = _published(small, WEEK, OTCE).filter(pl.col("summaryTypeCode") == code)
@@ -226,8 +226,8 @@ def test_a_download_file_holds_every_firm_row_of_its_half(small: Simulator, make
     assert b"\r" not in content
 
 
-def test_only_files_of_what_is_out_are_written(small: Simulator, tmp_path: Path) -> None:
-    """On the day that T1 is out, T2 and OTCE are two weeks away."""
+def test_only_files_of_published_weeks_are_written(small: Simulator, tmp_path: Path) -> None:
+    """On the publication day of T1, T2 and OTCE are due two weeks later."""
     written = write_files(small, tmp_path, [WEEK], TIERS, publication_date(WEEK, T1))
     assert len(written) == 2
     assert all(path.stat().st_size > 1_000 for path in written)
@@ -251,7 +251,7 @@ def test_pages_add_up_to_record_total(small: Simulator) -> None:
 
 
 def test_a_limit_above_5000_is_clamped() -> None:
-    """A larger limit is no error, and no larger page."""
+    """A larger limit is not an error, and does not give a larger page."""
     with _client(Simulator(scale=0.2)) as client:
         page = client.post(DATA + "weeklySummary", json=_week(limit=50_000))
     assert page.headers["Record-Limit"] == page.headers["Total-Records-On-Page"] == "5000"
@@ -277,7 +277,7 @@ def test_no_data_is_204_or_an_empty_list(small: Simulator) -> None:
     assert (then.status_code, then.json()) == (200, [])
 
 
-def test_failures_come_by_the_count_of_requests(small: Simulator) -> None:
+def test_failures_depend_on_the_number_of_the_request(small: Simulator) -> None:
     """The same requests fail on every run, so that a test of a client can say which."""
     with _client(small, Traps(too_many_requests=2, server_errors=3, retry_after="7")) as client:
         replies = [client.post(DATA + "weeklySummary", json=_week(limit=1)) for _ in range(4)]
@@ -286,7 +286,7 @@ def test_failures_come_by_the_count_of_requests(small: Simulator) -> None:
 
 
 def test_a_truncated_reply_ends_within_a_row(small: Simulator) -> None:
-    """Guards against taking what came for all there is."""
+    """Guards against treating an incomplete reply as complete."""
     with _client(small, Traps(truncated=2)) as client:
         whole, cut = (client.post(DATA + "weeklySummary", json=_week(limit=5), headers=JSON) for _ in range(2))
     assert len(whole.json()) == 5
@@ -295,13 +295,13 @@ def test_a_truncated_reply_ends_within_a_row(small: Simulator) -> None:
 
 
 def test_the_total_moves_between_pages(small: Simulator) -> None:
-    """Guards the restart of a fetch whose publication was rewritten meanwhile."""
+    """Guards the restart of a fetch whose publication was rewritten in the meantime."""
     with _client(small, Traps(moving_total=2)) as client:
         first, second = (client.post(DATA + "weeklySummary", json=_week(limit=5)) for _ in range(2))
     assert int(second.headers["Record-Total"]) == int(first.headers["Record-Total"]) + 1
 
 
-def test_a_token_opens_what_is_closed_without(small: Simulator) -> None:
+def test_requests_need_a_token_if_the_trap_says_so(small: Simulator) -> None:
     """Some networks get 401; `expires_in` is a string."""
     with _client(small, Traps(needs_token=True)) as client:
         assert client.post(DATA + "weeklySummary", json=_week()).status_code == 401
@@ -314,7 +314,7 @@ def test_a_token_opens_what_is_closed_without(small: Simulator) -> None:
 
 
 def test_partitions_are_listed_newest_first(small: Simulator) -> None:
-    """The list that gaps and back-fills are planned by."""
+    """The list from which gaps and backfills are planned."""
     with _client(small) as client:
         listed = [
             entry["partitions"]
@@ -362,7 +362,7 @@ def _second_reply(small: Simulator, traps: Traps, **options: Any) -> tuple[httpx
     return good, faulty
 
 
-def test_replies_that_are_not_data_come_where_they_are_asked_for(small: Simulator) -> None:
+def test_replies_that_are_not_data_are_sent_on_request(small: Simulator) -> None:
     _, page = _second_reply(small, Traps(html=2))
     assert (page.status_code, page.headers["Content-Type"], page.text[:15]) == (200, "text/html", "<!DOCTYPE html>")
     _, nothing = _second_reply(small, Traps(empty=2))
@@ -371,7 +371,7 @@ def test_replies_that_are_not_data_come_where_they_are_asked_for(small: Simulato
     assert (elsewhere.status_code, elsewhere.headers["Location"]) == (302, "/login")
 
 
-def test_a_huge_total_and_a_changed_schema_come_with_the_rows_as_they_are(small: Simulator) -> None:
+def test_a_huge_total_and_a_changed_schema_leave_the_rows_unchanged(small: Simulator) -> None:
     good, huge = _second_reply(small, Traps(huge_total=2))
     assert (huge.headers["Record-Total"], huge.content) == ("999999999999", good.content)
     good, changed = _second_reply(small, Traps(changed_schema=2))
@@ -380,7 +380,7 @@ def test_a_huge_total_and_a_changed_schema_come_with_the_rows_as_they_are(small:
     assert changed.text.splitlines()[1:] == good.text.splitlines()[1:]
 
 
-def test_a_body_that_is_not_gzip_is_an_error_of_decoding(small: Simulator) -> None:
+def test_a_body_that_is_not_gzip_is_a_decoding_error(small: Simulator) -> None:
     with pytest.raises(httpx.DecodingError):
         _second_reply(small, Traps(wrong_gzip=2))
 
@@ -393,7 +393,7 @@ def test_a_connection_is_reset_or_stalls_within_the_body(small: Simulator) -> No
         _second_reply(small, Traps(stall=2, stall_seconds=30), timeout=httpx.Timeout(60, read=5))
 
 
-def test_a_slow_body_takes_its_time_and_is_whole(small: Simulator) -> None:
+def test_a_slow_body_takes_the_stated_time_and_is_complete(small: Simulator) -> None:
     began = time.monotonic()
     good, slow = _second_reply(small, Traps(slow=2, slow_seconds=1.5))
     assert slow.content == good.content
@@ -421,6 +421,6 @@ def test_traps_are_read_as_they_are_written() -> None:
         ("retry_after=1\r\nX: y", "printable"),
     ],
 )
-def test_a_trap_that_cannot_be_is_refused_with_what_there_is(setting: str, said: str) -> None:
+def test_an_invalid_trap_is_refused_with_the_valid_ones(setting: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         traps.parse([setting])

@@ -1,5 +1,5 @@
-"""A FINRA of our own, for demos, tests and benchmarks: seeded, offline, and full-size.
+"""A simulated FINRA for demos, tests and benchmarks: reproducible from a seed, offline, and full-size.
 
-Invented venues, firms, symbols and figures; the shapes, sizes, lags, revisions and traps are FINRA's. It
-stands in for what can't be reached here. Here: making publications, and serving them. Not here: reading them.
+Venues, firms, symbols and figures are invented; formats, sizes, publication lags and revisions are FINRA's.
+Publications are generated and served here. They are read by the same code as FINRA's own.
 """

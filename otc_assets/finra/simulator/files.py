@@ -1,6 +1,6 @@
-"""The simulator's publications as the website's download files, in today's layout and the legacy one.
+"""The simulator's publications as the website's download files, in the current layout and the legacy one.
 
-Here: rendering and naming files. Not here: what is in them (``generator``).
+Files are rendered and named here; their rows come from ``generator``.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _CODES = {ATS: "ATS_W_SMBL_FIRM", "NON_ATS": "OTC_W_SMBL_FIRM"}
 
 
 def plain(amount: pl.Expr) -> pl.Expr:
-    """A decimal as FINRA writes it: no zeros behind the last place that counts."""
+    """A decimal as FINRA writes it, without trailing zeros."""
     return amount.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
 
 
 def as_text(rows: pl.DataFrame) -> pl.DataFrame:
-    """All amounts as FINRA writes them, the rest as it is."""
+    """``rows`` with all amounts as FINRA writes them."""
     return rows.with_columns(plain(pl.col(name)) for name, kind in rows.schema.items() if kind == AMOUNT)
 
 
@@ -46,7 +46,7 @@ def _firm_rows(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str
     publication = simulator.publication(week_ending, tier, as_of)
     if publication is None:
         day = publication_date(week_ending, tier)
-        raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}: not out on {as_of}")
+        raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}, not by {as_of}")
     rows = publication.filter(pl.col("summaryTypeCode") == _CODES[kind])
     return as_text(rows).sort("issueSymbolIdentifier", "issueName", "marketParticipantName")
 
@@ -56,20 +56,20 @@ def _lines(rows: pl.DataFrame) -> bytes:
 
 
 def download_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
-    """The website's file of a week's ``kind`` (ATS or NON_ATS): no week column, and no last newline.
+    """The website's file of a week's ``kind`` (ATS or NON_ATS), without a column for the week and a last newline.
 
     Raises:
-        ValueError: the week is not out on ``as_of``.
+        ValueError: the week is not published by ``as_of``.
     """
     rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
     return "|".join(_COLUMNS).encode() + b"\n" + _lines(rows.select(_COLUMNS)).removesuffix(b"\n")
 
 
 def legacy_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
-    """The same in the layout of files to about 2018, with its trailer line.
+    """The same file in the layout until about 2018, with its trailer line.
 
     Raises:
-        ValueError: the week is not out on ``as_of``.
+        ValueError: the week is not published by ``as_of``.
     """
     rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
     columns = _COLUMNS if kind == ATS else tuple(c for c in _COLUMNS if c != "MPID")
@@ -78,7 +78,7 @@ def legacy_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: st
 
 
 def file_name(week_ending: dt.date, tier: Tier, kind: str, *, legacy: bool = False) -> str:
-    """A file's name as people keep them: by the publication day; a legacy one by the week's Monday."""
+    """A file's usual name: with the publication day, or in the legacy layout with the week's Monday."""
     side = "ats" if kind == ATS else "nonats"
     if legacy:
         return f"{side}.{tier.slug}.{week_start_of(week_ending):%Y%m%d}.txt"
@@ -93,7 +93,7 @@ def write_files(
     as_of: dt.date,
     progress: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
-    """Writes the download files, both halves, of all publications of the weeks and tiers that are out on ``as_of``."""
+    """Writes the download files, both halves, of all publications of the weeks and tiers published by ``as_of``."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     tiers = list(tiers)

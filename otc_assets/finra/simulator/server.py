@@ -1,7 +1,7 @@
-"""The Query API as FINRA's server speaks it, traps included, over the simulator's publications.
+"""A server with the protocol of the Query API, for the simulator's publications, with faults on request.
 
-A WSGI application: used in this process through ``httpx.WSGITransport``, or served on loopback. Here: the
-protocol. Not here: the rows (``generator``).
+It is a WSGI application, used in this process through ``httpx.WSGITransport``, or served on loopback. The rows come
+from ``generator``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TOKEN = "/fip/rest/ews/oauth2/access_token"  # noqa: S105 - a path
 _DATASETS = ("weeklySummary", "weeklySummaryHistoric", "weeklyDownloadDetails")
 MAX_ROWS = 5_000
 MAX_BYTES = 3_000_000
-#: Where a request's environment has its socket, for the faults of a connection.
+#: The key of the socket in a request's environment, for the faults of a connection.
 _CONNECTION = "otc_assets.connection"
 _LOGIN_PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 #: Weeks that one query may span before it ends in a 504.
@@ -57,7 +57,7 @@ class _Reply:
 
 
 def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps = NO_TRAPS) -> WSGIApplication:
-    """The Query API over ``simulator``, as it stands on the day that ``clock`` tells."""
+    """The Query API for the publications of ``simulator``, as of the day that ``clock`` returns."""
     api = _Api(simulator, clock, traps)
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -66,7 +66,7 @@ def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps
         except _Refused as refused:
             message = json.dumps({"statusCode": int(refused.status[:3]), "message": str(refused)})
             reply = _Reply(refused.status, message.encode(), (("Content-Type", "application/json"),))
-        # Always the body's own length: a truncated reply looks whole to HTTP.
+        # Always the length of the body: a truncated reply is complete for HTTP.
         start_response(reply.status, [*reply.headers, ("Content-Length", str(len(reply.body)))])
         if reply.fault:
             return _faulty(reply, traps, environ.get(_CONNECTION))
@@ -76,7 +76,7 @@ def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps
 
 
 def _faulty(reply: _Reply, traps: Traps, connection: socket.socket | None) -> Iterator[bytes]:
-    """A body with one of the faults of a connection. Without a socket, a reset is an error of the application."""
+    """A body with a fault of the connection. Without a socket, a reset is an error of the application."""
     if reply.fault == "slow":
         size = max(1, len(reply.body) // 100)
         starts = range(0, len(reply.body), size)
@@ -133,7 +133,7 @@ class _Api:
             return _Reply("200 OK", b"", (("Content-Type", "text/plain"),))
         if _hits(self.traps.redirect, number):
             return _Reply("302 Found", _LOGIN_PAGE, (("Location", "/login"), ("Content-Type", "text/html")))
-        # Filters of a GET request are ignored, without a word.
+        # Like FINRA, this ignores the filters of a GET request.
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if method == "POST":
             try:
@@ -263,7 +263,7 @@ class _Api:
 
 @dataclass(frozen=True)
 class _Rendered:
-    """All rows of a query as bytes, one a line, and what goes around and between them."""
+    """All rows of a query as bytes, and the text around and between them."""
 
     lines: list[bytes]
     before: bytes
@@ -279,7 +279,7 @@ def _equal(field: str, value: str) -> dict[str, str]:
 
 
 def _weeks_asked_for(query: dict[str, Any], exact: dict[str, str]) -> list[dt.date]:
-    """The weeks' Mondays; a range over more than a few ends as it does at FINRA, in a 504."""
+    """The weeks' Mondays. As at FINRA, a range over more than a few weeks is answered with 504."""
     if "weekStartDate" in exact:
         return [dt.date.fromisoformat(exact["weekStartDate"])]
     for f in query.get("dateRangeFilters", []):
@@ -310,12 +310,12 @@ class _Quiet(WSGIRequestHandler):
         return super().get_environ() | {_CONNECTION: self.connection}
 
     def log_message(self, format: str, *args: Any) -> None:
-        """One line a request would drown everything else."""
+        """Logs nothing: one line per request would hide all other output."""
 
 
 @contextmanager
 def serve(app: WSGIApplication, port: int = 0) -> Iterator[str]:
-    """Serves ``app`` on loopback while the context lasts; gives its address. Port 0 takes a free one."""
+    """Serves ``app`` on loopback within the context, and yields its address. Port 0 chooses a free port."""
     with _Server(("127.0.0.1", port), _Quiet) as server:
         server.set_app(app)
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -9,6 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from otc_assets.errors import OtcError
+
+
+class InvalidTrap(OtcError, ValueError):
+    """A trap that is unknown, or whose value is not of its kind."""
+
 
 def _every(meaning: str) -> Any:
     return field(default=0, metadata={"meaning": f"every N-th request: {meaning}"})
@@ -20,7 +26,7 @@ def _value(default: Any, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Traps:
-    """Which faults happen, and how often. What each does is in its field's metadata, which ``--help`` shows."""
+    """Which faults happen, and how often. The metadata of each field describes it; ``--help`` shows it."""
 
     too_many_requests: int = _every("429 with Retry-After")
     server_errors: int = _every("504")
@@ -34,7 +40,7 @@ class Traps:
     changed_schema: int = _every("the column totalWeeklyShareQuantity has another name")
     reset: int = _every("the connection is reset within the body")
     stall: int = _every("the body stops half-way, and the connection stays open for stall_seconds")
-    slow: int = _every("the body comes in small pieces, over slow_seconds")
+    slow: int = _every("the body is sent in small pieces, over slow_seconds")
     stall_seconds: float = _value(600.0, "how long a stalled connection stays open")
     slow_seconds: float = _value(30.0, "how long a slow body takes")
     short_pages: int = _value(0, "rows that a page has at most; 0 for FINRA's own limit")
@@ -47,24 +53,26 @@ NO_TRAPS = Traps()
 
 
 def describe() -> str:
-    """All traps, each a paragraph: name, default and meaning. Requests that count are those for rows."""
+    """All traps, one paragraph each: name, default and meaning. Only requests for rows are counted."""
     return "\n\n".join(f"{one.name}={_written(one.default)}: {one.metadata['meaning']}" for one in fields(Traps))
 
 
 def parse(settings: Iterable[str]) -> Traps:
-    """The traps that are written as ``name=value``; of a name that comes twice, the last counts.
+    """The traps that are written as ``name=value``. If a name is repeated, its last value is used.
 
     Raises:
-        ValueError: a name is unknown, or a value is not of its kind. The message lists the names.
+        InvalidTrap: a name is unknown, or a value is not of its kind.
     """
     known = {one.name: one.default for one in fields(Traps)}
     chosen: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if name not in known:
-            raise ValueError(f"unknown trap {name!r}. The traps are: {', '.join(known)}")
+            raise InvalidTrap(f"unknown trap {name!r}", remedy=f"The traps are: {', '.join(known)}")
         if not equals:
-            raise ValueError(f"trap {name} has no value. Write {name}=VALUE; a default is {_written(known[name])}")
+            raise InvalidTrap(
+                f"trap {name} has no value", remedy=f"Write {name}=VALUE; the default is {_written(known[name])}"
+            )
         chosen[name] = _read(name, text, known[name])
     return Traps(**chosen)
 
@@ -76,11 +84,11 @@ def _written(value: Any) -> str:
 def _read(name: str, text: str, default: Any) -> Any:
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"trap {name} is true or false, not {text!r}")
+            raise InvalidTrap(f"trap {name} is true or false, not {text!r}")
         return text.lower() == "true"
     if isinstance(default, int):
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise ValueError(f"trap {name} is a whole number, 0 or more, not {text!r}")
+            raise InvalidTrap(f"trap {name} is a whole number, 0 or more, not {text!r}")
         return int(text)
     if isinstance(default, float):
         try:
@@ -88,8 +96,8 @@ def _read(name: str, text: str, default: Any) -> Any:
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds <= 86_400:
-            raise ValueError(f"trap {name} is a number of seconds from 0 to 86400, not {text!r}")
+            raise InvalidTrap(f"trap {name} is a number of seconds from 0 to 86400, not {text!r}")
         return seconds
     if not text.isprintable():
-        raise ValueError(f"trap {name} must be printable, not {text!r}")
+        raise InvalidTrap(f"trap {name} must be printable, not {text!r}")
     return text
