@@ -17,7 +17,7 @@ import pytest
 import time_machine
 
 from otc_assets import reports
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.errors import OtcError
 from otc_assets.resources import PublicationSource
 from otc_assets.warehouse.migrate import newest_version

@@ -29,9 +29,9 @@ from otc_assets.assets.weekly import (
     preview,
     table_metadata,
 )
-from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.revisions import HALVES
 from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at

@@ -33,7 +33,7 @@ from otc_assets import interruption
 from otc_assets.assets.publications import capture_all, failures, tell_rejected
 from otc_assets.assets.spans import traced_step
 from otc_assets.automation.file_drop import decode_path
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.download_files import printable, read_bounded, read_file

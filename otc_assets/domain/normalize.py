@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from otc_assets.domain.bounds import UnreadableFile
 from otc_assets.domain.exact import per_trade
 from otc_assets.domain.parsing import Parsed, panics_refused
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import (
     ATS,
     DE_MINIMIS,

@@ -22,9 +22,9 @@ from typing import NoReturn
 
 import polars as pl
 
-from otc_assets.domain.bounds import MAX_LINE_BYTES, UnreadableFile, join_bounded
 from otc_assets.domain.normalize import split
 from otc_assets.domain.parsing import API, API_JSON, Parsed, parse
+from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, join_bounded
 from otc_assets.domain.weeks import (
     TIER_BY_NAME,
     Tier,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from otc_assets.domain.bounds import (
+from otc_assets.domain.parsing.limits import (
     GZIP,
     MAX_LINE_BYTES,
     PARQUET,
@@ -34,10 +34,10 @@ from otc_assets.domain.bounds import (
     refuse_many_rows,
     unpacked,
 )
+from otc_assets.domain.parsing.spreadsheets import Cell, Table, cell, is_workbook, open_parquet, open_workbook
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
 from otc_assets.domain.values import NEVER_NULL, BadValue, is_whole_date, maybe_missing, require, value
 from otc_assets.domain.weeks import TIER_BY_NAME
-from otc_assets.domain.workbooks import Cell, Table, cell, is_workbook, open_parquet, open_workbook
 
 WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 

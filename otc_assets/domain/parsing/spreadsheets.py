@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import polars as pl
 
-from otc_assets.domain.bounds import MAX_UNPACKED_BYTES, UnreadableFile, refuse_many_rows
+from otc_assets.domain.parsing.limits import MAX_UNPACKED_BYTES, UnreadableFile, refuse_many_rows
 from otc_assets.domain.values import BadValue
 
 #: XML of a workbook is several times as long as the same rows as text, and is read piece by piece.
