@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otc_assets.domain import parsing
-from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, delimited, parse
 from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
 from otc_assets.finra.simulator.files import download_file, legacy_file
@@ -200,7 +199,7 @@ def zipped() -> bytes:
         (website(ROW).replace(b"|MPID", b"|MPID|MPID", 1), "names MPID more than once"),
         (b"[" * 100_000, "not valid JSON"),
         (b"a|b|c\n1|2|3\n", "none of FINRA's columns"),
-        (b"hello\nworld\n", "no header of FINRA's"),
+        (b"hello\nworld\n", "not a FINRA header"),
         (website(ROW).decode().encode("utf-16"), "UTF-16"),
         (gzip.compress(website(ROW))[:-9], "gzip is damaged"),
         (b'[{"hello": 1}]', "none of its fields"),
@@ -326,7 +325,7 @@ def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyP
     """Two ways of reading are one way of meaning."""
     data = download_file(Simulator(scale=0.05), dt.date(2026, 8, 21), OTCE, "NON_ATS", dt.date(2026, 10, 14))
     at_once = parse(data, name="f")
-    monkeypatch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+    monkeypatch.setattr(delimited, "_read_at_once", lambda *_, **__: None)
     assert parse(data, name="f").records.equals(at_once.records)
 
 
@@ -378,7 +377,7 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
     assert sorted([*parsed.records["line"], *parsed.rejected["line"]]) == list(range(2, len(lines) + 2))
     assert pl.concat([parsed.records["line"], parsed.rejected["line"]]).n_unique() == len(lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+        patch.setattr(delimited, "_read_at_once", lambda *_, **__: None)
         by_row = parse(content, name="f")
     assert by_row.records.equals(parsed.records)
     assert by_row.rejected.equals(parsed.rejected)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otc_assets.domain import parsing
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.values import MARKERS, BadValue, value
@@ -52,7 +51,7 @@ def delimited(*records: dict[str, str]) -> bytes:
 def read(*records: dict[str, str], by_row: bool = False) -> Parsed:
     with pytest.MonkeyPatch.context() as patch:
         if by_row:
-            patch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+            patch.setattr("otc_assets.domain.parsing.delimited._read_at_once", lambda *_, **__: None)
         return parse(delimited(*records), name="f")
 
 
