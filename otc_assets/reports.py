@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from otc_assets.archive.store import Archive, ArchiveError, MissingObject
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.domain.checks import worst
-from otc_assets.domain.gaps import PENDING, ranges_and_history
+from otc_assets.domain.enums import GapStatus
+from otc_assets.domain.gaps import ranges_and_history
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS, due_at
@@ -150,7 +151,7 @@ def gap_ranges(warehouse: Warehouse, source: Source, now: dt.datetime, *, with_p
     """The gaps at this moment, consecutive weeks folded into one row; history that was never requested comes first."""
     found = current_gaps(warehouse, source, now)
     if not with_pending:
-        found = found.filter(pl.col("status") != PENDING)
+        found = found.filter(pl.col("status") != GapStatus.PENDING)
     with warehouse.transaction() as connection:
         first_captured = {row.tier: row.week for row in connection.execute(_FIRST_CAPTURED)}
     return ranges_and_history(found, first_captured).to_dicts()

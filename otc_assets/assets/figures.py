@@ -13,6 +13,7 @@ from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, asset
 from otc_assets.assets.grading import grade_of_week
 from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import Made, WeekMade, WeekRefused, asset_options, each_week, preview
+from otc_assets.domain.enums import Grade
 from otc_assets.domain.tables import Figure, figures
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.partitions import window
@@ -54,7 +55,7 @@ def make_figure(figure: Figure, week_ending: dt.date, warehouse: Warehouse) -> W
     with warehouse.transaction() as connection:
         lock_week(connection, week_ending)
         grade = grade_of_week(connection, week_ending)
-    if grade == "F":
+    if grade == Grade.F:
         raise WeekRefused(
             f"venue_volume is graded F, so otc.{table} is not made of it. The failed checks of "
             "venue_volume say why; capture the week again once FINRA has put it right."

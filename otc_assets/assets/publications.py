@@ -29,11 +29,11 @@ from otc_assets.assets.weekly import (
     preview,
     table_metadata,
 )
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.revisions import HALVES
-from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
@@ -166,8 +166,8 @@ def _record(
         initial_published_date=result.initial_published_date,
         last_update_date=result.last_update_date,
         run_id=run_id,
-        ats_last_update_date=result.last_update_of(HALVES[ATS]),
-        non_ats_last_update_date=result.last_update_of(HALVES[NON_ATS]),
+        ats_last_update_date=result.last_update_of(HALVES[VenueKind.ATS]),
+        non_ats_last_update_date=result.last_update_of(HALVES[VenueKind.NON_ATS]),
     )
     # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
     read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)

@@ -30,7 +30,6 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.assets.grading import grade_of_week, judge_week
 from otc_assets.assets.spans import traced_step
-from otc_assets.domain import gaps as kinds
 from otc_assets.domain.checks import CHECKS as REGISTERED
 from otc_assets.domain.checks import (
     GRADE,
@@ -41,7 +40,8 @@ from otc_assets.domain.checks import (
     judge_rows,
     judge_shares,
 )
-from otc_assets.domain.quality import WARN, Graded, Newest
+from otc_assets.domain.enums import GapStatus, Severity
+from otc_assets.domain.quality import Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
@@ -53,7 +53,7 @@ from otc_assets.warehouse.read import previous_week, summary_differences, week_r
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
 
-_IS_PENDING = pl.col("status") == kinds.PENDING
+_IS_PENDING = pl.col("status") == GapStatus.PENDING
 
 Judge = Callable[[sa.Connection, dt.date], pl.DataFrame]
 
@@ -79,7 +79,7 @@ def _target(
 def _verdict(findings: pl.DataFrame) -> Verdict:
     """One check of one week, out of a finding a tier."""
     failed = findings.filter(~pl.col("passed"))
-    serious = (failed["severity"] != WARN).any()
+    serious = (failed["severity"] != Severity.WARN).any()
     metadata: dict[str, Any] = {}
     for row in findings.iter_rows(named=True):
         metadata[row["tier"]] = row["detail"]

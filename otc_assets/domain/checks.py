@@ -20,7 +20,8 @@ from typing import Any
 import polars as pl
 
 from otc_assets.domain import quality
-from otc_assets.domain.quality import ERROR, WARN, Evidence, Finding, Shares
+from otc_assets.domain.enums import Grade, Severity
+from otc_assets.domain.quality import Evidence, Finding, Shares
 from otc_assets.domain.schema import FINDING, WEEK_QUALITY
 
 
@@ -44,7 +45,7 @@ class Check:
     asset: str
     description: str
     judge: Callable[[Any], Finding]
-    severity: str = ERROR
+    severity: Severity = Severity.ERROR
     fatal: bool = False
     cost: int = 0
     blocking: bool = False
@@ -130,7 +131,7 @@ CHECKS = (
         "venue_volume",
         "Not more than a fifth of the venues is gone since the week before.",
         quality.venue_count_drop,
-        severity=WARN,
+        severity=Severity.WARN,
         cost=10,
     ),
     Check(
@@ -138,7 +139,7 @@ CHECKS = (
         "venue_volume",
         "The volume per trading day is within half of that of the week before.",
         quality.volume_swing,
-        severity=WARN,
+        severity=Severity.WARN,
         cost=10,
     ),
     Check(
@@ -166,7 +167,7 @@ CHECKS = (
         "venue_share",
         "No venue's share of a tier moved by more than ten points since the week before.",
         quality.venue_share_shift,
-        severity=WARN,
+        severity=Severity.WARN,
     ),
     *(
         Check(
@@ -182,14 +183,14 @@ CHECKS = (
         "gap_report",
         "The week is captured completely in every tier that is due.",
         quality.no_gap,
-        severity=WARN,
+        severity=Severity.WARN,
     ),
     Check(
         "newest_week",
         "gap_report",
         "The newest captured week of every tier is the newest that the publication calendar has.",
         quality.newest_week,
-        severity=WARN,
+        severity=Severity.WARN,
         by_week=False,
     ),
 )
@@ -259,7 +260,7 @@ def _by_tier(rows: pl.DataFrame) -> Iterable[tuple[dt.date, str, pl.DataFrame]]:
 
 # --- grades --------------------------------------------------------------------------------------------
 
-GRADES = (("A", 95), ("B", 85), ("C", 70), ("D", 50), ("F", 0))
+GRADES = ((Grade.A, 95), (Grade.B, 85), (Grade.C, 70), (Grade.D, 50), (Grade.F, 0))
 #: Errors that say nothing against the rows that are there.
 _HARMLESS = frozenset({"complete", "none_quarantined"})
 #: A part of a publication, or what is merely unusual, is never F: it would block what can well be used.
@@ -274,12 +275,12 @@ def grade(judged: pl.DataFrame) -> pl.DataFrame:
     for week, tier, group in _by_tier(judged):
         failed = group.filter(~pl.col("passed"))
         score = max(0, 100 - sum(cost.get(name, 0) for name in failed["check_name"]))
-        errors = set(failed.filter(pl.col("severity") == ERROR)["check_name"])
+        errors = set(failed.filter(pl.col("severity") == Severity.ERROR)["check_name"])
         if not errors - _HARMLESS:
             score = max(score, LEAST_WITHOUT_ERRORS)
         letter = next(letter for letter, least in GRADES if score >= least)
         if fatal & errors:
-            letter, score = "F", 0
+            letter, score = Grade.F, 0
         shown = failed.select("check_name", "severity", "observed", "threshold", "detail").to_dicts()
         grades.append(
             {

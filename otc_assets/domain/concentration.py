@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from otc_assets.domain.enums import ConcentrationLevel, VenueScope
 from otc_assets.domain.exact import millionths, percent, quotient
-from otc_assets.domain.schema import ALL, ATS, MARKET_CONCENTRATION, NON_ATS, SYMBOL_CONCENTRATION
+from otc_assets.domain.schema import MARKET_CONCENTRATION, SYMBOL_CONCENTRATION, half_of_venue
 from otc_assets.domain.weeks import TIERS
 
 MODERATE_FROM = 1_500
@@ -56,16 +57,15 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("tiers") == len(TIERS))
     )
     venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(pl.col("share_volume").sum())
-    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(ALL).alias("tier"))
+    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(VenueScope.ALL).alias("tier"))
     return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
 
 
 def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
     key = [*of, "venue_scope"]
-    is_ats = pl.col("venue_kind") == ATS
     columns = [*of, "venue_id", "share_volume", "venue_scope"]
-    apart = rows.with_columns(pl.when(is_ats).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS)).alias("venue_scope"))
-    both = rows.with_columns(pl.lit(ALL).alias("venue_scope"))
+    apart = rows.with_columns(half_of_venue().alias("venue_scope"))
+    both = rows.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
     volume, total = pl.col("share_volume"), pl.col("total_volume")
     exact = millionths(volume)
     in_shares = exact // 1_000_000
@@ -98,10 +98,10 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
     # HHI = 10,000 * squares / square, compared without dividing: what is rounded up to a level is not at it.
     level = (
         pl.when(squares * _TWENTIETHS < square * (MODERATE_FROM * _TWENTIETHS // 10_000))
-        .then(pl.lit("competitive"))
+        .then(pl.lit(ConcentrationLevel.COMPETITIVE))
         .when(squares * _TWENTIETHS <= square * (CONCENTRATED_ABOVE * _TWENTIETHS // 10_000))
-        .then(pl.lit("moderate"))
-        .otherwise(pl.lit("concentrated"))
+        .then(pl.lit(ConcentrationLevel.MODERATE))
+        .otherwise(pl.lit(ConcentrationLevel.CONCENTRATED))
     )
     return (
         figures.with_columns(

@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import (
     NEW_YORK,
@@ -32,8 +33,6 @@ from otc_assets.domain.weeks import (
     weeks_between,
 )
 
-PENDING, LATE, MISSING_INSIDE = "pending", "late", "missing_inside"
-MISSING_AT_END, INCOMPLETE, EMPTY = "missing_at_end", "incomplete", "empty"
 COMPLETE = "complete"
 
 #: The status of history before a tier's first captured week, in ``ranges_and_history``.
@@ -94,7 +93,7 @@ def coverage(
         row = have.get((week, tier.name))
         status, detail = _status(week, tier, row, newest.get(tier.name), now)
         fetchable, remark = _fetchable(week, tier, offered, now, from_files)
-        if status not in (PENDING, COMPLETE) and remark:
+        if status not in (GapStatus.PENDING, COMPLETE) and remark:
             detail += f"; {remark}"
         rows.append(
             {
@@ -116,21 +115,24 @@ def _status(
 ) -> tuple[str, str]:
     due = due_at(week, tier)
     if row is not None and not row["rows_loaded"]:
-        return EMPTY, "what came had no row that could be accepted"
+        return GapStatus.EMPTY, "what came had no row that could be accepted"
     if row is not None and not row["complete"]:
         loaded, stated = row["rows_loaded"], row["rows_expected"]
         if stated is not None and loaded < stated:
-            return INCOMPLETE, f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing"
-        return INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication came"
+            return (
+                GapStatus.INCOMPLETE,
+                f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing",
+            )
+        return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication came"
     if row is not None:
         return COMPLETE, ""
     if now < due:
-        return PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
+        return GapStatus.PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
     if newest_captured is not None and week < newest_captured:
-        return MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are there"
+        return GapStatus.MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are there"
     if now < due + LATE_FOR:
-        return LATE, f"it was due on {due:%A, %Y-%m-%d}"
-    return MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is there"
+        return GapStatus.LATE, f"it was due on {due:%A, %Y-%m-%d}"
+    return GapStatus.MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is there"
 
 
 def _fetchable(

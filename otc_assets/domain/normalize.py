@@ -12,18 +12,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.enums import TotalOf, VenueKind
 from otc_assets.domain.exact import per_trade
 from otc_assets.domain.parsing import Parsed, panics_refused
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import (
-    ATS,
-    DE_MINIMIS,
     DE_MINIMIS_NAME,
     DE_MINIMIS_VENUE_ID,
     FIRM_ROW_CODES,
     FIRM_TOTAL_CODES,
     MARKET_TOTAL_CODES,
-    NON_ATS,
     PUBLISHED_TOTAL,
     RECORD,
     REJECTED,
@@ -283,10 +281,10 @@ def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
     is_small = ~is_ats & has_no_number & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
     return records.with_columns(
         pl.when(is_ats)
-        .then(pl.lit(ATS))
+        .then(pl.lit(VenueKind.ATS))
         .when(is_small)
-        .then(pl.lit(DE_MINIMIS))
-        .otherwise(pl.lit(NON_ATS))
+        .then(pl.lit(VenueKind.DE_MINIMIS))
+        .otherwise(pl.lit(VenueKind.NON_ATS))
         .alias("venue_kind"),
         pl.coalesce(
             pl.when(is_ats).then("mpid"),
@@ -325,13 +323,13 @@ def _volume(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
 def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyFrame:
     code = pl.col("summary_type")
     of = {
-        **dict.fromkeys(SYMBOL_TOTAL_CODES, "SYMBOL"),
-        **dict.fromkeys(FIRM_TOTAL_CODES, "VENUE"),
-        **dict.fromkeys(MARKET_TOTAL_CODES, "MARKET"),
+        **dict.fromkeys(SYMBOL_TOTAL_CODES, TotalOf.SYMBOL),
+        **dict.fromkeys(FIRM_TOTAL_CODES, TotalOf.VENUE),
+        **dict.fromkeys(MARKET_TOTAL_CODES, TotalOf.MARKET),
     }
     kind = {**SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES}
     total_of = code.replace_strict(of, return_dtype=pl.String)
-    of_symbol, of_venue = total_of == "SYMBOL", total_of == "VENUE"
+    of_symbol, of_venue = total_of == TotalOf.SYMBOL, total_of == TotalOf.VENUE
     nothing = pl.lit("")
     return _venue(records).select(
         "line",

@@ -14,8 +14,9 @@ from typing import Any
 
 import polars as pl
 
+from otc_assets.domain.enums import Grade, Severity, TotalOf, VenueKind
 from otc_assets.domain.normalize import MOST_SHARES, MOST_TRADES
-from otc_assets.domain.schema import AMOUNT, ATS, NON_ATS
+from otc_assets.domain.schema import AMOUNT, half_of_venue
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import Tier, publication_date, trading_days, week_published_on
 
@@ -31,8 +32,6 @@ HALF_A_DOLLAR = Decimal("0.5")
 SHARE_SHIFT_POINTS = 10
 #: FINRA's files have one bad row in five thousand; one in a hundred is another layout than we think.
 REJECTED_PCT = 1
-
-ERROR, WARN = "error", "warn"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Finding:
     detail: str
     observed: float | None = None
     threshold: float | None = None
-    severity: str | None = None
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def matches_finra_totals(e: Evidence) -> Finding:
     the De Minimis group, symbol by symbol, and does not say whether a firm's total has it. Rows that are lost
     or doubled are seen in the totals by symbol.
     """
-    side = pl.when(pl.col("venue_kind") == ATS).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS)).alias("side")
+    side = half_of_venue().alias("side")
     is_whole = pl.col("side").is_in(list(e.whole_kinds))
     one_publication = e.complete and e.rows_expected is not None
     shares, trades, notional = pl.col("share_volume"), pl.col("trade_count"), pl.col("notional")
@@ -189,7 +188,7 @@ def matches_finra_totals(e: Evidence) -> Finding:
     figures = (shares.sum(), trades.sum(), dollars, pl.len().alias("_rows"))
     compared = differing = short = firms = 0
     examples: list[str] = []
-    for total_of, name in (("SYMBOL", "symbol"), ("VENUE", "venue_id")):
+    for total_of, name in ((TotalOf.SYMBOL, "symbol"), (TotalOf.VENUE, "venue_id")):
         key = ["side", name]
         ours = e.volume.with_columns(side).group_by(key).agg(figures)
         stated = e.totals.filter(pl.col("total_of") == total_of).rename({"venue_kind": "side"})
@@ -200,13 +199,13 @@ def matches_finra_totals(e: Evidence) -> Finding:
             coalesce=True,
             suffix="_finra",
         )
-        if total_of == "VENUE":  # a part has some of a venue's symbols only
+        if total_of == TotalOf.VENUE:  # a part has some of a venue's symbols only
             both = both.filter(is_whole)
         above = (shares > pl.col("share_volume_finra")) | (trades > pl.col("trade_count_finra"))
         unequal = shares.ne_missing(pl.col("share_volume_finra")) | trades.ne_missing(pl.col("trade_count_finra"))
         rounding = (pl.col("_rows") + pl.col("_rows_finra")).cast(AMOUNT) * HALF_A_DOLLAR
         other_dollars = ((notional - pl.col("notional_finra")).abs() > rounding).fill_null(False)
-        of_one_firm = (pl.col("side") == NON_ATS) & pl.lit(total_of == "VENUE")
+        of_one_firm = (pl.col("side") == VenueKind.NON_ATS) & pl.lit(total_of == TotalOf.VENUE)
         differs = pl.when(is_whole).then(unequal | other_dollars).otherwise(above).fill_null(True)
         judged = both.with_columns(
             (differs & ~of_one_firm).alias("_differs"),
@@ -234,7 +233,7 @@ def matches_finra_totals(e: Evidence) -> Finding:
     return Finding(
         differing + short + firms == 0,
         detail,
-        severity=ERROR if differing or not (short or firms) else WARN,
+        severity=Severity.ERROR if differing or not (short or firms) else Severity.WARN,
         observed=float(differing + short + firms),
         threshold=0.0,
     )
@@ -251,7 +250,7 @@ def _figures_of(row: dict[str, Any], whose: str) -> str:
 def complete(e: Evidence) -> Finding:
     """Judges whether the publication is there in full."""
     stated = f" of {e.rows_expected:,}" if e.rows_expected is not None else ""
-    missing = " and ".join(kind for kind in (ATS, NON_ATS) if kind not in e.whole_kinds)
+    missing = " and ".join(kind for kind in (VenueKind.ATS, VenueKind.NON_ATS) if kind not in e.whole_kinds)
     whole = e.complete and (e.rows_expected is None or e.rows_received >= e.rows_expected)
     lack = f"; not whole: {missing}" if missing else "; a capture was cut off" if not whole else ""
     in_use = e.rows_in_use
@@ -329,16 +328,16 @@ def venue_identity(e: Evidence) -> Finding:
     # Records of the API say when they were first published; rows of download files don't.
     has_numbers = pl.col("initial_published_date").is_not_null().any().over("venue_kind")
     now = e.volume.select(*identity, has_numbers.alias("has_numbers")).unique()
-    ats = now.filter(pl.col("venue_kind") == ATS)
+    ats = now.filter(pl.col("venue_kind") == VenueKind.ATS)
     if ats.height and ats.select(_BY_NAME.all()).item():
         return Finding(False, f"none of {ats.height} ATSs has an MPID", observed=float(ats.height))
     if e.previous is None or not e.previous.height:
         return Finding(True, _NO_EARLIER, observed=0.0)
     before = e.previous.select(identity).unique().drop_nulls("venue_name")
     known = before.filter(~_BY_NAME).select("venue_name", "venue_kind", known_as="venue_id")
-    firms_before = before.filter(pl.col("venue_kind") != ATS).select("venue_name")
+    firms_before = before.filter(pl.col("venue_kind") != VenueKind.ATS).select("venue_name")
     same_name = now.join(known, on="venue_name", suffix="_before")
-    was_ats, is_ats = pl.col("venue_kind_before") == ATS, pl.col("venue_kind") == ATS
+    was_ats, is_ats = pl.col("venue_kind_before") == VenueKind.ATS, pl.col("venue_kind") == VenueKind.ATS
     lost = same_name.filter(_BY_NAME & (was_ats | pl.col("has_numbers")))
     moved = (
         same_name.filter(was_ats & ~is_ats)
@@ -505,7 +504,7 @@ def grade_is_not_f(e: Graded) -> Finding:
         detail = f"{e.grade or 'no grade'}; retention has dropped the week's venue volume"
     else:
         detail = e.grade or "nothing is captured of this week yet"
-    return Finding(e.grade != "F", detail)
+    return Finding(e.grade != Grade.F, detail)
 
 
 def no_gap(row: Mapping[str, Any]) -> Finding:

@@ -27,15 +27,23 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
-from otc_assets.domain.schema import ATS, DE_MINIMIS, NON_ATS, PUBLISHED_TOTAL, VENUE_VOLUME
+from otc_assets.domain.enums import CaptureScope, TotalOf, VenueKind
+from otc_assets.domain.schema import PUBLISHED_TOTAL, VENUE_VOLUME, half_of_venue
 from otc_assets.domain.tables import TABLES
 
 #: The halves of a publication, each with the venue kinds in it.
-HALVES = {ATS: frozenset({ATS}), NON_ATS: frozenset({NON_ATS, DE_MINIMIS})}
+HALVES: Mapping[str, frozenset[str]] = {
+    VenueKind.ATS: frozenset({VenueKind.ATS}),
+    VenueKind.NON_ATS: frozenset({VenueKind.NON_ATS, VenueKind.DE_MINIMIS}),
+}
 
-FULL, PARTIAL = "FULL", "PARTIAL"
 #: The halves that a capture of each scope covers.
-_COVERS = {FULL: tuple(HALVES), ATS: (ATS,), NON_ATS: (NON_ATS,), PARTIAL: ()}
+_COVERS: Mapping[str, tuple[str, ...]] = {
+    CaptureScope.FULL: tuple(HALVES),
+    CaptureScope.ATS: (VenueKind.ATS,),
+    CaptureScope.NON_ATS: (VenueKind.NON_ATS,),
+    CaptureScope.PARTIAL: (),
+}
 
 #: A capture may remove so many percent of the rows, of the symbols and of the shares of the capture before it; and one
 #: row in any case. FINRA's revisions change a handful of rows of a publication and hardly ever remove one.
@@ -112,12 +120,12 @@ class Effective(Generic[C]):
     def publication(self) -> C | None:
         """The one full capture that is the base of both halves, where no other capture adds to it; else None."""
         found = self.captures
-        return found[0] if len(found) == 1 and found[0].scope == FULL else None
+        return found[0] if len(found) == 1 and found[0].scope == CaptureScope.FULL else None
 
 
 def half_date(capture: Captured, half: str) -> dt.date:
     """The newest ``lastUpdateDate`` of the capture's rows of a half; the earliest date where they have none."""
-    stated = capture.ats_last_update_date if half == ATS else capture.non_ats_last_update_date
+    stated = capture.ats_last_update_date if half == VenueKind.ATS else capture.non_ats_last_update_date
     return stated or dt.date.min
 
 
@@ -128,9 +136,9 @@ def _rank(capture: Captured, half: str) -> tuple[bool, dt.date, bool, bool, int,
         capture.complete or accepted,
         max(half_date(capture, half), capture.accepted_over or dt.date.min),
         accepted,
-        capture.scope == FULL,
+        capture.scope == CaptureScope.FULL,
         # FINRA's API answers with what is there now, so that a later reply is newer; of files nothing says so.
-        0 if capture.scope == FULL else capture.rows_accepted,
+        0 if capture.scope == CaptureScope.FULL else capture.rows_accepted,
         capture.id,
     )
 
@@ -150,7 +158,7 @@ def effective(captures: Iterable[C]) -> Effective[C]:
     """The effective captures of one (week, tier), of all that were recorded of it."""
     captures = sorted(captures, key=lambda capture: capture.id)
     bases = {half: found[-1] for half in HALVES if (found := ranked(captures, half))}
-    partial = [capture for capture in captures if capture.scope == PARTIAL and usable(capture)]
+    partial = [capture for capture in captures if capture.scope == CaptureScope.PARTIAL and usable(capture)]
     # Of two rows with one date the capture with the newer rows wins.
     partial.sort(key=lambda c: (max(half_date(c, half) for half in HALVES), c.id))
     waiting = [capture for capture in captures if capture.quarantined and not capture.withdrawn]
@@ -299,9 +307,8 @@ def _merged_totals(parts: Sequence[Part], volume: pl.DataFrame) -> pl.DataFrame:
         .unique(subset=TABLES["published_total"].key, keep="last", maintain_order=True)
         .sort("_number")
     )
-    side = pl.when(pl.col("venue_kind") == ATS).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS))
-    rows = volume.with_columns(side.alias("venue_kind"))
-    for total_of, name in (("SYMBOL", "symbol"), ("VENUE", "venue_id")):
+    rows = volume.with_columns(half_of_venue().alias("venue_kind"))
+    for total_of, name in ((TotalOf.SYMBOL, "symbol"), (TotalOf.VENUE, "venue_id")):
         newest = rows.group_by("venue_kind", name).agg(pl.col("last_update_date").max().alias("_newest"))
         totals = totals.join(newest, on=["venue_kind", name], how="left")
         older = (pl.col("total_of") == total_of) & (pl.col("last_update_date") < pl.col("_newest"))

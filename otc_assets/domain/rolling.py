@@ -17,6 +17,7 @@ import datetime as dt
 
 import polars as pl
 
+from otc_assets.domain.enums import Trend
 from otc_assets.domain.exact import millionths, per_trade, quotient
 from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
 
@@ -142,9 +143,9 @@ def _figures(
         *(average(f"_{name}").alias(column) for name, column in averages.items()),
         quotient(as_if - volume, volume, shift=2).alias("volume_vs_avg_pct"),
         pl.when(as_if * 100 > volume * (100 + TREND_PCT))
-        .then(pl.lit("up"))
+        .then(pl.lit(Trend.UP))
         .when(as_if * 100 < volume * (100 - TREND_PCT))
-        .then(pl.lit("down"))
-        .otherwise(pl.lit("stable"))
+        .then(pl.lit(Trend.DOWN))
+        .otherwise(pl.lit(Trend.STABLE))
         .alias("trend"),
     )

@@ -12,24 +12,22 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.enums import VenueKind
+
 #: Shares, money, averages: exact to six places.
 AMOUNT = pl.Decimal(38, 6)
 #: Percentages, HHI, numbers of effective venues: six places, rounded half up.
 RATIO = pl.Decimal(18, 6)
-
-ATS, NON_ATS, DE_MINIMIS = "ATS", "NON_ATS", "DE_MINIMIS"
-#: Figures over ATSs and non-ATS firms together (the word of `venue_scope`, never of `venue_kind`).
-ALL = "ALL"
 
 #: `venue_id` of the group of small firms that FINRA publishes as one row a symbol, and FINRA's name for it.
 DE_MINIMIS_VENUE_ID = "DE_MINIMIS"
 DE_MINIMIS_NAME = "De Minimis Firms"
 
 #: FINRA's `summaryTypeCode`s, by what their rows are. Summing over all codes counts everything four times.
-FIRM_ROW_CODES = {"ATS_W_SMBL_FIRM": ATS, "OTC_W_SMBL_FIRM": NON_ATS}
-SYMBOL_TOTAL_CODES = {"ATS_W_SMBL": ATS, "OTC_W_SMBL": NON_ATS}
-FIRM_TOTAL_CODES = {"ATS_W_FIRM": ATS, "OTC_W_FIRM": NON_ATS}
-MARKET_TOTAL_CODES = {"ATS_W_VOL_STATS": ATS, "OTC_W_VOL_STATS": NON_ATS}
+FIRM_ROW_CODES = {"ATS_W_SMBL_FIRM": VenueKind.ATS, "OTC_W_SMBL_FIRM": VenueKind.NON_ATS}
+SYMBOL_TOTAL_CODES = {"ATS_W_SMBL": VenueKind.ATS, "OTC_W_SMBL": VenueKind.NON_ATS}
+FIRM_TOTAL_CODES = {"ATS_W_FIRM": VenueKind.ATS, "OTC_W_FIRM": VenueKind.NON_ATS}
+MARKET_TOTAL_CODES = {"ATS_W_VOL_STATS": VenueKind.ATS, "OTC_W_VOL_STATS": VenueKind.NON_ATS}
 SUMMARY_CODES = frozenset({**FIRM_ROW_CODES, **SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES})
 
 #: The week by the calendar: the days the NYSE traded, and the day on which FINRA publishes the tier.
@@ -242,6 +240,12 @@ GAP = pl.Schema(
         "detail": pl.String,
     }
 )
+
+
+def half_of_venue() -> pl.Expr:
+    """The half of a publication that a row's venue is in: ATS, or NON_ATS, which includes De Minimis firms."""
+    is_ats = pl.col("venue_kind") == VenueKind.ATS
+    return pl.when(is_ats).then(pl.lit(VenueKind.ATS)).otherwise(pl.lit(VenueKind.NON_ATS))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.exact import per_trade, percent
-from otc_assets.domain.schema import AMOUNT, ATS, DE_MINIMIS, SYMBOL_SUMMARY, VENUE_SHARE
+from otc_assets.domain.schema import AMOUNT, SYMBOL_SUMMARY, VENUE_SHARE
 
 
 def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
@@ -41,7 +42,7 @@ def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .group_by(key, maintain_order=True)
         .agg(pl.len().cast(pl.Int64).alias("issue_count"), pl.col("issue_name").first())
     )
-    is_ats, is_small = pl.col("venue_kind") == ATS, pl.col("venue_kind") == DE_MINIMIS
+    is_ats, is_small = pl.col("venue_kind") == VenueKind.ATS, pl.col("venue_kind") == VenueKind.DE_MINIMIS
     nothing = pl.lit(0, AMOUNT)
     sums = venue_volume.group_by(key).agg(
         shares.sum().alias("total_volume"),
@@ -86,7 +87,7 @@ def venue_share(venue_volume: pl.DataFrame) -> pl.DataFrame:
             pl.col("trade_count").sum().alias("total_trades"),
             pl.col("symbol").n_unique().cast(pl.Int64).alias("symbol_count"),
         )
-        .with_columns((pl.col("venue_kind") == ATS).alias("_is_ats"))
+        .with_columns((pl.col("venue_kind") == VenueKind.ATS).alias("_is_ats"))
         .sort("total_volume", "venue_id", descending=[True, False])
     )
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)

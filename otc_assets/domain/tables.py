@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.enums import Retention
 from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
     GAP,
@@ -30,9 +31,6 @@ from otc_assets.domain.schema import (
     Note,
 )
 from otc_assets.domain.summaries import symbol_summary, venue_share
-
-#: Retention classes.
-RAW, VOLUME, SUMMARIES = "raw_record", "venue_volume", "summaries"
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Table:
     volume: str | None = None
     layout: Layout | None = None
     revisions: Layout | None = None
-    retention: str | None = None
+    retention: Retention | None = None
     read_by_tier: bool = True
 
     def note(self, column: str) -> Note:
@@ -102,7 +100,7 @@ class Figure(Table):
     """
 
     volume: str
-    retention: str | None = SUMMARIES
+    retention: Retention | None = Retention.SUMMARIES
     source: str = "venue_volume"
     weeks: int = 1
     formula: Callable[..., pl.DataFrame]
@@ -152,7 +150,7 @@ _ALL_TABLES = (
         key=("week_ending", "publication_id", "line"),
         # Verbatim rows are read by the publication or not at all, and the oldest week is dropped every week.
         layout=Layout(7, "publication_id", "line"),
-        retention=RAW,
+        retention=Retention.RAW_RECORD,
         read_by_tier=False,
     ),
     Table(
@@ -169,7 +167,7 @@ _ALL_TABLES = (
         # Longer chunks would keep more weeks uncompressed: a chunk is compressed once its newest week is old enough.
         layout=Layout(28, "week_ending, tier", "symbol, venue_id"),
         revisions=_revisions("symbol, venue_id"),
-        retention=VOLUME,
+        retention=Retention.VENUE_VOLUME,
     ),
     Table(
         name="published_total",
@@ -183,7 +181,7 @@ _ALL_TABLES = (
             "venue_id": Note("the venue, as in venue_volume; '' unless total_of is VENUE"),
         },
         layout=_of_symbols("total_of, symbol, venue_id"),
-        retention=VOLUME,
+        retention=Retention.VENUE_VOLUME,
     ),
     Figure(
         name="symbol_summary",

@@ -22,8 +22,9 @@ from typing import NoReturn
 
 import polars as pl
 
+from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.normalize import split
-from otc_assets.domain.parsing import API, API_JSON, Parsed, parse
+from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, join_bounded
 from otc_assets.domain.weeks import (
     TIER_BY_NAME,
@@ -111,7 +112,7 @@ def _read(
     """As ``read_file``, and the file's rows beside the captures."""
     content, file_name = read_bounded(path), printable(path.name)
     parsed = parse(content, name=file_name)
-    if parsed.layout in (API, API_JSON):
+    if parsed.layout in (FileLayout.API, FileLayout.API_JSON):
         captures = [
             Capture(week, tier, PARTIAL, content, file_name, summary_type=summary_type)
             for week, tier in split(parsed)

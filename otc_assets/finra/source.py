@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import Tier
 from otc_assets.errors import OtcError
 
 #: What part of a publication a capture is. FULL: every row that FINRA has for the (week, tier), totals too.
 #: ATS, NON_ATS: the whole of that half, as the website's download files have it. PARTIAL: some rows.
-FULL, ATS_HALF, NON_ATS_HALF, PARTIAL = "FULL", "ATS", "NON_ATS", "PARTIAL"
+FULL, ATS_HALF, NON_ATS_HALF, PARTIAL = CaptureScope
 
 #: Told how many rows of how many have come so far.
 Progress = Callable[[int, int], None]

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from weekly_rows import WEEK, volume, volume_row, volumes
 
-from otc_assets.domain import quality
 from otc_assets.domain.checks import (
     CHECKS,
     GRADE,
@@ -26,13 +25,11 @@ from otc_assets.domain.checks import (
     worst,
 )
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.enums import Severity, VenueKind
 from otc_assets.domain.quality import Evidence
 from otc_assets.domain.schema import (
-    ATS,
-    DE_MINIMIS,
     DE_MINIMIS_VENUE_ID,
     FINDING,
-    NON_ATS,
     PUBLISHED_TOTAL,
     VENUE_SHARE,
     VENUE_VOLUME,
@@ -40,6 +37,8 @@ from otc_assets.domain.schema import (
 )
 from otc_assets.domain.summaries import venue_share
 from otc_assets.domain.weeks import OTCE, T1
+
+ATS, DE_MINIMIS, NON_ATS = VenueKind.ATS, VenueKind.DE_MINIMIS, VenueKind.NON_ATS
 
 NO_TOTALS = PUBLISHED_TOTAL.to_frame()
 WHOLE = frozenset({ATS, NON_ATS, DE_MINIMIS})
@@ -694,7 +693,7 @@ def test_a_venue_that_loses_its_number_fails_the_week(
 ) -> None:
     """An empty MPID column made every ATS a venue of another name, at grade A."""
     row = finding(against(identified(*now), KNOWN), "venue_identity")
-    assert (row["passed"], row["severity"], row["observed"]) == (False, quality.ERROR, count)
+    assert (row["passed"], row["severity"], row["observed"]) == (False, Severity.ERROR, count)
     assert said in row["detail"]
 
 

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.revisions import Part, assemble, effective, removal
-from otc_assets.domain.schema import ATS, NON_ATS, PUBLISHED_TOTAL, VENUE_VOLUME
+from otc_assets.domain.schema import PUBLISHED_TOTAL, VENUE_VOLUME
 from otc_assets.domain.weeks import T1
+
+ATS, NON_ATS = VenueKind.ATS, VenueKind.NON_ATS
 
 WEEK = dt.date(2026, 8, 21)
 PUBLISHED, REVISED, LATER = dt.date(2026, 9, 8), dt.date(2026, 9, 21), dt.date(2026, 10, 5)

@@ -15,7 +15,7 @@ import zlib
 
 from otc_assets.domain.parsing.delimited import parse_delimited
 from otc_assets.domain.parsing.json_records import is_json, parse_json
-from otc_assets.domain.parsing.layouts import API, API_JSON, FIELDS, LEGACY, WEBSITE
+from otc_assets.domain.parsing.layouts import FIELDS
 from otc_assets.domain.parsing.limits import (
     GZIP,
     MAX_LINE_BYTES,
@@ -29,7 +29,7 @@ from otc_assets.domain.parsing.limits import (
 from otc_assets.domain.parsing.results import Parsed, panics_refused
 from otc_assets.domain.parsing.spreadsheets import is_workbook, parse_table
 
-__all__ = ["API", "API_JSON", "FIELDS", "LEGACY", "WEBSITE", "Parsed", "UnreadableFile", "panics_refused", "parse"]
+__all__ = ["FIELDS", "Parsed", "UnreadableFile", "panics_refused", "parse"]
 
 _UNPACK = "Unpack it, and ingest the files in it"
 #: Formats that are recognized by their first bytes and not read: what they are, and what to do.

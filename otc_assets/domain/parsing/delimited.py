@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import polars as pl
 
-from otc_assets.domain.parsing.layouts import LEGACY, Header, header_of
+from otc_assets.domain.enums import FileLayout
+from otc_assets.domain.parsing.layouts import Header, header_of
 from otc_assets.domain.parsing.limits import UnreadableFile, refuse_many_rows
 from otc_assets.domain.parsing.results import Parsed, RowCollector, panics_refused, refuse_unless_readable
 from otc_assets.domain.schema import AMOUNT, RECORD, REJECTED
@@ -34,10 +35,10 @@ def parse_delimited(data: bytes, name: str) -> Parsed:
     refuse_many_rows(data.count(b"\n") - 1, name)
     body_starts = len(first) + 1
     trailer_missing = False
-    if header.layout == LEGACY:
+    if header.layout == FileLayout.LEGACY:
         data, trailer_missing = _without_trailer(data, header)
-    is_empty = len(data) <= body_starts
-    last_is_whole = is_empty or header.layout == LEGACY or data.endswith(b"\n") or _last_row_is_whole(data, header)
+    ends_with_line = len(data) <= body_starts or data.endswith(b"\n")
+    last_is_whole = ends_with_line or header.layout == FileLayout.LEGACY or _last_row_is_whole(data, header)
     # Usually all rows are read at once, and the body is not copied.
     records = _read_at_once(data, header, skip_lines=1, first=2) if last_is_whole else None
     rejected = REJECTED.to_frame()

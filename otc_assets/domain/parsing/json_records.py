@@ -13,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.parsing.layouts import API_JSON, FIELDS
+from otc_assets.domain.enums import FileLayout
+from otc_assets.domain.parsing.layouts import FIELDS
 from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, refuse_many_rows
 from otc_assets.domain.parsing.results import Parsed, RowCollector, panics_refused
 from otc_assets.domain.values import BadValue
@@ -157,7 +158,7 @@ def parse_json(data: bytes, name: str) -> Parsed:
     # Within a list, a record or an object around them, the text is cut off.
     cut_off = in_array or in_wrapper
     read_lines = panics_refused(name)(lambda: _slices(text, spans))
-    return Parsed(name, API_JSON, frozenset(columns), records, rejected, cut_off, read_lines)
+    return Parsed(name, FileLayout.API_JSON, frozenset(columns), records, rejected, cut_off, read_lines)
 
 
 def _values(record: Any) -> Iterator[tuple[str, str, Any]]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.parsing.limits import UnreadableFile
-
-WEBSITE, LEGACY, API, API_JSON = "website", "legacy", "api", "api-json"
 
 #: FINRA's field names (Query API and download file), each with its column in RECORD.
 FIELDS = {
@@ -46,9 +45,9 @@ LEGACY_FIELDS = {
 }
 _OF_LEGACY = ("tier_name", "symbol", "issue_name", "participant_name", "shares", "trades", "last_update_date")
 _REQUIRED = {
-    WEBSITE: (*_OF_LEGACY, "mpid"),
-    LEGACY: _OF_LEGACY,
-    API: ("week_start", "symbol", "shares", "trades"),
+    FileLayout.WEBSITE: (*_OF_LEGACY, "mpid"),
+    FileLayout.LEGACY: _OF_LEGACY,
+    FileLayout.API: ("week_start", "symbol", "shares", "trades"),
 }
 
 
@@ -57,14 +56,14 @@ class Header:
     """The columns of a file.
 
     Attributes:
-        layout: WEBSITE, LEGACY or API.
+        layout: the layout of its rows.
         delimiter: what separates the fields of a line.
         quoted: whether a field may be in quotation marks.
         names: FINRA's column names, by position.
         columns: the columns of RECORD, by position; None for a column that is not used.
     """
 
-    layout: str
+    layout: FileLayout
     delimiter: str
     quoted: bool
     names: list[str]
@@ -91,19 +90,19 @@ def header_of(names: list[str], delimiter: str, name: str, *, is_quoted: bool = 
     # Refusals are stored in events and alerts. They quote no unknown names: the file may be any file of this machine.
     known: Mapping[str, str]
     if any(column in FIELDS for column in names):
-        known, layout = FIELDS, API if "weekStartDate" in names else WEBSITE
+        known, layout = FIELDS, FileLayout.API if "weekStartDate" in names else FileLayout.WEBSITE
     elif any(column in LEGACY_FIELDS for column in names):
-        known, layout = LEGACY_FIELDS, LEGACY
+        known, layout = LEGACY_FIELDS, FileLayout.LEGACY
     else:
         problem = f"its first line is not a FINRA header: it names {len(names)} columns, and none of FINRA's columns"
         remedy = "A download file begins with tierDescription|issueSymbolIdentifier|..."
         raise UnreadableFile(name, problem, remedy, line=1)
-    if layout != API and delimiter != "|":
+    if layout != FileLayout.API and delimiter != "|":
         problem = f"its columns are separated by {delimiter!r}, and FINRA's by '|'"
         raise UnreadableFile(name, problem, "Another program has changed it: download it again", line=1)
     columns = [known.get(column) for column in names]
     missing = [column for column in _REQUIRED[layout] if column not in columns]
-    if layout == API and "tier_id" not in columns and "tier_name" not in columns:
+    if layout == FileLayout.API and "tier_id" not in columns and "tier_name" not in columns:
         missing.append("tier_id")
     if missing:
         field_of = {column: field for field, column in reversed(known.items())}
@@ -118,4 +117,4 @@ def header_of(names: list[str], delimiter: str, name: str, *, is_quoted: bool = 
     if repeated:
         problem = f"its header names {', '.join(repeated)} more than once, so its values are ambiguous"
         raise UnreadableFile(name, problem, "Download it again", line=1)
-    return Header(layout, delimiter, is_quoted or (layout == API and delimiter != "|"), names, columns)
+    return Header(layout, delimiter, is_quoted or (layout == FileLayout.API and delimiter != "|"), names, columns)

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import RECORD, REJECTED
 from otc_assets.domain.values import BadValue, require, value
@@ -27,7 +28,7 @@ class Parsed:
 
     Attributes:
         name: where the bytes are from, for messages.
-        layout: WEBSITE, LEGACY, API or API_JSON.
+        layout: the layout of the bytes.
         columns: the columns of RECORD that the layout carries.
         records: RECORD, the rows that could be read.
         rejected: REJECTED, those that could not.
@@ -36,7 +37,7 @@ class Parsed:
     """
 
     name: str
-    layout: str
+    layout: FileLayout
     columns: frozenset[str]
     records: pl.DataFrame
     rejected: pl.DataFrame
