@@ -41,7 +41,7 @@ from otc_assets.domain.checks import (
     judge_shares,
 )
 from otc_assets.domain.enums import GapStatus, Severity
-from otc_assets.domain.quality import Graded, Newest
+from otc_assets.domain.quality.evidence import Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_due
 from otc_assets.partitions import key_of, weeks, weeks_of
