@@ -1,13 +1,12 @@
 """Concentration of a week's volume over venues: HHI, top shares, effective number of venues.
 
-The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many share evenly,
-10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
+The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many venues have equal
+shares, 10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
 Justice and the Federal Trade Commission (2010, section 5.3): below 1,500 unconcentrated ('competitive'), to
 2,500 moderate, above it highly concentrated. The De Minimis group enters as one participant, which makes the
 index of non-ATS firms, and that of all venues, an upper bound: FINRA does not say how many firms are in it.
 
-Where nothing was traded there is nothing to be shared: index, level, shares and effective venues are null, not
-zero, which would read as perfect competition.
+Where nothing was traded, index, level, shares and effective venues are null: a zero would mean perfect competition.
 """
 
 from __future__ import annotations
@@ -21,29 +20,28 @@ from otc_assets.domain.weeks import TIERS
 
 MODERATE_FROM = 1_500
 CONCENTRATED_ABOVE = 2_500
-#: Both levels are whole twentieths of 10,000: comparing in twentieths keeps the squares within 128 bits.
+#: Both limits are whole twentieths of 10,000: comparing in twentieths keeps the squares within 128 bits.
 _TWENTIETHS = 20
 
-#: Shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
-#: instead: the index is then good to five places. The whole US market trades a tenth of it in a week.
+#: In shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
+#: instead: the index is then exact to five places. The whole US market trades a tenth of it in a week.
 EXACT_UP_TO = 10**12
 
 
 def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """How each symbol's volume is spread over venues: over ATSs, over non-ATS firms, and over both.
+    """The concentration of each symbol's volume over ATSs, over non-ATS firms, and over both.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
 
     Returns:
-        SYMBOL_CONCENTRATION, sorted by its key; a `venue_scope` in which a symbol did not trade has no
-        row.
+        SYMBOL_CONCENTRATION, sorted by its key; without a row for a `venue_scope` in which a symbol did not trade.
     """
     return _concentration(venue_volume, ["week_ending", "tier", "symbol"], SYMBOL_CONCENTRATION)
 
 
 def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """How the market's volume is spread over venues, by tier, and for all tiers of weeks that have all three.
+    """The concentration of the market's volume over venues, by tier, and for all tiers of weeks that have all three.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
@@ -95,7 +93,7 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
         .with_columns((pl.col("_sum") * pl.col("_sum")).alias("_square"))
     )
     squares, square = pl.col("_squares"), pl.col("_square")
-    # HHI = 10,000 * squares / square, compared without dividing: what is rounded up to a level is not at it.
+    # HHI = 10,000 * squares / square, compared without dividing, so that rounding does not change the level.
     level = (
         pl.when(squares * _TWENTIETHS < square * (MODERATE_FROM * _TWENTIETHS // 10_000))
         .then(pl.lit(ConcentrationLevel.COMPETITIVE))

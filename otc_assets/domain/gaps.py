@@ -1,16 +1,16 @@
 """Which expected publications are missing, late, incomplete, empty, or not due yet.
 
-Expected is what the publication calendar says, tier by tier, from the first week wanted to the newest that
+Publications are expected by the publication calendar, tier by tier, from the first week wanted to the newest week that
 has ended. The kinds of gaps:
 
-- ``pending``: the week has ended, its publication is not due yet.
-- ``late``: it was due less than seven days ago, and no later week of the tier is there.
-- ``missing_at_end``: it was due longer ago, and no later week of the tier is there.
-- ``missing_inside``: it was due, and a later week of the tier is there.
-- ``incomplete``: captured, but short of the rows that FINRA counts, or only a part of the publication.
-- ``empty``: captured, but without a row that could be accepted.
+- ``pending``: the week has ended, and its publication is not due yet.
+- ``late``: it was due less than seven days ago, and no later week of the tier is captured.
+- ``missing_at_end``: it was due longer ago, and no later week of the tier is captured.
+- ``missing_inside``: it was due, and a later week of the tier is captured.
+- ``incomplete``: captured, but with fewer rows than FINRA states, or only a part of the publication.
+- ``empty``: captured, but no row was accepted.
 
-Here: telling them apart. Not here: asking FINRA or the warehouse.
+This module classifies; what FINRA offers and what is captured are its arguments.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ COMPLETE = "complete"
 #: The status of history before a tier's first captured week, in ``ranges_and_history``.
 NEVER_REQUESTED = "never_requested"
 
-#: For so long after its day a publication is late; after that it is missing.
+#: For this long after its publication day a publication is late; then it is missing.
 LATE_FOR = dt.timedelta(days=7)
 
-#: FINRA states that it offers a rolling twelve months, and four years more as history: five years of 52 weeks.
+#: FINRA states that it offers the last twelve months, and four more years as history: five years of 52 weeks.
 STATED_WINDOW = dt.timedelta(weeks=5 * 52)
 
 
 def expected(first_week: dt.date, now: dt.datetime, tiers: Iterable[Tier] = TIERS) -> list[tuple[dt.date, Tier]]:
     """Every (week_ending, tier) from ``first_week`` to the newest week that has ended at ``now``, oldest first.
 
-    Weeks of which the publication is not due yet are among them. A week has ended on its Friday.
+    Weeks whose publication is not due yet are included. A week ends on its Friday.
     """
     today = now.astimezone(NEW_YORK).date()
     newest = week_containing(today)
@@ -67,24 +67,24 @@ def coverage(
     tiers: Iterable[Tier] = TIERS,
     from_files: bool = False,
 ) -> pl.DataFrame:
-    """Every expected publication with its state: GAP's columns, oldest week first.
+    """Every expected publication with its status, oldest week first.
 
     Args:
         captured: columns `week_ending`, `tier`, `rows_loaded`, `rows_expected`, `complete`.
-        offered: the (week_ending, tier name) that can be fetched now; None where nobody could be asked:
-            then FINRA's stated window decides, and `detail` says so.
+        offered: the (week_ending, tier name) that can be fetched now; None where FINRA could not be asked: then its
+            stated window is used, and `detail` says so.
         first_week: the first week wanted, a Friday.
-        now: the moment of judging, with a time zone.
-        retained_from: weeks that end before this day were dropped by retention: they are no gaps.
+        now: the current time, with a time zone.
+        retained_from: weeks that end before this day were dropped by retention and are not gaps.
         tiers: the tiers that are wanted.
-        from_files: ``offered`` is what a folder of downloaded files has, and not what FINRA offers.
+        from_files: ``offered`` is what a folder of downloaded files has, not what FINRA offers.
 
     Returns:
-        A row a (week_ending, tier): `status` is one of the six kinds of gap, or 'complete'.
+        GAP's columns, one row per (week_ending, tier); `status` is a GapStatus or 'complete'.
     """
     tiers = tuple(tiers)
     have = {(row["week_ending"], row["tier"]): row for row in captured.iter_rows(named=True)}
-    # A capture without rows is no sign that FINRA has gone on.
+    # A capture without rows does not show that FINRA has published a later week.
     newest = dict(captured.filter(pl.col("rows_loaded") > 0).group_by("tier").agg(pl.col("week_ending").max()).rows())
     rows = []
     for week, tier in expected(first_week, now, tiers):
@@ -115,7 +115,7 @@ def _status(
 ) -> tuple[str, str]:
     due = due_at(week, tier)
     if row is not None and not row["rows_loaded"]:
-        return GapStatus.EMPTY, "what came had no row that could be accepted"
+        return GapStatus.EMPTY, "no row of the captured publication was accepted"
     if row is not None and not row["complete"]:
         loaded, stated = row["rows_loaded"], row["rows_expected"]
         if stated is not None and loaded < stated:
@@ -123,22 +123,22 @@ def _status(
                 GapStatus.INCOMPLETE,
                 f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing",
             )
-        return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication came"
+        return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication was captured"
     if row is not None:
         return COMPLETE, ""
     if now < due:
         return GapStatus.PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
     if newest_captured is not None and week < newest_captured:
-        return GapStatus.MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are there"
+        return GapStatus.MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are captured"
     if now < due + LATE_FOR:
         return GapStatus.LATE, f"it was due on {due:%A, %Y-%m-%d}"
-    return GapStatus.MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is there"
+    return GapStatus.MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is captured"
 
 
 def _fetchable(
     week: dt.date, tier: Tier, offered: set[tuple[dt.date, str]] | None, now: dt.datetime, from_files: bool
 ) -> tuple[bool, str]:
-    """Whether the source offers the week, and a remark about that."""
+    """Whether the source offers the week, and a remark if it does not, or could not be asked."""
     due = due_at(week, tier)
     if offered is not None:
         if (week, tier.name) in offered:
@@ -149,7 +149,7 @@ def _fetchable(
     oldest = now.astimezone(NEW_YORK).date() - STATED_WINDOW
     inside = week >= oldest and now >= due
     verdict = "still available" if inside else "no longer available"
-    return inside, f"FINRA could not be asked: by the five years that it states, it is {verdict}"
+    return inside, f"FINRA could not be asked: by its stated five years, the week is {verdict}"
 
 
 def classify(
@@ -162,7 +162,7 @@ def classify(
     tiers: Iterable[Tier] = TIERS,
     from_files: bool = False,
 ) -> pl.DataFrame:
-    """The gaps alone (GAP): ``coverage`` without the complete publications, with the same arguments."""
+    """The gaps (GAP): ``coverage`` without the complete publications, with the same arguments."""
     every = coverage(
         captured,
         offered,
@@ -176,7 +176,7 @@ def classify(
 
 
 def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Gaps of one tier, status and fetchability in weeks that follow each other, folded into one row.
+    """Combines gaps of consecutive weeks with the same tier, status and fetchability into one row.
 
     Returns:
         Columns `tier`, `status`, `fetchable`, `first_week`, `last_week`, `weeks`, `detail` (of the first).
@@ -201,12 +201,12 @@ def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
 def ranges_and_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]) -> pl.DataFrame:
     """``ranges`` of the gaps since each tier's first capture, after one row per tier for the weeks before it.
 
-    An installation that captured its newest weeks only has not lost the years before them: nobody asked for them.
+    An installation that captured only recent weeks has not lost the years before them: they were never requested.
 
     Args:
         gaps: as ``classify`` returns them.
-        first_captured: the first captured week of each tier. A tier without one begins with the first week that was
-            captured of any tier.
+        first_captured: the first captured week of each tier; a tier without one begins with the first captured week
+            of any tier.
 
     Returns:
         The columns of ``ranges``. History has the status ``never_requested``; it is `fetchable` where at least one
