@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from otc_assets.archive.store import Archive, ArchiveError, MissingObject
 from otc_assets.assets.gap_report import current_gaps
 from otc_assets.domain.checks import worst
-from otc_assets.domain.enums import GapStatus
+from otc_assets.domain.enums import AlertState, CaptureStatus, GapStatus
 from otc_assets.domain.gaps import ranges_and_history
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.domain.tables import in_order
@@ -119,7 +119,7 @@ def _remarks(recorded: Sequence[Publication]) -> dict[dt.date, list[str]]:
         remarks.setdefault(week, []).extend(
             f"capture {number} {status}"
             for number, status in of_group.items()
-            if status == "quarantined" or (number == newest and status != "effective")
+            if status == CaptureStatus.QUARANTINED or (number == newest and status != CaptureStatus.EFFECTIVE)
         )
     return remarks
 
@@ -181,13 +181,13 @@ def captures(warehouse: Warehouse, first: dt.date = dt.date.min, last: dt.date =
 
 def _why(capture: Publication, status: str, group: list[Publication]) -> str:
     match status:
-        case "quarantined":
+        case CaptureStatus.QUARANTINED:
             return capture.quarantine_reason or ""
-        case "withdrawn":
+        case CaptureStatus.WITHDRAWN:
             return capture.withdrawal_reason or ""
-        case "empty":
+        case CaptureStatus.EMPTY:
             return "no row was accepted"
-        case "superseded":
+        case CaptureStatus.SUPERSEDED:
             halves = halves_covered(capture.scope)
             instead = sorted({base.id for half, base in effective(group).bases.items() if half in halves})
             ids = " and ".join(map(str, instead))
@@ -228,7 +228,7 @@ def ingested(warehouse: Warehouse, files: Sequence[Path], run_id: str) -> list[d
     groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for row in captures(warehouse, first, last):
         if row["digest"] in digests:
-            detail = row["detail"] if row["status"] != "effective" else ""
+            detail = row["detail"] if row["status"] != CaptureStatus.EFFECTIVE else ""
             key = (row["digest"], row["tier"], row["scope"], row["status"], detail, row["run_id"] == run_id)
             groups.setdefault(key, []).append(row)
     found = []
@@ -429,8 +429,8 @@ def recent_alerts(warehouse: Warehouse, count: int) -> list[dict[str, Any]]:
     for row in rows:
         attempts = f"{row['attempts']} failed attempt{'' if row['attempts'] == 1 else 's'}"
         row["delivery"] = {
-            "waiting": f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
-            "unwanted": "not sent: OTC_ALERT_URL was not set",
-            "delivered": f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
+            AlertState.WAITING: f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
+            AlertState.UNWANTED: "not sent: OTC_ALERT_URL was not set",
+            AlertState.DELIVERED: f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
         }[row["state"]]
     return rows

@@ -61,13 +61,6 @@ class FileLayout(StrEnum):
     API_JSON = "api-json"
 
 
-class FileState(StrEnum):
-    """What happened to a file that was given to ``ingest`` or dropped."""
-
-    INGESTED = "ingested"
-    REJECTED = "rejected"
-
-
 class GapStatus(StrEnum):
     """The kind of a gap; ``gaps`` describes them."""
 

@@ -33,8 +33,6 @@ from otc_assets.domain.weeks import (
     weeks_between,
 )
 
-COMPLETE = "complete"
-
 #: The status of history before a tier's first captured week, in ``ranges_and_history``.
 NEVER_REQUESTED = "never_requested"
 
@@ -57,7 +55,7 @@ def expected(first_week: dt.date, now: dt.datetime, tiers: Iterable[Tier] = TIER
     return [(week, tier) for week in weeks_between(first_week, newest) for tier in tiers]
 
 
-def coverage(
+def classify(
     captured: pl.DataFrame,
     offered: set[tuple[dt.date, str]] | None,
     *,
@@ -67,7 +65,7 @@ def coverage(
     tiers: Iterable[Tier] = TIERS,
     from_files: bool = False,
 ) -> pl.DataFrame:
-    """Every expected publication with its status, oldest week first.
+    """The expected publications that are not captured completely, oldest week first.
 
     Args:
         captured: columns `week_ending`, `tier`, `rows_loaded`, `rows_expected`, `complete`.
@@ -80,7 +78,7 @@ def coverage(
         from_files: ``offered`` is what a folder of downloaded files has, not what FINRA offers.
 
     Returns:
-        GAP's columns, one row per (week_ending, tier); `status` is a GapStatus or 'complete'.
+        GAP, one row per (week_ending, tier).
     """
     tiers = tuple(tiers)
     have = {(row["week_ending"], row["tier"]): row for row in captured.iter_rows(named=True)}
@@ -91,9 +89,11 @@ def coverage(
         if retained_from is not None and week < retained_from:
             continue
         row = have.get((week, tier.name))
+        if row is not None and row["rows_loaded"] and row["complete"]:
+            continue
         status, detail = _status(week, tier, row, newest.get(tier.name), now)
         fetchable, remark = _fetchable(week, tier, offered, now, from_files)
-        if status not in (GapStatus.PENDING, COMPLETE) and remark:
+        if status != GapStatus.PENDING and remark:
             detail += f"; {remark}"
         rows.append(
             {
@@ -112,11 +112,11 @@ def coverage(
 
 def _status(
     week: dt.date, tier: Tier, row: dict[str, Any] | None, newest_captured: dt.date | None, now: dt.datetime
-) -> tuple[str, str]:
+) -> tuple[GapStatus, str]:
     due = due_at(week, tier)
     if row is not None and not row["rows_loaded"]:
         return GapStatus.EMPTY, "no row of the captured publication was accepted"
-    if row is not None and not row["complete"]:
+    if row is not None:
         loaded, stated = row["rows_loaded"], row["rows_expected"]
         if stated is not None and loaded < stated:
             return (
@@ -124,8 +124,6 @@ def _status(
                 f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing",
             )
         return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication was captured"
-    if row is not None:
-        return COMPLETE, ""
     if now < due:
         return GapStatus.PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
     if newest_captured is not None and week < newest_captured:
@@ -150,29 +148,6 @@ def _fetchable(
     inside = week >= oldest and now >= due
     verdict = "still available" if inside else "no longer available"
     return inside, f"FINRA could not be asked: by its stated five years, the week is {verdict}"
-
-
-def classify(
-    captured: pl.DataFrame,
-    offered: set[tuple[dt.date, str]] | None,
-    *,
-    first_week: dt.date,
-    now: dt.datetime,
-    retained_from: dt.date | None = None,
-    tiers: Iterable[Tier] = TIERS,
-    from_files: bool = False,
-) -> pl.DataFrame:
-    """The gaps (GAP): ``coverage`` without the complete publications, with the same arguments."""
-    every = coverage(
-        captured,
-        offered,
-        first_week=first_week,
-        now=now,
-        retained_from=retained_from,
-        tiers=tiers,
-        from_files=from_files,
-    )
-    return every.filter(pl.col("status") != COMPLETE)
 
 
 def ranges(gaps: pl.DataFrame) -> pl.DataFrame:

@@ -119,7 +119,7 @@ def _split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
     if not groups:
         raise UnreadableFile(
             parsed.name,
-            "none of its rows has both a Monday as weekStartDate and a tier of FINRA's",
+            "none of its rows has both a Monday as weekStartDate and one of FINRA's tiers",
             "Use a download file, or records of the Query API with these fields",
         )
     first_week, first_tier = groups[0]

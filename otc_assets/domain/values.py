@@ -7,7 +7,7 @@ undone here, and nothing else is guessed:
 
 * **Missing-value markers** (``NaN``, ``None``, ``null``, ``<NA>``, ``N/A``, ...) are null in every column, with two
   exceptions. In the symbol column a marker of capital letters alone (``NA``, ``NAN``, ``NULL``, ``NONE``) is a
-  symbol: exchanges list such tickers. In ``tierIdentifier``, ``NA`` is a code of FINRA's. A bare NaN in JSON is
+  symbol: exchanges list such tickers. In ``tierIdentifier``, ``NA`` is one of FINRA's codes. A bare NaN in JSON is
   always null. No known MPID, venue name or issue name equals a marker.
 * **CRD numbers as floats** (``1001.0``, ``1.001e3``) are the whole number. CRD 0 is null: some programs
   write it on rows of the De Minimis group.

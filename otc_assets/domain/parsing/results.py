@@ -29,7 +29,7 @@ class Parsed:
     Attributes:
         name: where the bytes are from, for messages.
         layout: the layout of the bytes.
-        columns: the columns of RECORD that the layout carries.
+        columns: the columns of RECORD that the layout has.
         records: RECORD, the rows that could be read.
         rejected: REJECTED, those that could not.
         cut_off: whether the bytes end within a row, or before the trailer.
