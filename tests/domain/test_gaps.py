@@ -62,7 +62,7 @@ LATER = captured(D(2026, 8, 28))
         ("2027-09-15 06:00", LATER, "missing_inside"),
         ("2027-09-15 06:00", captured(D(2026, 8, 28), loaded=0), "missing_at_end"),  # an empty capture is no sign
         ("2026-10-01 06:00", captured(WEEK), "complete"),
-        ("2026-09-07 12:00", captured(WEEK), "complete"),  # out before its day: so much the better
+        ("2026-09-07 12:00", captured(WEEK), "complete"),  # published early
         ("2026-10-01 06:00", captured(WEEK, loaded=9, complete=False), "incomplete"),
         ("2026-10-01 06:00", captured(WEEK, loaded=9, of=None, complete=False), "incomplete"),
         ("2026-10-01 06:00", captured(WEEK, loaded=0, of=0), "empty"),
@@ -70,12 +70,12 @@ LATER = captured(D(2026, 8, 28))
     ],
 )
 def test_a_publication_is_pending_then_late_then_missing(now: str, have: pl.DataFrame, status: str) -> None:
-    """The edges: its hour, seven days after it, and whether FINRA has gone on without it."""
+    """The limits: its publication hour, seven days later, and whether a later week is captured."""
     assert state(now, have)["status"] == status
 
 
-def test_another_tiers_later_week_makes_no_gap_inside() -> None:
-    """T1 is two weeks ahead of the others for good: that is no hole in them."""
+def test_a_later_week_of_another_tier_does_not_make_a_late_week_missing_inside() -> None:
+    """T1 is always two weeks ahead of the other tiers: they are not missing because of that."""
     assert state("2026-09-22 12:00", captured(D(2026, 9, 4), tier=T1), tier=OTCE)["status"] == "late"
 
 
@@ -101,7 +101,7 @@ def test_the_report_says_what_is_missing_and_when_it_was_due() -> None:
     assert "only a part" in part["detail"]
 
 
-def test_what_finra_still_offers_is_told_from_what_is_gone() -> None:
+def test_a_gap_says_whether_finra_still_offers_the_week() -> None:
     """A gap that can be fetched is work to do; one that can't is a fact to state."""
     there = state("2026-10-01 06:00", BEFORE, offered={(WEEK, T1.name)})
     gone = state("2026-10-01 06:00", BEFORE, offered={(WEEK, OTCE.name)})
@@ -125,7 +125,7 @@ def test_a_folder_of_files_is_not_taken_for_finra() -> None:
     assert "FINRA" not in row["detail"]
 
 
-def test_where_finra_could_not_be_asked_its_stated_window_decides_and_that_is_said() -> None:
+def test_where_finra_could_not_be_asked_its_stated_window_decides_and_the_detail_says_so() -> None:
     """A guess must not look like an answer. By hand: five years of 52 weeks before 2026-10-01 is 2021-10-07."""
     made = classify(captured(), None, first_week=D(2021, 10, 1), now=at("2026-10-01 12:00"), tiers=[T1])
     by_week = {row["week_ending"]: row for row in made.to_dicts()}
@@ -135,7 +135,7 @@ def test_where_finra_could_not_be_asked_its_stated_window_decides_and_that_is_sa
     assert "could not be asked" in by_week[WEEK]["detail"]
 
 
-def test_weeks_that_retention_dropped_are_no_gaps() -> None:
+def test_weeks_that_retention_dropped_are_not_gaps() -> None:
     """Dropped on purpose is not missing; the day of the cut may be any day of the week."""
     for cut in (D(2026, 8, 15), D(2026, 8, 21)):
         made = classify(captured(), None, first_week=D(2026, 7, 31), now=at("2026-10-01 12:00"), retained_from=cut)

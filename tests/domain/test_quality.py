@@ -89,7 +89,7 @@ TOTALS = pl.DataFrame(
 
 
 def evidence(rows: pl.DataFrame = ROWS, totals: pl.DataFrame = TOTALS, **others: Any) -> Evidence:
-    """A whole publication whose books balance, but for what ``others`` say."""
+    """A complete, reconciled publication, except for ``others``."""
     count = rows.height + totals.height
     right: dict[str, Any] = {
         "week_ending": WEEK,
@@ -202,7 +202,7 @@ def test_a_quarantined_capture_is_an_error_that_says_what_to_do_and_never_makes_
     assert graded(half(ATS, ROWS.filter(pl.col("venue_kind") == ATS), quarantined=((7, "x"),)))[0] == "D"
 
 
-def test_rejected_rows_keep_the_books_balanced() -> None:
+def test_rejected_rows_are_reconciled() -> None:
     """A rejection is an entry in the books, not a loss."""
     assert finding(evidence(rows_received=13, rows_rejected=1, rows_expected=13), "rows_reconciled")["passed"]
 
@@ -218,7 +218,7 @@ def test_a_key_that_stands_twice_is_f() -> None:
 
 
 def test_keys_that_differ_only_in_case_or_issue_are_two() -> None:
-    """Symbols are case-sensitive, and a ticker may stand for two issues."""
+    """Symbols are case-sensitive, and a ticker may have two issues."""
     rows = with_rows(
         volume_row("ABRpD", "UBSA", 1, 1),
         volume_row("ABRPD", "UBSA", 1, 1),
@@ -349,7 +349,7 @@ def test_dollars_are_compared_only_where_both_sides_have_them() -> None:
 
 
 def published(*days: dt.date, column: str = "initial_published_date") -> Evidence:
-    """A week whose rows say that they came out on these days. It is due on 2026-09-08."""
+    """A week whose rows have these publication dates. It is due on 2026-09-08."""
     rows = [volume_row(f"S{n}", "UBSA", 1, 1) | {column: day} for n, day in enumerate(days)]
     return evidence(with_rows(*rows), NO_TOTALS)
 
@@ -426,7 +426,7 @@ def test_more_than_one_row_in_a_hundred_rejected_is_another_layout(rejected: int
 
 
 def test_rows_that_finra_published_twice_are_no_sign_of_a_wrong_layout() -> None:
-    """17 weeks of 2023 stand twice: half of their rows are rejected, and nothing is wrong."""
+    """17 weeks of 2023 were published twice: half of their rows are rejected, and the weeks are correct."""
     judged = evidence(rows_received=24, rows_rejected=12, rows_published_twice=12, rows_expected=24)
     assert graded(judged) == ("A", 100)
 
@@ -454,7 +454,7 @@ def against(rows: pl.DataFrame, previous: pl.DataFrame, week: dt.date = WEEK) ->
     ("now", "passed", "drop"), [(10, True, 0.0), (8, True, 20.0), (7, False, 30.0), (12, True, -20.0)]
 )
 def test_a_fifth_of_the_venues_may_go_and_not_more(now: int, passed: bool, drop: float) -> None:
-    """By hand, against ten venues. One that leaves is news; a fifth at once is a file with a hole."""
+    """By hand, with ten venues: two missing pass, three do not."""
     row = finding(against(venues(now), venues(10, BEFORE)), "venue_count_drop")
     assert (row["passed"], row["observed"], row["severity"]) == (passed, drop, "warn")
 
@@ -691,7 +691,7 @@ NO_POOL_ID, NO_OTHER_ID = (ATS, "name:PPEX POOL", "PPEX POOL"), (ATS, "name:UBSA
 def test_a_venue_that_loses_its_number_fails_the_week(
     now: tuple[tuple[str, str, str], ...], count: float, said: str
 ) -> None:
-    """An empty MPID column made every ATS a venue of another name, at grade A."""
+    """With an empty MPID column every ATS was identified by name, at grade A."""
     row = finding(against(identified(*now), KNOWN), "venue_identity")
     assert (row["passed"], row["severity"], row["observed"]) == (False, Severity.ERROR, count)
     assert said in row["detail"]

@@ -237,7 +237,7 @@ def test_rows_that_a_capture_can_not_tell_apart_are_not_replaced() -> None:
 
 
 def test_a_total_that_is_older_than_a_row_it_sums_up_is_left_out() -> None:
-    """FINRA's total of before a revision made the revised week F."""
+    """With FINRA's total from before a revision, the revised week was graded F."""
     whole = part(
         1,
         rows(row("AAA", "UBSA", 5), row("BBB", "UBSA", 5)),

@@ -208,7 +208,7 @@ def test_a_moment_that_is_no_midnight_is_no_date(stated: str) -> None:
 
 
 def test_reading_at_once_and_by_row_agree_on_every_marker_in_every_column() -> None:
-    """Two ways of reading are one way of meaning."""
+    """Both ways of reading give the same values."""
     records = [{**ATS, field: marker} for field in FIELDS for marker in (*sorted(MARKERS), " ", "0", "7.0")]
     for record in records:
         at_once, by_row = read(ATS, record), read(ATS, record, by_row=True)

@@ -38,7 +38,7 @@ def kind_of(venue: str) -> str:
 def volume_row(
     symbol: str, venue: str, shares: str | int | Decimal, trades: int, week: dt.date = WEEK, tier: str = T1.name
 ) -> dict[str, Any]:
-    """One row of VENUE_VOLUME; what it does not say is null."""
+    """One row of VENUE_VOLUME; other columns are null."""
     return dict.fromkeys(VENUE_VOLUME) | {
         "week_ending": week,
         "tier": tier,
