@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import pytest
 import time_machine
 
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.errors import OtcError
 from otc_assets.reports import weeks as reports
 from otc_assets.settings import InvalidSettings, settings

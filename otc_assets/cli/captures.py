@@ -10,6 +10,7 @@ import typer
 
 from otc_assets.cli.options import Json, OptionalWeeks
 from otc_assets.cli.output import exit_on_failures, out, progress
+from otc_assets.domain.enums import CaptureStatus
 from otc_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ app = typer.Typer(
     epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
 )
 
-_STATUSES = ("effective", "superseded", "quarantined", "withdrawn", "empty")
+_STATUSES = tuple(CaptureStatus)
 
 CaptureId = Annotated[int, typer.Argument(metavar="ID", help="The capture's id, as 'captures list' shows it.")]
 

@@ -10,6 +10,7 @@ import typer
 
 from otc_assets.cli.options import Json
 from otc_assets.cli.output import exit_on_failures, out, print_first_publications
+from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.weeks import NEW_YORK, TIERS
 from otc_assets.settings import settings
 
@@ -51,16 +52,16 @@ def gaps(
     --check does not count them.
     """
     from otc_assets import local
-    from otc_assets.defs.resources import PublicationSource
+    from otc_assets.domain.gaps import NEVER_REQUESTED
     from otc_assets.reports import weeks as reports
 
     chosen = settings()
     with local.installation(chosen) as warehouse:
         source, now = PublicationSource().open(), dt.datetime.now(NEW_YORK)
         found = reports.gap_ranges(warehouse, source, now, with_pending=pending)
-    history = [r for r in found if r["status"] == "never_requested"]
-    since = [r for r in found if r["status"] != "never_requested"]
-    missing = [r for r in since if r["status"] != "pending"]
+    history = [r for r in found if r["status"] == NEVER_REQUESTED]
+    since = [r for r in found if r["status"] != NEVER_REQUESTED]
+    missing = [r for r in since if r["status"] != GapStatus.PENDING]
     if as_json:
         out.print_as_json(found)
     else:

@@ -41,6 +41,7 @@ from otc_assets.defs.internals import (
     WILL_RETRY_TAG,
 )
 from otc_assets.defs.partitions import week_of
+from otc_assets.domain.enums import AlertKind, Severity
 from otc_assets.settings import Settings
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import NewAlert
@@ -111,9 +112,9 @@ def alert_of_check(record: EventLogRecord, evaluation: AssetCheckEvaluation) -> 
     blocks = evaluation.blocking and serious
     figures = [f"{label}: {_text(value)}" for label, value in evaluation.metadata.items()]
     return NewAlert(
-        kind="check",
+        kind=AlertKind.CHECK,
         subject=subject_of(evaluation),
-        severity="error" if serious else "warn",
+        severity=Severity.ERROR if serious else Severity.WARN,
         week_ending=week_of(evaluation.partition) if evaluation.partition else None,
         title=f"{name} failed" + (f" for week {evaluation.partition}" if evaluation.partition else ""),
         body="\n".join([f"{kind}, blocking: nothing is made of the week" if blocks else kind, *figures]),
@@ -173,7 +174,7 @@ def failed_checks(
                         outbox.resolve(connection, subject, record.storage_id, at)
                     continue
                 alert = alert_of_check(record, evaluation)
-                if alert.severity == "error" or settings.alert_severity == "warn":
+                if alert.severity == Severity.ERROR or settings.alert_severity == Severity.WARN:
                     recorded += outbox.record(connection, alert, now=now, quiet=QUIET)
                     failing.add(subject)
     return SensorResult(skip_reason=SkipReason(f"checks that began to fail: {recorded}"), cursor=cursor)
@@ -195,9 +196,9 @@ def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: Dagster
         whose = f" for {file}"
     words = why_it_failed(instance, run.run_id)
     return NewAlert(
-        kind="run",
+        kind=AlertKind.RUN,
         subject=f"run {run.run_id}",
-        severity="error",
+        severity=Severity.ERROR,
         week_ending=week_of(week) if week else None,
         title=f"the run of {what} failed{whose}",
         body="\n".join(["ERROR", words if len(words) <= 3 * _LONGEST else f"{words[: 3 * _LONGEST - 1]}…"]),

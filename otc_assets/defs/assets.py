@@ -12,6 +12,7 @@ from otc_assets.archive.store import Archive
 from otc_assets.defs.partitions import WeekPartitions, same_week_if_published, window
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.weekly import WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.domain.normalize import NORMALIZER_VERSION
 from otc_assets.domain.tables import Figure, figures
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.source import Source
@@ -84,6 +85,7 @@ def venue_volume(weeks: WeekPartitions) -> AssetsDefinition:
     @asset(
         deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
         **table_options("venue_volume", weeks),
+        code_version=NORMALIZER_VERSION,
         kinds={"polars", "postgres"},
     )
     @traced_step

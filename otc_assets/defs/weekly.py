@@ -28,7 +28,7 @@ from dagster import (
 from otc_assets import interruption
 from otc_assets.archive.store import ArchiveError
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import NOTES
 from otc_assets.domain.tables import TABLES
 from otc_assets.finra.source import PermanentSourceError, SourceError

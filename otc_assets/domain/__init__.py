@@ -1,4 +1,4 @@
-"""What the figures mean: weeks, schema, parsing, normalizing, summaries, rolling, concentration, gaps, quality.
+"""Weeks, tables, parsing, normalization, figures, gaps and checks, as pure functions on Polars frames.
 
-Pure: Polars frames in, Polars frames out. No Dagster, no SQL, no clock, no network, no files.
+Nothing here uses Dagster, SQL, a clock, the network or files.
 """

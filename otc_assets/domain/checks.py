@@ -3,10 +3,10 @@
 Every check is declared once, here: specs, grades and documentation derive from it. What a check compares is in
 ``quality``; gathering its evidence and reporting to Dagster is in ``otc_assets.checks``.
 
-The score is 100 less the ``cost`` of each failed check; A from 95, B from 85, C from 70, D from 50. An error of a
-``fatal`` check is F at once: the rows are not FINRA's, and nothing may be computed from them. A week of which only a
-part was captured, and which is right as far as it goes, is D: what it lacks explains why its sums fall short of FINRA's
-totals, and why it is not compared with the week before.
+The score is 100 minus the ``cost`` of each failed check; A from 95, B from 85, C from 70, D from 50. An error of a
+``fatal`` check is grade F: the rows differ from FINRA's, and nothing may be computed from them. A correct part of a
+publication is D: the missing rows explain why its sums are below FINRA's totals, and why it is not compared with the
+week before.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain import quality
-from otc_assets.domain.quality import ERROR, WARN, Evidence, Finding, Shares
+from otc_assets.domain.enums import Grade, Severity
+from otc_assets.domain.quality import comparisons, figures, volume
+from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
 from otc_assets.domain.schema import FINDING, WEEK_QUALITY
 
 
@@ -32,89 +33,89 @@ class Check:
         name: unique within the asset.
         asset: the asset that is checked.
         description: what passes, for the check's page.
-        judge: the judgement on the evidence of one (week, tier).
-        severity: ERROR or WARN, unless the finding has its own.
+        judge: the function that judges the evidence of one (week, tier).
+        severity: the severity of a failure, unless the finding has its own.
         fatal: an error makes the grade F.
         cost: the points that a failure costs, of 100.
         blocking: a failure blocks downstream assets.
-        by_week: it is recorded week by week; otherwise it is about the asset as a whole.
+        by_week: results are recorded week by week; otherwise the check is about the asset as a whole.
     """
 
     name: str
     asset: str
     description: str
     judge: Callable[[Any], Finding]
-    severity: str = ERROR
+    severity: Severity = Severity.ERROR
     fatal: bool = False
     cost: int = 0
     blocking: bool = False
     by_week: bool = True
 
 
-#: Every check, by asset in the order in which it is judged. Of the costs: a part of a publication, otherwise right, is
-#: D, and with anything else wrong F. A doubtful week or layout alone is C. What is merely unusual is B, twice C.
+#: Every check, by asset in the order in which it is judged. By the costs, a correct part of a publication is D, and
+#: with any other failure F. A doubtful week or layout alone is C. One unusual value is B, two are C.
 CHECKS = (
     Check(
-        "books_balance",
+        "rows_reconciled",
         "venue_volume",
-        "Rows received = rows accepted + rows rejected, and the accepted ones are in the tables.",
-        quality.books_balance,
+        "Rows received = rows accepted + rows rejected, and the accepted rows are in the tables.",
+        volume.rows_reconciled,
         fatal=True,
     ),
     Check(
         "unique_keys",
         "venue_volume",
         "No two rows have the same week, tier, symbol, issue, product type and venue.",
-        quality.unique_keys,
+        volume.unique_keys,
         fatal=True,
     ),
     Check(
         "plausible_values",
         "venue_volume",
         "No shares, trades or dollars are negative, or more than the whole market could trade.",
-        quality.plausible_values,
+        volume.plausible_values,
         fatal=True,
     ),
     Check(
         "known_tier",
         "venue_volume",
         "Every row is of one of FINRA's three tiers.",
-        quality.known_tier,
+        volume.known_tier,
         fatal=True,
     ),
     Check(
         "week_in_calendar",
         "venue_volume",
-        "No row was published before the day on which the calendar has this week's publication.",
-        quality.week_in_calendar,
+        "No row was published before the publication day of this week.",
+        volume.week_in_calendar,
         cost=20,
     ),
     Check(
         "matches_finra_totals",
         "venue_volume",
         "Our sums equal FINRA's own totals by symbol and by venue, to the share.",
-        quality.matches_finra_totals,
+        volume.matches_finra_totals,
         fatal=True,
     ),
     Check(
         "complete",
         "venue_volume",
         "The publication is complete: every row that FINRA counts, ATSs and firms.",
-        quality.complete,
+        volume.complete,
         cost=40,
     ),
     Check(
         "none_quarantined",
         "venue_volume",
         "No capture of the week is quarantined: cut off, or lacking a large part of the one before it.",
-        quality.none_quarantined,
+        volume.none_quarantined,
         cost=15,
     ),
     Check(
-        "few_rejected",
+        "rejection_rate",
         "venue_volume",
-        "Not more than one row in a hundred was rejected.",
-        quality.few_rejected,
+        "At most one row in a hundred was rejected.",
+        volume.rejection_rate,
         cost=20,
     ),
     Check(
@@ -122,30 +123,30 @@ CHECKS = (
         "venue_volume",
         "Every venue known from the week before by its MPID or CRD number still has one, and every ATS is still an "
         "ATS.",
-        quality.venue_identity,
+        comparisons.venue_identity,
         fatal=True,
     ),
     Check(
         "venue_count_drop",
         "venue_volume",
-        "Not more than a fifth of the venues is gone since the week before.",
-        quality.venue_count_drop,
-        severity=WARN,
+        "At most a fifth of the venues of the week before are missing.",
+        comparisons.venue_count_drop,
+        severity=Severity.WARN,
         cost=10,
     ),
     Check(
         "volume_swing",
         "venue_volume",
         "The volume per trading day is within half of that of the week before.",
-        quality.volume_swing,
-        severity=WARN,
+        comparisons.volume_swing,
+        severity=Severity.WARN,
         cost=10,
     ),
     Check(
         "grade",
         "venue_volume",
         "The week's grade, the worst of its tiers'. Grade F blocks downstream assets.",
-        quality.grade_is_not_f,
+        figures.grade_is_not_f,
         blocking=True,
     ),
     Check(
@@ -153,27 +154,27 @@ CHECKS = (
         "symbol_summary",
         "Volume, trades and venues of each symbol are the same in weekly_summary_agg, and in the database's own sums "
         "over venue volume.",
-        quality.agrees_with_aggregate,
+        figures.agrees_with_aggregate,
     ),
     Check(
-        "shares_add_up",
+        "shares_sum_to_100",
         "venue_share",
-        "The venues' market shares of each tier add up to 100 %.",
-        quality.shares_add_up,
+        "The venues' market shares of each tier sum to 100 %.",
+        figures.shares_sum_to_100,
     ),
     Check(
         "venue_share_shift",
         "venue_share",
         "No venue's share of a tier moved by more than ten points since the week before.",
-        quality.venue_share_shift,
-        severity=WARN,
+        comparisons.venue_share_shift,
+        severity=Severity.WARN,
     ),
     *(
         Check(
             "hhi_within_bounds",
             table,
-            "Every HHI lies between 10,000 / n and 10,000, and not below its largest share squared.",
-            quality.hhi_within_bounds,
+            "Every HHI is between 10,000 / n and 10,000, and not below the square of the largest share.",
+            figures.hhi_within_bounds,
         )
         for table in ("symbol_concentration", "market_concentration")
     ),
@@ -181,15 +182,15 @@ CHECKS = (
         "no_gap",
         "gap_report",
         "The week is captured completely in every tier that is due.",
-        quality.no_gap,
-        severity=WARN,
+        figures.no_gap,
+        severity=Severity.WARN,
     ),
     Check(
         "newest_week",
         "gap_report",
-        "The newest captured week of every tier is the newest that the publication calendar has.",
-        quality.newest_week,
-        severity=WARN,
+        "The newest captured week of every tier is the newest that is due by the publication calendar.",
+        figures.newest_week,
+        severity=Severity.WARN,
         by_week=False,
     ),
 )
@@ -236,7 +237,7 @@ def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.Data
 
     Args:
         shares: the week's rows.
-        previous: the rows of the newest captured week before, or None.
+        previous: the rows of the newest captured week before it, or None.
     """
     return findings(
         checks_of("venue_share"),
@@ -248,7 +249,7 @@ def judge_shares(shares: pl.DataFrame, previous: pl.DataFrame | None) -> pl.Data
 
 
 def judge_rows(table: str, rows: pl.DataFrame) -> pl.DataFrame:
-    """The findings (FINDING) of checks that look at the week's rows of ``table`` alone, tier by tier."""
+    """The findings (FINDING) of checks that need only the week's rows of ``table``, tier by tier."""
     return findings(checks_of(table), _by_tier(rows))
 
 
@@ -259,27 +260,27 @@ def _by_tier(rows: pl.DataFrame) -> Iterable[tuple[dt.date, str, pl.DataFrame]]:
 
 # --- grades --------------------------------------------------------------------------------------------
 
-GRADES = (("A", 95), ("B", 85), ("C", 70), ("D", 50), ("F", 0))
-#: Errors that say nothing against the rows that are there.
+GRADES = ((Grade.A, 95), (Grade.B, 85), (Grade.C, 70), (Grade.D, 50), (Grade.F, 0))
+#: Errors that do not question the captured rows.
 _HARMLESS = frozenset({"complete", "none_quarantined"})
-#: A part of a publication, or what is merely unusual, is never F: it would block what can well be used.
+#: A part of a publication, or an unusual value, is never F: it would block usable data.
 LEAST_WITHOUT_ERRORS = 50
 
 
 def grade(judged: pl.DataFrame) -> pl.DataFrame:
-    """The grades (WEEK_QUALITY) that findings on venue volume are combined into, one per (week_ending, tier)."""
+    """Combines findings on venue volume into grades (WEEK_QUALITY), one per (week_ending, tier)."""
     cost = {check.name: check.cost for check in GRADED}
     fatal = {check.name for check in GRADED if check.fatal}
     grades = []
     for week, tier, group in _by_tier(judged):
         failed = group.filter(~pl.col("passed"))
         score = max(0, 100 - sum(cost.get(name, 0) for name in failed["check_name"]))
-        errors = set(failed.filter(pl.col("severity") == ERROR)["check_name"])
+        errors = set(failed.filter(pl.col("severity") == Severity.ERROR)["check_name"])
         if not errors - _HARMLESS:
             score = max(score, LEAST_WITHOUT_ERRORS)
         letter = next(letter for letter, least in GRADES if score >= least)
         if fatal & errors:
-            letter, score = "F", 0
+            letter, score = Grade.F, 0
         shown = failed.select("check_name", "severity", "observed", "threshold", "detail").to_dicts()
         grades.append(
             {
@@ -294,5 +295,5 @@ def grade(judged: pl.DataFrame) -> pl.DataFrame:
 
 
 def worst(grades: Sequence[str]) -> str | None:
-    """The worst of the tiers' grades: the week's; None where there is none."""
+    """The week's grade: the worst of the tiers' grades; None where there is none."""
     return max(grades, default=None)

@@ -1,48 +1,47 @@
 """Concentration of a week's volume over venues: HHI, top shares, effective number of venues.
 
-The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many share evenly,
-10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
+The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many venues have equal
+shares, 10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
 Justice and the Federal Trade Commission (2010, section 5.3): below 1,500 unconcentrated ('competitive'), to
 2,500 moderate, above it highly concentrated. The De Minimis group enters as one participant, which makes the
 index of non-ATS firms, and that of all venues, an upper bound: FINRA does not say how many firms are in it.
 
-Where nothing was traded there is nothing to be shared: index, level, shares and effective venues are null, not
-zero, which would read as perfect competition.
+Where nothing was traded, index, level, shares and effective venues are null: a zero would mean perfect competition.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from otc_assets.domain.enums import ConcentrationLevel, VenueScope
 from otc_assets.domain.exact import millionths, percent, quotient
-from otc_assets.domain.schema import ALL, ATS, MARKET_CONCENTRATION, NON_ATS, SYMBOL_CONCENTRATION
+from otc_assets.domain.schema import MARKET_CONCENTRATION, SYMBOL_CONCENTRATION, half_of_venue
 from otc_assets.domain.weeks import TIERS
 
 MODERATE_FROM = 1_500
 CONCENTRATED_ABOVE = 2_500
-#: Both levels are whole twentieths of 10,000: comparing in twentieths keeps the squares within 128 bits.
+#: Both limits are whole twentieths of 10,000: comparing in twentieths keeps the squares within 128 bits.
 _TWENTIETHS = 20
 
-#: Shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
-#: instead: the index is then good to five places. The whole US market trades a tenth of it in a week.
+#: In shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
+#: instead: the index is then exact to five places. The whole US market trades a tenth of it in a week.
 EXACT_UP_TO = 10**12
 
 
 def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """How each symbol's volume is spread over venues: over ATSs, over non-ATS firms, and over both.
+    """The concentration of each symbol's volume over ATSs, over non-ATS firms, and over both.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
 
     Returns:
-        SYMBOL_CONCENTRATION, sorted by its key; a `venue_scope` in which a symbol did not trade has no
-        row.
+        SYMBOL_CONCENTRATION, sorted by its key; without a row for a `venue_scope` in which a symbol did not trade.
     """
     return _concentration(venue_volume, ["week_ending", "tier", "symbol"], SYMBOL_CONCENTRATION)
 
 
 def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """How the market's volume is spread over venues, by tier, and for all tiers of weeks that have all three.
+    """The concentration of the market's volume over venues, by tier, and for all tiers of weeks that have all three.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
@@ -56,16 +55,15 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("tiers") == len(TIERS))
     )
     venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(pl.col("share_volume").sum())
-    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(ALL).alias("tier"))
+    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(VenueScope.ALL).alias("tier"))
     return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
 
 
 def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
     key = [*of, "venue_scope"]
-    is_ats = pl.col("venue_kind") == ATS
     columns = [*of, "venue_id", "share_volume", "venue_scope"]
-    apart = rows.with_columns(pl.when(is_ats).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS)).alias("venue_scope"))
-    both = rows.with_columns(pl.lit(ALL).alias("venue_scope"))
+    apart = rows.with_columns(half_of_venue().alias("venue_scope"))
+    both = rows.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
     volume, total = pl.col("share_volume"), pl.col("total_volume")
     exact = millionths(volume)
     in_shares = exact // 1_000_000
@@ -95,13 +93,13 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
         .with_columns((pl.col("_sum") * pl.col("_sum")).alias("_square"))
     )
     squares, square = pl.col("_squares"), pl.col("_square")
-    # HHI = 10,000 * squares / square, compared without dividing: what is rounded up to a level is not at it.
+    # HHI = 10,000 * squares / square, compared without dividing, so that rounding does not change the level.
     level = (
         pl.when(squares * _TWENTIETHS < square * (MODERATE_FROM * _TWENTIETHS // 10_000))
-        .then(pl.lit("competitive"))
+        .then(pl.lit(ConcentrationLevel.COMPETITIVE))
         .when(squares * _TWENTIETHS <= square * (CONCENTRATED_ABOVE * _TWENTIETHS // 10_000))
-        .then(pl.lit("moderate"))
-        .otherwise(pl.lit("concentrated"))
+        .then(pl.lit(ConcentrationLevel.MODERATE))
+        .otherwise(pl.lit(ConcentrationLevel.CONCENTRATED))
     )
     return (
         figures.with_columns(

@@ -1,6 +1,6 @@
 """The data dictionary: the registries of tables and checks as a page of Markdown.
 
-``python -m otc_assets.domain.dictionary > docs/data-dictionary.md`` writes it again.
+``python -m otc_assets.domain.dictionary > docs/data-dictionary.md`` generates it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,23 @@ _HEAD = """\
 # Data dictionary
 
 The tables of the schema `otc` that are keyed by week, and the checks on them. `week_ending` is always a Friday. This
-page is generated from `otc_assets/domain/tables.py` and `otc_assets/domain/checks.py`; the database has the same texts
-as comments on its columns.
+page is generated from `otc_assets/domain/tables.py` and `otc_assets/domain/checks.py`. The columns in the database have
+the same texts as comments.
 """
 _CHECKS = """\
 ## Checks
 
-Of the checks of `venue_volume`, a failure costs points of 100, or makes the grade F at once; grade F blocks downstream
-assets. `otc_assets/domain/checks.py` says how points become a grade.
+A failed check of `venue_volume` costs points of 100, or makes the grade F. Grade F blocks downstream assets.
+`otc_assets/domain/checks.py` says how points become a grade.
+
+Before schema version 031, `rows_reconciled` was named `books_balance`, `rejection_rate` was `few_rejected`, and
+`shares_sum_to_100` was `shares_add_up`. The history in Dagster, the events and the counters of that time keep the old
+names.
 """
 
 
 def data_dictionary() -> str:
-    """The page, with a line break at its end."""
+    """The page, which ends with a line break."""
     checks = _rows(
         ("asset", "check", "passes if", "severity", "failure"),
         ((f"`{c.asset}`", f"`{c.name}`", c.description, c.severity, _effect(c)) for c in CHECKS),

@@ -1,6 +1,6 @@
 """Exact quotients of shares, dollars and counts: averages, shares, indices.
 
-Here: one division, in integers, rounded half up. Not here: what is divided by what (the module of the figure).
+There is one division, in integers, rounded half up. Which values are divided is in the modules of the figures.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ def millionths(amount: pl.Expr) -> pl.Expr:
 def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.Expr:
     """``numerator / denominator * 10**shift`` as a decimal of six places, rounded half up.
 
-    Polars divides decimals half to even, and PostgreSQL half up (away from zero, as here): a figure would be
-    one thing in a frame and another in SQL. Digit pairs are divided out one after another, so nothing is lost
-    to an intermediate result either.
+    Polars rounds half to even, and PostgreSQL half up (away from zero, as here): the same figure would differ
+    between a frame and SQL. Two digits are divided at a time, so that no intermediate result overflows.
 
     Args:
         numerator: whole numbers, of either sign.
@@ -50,7 +49,7 @@ def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> p
         rest = rest * _HUNDRED
         result, rest = result * _HUNDRED + rest // denominator, rest % denominator
     result = result + (rest + rest >= denominator).cast(_WHOLE)
-    # Whole and millionths apart: as one number, a count of millionths may have more digits than a decimal holds.
+    # Whole part and millionths separately: as one number, millionths may have more digits than a decimal.
     whole, millionths_left = result // _WHOLE_MILLION, result % _WHOLE_MILLION
     sign = numerator.sign()
     return (whole * sign).cast(AMOUNT) + (millionths_left * sign).cast(AMOUNT) / _MILLION
@@ -62,5 +61,5 @@ def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
 
 
 def per_trade(shares: pl.Expr, trades: pl.Expr) -> pl.Expr:
-    """Shares a trade; null where there was no trade."""
+    """Shares per trade; null where there was no trade."""
     return quotient(millionths(shares), trades, shift=-6)

@@ -1,16 +1,16 @@
 """Which expected publications are missing, late, incomplete, empty, or not due yet.
 
-Expected is what the publication calendar says, tier by tier, from the first week wanted to the newest that
+Publications are expected by the publication calendar, tier by tier, from the first week wanted to the newest week that
 has ended. The kinds of gaps:
 
-- ``pending``: the week has ended, its publication is not due yet.
-- ``late``: it was due less than seven days ago, and no later week of the tier is there.
-- ``missing_at_end``: it was due longer ago, and no later week of the tier is there.
-- ``missing_inside``: it was due, and a later week of the tier is there.
-- ``incomplete``: captured, but short of the rows that FINRA counts, or only a part of the publication.
-- ``empty``: captured, but without a row that could be accepted.
+- ``pending``: the week has ended, and its publication is not due yet.
+- ``late``: it was due less than seven days ago, and no later week of the tier is captured.
+- ``missing_at_end``: it was due longer ago, and no later week of the tier is captured.
+- ``missing_inside``: it was due, and a later week of the tier is captured.
+- ``incomplete``: captured, but with fewer rows than FINRA states, or only a part of the publication.
+- ``empty``: captured, but no row was accepted.
 
-Here: telling them apart. Not here: asking FINRA or the warehouse.
+This module classifies; what FINRA offers and what is captured are its arguments.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import polars as pl
 
+from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import (
     NEW_YORK,
@@ -32,24 +33,20 @@ from otc_assets.domain.weeks import (
     weeks_between,
 )
 
-PENDING, LATE, MISSING_INSIDE = "pending", "late", "missing_inside"
-MISSING_AT_END, INCOMPLETE, EMPTY = "missing_at_end", "incomplete", "empty"
-COMPLETE = "complete"
-
 #: The status of history before a tier's first captured week, in ``ranges_and_history``.
 NEVER_REQUESTED = "never_requested"
 
-#: For so long after its day a publication is late; after that it is missing.
+#: For this long after its publication day a publication is late; then it is missing.
 LATE_FOR = dt.timedelta(days=7)
 
-#: FINRA states that it offers a rolling twelve months, and four years more as history: five years of 52 weeks.
+#: FINRA states that it offers the last twelve months, and four more years as history: five years of 52 weeks.
 STATED_WINDOW = dt.timedelta(weeks=5 * 52)
 
 
 def expected(first_week: dt.date, now: dt.datetime, tiers: Iterable[Tier] = TIERS) -> list[tuple[dt.date, Tier]]:
     """Every (week_ending, tier) from ``first_week`` to the newest week that has ended at ``now``, oldest first.
 
-    Weeks of which the publication is not due yet are among them. A week has ended on its Friday.
+    Weeks whose publication is not due yet are included. A week ends on its Friday.
     """
     today = now.astimezone(NEW_YORK).date()
     newest = week_containing(today)
@@ -58,7 +55,7 @@ def expected(first_week: dt.date, now: dt.datetime, tiers: Iterable[Tier] = TIER
     return [(week, tier) for week in weeks_between(first_week, newest) for tier in tiers]
 
 
-def coverage(
+def classify(
     captured: pl.DataFrame,
     offered: set[tuple[dt.date, str]] | None,
     *,
@@ -68,33 +65,35 @@ def coverage(
     tiers: Iterable[Tier] = TIERS,
     from_files: bool = False,
 ) -> pl.DataFrame:
-    """Every expected publication with its state: GAP's columns, oldest week first.
+    """The expected publications that are not captured completely, oldest week first.
 
     Args:
         captured: columns `week_ending`, `tier`, `rows_loaded`, `rows_expected`, `complete`.
-        offered: the (week_ending, tier name) that can be fetched now; None where nobody could be asked:
-            then FINRA's stated window decides, and `detail` says so.
+        offered: the (week_ending, tier name) that can be fetched now; None where FINRA could not be asked: then its
+            stated window is used, and `detail` says so.
         first_week: the first week wanted, a Friday.
-        now: the moment of judging, with a time zone.
-        retained_from: weeks that end before this day were dropped by retention: they are no gaps.
+        now: the current time, with a time zone.
+        retained_from: weeks that end before this day were dropped by retention and are not gaps.
         tiers: the tiers that are wanted.
-        from_files: ``offered`` is what a folder of downloaded files has, and not what FINRA offers.
+        from_files: ``offered`` is what a folder of downloaded files has, not what FINRA offers.
 
     Returns:
-        A row a (week_ending, tier): `status` is one of the six kinds of gap, or 'complete'.
+        GAP, one row per (week_ending, tier).
     """
     tiers = tuple(tiers)
     have = {(row["week_ending"], row["tier"]): row for row in captured.iter_rows(named=True)}
-    # A capture without rows is no sign that FINRA has gone on.
+    # A capture without rows does not show that FINRA has published a later week.
     newest = dict(captured.filter(pl.col("rows_loaded") > 0).group_by("tier").agg(pl.col("week_ending").max()).rows())
     rows = []
     for week, tier in expected(first_week, now, tiers):
         if retained_from is not None and week < retained_from:
             continue
         row = have.get((week, tier.name))
+        if row is not None and row["rows_loaded"] and row["complete"]:
+            continue
         status, detail = _status(week, tier, row, newest.get(tier.name), now)
         fetchable, remark = _fetchable(week, tier, offered, now, from_files)
-        if status not in (PENDING, COMPLETE) and remark:
+        if status != GapStatus.PENDING and remark:
             detail += f"; {remark}"
         rows.append(
             {
@@ -113,30 +112,31 @@ def coverage(
 
 def _status(
     week: dt.date, tier: Tier, row: dict[str, Any] | None, newest_captured: dt.date | None, now: dt.datetime
-) -> tuple[str, str]:
+) -> tuple[GapStatus, str]:
     due = due_at(week, tier)
     if row is not None and not row["rows_loaded"]:
-        return EMPTY, "what came had no row that could be accepted"
-    if row is not None and not row["complete"]:
+        return GapStatus.EMPTY, "no row of the captured publication was accepted"
+    if row is not None:
         loaded, stated = row["rows_loaded"], row["rows_expected"]
         if stated is not None and loaded < stated:
-            return INCOMPLETE, f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing"
-        return INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication came"
-    if row is not None:
-        return COMPLETE, ""
+            return (
+                GapStatus.INCOMPLETE,
+                f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing",
+            )
+        return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication was captured"
     if now < due:
-        return PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
+        return GapStatus.PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
     if newest_captured is not None and week < newest_captured:
-        return MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are there"
+        return GapStatus.MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are captured"
     if now < due + LATE_FOR:
-        return LATE, f"it was due on {due:%A, %Y-%m-%d}"
-    return MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is there"
+        return GapStatus.LATE, f"it was due on {due:%A, %Y-%m-%d}"
+    return GapStatus.MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is captured"
 
 
 def _fetchable(
     week: dt.date, tier: Tier, offered: set[tuple[dt.date, str]] | None, now: dt.datetime, from_files: bool
 ) -> tuple[bool, str]:
-    """Whether the source offers the week, and a remark about that."""
+    """Whether the source offers the week, and a remark if it does not, or could not be asked."""
     due = due_at(week, tier)
     if offered is not None:
         if (week, tier.name) in offered:
@@ -147,34 +147,11 @@ def _fetchable(
     oldest = now.astimezone(NEW_YORK).date() - STATED_WINDOW
     inside = week >= oldest and now >= due
     verdict = "still available" if inside else "no longer available"
-    return inside, f"FINRA could not be asked: by the five years that it states, it is {verdict}"
-
-
-def classify(
-    captured: pl.DataFrame,
-    offered: set[tuple[dt.date, str]] | None,
-    *,
-    first_week: dt.date,
-    now: dt.datetime,
-    retained_from: dt.date | None = None,
-    tiers: Iterable[Tier] = TIERS,
-    from_files: bool = False,
-) -> pl.DataFrame:
-    """The gaps alone (GAP): ``coverage`` without the complete publications, with the same arguments."""
-    every = coverage(
-        captured,
-        offered,
-        first_week=first_week,
-        now=now,
-        retained_from=retained_from,
-        tiers=tiers,
-        from_files=from_files,
-    )
-    return every.filter(pl.col("status") != COMPLETE)
+    return inside, f"FINRA could not be asked: by its stated five years, the week is {verdict}"
 
 
 def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
-    """Gaps of one tier, status and fetchability in weeks that follow each other, folded into one row.
+    """Combines gaps of consecutive weeks with the same tier, status and fetchability into one row.
 
     Returns:
         Columns `tier`, `status`, `fetchable`, `first_week`, `last_week`, `weeks`, `detail` (of the first).
@@ -199,12 +176,12 @@ def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
 def ranges_and_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]) -> pl.DataFrame:
     """``ranges`` of the gaps since each tier's first capture, after one row per tier for the weeks before it.
 
-    An installation that captured its newest weeks only has not lost the years before them: nobody asked for them.
+    An installation that captured only recent weeks has not lost the years before them: they were never requested.
 
     Args:
         gaps: as ``classify`` returns them.
-        first_captured: the first captured week of each tier. A tier without one begins with the first week that was
-            captured of any tier.
+        first_captured: the first captured week of each tier; a tier without one begins with the first captured week
+            of any tier.
 
     Returns:
         The columns of ``ranges``. History has the status ``never_requested``; it is `fetchable` where at least one

@@ -1,7 +1,7 @@
-"""From FINRA's records to venue volume and FINRA's own totals, of one (week, tier).
+"""Turns FINRA's records of one (week, tier) into venue volume and FINRA's own totals.
 
-Here: which rows are accepted, what names a venue, and why a row is not accepted. Not here: reading bytes
-(``domain.parsing``), several captures of one week (``domain.revisions``), judging figures (``domain.quality``).
+This module decides which rows are accepted, how a venue is identified, and why a row is rejected. Reading bytes is in
+``parsing``, merging several captures of one week in ``revisions``, and judging the result in ``quality``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.enums import TotalOf, VenueKind
 from otc_assets.domain.exact import per_trade
 from otc_assets.domain.parsing import Parsed, panics_refused
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import (
-    ATS,
-    DE_MINIMIS,
     DE_MINIMIS_NAME,
     DE_MINIMIS_VENUE_ID,
     FIRM_ROW_CODES,
     FIRM_TOTAL_CODES,
     MARKET_TOTAL_CODES,
-    NON_ATS,
     PUBLISHED_TOTAL,
     RECORD,
     REJECTED,
@@ -34,13 +32,19 @@ from otc_assets.domain.schema import (
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, Tier, week_start_of
 
-#: More than any row can truly be. The whole US market trades about 10^11 shares and 10^13 dollars a week.
+#: Raise it when the same archived bytes would give other venue volume, other totals or other rejected rows: after a
+#: changed rule here, in ``parsing``, ``values`` or ``revisions``. Weeks that were computed with another version are
+#: stale and are recomputed. A changed message, or a faster way to the same rows, is no reason to raise it.
+NORMALIZER_VERSION = "1"
+
+#: Larger values are implausible: the whole US market trades about 10^11 shares and 10^13 dollars per week.
 MOST_SHARES = 10**13
 MOST_TRADES = 10**10
 MOST_DOLLARS = 10**15
 
 
-#: Why a row of FINRA's 17 double weeks is rejected: nothing is wrong with it, but for its twin.
+#: Why a row of the 17 weeks that FINRA published twice is rejected: it duplicates an accepted row. The text is stored
+#: with the row and searched for: do not change it.
 PUBLISHED_TWICE = "published a second time under tierIdentifier NMS: the row under T1 is the one that counts"
 
 
@@ -51,8 +55,8 @@ class Normalized:
     Attributes:
         volume: VENUE_VOLUME.
         totals: PUBLISHED_TOTAL.
-        rejected: REJECTED, with what parsing rejected.
-        initial_published_date, last_update_date: the oldest and the newest that its rows state.
+        rejected: REJECTED, the rows that parsing rejected included.
+        initial_published_date, last_update_date: the oldest and the newest date of its rows.
     """
 
     volume: pl.DataFrame
@@ -62,25 +66,26 @@ class Normalized:
     last_update_date: dt.date | None
 
     def last_update_of(self, kinds: Iterable[str]) -> dt.date | None:
-        """The newest ``lastUpdateDate`` of the accepted rows of these venue kinds; None where they state none."""
+        """The newest ``lastUpdateDate`` of the accepted rows of these venue kinds; None where they have none."""
         newest = pl.col("last_update_date").filter(pl.col("venue_kind").is_in(list(kinds))).max()
         dates = [frame.select(newest).item() for frame in (self.volume, self.totals)]
         return max((date for date in dates if date is not None), default=None)
 
     @property
     def accepted(self) -> int:
-        """Rows that became venue volume or totals."""
+        """The number of rows that are venue volume or totals."""
         return self.volume.height + self.totals.height
 
     @property
     def received(self) -> int:
-        """Rows that came: accepted and rejected."""
+        """The number of rows that were received: accepted and rejected."""
         return self.accepted + self.rejected.height
 
 
 _WEEK_ENDING = (pl.col("week_start") + pl.duration(days=4)).alias("week_ending")
 _NAMES = {tier.id: tier.name for tier in TIERS}
-#: A row's tier by its description, which the double weeks under `NMS` carry too, or else by its identifier.
+#: A row's tier: by its description, which the weeks that were published twice have under `NMS` too, else by its
+#: identifier.
 _TIER_NAME = (
     pl.when(pl.col("tier_name").is_in([tier.name for tier in TIERS]))
     .then(pl.col("tier_name"))
@@ -89,13 +94,13 @@ _TIER_NAME = (
 
 
 def split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
-    """The parts of a file of records that spans weeks or tiers, by (week_ending, tier), oldest first.
+    """Splits a file of records that spans weeks or tiers by (week_ending, tier), oldest first.
 
-    Rows that name no week or tier, and those that could not be read, go with the first part, where they are
-    rejected: no row is left out.
+    Rows without a week or tier, and rows that could not be read, are in the first part, where they are rejected: every
+    row is counted.
 
     Raises:
-        UnreadableFile: no row names its week and tier.
+        UnreadableFile: no row has a week and a tier.
     """
     with panics_refused(parsed.name):
         return _split(parsed)
@@ -114,8 +119,8 @@ def _split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
     if not groups:
         raise UnreadableFile(
             parsed.name,
-            "none of its rows has both a Monday as weekStartDate and a tier of FINRA's",
-            "Give a download file, or records of the Query API with these fields",
+            "none of its rows has both a Monday as weekStartDate and one of FINRA's tiers",
+            "Use a download file, or records of the Query API with these fields",
         )
     first_week, first_tier = groups[0]
     nowhere = pl.any_horizontal(pl.col("_week", "_tier").is_null())
@@ -144,7 +149,7 @@ def _split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
 
 
 def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type: str | None = None) -> Normalized:
-    """Venue volume and FINRA's totals of one publication.
+    """The venue volume and FINRA's own totals of one publication.
 
     Args:
         parsed: its rows; those of another week or tier are rejected.
@@ -153,7 +158,7 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
         summary_type: FINRA's ``summaryTypeCode`` of all rows, for a file that has no such column.
 
     Raises:
-        UnreadableFile: the rows don't say what they are, and ``summary_type`` doesn't either.
+        UnreadableFile: neither the rows nor ``summary_type`` say which kind of rows they are.
     """
     with panics_refused(parsed.name):
         return _normalize(parsed, week_ending, tier, summary_type)
@@ -162,7 +167,7 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
 def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: str | None) -> Normalized:
     records = _with_summary_type(parsed, summary_type)
     reasons = _reasons(parsed, week_ending, tier)
-    # Which rows are bad is asked of all of them; why, in words, only of those.
+    # All rows are tested; the reason is written for the rejected ones only.
     is_bad = records.select(pl.any_horizontal(condition for condition, _ in reasons).fill_null(False)).to_series()
     # Polars 2.1 panics in `pl.format` on a frame of several chunks, which a filter of a large frame leaves.
     bad = records.filter(is_bad).rechunk()
@@ -171,7 +176,7 @@ def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: s
     )
     good = records.filter(~is_bad) if bad.height else records
     is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
-    # Lazily, so that columns that go nowhere are not copied by the filters.
+    # Lazily, so that the filters do not copy unused columns.
     volume, totals = pl.collect_all(
         [
             _volume(good.lazy().filter(is_firm_row), week_ending, tier),
@@ -194,17 +199,17 @@ def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: s
     )
 
 
-def _with_summary_type(parsed: Parsed, told: str | None) -> pl.DataFrame:
-    if told is not None:
-        if told not in SUMMARY_CODES:
+def _with_summary_type(parsed: Parsed, given: str | None) -> pl.DataFrame:
+    if given is not None:
+        if given not in SUMMARY_CODES:
             known = ", ".join(sorted(SUMMARY_CODES))
-            raise UnreadableFile("--summary-type", f"{told!r} is no summaryTypeCode", f"FINRA's are {known}")
-        return parsed.records.with_columns(pl.col("summary_type").fill_null(told))
+            raise UnreadableFile("--summary-type", f"{given!r} is not a summaryTypeCode", f"FINRA's are {known}")
+        return parsed.records.with_columns(pl.col("summary_type").fill_null(given))
     if "summary_type" not in parsed.columns and not {"mpid", "firm_crd", "participant_name"} & parsed.columns:
         raise UnreadableFile(
             parsed.name,
-            "its rows name no venue and have no summaryTypeCode: they are totals, but nothing says of what",
-            "Tell it: --summary-type ATS_W_SMBL for totals of ATSs by symbol, OTC_W_SMBL for those of firms",
+            "its rows have neither a venue nor a summaryTypeCode: they are totals of an unknown kind",
+            "Give --summary-type ATS_W_SMBL for totals of ATSs by symbol, OTC_W_SMBL for those of other firms",
         )
     return parsed.records
 
@@ -214,7 +219,7 @@ def _text(value: pl.Expr) -> pl.Expr:
 
 
 def _reasons(parsed: Parsed, week_ending: dt.date, tier: Tier) -> list[tuple[pl.Expr, pl.Expr]]:
-    """When a row is not accepted, and why; the first reason that holds is the one that is given."""
+    """The conditions on which a row is rejected, each with its reason; the first one that holds is reported."""
     code = pl.col("summary_type")
     names_a_symbol = code.is_null() | code.is_in([*FIRM_ROW_CODES, *SYMBOL_TOTAL_CODES])
     names_a_venue = code.is_null() | code.is_in([*FIRM_ROW_CODES, *FIRM_TOTAL_CODES])
@@ -227,23 +232,23 @@ def _reasons(parsed: Parsed, week_ending: dt.date, tier: Tier) -> list[tuple[pl.
             pl.lit(PUBLISHED_TWICE),
         ),
         (
-            # Either names the tier; where both do, they must agree.
+            # One of them is enough; if both are there, they must agree.
             (tier_id != tier.id) | (tier_name != tier.name) | (tier_id.is_null() & tier_name.is_null()),
             pl.format("tier {} / {} is not " + tier.name, _text(tier_id), _text(tier_name)),
         ),
         (~code.is_in(list(SUMMARY_CODES)), pl.format("unknown summaryTypeCode {}", code)),
         (
             names_a_symbol & no_symbol & pl.col("issue_name").is_null(),
-            pl.lit("neither symbol nor issue name: it can't be told what traded"),
+            pl.lit("missing symbol and issue name"),
         ),
-        (names_a_symbol & no_symbol, pl.lit("no symbol: it can't be told what traded")),
+        (names_a_symbol & no_symbol, pl.lit("missing symbol")),
         (
             names_a_venue & no_venue,
-            pl.lit("no MPID, CRD number or venue name: it can't be told where it traded"),
+            pl.lit("missing venue: no MPID, CRD number or name"),
         ),
     ]
     if "summary_type" in parsed.columns:
-        reasons.append((code.is_null(), pl.lit("no summaryTypeCode: it can't be told a row from a total")))
+        reasons.append((code.is_null(), pl.lit("missing summaryTypeCode: it may be a row or a total")))
     if "week_start" in parsed.columns:
         start = week_start_of(week_ending)
         reasons.append(
@@ -262,15 +267,14 @@ def _reasons(parsed: Parsed, week_ending: dt.date, tier: Tier) -> list[tuple[pl.
     ):
         value = pl.col(column)
         reasons.append((value < 0, pl.format(field + " is negative: {}", value)))
-        reasons.append((value > most, pl.format(field + " is absurd: {} is more than " + f"{most:,}", value)))
+        reasons.append((value > most, pl.format(field + " is implausible: {} exceeds " + f"{most:,}", value)))
     return reasons
 
 
 def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
-    """With ``venue_kind`` and ``venue_id``: an ATS by its MPID, a firm by its CRD, small firms as a group.
+    """Adds ``venue_kind`` and ``venue_id``: the MPID of an ATS, the CRD number of a firm, or the De Minimis group.
 
-    The kind is that of the ``summaryTypeCode``, as in FINRA's own totals; where there is none, only ATSs have
-    an MPID.
+    The kind is that of the ``summaryTypeCode``, as in FINRA's own totals. Without one, a venue with an MPID is an ATS.
     """
     code = pl.col("summary_type")
     has_no_number = pl.col("mpid").is_null() & pl.col("firm_crd").is_null()
@@ -278,17 +282,17 @@ def _venue(records: pl.LazyFrame) -> pl.LazyFrame:
     is_small = ~is_ats & has_no_number & pl.col("participant_name").is_in([DE_MINIMIS_NAME, DE_MINIMIS_NAME.upper()])
     return records.with_columns(
         pl.when(is_ats)
-        .then(pl.lit(ATS))
+        .then(pl.lit(VenueKind.ATS))
         .when(is_small)
-        .then(pl.lit(DE_MINIMIS))
-        .otherwise(pl.lit(NON_ATS))
+        .then(pl.lit(VenueKind.DE_MINIMIS))
+        .otherwise(pl.lit(VenueKind.NON_ATS))
         .alias("venue_kind"),
         pl.coalesce(
             pl.when(is_ats).then("mpid"),
             "firm_crd",
             "mpid",
             pl.when(is_small).then(pl.lit(DE_MINIMIS_VENUE_ID)),
-            # Joined for the few that need it: for all rows it would cost as much as the rest.
+            # Only where it is needed: for all rows it would take as long as everything else.
             pl.lit("name:") + pl.when(has_no_number).then("participant_name"),
         ).alias("venue_id"),
     )
@@ -320,13 +324,13 @@ def _volume(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
 def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyFrame:
     code = pl.col("summary_type")
     of = {
-        **dict.fromkeys(SYMBOL_TOTAL_CODES, "SYMBOL"),
-        **dict.fromkeys(FIRM_TOTAL_CODES, "VENUE"),
-        **dict.fromkeys(MARKET_TOTAL_CODES, "MARKET"),
+        **dict.fromkeys(SYMBOL_TOTAL_CODES, TotalOf.SYMBOL),
+        **dict.fromkeys(FIRM_TOTAL_CODES, TotalOf.VENUE),
+        **dict.fromkeys(MARKET_TOTAL_CODES, TotalOf.MARKET),
     }
     kind = {**SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES}
     total_of = code.replace_strict(of, return_dtype=pl.String)
-    of_symbol, of_venue = total_of == "SYMBOL", total_of == "VENUE"
+    of_symbol, of_venue = total_of == TotalOf.SYMBOL, total_of == TotalOf.VENUE
     nothing = pl.lit("")
     return _venue(records).select(
         "line",
@@ -346,11 +350,11 @@ def _totals(records: pl.LazyFrame, week_ending: dt.date, tier: Tier) -> pl.LazyF
 
 
 def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The first row of each key; of the others, their lines with the reason."""
+    """The first row of each key; and the lines of the others, with the reason."""
     reasons = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
-    # The week and the tier are the same everywhere: hashing them again would cost as much as the rest.
+    # Week and tier are the same in all rows: hashing them would take as long as everything else.
     varying = [name for name in key if name not in ("week_ending", "tier")]
-    # Hashes of symbol and venue that all differ prove that the keys do; where two agree, the keys decide.
+    # If the hashes of symbol and venue are unique, so are the keys; otherwise the keys are compared.
     few = rows.select("symbol", "venue_id").hash_rows()
     if few.n_unique() == rows.height or rows.select(varying).n_unique() == rows.height:
         return rows.drop("line"), reasons
@@ -364,9 +368,9 @@ def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.Da
     twice = repeated.select(
         "line",
         pl.format(
-            "stands twice in the publication, in line {} already, with {} figures",
+            "duplicate of line {}, with {} values",
             "_first",
-            pl.when("_same").then(pl.lit("the same")).otherwise(pl.lit("other")),
+            pl.when("_same").then(pl.lit("the same")).otherwise(pl.lit("different")),
         ).alias("reason"),
     )
     return marked.filter(pl.col("line") == pl.col("_first")).drop("line", "_first", "_same"), twice

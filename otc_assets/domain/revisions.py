@@ -13,8 +13,8 @@ capture is all of a publication (FULL), one half of it (ATS, NON_ATS: the websit
   download was cut short. So is a capture that was cut off, where a complete one is there. An operator accepts it or
   leaves it.
 
-This module works on particulars of captures and on frames. How captures are recorded and how replaced rows are kept
-is in ``warehouse``; reading bytes is in ``domain.parsing``.
+This module works on attributes of captures and on frames. Recording captures and keeping replaced rows is in
+``warehouse``; reading bytes is in ``parsing``.
 """
 
 from __future__ import annotations
@@ -27,29 +27,37 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
-from otc_assets.domain.schema import ATS, DE_MINIMIS, NON_ATS, PUBLISHED_TOTAL, VENUE_VOLUME
+from otc_assets.domain.enums import CaptureScope, TotalOf, VenueKind
+from otc_assets.domain.schema import PUBLISHED_TOTAL, VENUE_VOLUME, half_of_venue
 from otc_assets.domain.tables import TABLES
 
 #: The halves of a publication, each with the venue kinds in it.
-HALVES = {ATS: frozenset({ATS}), NON_ATS: frozenset({NON_ATS, DE_MINIMIS})}
+HALVES: Mapping[str, frozenset[str]] = {
+    VenueKind.ATS: frozenset({VenueKind.ATS}),
+    VenueKind.NON_ATS: frozenset({VenueKind.NON_ATS, VenueKind.DE_MINIMIS}),
+}
 
-FULL, PARTIAL = "FULL", "PARTIAL"
 #: The halves that a capture of each scope covers.
-_COVERS = {FULL: tuple(HALVES), ATS: (ATS,), NON_ATS: (NON_ATS,), PARTIAL: ()}
+_COVERS: Mapping[str, tuple[str, ...]] = {
+    CaptureScope.FULL: tuple(HALVES),
+    CaptureScope.ATS: (VenueKind.ATS,),
+    CaptureScope.NON_ATS: (VenueKind.NON_ATS,),
+    CaptureScope.PARTIAL: (),
+}
 
-#: A capture may remove so many percent of the rows, of the symbols and of the shares of the capture before it; and one
-#: row in any case. FINRA's revisions change a handful of rows of a publication and hardly ever remove one.
+#: The percentage of the rows, symbols and shares of the capture before it that a capture may remove; one row may always
+#: be removed. FINRA's revisions change a few rows of a publication and rarely remove one.
 MOST_REMOVED_PCT = 2
 
 
 class Captured(Protocol):
-    """The particulars of a capture of a (week, tier) that decide whether it is effective.
+    """The attributes of a capture of a (week, tier) that decide whether it is effective.
 
     Attributes:
         id: ascending in the order of recording.
         ats_last_update_date, non_ats_last_update_date: the newest ``lastUpdateDate`` of each half's rows.
-        complete: the capture is all of what its scope says.
-        quarantined: it waits for an operator's decision.
+        complete: the capture has all rows of its scope.
+        quarantined: an operator has to accept or withdraw it.
         accepted_over: set when an operator accepted a quarantined capture: the ``lastUpdateDate`` of the capture that
             was effective until then.
         withdrawn: an operator has withdrawn it.
@@ -83,9 +91,9 @@ class Effective(Generic[C]):
     """The captures that a (week, tier) is computed from.
 
     Attributes:
-        bases: by half, the capture that is the whole of it, as far as one is there.
+        bases: by half, the capture that is its base, where there is one.
         partial: the partial captures whose rows merge into the bases, oldest first.
-        quarantined: the captures that wait for an operator's decision; they are not effective.
+        quarantined: the captures that an operator has to accept or withdraw; they are not effective.
     """
 
     bases: Mapping[str, C]
@@ -100,37 +108,37 @@ class Effective(Generic[C]):
 
     @property
     def covered_kinds(self) -> frozenset[str]:
-        """The venue kinds of which the base is there."""
+        """The venue kinds of the halves that have a base."""
         return frozenset().union(*(HALVES[half] for half in self.bases))
 
     @property
     def complete(self) -> bool:
-        """Whether both halves are there, and each is complete."""
+        """Whether both halves have a complete base."""
         return len(self.bases) == len(HALVES) and all(capture.complete for capture in self.bases.values())
 
     @property
     def publication(self) -> C | None:
         """The one full capture that is the base of both halves, where no other capture adds to it; else None."""
         found = self.captures
-        return found[0] if len(found) == 1 and found[0].scope == FULL else None
+        return found[0] if len(found) == 1 and found[0].scope == CaptureScope.FULL else None
 
 
 def half_date(capture: Captured, half: str) -> dt.date:
     """The newest ``lastUpdateDate`` of the capture's rows of a half; the earliest date where they have none."""
-    stated = capture.ats_last_update_date if half == ATS else capture.non_ats_last_update_date
+    stated = capture.ats_last_update_date if half == VenueKind.ATS else capture.non_ats_last_update_date
     return stated or dt.date.min
 
 
 def _rank(capture: Captured, half: str) -> tuple[bool, dt.date, bool, bool, int, int]:
-    """Orders the captures of a half: the highest is its base."""
+    """The rank of a capture of a half; the highest is the base."""
     accepted = capture.accepted_over is not None
     return (
         capture.complete or accepted,
         max(half_date(capture, half), capture.accepted_over or dt.date.min),
         accepted,
-        capture.scope == FULL,
-        # FINRA's API answers with what is there now, so that a later reply is newer; of files nothing says so.
-        0 if capture.scope == FULL else capture.rows_accepted,
+        capture.scope == CaptureScope.FULL,
+        # FINRA's API returns the current rows, so that a later reply is newer. For files, that is not known.
+        0 if capture.scope == CaptureScope.FULL else capture.rows_accepted,
         capture.id,
     )
 
@@ -150,15 +158,15 @@ def effective(captures: Iterable[C]) -> Effective[C]:
     """The effective captures of one (week, tier), of all that were recorded of it."""
     captures = sorted(captures, key=lambda capture: capture.id)
     bases = {half: found[-1] for half in HALVES if (found := ranked(captures, half))}
-    partial = [capture for capture in captures if capture.scope == PARTIAL and usable(capture)]
-    # Of two rows with one date the capture with the newer rows wins.
+    partial = [capture for capture in captures if capture.scope == CaptureScope.PARTIAL and usable(capture)]
+    # Of two rows with the same date, that of the capture with the newer rows is used.
     partial.sort(key=lambda c: (max(half_date(c, half) for half in HALVES), c.id))
-    waiting = [capture for capture in captures if capture.quarantined and not capture.withdrawn]
-    return Effective(bases, partial, waiting)
+    quarantined = [capture for capture in captures if capture.quarantined and not capture.withdrawn]
+    return Effective(bases, partial, quarantined)
 
 
 def halves_covered(scope: str) -> tuple[str, ...]:
-    """The halves that a capture of the scope is the whole of."""
+    """The halves that a capture of the scope covers."""
     return _COVERS[scope]
 
 
@@ -174,7 +182,7 @@ class Part:
         volume: VENUE_VOLUME.
         totals: PUBLISHED_TOTAL.
         base_of: the halves of which the capture is the base; none for a partial capture.
-        complete: the capture is all of what its scope says.
+        complete: the capture has all rows of its scope.
     """
 
     capture_id: int
@@ -186,8 +194,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Assembled:
-    """The rows of a (week, tier): ``volume`` (VENUE_VOLUME), ``totals`` (PUBLISHED_TOTAL), and by capture how many of
-    its rows are among them.
+    """The rows of a (week, tier).
+
+    Attributes:
+        volume: VENUE_VOLUME.
+        totals: PUBLISHED_TOTAL.
+        rows_in_use: by capture, the number of its rows among them.
     """
 
     volume: pl.DataFrame
@@ -269,10 +281,10 @@ def _merge(rows: pl.DataFrame, other: pl.DataFrame, base: Part | None, newest: d
 
 
 def _common_key(rows: pl.DataFrame, other: pl.DataFrame) -> list[pl.Expr]:
-    """What names a row in both frames, as expressions named ``_key...``.
+    """The key by which rows of both frames are matched, as expressions named ``_key...``.
 
-    A layout without a product type, an issue name or CRD numbers leaves them empty everywhere: rows of two layouts
-    are matched by what both state, and firms then by name.
+    A layout without a product type, an issue name or CRD numbers leaves them empty in all rows: rows of two layouts are
+    matched by the columns that both have, and firms then by name.
     """
     key = [pl.col("symbol").alias("_key_symbol")]
     for column in ("issue_name", "product_type"):
@@ -284,9 +296,9 @@ def _common_key(rows: pl.DataFrame, other: pl.DataFrame) -> list[pl.Expr]:
 
 
 def _merged_totals(parts: Sequence[Part], volume: pl.DataFrame) -> pl.DataFrame:
-    """FINRA's totals, with ``_capture``: of each the newest.
+    """The newest of each of FINRA's totals, with ``_capture``.
 
-    A total that is older than a row it sums up is left out: it was published before FINRA revised that row.
+    A total that is older than one of its rows is left out: it was published before FINRA revised that row.
     """
     frames = [part.totals.with_columns(pl.lit(part.capture_id, pl.Int64).alias("_capture")) for part in parts]
     totals = pl.concat([PUBLISHED_TOTAL.to_frame().with_columns(_ORIGIN), *frames])
@@ -299,9 +311,8 @@ def _merged_totals(parts: Sequence[Part], volume: pl.DataFrame) -> pl.DataFrame:
         .unique(subset=TABLES["published_total"].key, keep="last", maintain_order=True)
         .sort("_number")
     )
-    side = pl.when(pl.col("venue_kind") == ATS).then(pl.lit(ATS)).otherwise(pl.lit(NON_ATS))
-    rows = volume.with_columns(side.alias("venue_kind"))
-    for total_of, name in (("SYMBOL", "symbol"), ("VENUE", "venue_id")):
+    rows = volume.with_columns(half_of_venue().alias("venue_kind"))
+    for total_of, name in ((TotalOf.SYMBOL, "symbol"), (TotalOf.VENUE, "venue_id")):
         newest = rows.group_by("venue_kind", name).agg(pl.col("last_update_date").max().alias("_newest"))
         totals = totals.join(newest, on=["venue_kind", name], how="left")
         older = (pl.col("total_of") == total_of) & (pl.col("last_update_date") < pl.col("_newest"))
@@ -317,7 +328,7 @@ def _shares(amounts: pl.Series) -> Decimal:
 
 
 def removal(before: pl.DataFrame, after: pl.DataFrame) -> str | None:
-    """What makes it implausible that the rows ``after`` are a revision of the rows ``before``; None where nothing does.
+    """Why the rows ``after`` can't be a revision of the rows ``before``; None where they can.
 
     Args:
         before, after: VENUE_VOLUME of one half of a publication, of two captures.

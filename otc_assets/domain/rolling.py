@@ -1,14 +1,13 @@
 """Six-week figures of symbols and venues.
 
-The window is the week and the five before it. Averages are over the weeks of the window that are captured
-for the tier: a captured week in which nothing traded counts as zero and is stated in
-`weeks_without_trades`; a week that is not captured is not counted, and `weeks_in_window` below six states
-that. What traded in the window but not in the week itself has a row too, with `current_volume` zero. The
-average trade size is the window's shares over the window's trades, not an average of averages. `trend` is
-'up' where the week's volume is more than 10 % above the average, 'down' where it is more than 10 % below,
-judged before rounding, and else 'stable', also where the average is zero.
+The window is the week and the five weeks before it. Averages are over the weeks of the window that are captured for
+the tier. A captured week without trades counts as zero and is counted in `weeks_without_trades`. A week that is not
+captured is not counted: `weeks_in_window` is then below six. A symbol or venue that traded in the window but not in the
+week itself has a row too, with `current_volume` zero. The average trade size is the window's shares over the window's
+trades, not an average of averages. `trend` is 'up' where the week's volume is more than 10 % above the average, 'down'
+where it is more than 10 % below, compared before rounding, and otherwise 'stable', also where the average is zero.
 
-Here: these figures. Not here: the weekly ones they are made of (``domain.summaries``).
+The weekly figures that these are computed from are in ``summaries``.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import datetime as dt
 
 import polars as pl
 
+from otc_assets.domain.enums import Trend
 from otc_assets.domain.exact import millionths, per_trade, quotient
 from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
 
@@ -27,7 +27,7 @@ TREND_PCT = 10
 
 
 def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataFrame:
-    """Each symbol's six-week averages in its tier, and how the week stands against them.
+    """Each symbol's six-week averages in its tier, and the week compared with them.
 
     Args:
         history: SYMBOL_SUMMARY of the window's weeks.
@@ -35,20 +35,20 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
         week_ending: the window's last week.
 
     Returns:
-        SYMBOL_ROLLING, sorted by its key: a row for every symbol that traded in the window, also where it
-        did not trade in the week itself. Tiers that are not captured in the week have no rows.
-        `weeks_in_other_tier` counts, of the weeks without trades, those in which it traded in another tier.
+        SYMBOL_ROLLING, sorted by its key: a row for every symbol that traded in the window, even if it did not trade
+        in the week itself. Tiers that are not captured in the week have no rows. `weeks_in_other_tier` is the number of
+        weeks without trades in which the symbol traded in another tier.
     """
     history, captured = _in_window(history, captured, week_ending)
     rows = _figures(history, captured, week_ending, ["tier", "symbol"], {"venue_count": "avg_6w_venue_count"})
-    # Only symbols that the window has in two tiers can have traded in another: few, so the rest is left out.
+    # Only the few symbols that are in two tiers of the window can have traded in another tier.
     several = history.group_by("symbol").agg(pl.col("tier").n_unique()).filter(pl.col("tier") > 1)
     idle = (
         rows.select("tier", "symbol")
         .join(several, on="symbol", how="semi")
         .join(captured, on="tier")
         .join(history.select("week_ending", "tier", "symbol"), on=["week_ending", "tier", "symbol"], how="anti")
-        # Not in this tier, and yet in the week's rows: in another.
+        # Not in this tier, but in the rows of the week: in another tier.
         .join(history, on=["week_ending", "symbol"], how="semi")
         .group_by("tier", "symbol")
         .agg(pl.len().cast(pl.Int64).alias("weeks_in_other_tier"))
@@ -63,7 +63,7 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
 
 
 def venue_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataFrame:
-    """Each venue's six-week averages in a tier, and how the week stands against them.
+    """Each venue's six-week averages in a tier, and the week compared with them.
 
     Args:
         history: VENUE_SHARE of the window's weeks.
@@ -71,8 +71,8 @@ def venue_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt
         week_ending: the window's last week.
 
     Returns:
-        VENUE_ROLLING, sorted by its key, with the rows that ``symbol_rolling`` would have. The average
-        share is that of the weeks' shares (`market_share_pct`), weeks without trades as zero.
+        VENUE_ROLLING, sorted by its key, with rows as in ``symbol_rolling``. The average share is the average of the
+        weeks' `market_share_pct`; weeks without trades count as zero.
     """
     history, captured = _in_window(history, captured, week_ending)
     averages = {"symbol_count": "avg_6w_symbol_count", "market_share_pct": "avg_6w_share_pct"}
@@ -127,7 +127,7 @@ def _figures(
         .join(tiers, on="tier")
     )
     weeks, volume = pl.col("weeks_in_window").cast(pl.Int128), millionths(pl.col("_volume"))
-    # The week's volume, and the window's as if every week were like it: their ratio is that to the average.
+    # The volume of the window if every week were like this one: its ratio to the volume is that to the average.
     as_if = millionths(pl.col("current_volume")) * weeks
 
     def average(column: str) -> pl.Expr:
@@ -142,9 +142,9 @@ def _figures(
         *(average(f"_{name}").alias(column) for name, column in averages.items()),
         quotient(as_if - volume, volume, shift=2).alias("volume_vs_avg_pct"),
         pl.when(as_if * 100 > volume * (100 + TREND_PCT))
-        .then(pl.lit("up"))
+        .then(pl.lit(Trend.UP))
         .when(as_if * 100 < volume * (100 - TREND_PCT))
-        .then(pl.lit("down"))
-        .otherwise(pl.lit("stable"))
+        .then(pl.lit(Trend.DOWN))
+        .otherwise(pl.lit(Trend.STABLE))
         .alias("trend"),
     )

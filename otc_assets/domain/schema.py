@@ -1,7 +1,7 @@
-"""The vocabulary of the data: venue kinds, codes, and the columns of every frame and table, with notes and units.
+"""FINRA's codes, and the columns of every frame and table, with notes and units.
 
-One Polars schema per table of the warehouse, with the names and order of its columns in ``otc``, and one per frame
-between stages. Keys, layouts and everything else about tables is in ``tables``; SQL types are in ``migrations``.
+There is one Polars schema per table of the warehouse, with the names and order of its columns in ``otc``, and one per
+frame between stages. Keys, layouts and other facts about tables are in ``tables``; SQL types are in ``migrations``.
 
 Shares and money are decimals, exact to six places: FINRA publishes fractional shares on non-ATS rows.
 """
@@ -12,27 +12,25 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.enums import VenueKind
+
 #: Shares, money, averages: exact to six places.
 AMOUNT = pl.Decimal(38, 6)
 #: Percentages, HHI, numbers of effective venues: six places, rounded half up.
 RATIO = pl.Decimal(18, 6)
 
-ATS, NON_ATS, DE_MINIMIS = "ATS", "NON_ATS", "DE_MINIMIS"
-#: Figures over ATSs and non-ATS firms together (the word of `venue_scope`, never of `venue_kind`).
-ALL = "ALL"
-
-#: `venue_id` of the group of small firms that FINRA publishes as one row a symbol, and FINRA's name for it.
+#: `venue_id` of the group of small firms that FINRA publishes as one row per symbol, and FINRA's name for it.
 DE_MINIMIS_VENUE_ID = "DE_MINIMIS"
 DE_MINIMIS_NAME = "De Minimis Firms"
 
-#: FINRA's `summaryTypeCode`s, by what their rows are. Summing over all codes counts everything four times.
-FIRM_ROW_CODES = {"ATS_W_SMBL_FIRM": ATS, "OTC_W_SMBL_FIRM": NON_ATS}
-SYMBOL_TOTAL_CODES = {"ATS_W_SMBL": ATS, "OTC_W_SMBL": NON_ATS}
-FIRM_TOTAL_CODES = {"ATS_W_FIRM": ATS, "OTC_W_FIRM": NON_ATS}
-MARKET_TOTAL_CODES = {"ATS_W_VOL_STATS": ATS, "OTC_W_VOL_STATS": NON_ATS}
+#: FINRA's `summaryTypeCode`s, by kind of rows. A sum over all codes counts everything four times.
+FIRM_ROW_CODES = {"ATS_W_SMBL_FIRM": VenueKind.ATS, "OTC_W_SMBL_FIRM": VenueKind.NON_ATS}
+SYMBOL_TOTAL_CODES = {"ATS_W_SMBL": VenueKind.ATS, "OTC_W_SMBL": VenueKind.NON_ATS}
+FIRM_TOTAL_CODES = {"ATS_W_FIRM": VenueKind.ATS, "OTC_W_FIRM": VenueKind.NON_ATS}
+MARKET_TOTAL_CODES = {"ATS_W_VOL_STATS": VenueKind.ATS, "OTC_W_VOL_STATS": VenueKind.NON_ATS}
 SUMMARY_CODES = frozenset({**FIRM_ROW_CODES, **SYMBOL_TOTAL_CODES, **FIRM_TOTAL_CODES, **MARKET_TOTAL_CODES})
 
-#: The week by the calendar: the days the NYSE traded, and the day on which FINRA publishes the tier.
+#: The week in the calendar: the days on which the NYSE traded, and the day on which FINRA publishes the tier.
 WEEK_CALENDAR = pl.Schema(
     {
         "week_ending": pl.Date,
@@ -43,8 +41,8 @@ WEEK_CALENDAR = pl.Schema(
     }
 )
 
-#: A row as FINRA states it, typed: what ``domain.parsing`` makes of every layout. Columns that a layout
-#: does not carry are null. `line` is the 1-based line of the file (of the object, in JSON).
+#: A row as FINRA publishes it, typed by ``parsing`` from any layout. Columns that a layout does not have are null.
+#: `line` is the line of the file, from 1; in JSON, the number of the record.
 RECORD = pl.Schema(
     {
         "line": pl.Int64,
@@ -70,7 +68,7 @@ RECORD = pl.Schema(
 #: A row as FINRA sent it.
 RAW_RECORD = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
 
-#: A row that was not accepted: `record` is it, verbatim; `reason` says why, in words for a person.
+#: A row that was not accepted, verbatim, with the reason.
 REJECTED = pl.Schema({"line": pl.Int64, "record": pl.String, "reason": pl.String})
 
 VENUE_VOLUME = pl.Schema(
@@ -130,8 +128,8 @@ SYMBOL_SUMMARY = pl.Schema(
     }
 )
 
-#: A tier at a time, because tiers of a week come two weeks apart: shares
-#: over whatever happens to be out would not compare from week to week.
+#: Per tier, because the tiers of a week are published two weeks apart: shares over the published tiers would not
+#: compare from week to week.
 VENUE_SHARE = pl.Schema(
     {
         "week_ending": pl.Date,
@@ -207,7 +205,7 @@ MARKET_CONCENTRATION = pl.Schema(
     {"week_ending": pl.Date, "tier": pl.String, "venue_scope": pl.String, **_CONCENTRATION}
 )
 
-#: One finding of the quality judgement of a (week, tier).
+#: One finding on a (week, tier).
 FINDING = pl.Schema(
     {
         "week_ending": pl.Date,
@@ -244,6 +242,12 @@ GAP = pl.Schema(
 )
 
 
+def half_of_venue() -> pl.Expr:
+    """The half of a publication that a row's venue is in: ATS, or NON_ATS, which includes De Minimis firms."""
+    is_ats = pl.col("venue_kind") == VenueKind.ATS
+    return pl.when(is_ats).then(pl.lit(VenueKind.ATS)).otherwise(pl.lit(VenueKind.NON_ATS))
+
+
 @dataclass(frozen=True)
 class Note:
     """What a column means, and the unit of its values, where they have one."""
@@ -255,11 +259,11 @@ class Note:
         return f"{self.text} ({self.unit})" if self.unit else self.text
 
 
-#: What each column means, wherever a column of that name is; a table whose column means something else says so itself.
+#: What each column means, in every table that has it; a table in which it means something else has its own note.
 NOTES = {
-    "week_ending": Note("the Friday that the week ends with"),
+    "week_ending": Note("the Friday on which the week ends"),
     "tier": Note("FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'"),
-    "week_start": Note("the Monday that the week begins with: FINRA's weekStartDate"),
+    "week_start": Note("the Monday on which the week begins: FINRA's weekStartDate"),
     "trading_days": Note("days on which the NYSE traded", "days"),
     "publication_date": Note("the day on which FINRA publishes the tier of the week"),
     "publication_id": Note("otc.publication.id"),
@@ -280,19 +284,19 @@ NOTES = {
     "trade_count": Note("number of trades", "trades"),
     "notional": Note("value traded; null where the source has none", "US dollars"),
     "avg_trade_size": Note("average trade size; null where there was no trade", "shares per trade"),
-    "last_update_date": Note("when FINRA last wrote the row"),
+    "last_update_date": Note("when FINRA last updated the row"),
     "initial_published_date": Note("when FINRA first published the row"),
     "total_volume": Note("share volume", "shares"),
     "ats_volume": Note("share volume at ATSs", "shares"),
     "non_ats_volume": Note("share volume at other firms, De Minimis included", "shares"),
     "de_minimis_volume": Note("share volume at the group of small firms", "shares"),
     "total_trades": Note("number of trades", "trades"),
-    "total_notional": Note("value traded; null unless every row carries it", "US dollars"),
+    "total_notional": Note("value traded; null unless every row has it", "US dollars"),
     "venue_count": Note("distinct venues; the De Minimis group counts as one"),
     "symbol_count": Note("distinct symbols"),
-    "top_venue": Note("venue_id with most shares; ties by venue_id"),
-    "top_venue_share_pct": Note("share of the volume that the top venue has", "percent"),
-    "top_3_share_pct": Note("share of the volume that the three largest venues have", "percent"),
+    "top_venue": Note("venue_id with the most shares; ties by venue_id"),
+    "top_venue_share_pct": Note("the top venue's share of the volume", "percent"),
+    "top_3_share_pct": Note("the three largest venues' share of the volume", "percent"),
     "market_share_pct": Note("share of the tier's volume", "percent"),
     "rank": Note("rank by volume in the tier; 1 is largest, ties by venue_id"),
     "kind_share_pct": Note("share of the volume of ATSs, or of other firms (De Minimis included)", "percent"),
@@ -309,7 +313,7 @@ NOTES = {
     "weeks_in_window": Note("weeks of the six that are captured", "weeks"),
     "weeks_traded": Note("of those, weeks with trades", "weeks"),
     "weeks_without_trades": Note("of those, weeks without trades: they count as zero", "weeks"),
-    "weeks_in_other_tier": Note("of the weeks without trades, those in which another tier had some", "weeks"),
+    "weeks_in_other_tier": Note("of the weeks without trades, those with trades in another tier", "weeks"),
     "earliest_week": Note("the oldest captured week of the window"),
     "hhi": Note("Herfindahl-Hirschman index, 0 to 10,000"),
     "concentration_level": Note("'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above"),
@@ -318,10 +322,10 @@ NOTES = {
     "due": Note("the publication day of the calendar"),
     "fetchable": Note("whether FINRA still offers the week"),
     "rows_loaded": Note("rows that were accepted", "rows"),
-    "rows_expected": Note("rows that FINRA says there are; null where it said nothing", "rows"),
+    "rows_expected": Note("rows that FINRA states; null where it states none", "rows"),
     "detail": Note("explanation, in words"),
     "reported_at": Note("when the gap was reported"),
-    "known_from": Note("when the row was loaded: it is known from then on"),
-    "known_to": Note("when a revision replaced the row: it was known until then"),
+    "known_from": Note("when the row was loaded"),
+    "known_to": Note("when a revision replaced the row"),
     "change": Note("'changed' where the revision has another row of this key, 'removed' where it has none"),
 }

@@ -1,25 +1,26 @@
 """Summaries of one week of venue volume: by symbol, and by venue.
 
-Here: totals, shares and ranks. Not here: anything over several weeks (``domain.rolling``).
+Totals, shares and ranks are computed here; figures over several weeks are in ``rolling``.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.exact import per_trade, percent
-from otc_assets.domain.schema import AMOUNT, ATS, DE_MINIMIS, SYMBOL_SUMMARY, VENUE_SHARE
+from otc_assets.domain.schema import AMOUNT, SYMBOL_SUMMARY, VENUE_SHARE
 
 
 def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """Each symbol's week in its tier.
+    """Summarizes each symbol's week in its tier.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
 
     Returns:
         SYMBOL_SUMMARY, sorted by its key. `venue_count` counts the De Minimis group as one venue;
-        `top_venue` is the one with most shares, the first by `venue_id` among equals.
+        `top_venue` is the one with the most shares; of equals, the first by `venue_id`.
     """
     key = ["week_ending", "tier", "symbol"]
     shares = pl.col("share_volume")
@@ -41,7 +42,7 @@ def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .group_by(key, maintain_order=True)
         .agg(pl.len().cast(pl.Int64).alias("issue_count"), pl.col("issue_name").first())
     )
-    is_ats, is_small = pl.col("venue_kind") == ATS, pl.col("venue_kind") == DE_MINIMIS
+    is_ats, is_small = pl.col("venue_kind") == VenueKind.ATS, pl.col("venue_kind") == VenueKind.DE_MINIMIS
     nothing = pl.lit(0, AMOUNT)
     sums = venue_volume.group_by(key).agg(
         shares.sum().alias("total_volume"),
@@ -49,7 +50,7 @@ def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
         pl.when(is_ats).then(nothing).otherwise(shares).sum().alias("non_ats_volume"),
         pl.when(is_small).then(shares).otherwise(nothing).sum().alias("de_minimis_volume"),
         pl.col("trade_count").sum().alias("total_trades"),
-        # A total of what only some rows state would be no total.
+        # If some rows have no value, there is no total.
         pl.when(pl.col("notional").is_not_null().all()).then(pl.col("notional").sum()).alias("total_notional"),
     )
     joined = sums.join(venues, on=key).join(issues, on=key)
@@ -65,14 +66,14 @@ def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
 
 
 def venue_share(venue_volume: pl.DataFrame) -> pl.DataFrame:
-    """Each venue's week in a tier: its share of the tier's volume and its rank, among all and in its kind.
+    """Summarizes each venue's week in a tier: its share of the tier's volume and its rank, among all and in its kind.
 
     Args:
         venue_volume: VENUE_VOLUME of any weeks and tiers.
 
     Returns:
-        VENUE_SHARE, sorted by its key. The De Minimis group is one venue, of the non-ATS kind. Ranks are
-        without ties: by volume, then `venue_id`.
+        VENUE_SHARE, sorted by its key. The De Minimis group is one venue, of the non-ATS kind. Ranks
+        have no ties: they are by volume, then `venue_id`.
     """
     key = ["week_ending", "tier", "venue_id"]
     tier = ["week_ending", "tier"]
@@ -86,7 +87,7 @@ def venue_share(venue_volume: pl.DataFrame) -> pl.DataFrame:
             pl.col("trade_count").sum().alias("total_trades"),
             pl.col("symbol").n_unique().cast(pl.Int64).alias("symbol_count"),
         )
-        .with_columns((pl.col("venue_kind") == ATS).alias("_is_ats"))
+        .with_columns((pl.col("venue_kind") == VenueKind.ATS).alias("_is_ats"))
         .sort("total_volume", "venue_id", descending=[True, False])
     )
     place = pl.int_range(1, pl.len() + 1, dtype=pl.Int64)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.enums import Retention
 from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
     GAP,
@@ -30,9 +31,6 @@ from otc_assets.domain.schema import (
     Note,
 )
 from otc_assets.domain.summaries import symbol_summary, venue_share
-
-#: Retention classes.
-RAW, VOLUME, SUMMARIES = "raw_record", "venue_volume", "summaries"
 
 
 @dataclass(frozen=True)
@@ -56,16 +54,16 @@ class Table:
 
     Attributes:
         name: its name in the schema ``otc``.
-        description: what it holds, for its asset's page.
+        description: its content, for the page of its asset.
         group: the group of its asset.
         schema: its columns; the database adds bookkeeping columns after them.
         key: the columns that identify a row.
-        notes: of columns that are not in NOTES, or mean something else here.
+        notes: for columns that are not in NOTES, or mean something else here.
         volume: the column of shares whose sums before and after a revision are compared.
-        layout: as a hypertable; None for tables of a few rows per week, which stay ordinary tables.
+        layout: its layout as a hypertable; None for tables of a few rows per week, which are ordinary tables.
         revisions: the layout of ``<name>_revision``, where replaced rows are kept; None where none are.
         retention: the retention class; None where weeks are kept indefinitely.
-        read_by_tier: rows have a tier, and are read as a frame, by week and tier.
+        read_by_tier: whether its rows have a tier, and are read as a frame by week and tier.
     """
 
     name: str
@@ -77,7 +75,7 @@ class Table:
     volume: str | None = None
     layout: Layout | None = None
     revisions: Layout | None = None
-    retention: str | None = None
+    retention: Retention | None = None
     read_by_tier: bool = True
 
     def note(self, column: str) -> Note:
@@ -92,16 +90,17 @@ class Figure(Table):
     Attributes:
         source: the table that it is computed from.
         weeks: how many weeks of the source, up to its own.
-        formula: of one week: takes rows of the source. Of several: takes those, the captured (week_ending, tier) among
-            these weeks, and the week.
+        formula: takes rows of the source; if ``weeks`` is more than one, also the captured (week_ending, tier) of these
+            weeks, and the week.
         reads: the columns of the source that the formula needs; None for all.
-        by_tier: no figure is over several tiers, so that a tier at a time is computed, in half the memory.
-        event: the type of the event that says that a week was computed.
-        code_version: of the formula, for the asset.
+        by_tier: no figure is over several tiers, so that tiers are computed one at a time, in half the memory.
+        event: the type of the event that a week was computed.
+        code_version: of the formula; raise it when the same source rows would give other figures. Venue volume has
+            ``normalize.NORMALIZER_VERSION``.
     """
 
     volume: str
-    retention: str | None = SUMMARIES
+    retention: Retention | None = Retention.SUMMARIES
     source: str = "venue_volume"
     weeks: int = 1
     formula: Callable[..., pl.DataFrame]
@@ -114,31 +113,31 @@ class Figure(Table):
 _SUMMARY, _METRICS = "otc.summary.computed", "otc.metrics.computed"
 _VOLUME_COLUMNS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
 
-# The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. What is required of them:
-# a week is deleted and revised without unpacking others, so it is a segment (or a chunk) of its own; a symbol is found
-# in a batch or two of a week, so it comes first in the order; few chunks, because each adds planning and opening time
-# to every query that looks back over years.
+# The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. A week has its own
+# segment (or chunk), so that it is deleted and revised without decompressing others. The symbol comes first in the
+# order, so that it is found in one or two batches of a week. Chunks are few, because each adds planning time to every
+# query over years.
 
 
 def _of_symbols(key: str) -> Layout:
-    """Some ten thousand rows per week: a quarter per chunk, where a tier's week is a segment, deleted as a whole."""
+    """For some ten thousand rows per week: a quarter per chunk, with one segment per week and tier."""
     return Layout(91, "week_ending, tier", key)
 
 
 def _of_venues(key: str) -> Layout:
-    """At most some hundred rows per week: segments of a week would be too short, and queries are by venue."""
+    """For at most some hundred rows per week: segments of a week would be too short, and queries are by venue."""
     return Layout(364, "tier", f"{key}, week_ending")
 
 
 def _revisions(key: str) -> Layout:
-    """Few rows per week."""
+    """For a few rows per week."""
     return Layout(364, "week_ending", f"tier, {key}, known_to")
 
 
 _ALL_TABLES = (
     Table(
         name="week_calendar",
-        description="The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it.",
+        description="The week in the NYSE's calendar: its trading days, and when FINRA publishes each tier.",
         group="publications",
         schema=WEEK_CALENDAR,
         key=("week_ending", "tier"),
@@ -149,17 +148,17 @@ _ALL_TABLES = (
         group="publications",
         schema=RAW_RECORD,
         key=("week_ending", "publication_id", "line"),
-        # Verbatim rows are read by the publication or not at all, and the oldest week is dropped every week.
+        # Verbatim rows are read by publication only, and the oldest week is dropped every week.
         layout=Layout(7, "publication_id", "line"),
-        retention=RAW,
+        retention=Retention.RAW_RECORD,
         read_by_tier=False,
     ),
     Table(
         name="venue_volume",
         description=(
             "Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group."
-            "\n\nComputed from the tiers that are out so far, and again when another arrives or one is revised: what a "
-            "revision replaced is kept in `otc.venue_volume_revision`."
+            "\n\nComputed from the published tiers, and recomputed when another tier is published or one is revised. "
+            "Replaced rows are kept in `otc.venue_volume_revision`."
         ),
         group="volume",
         schema=VENUE_VOLUME,
@@ -168,7 +167,7 @@ _ALL_TABLES = (
         # Longer chunks would keep more weeks uncompressed: a chunk is compressed once its newest week is old enough.
         layout=Layout(28, "week_ending, tier", "symbol, venue_id"),
         revisions=_revisions("symbol, venue_id"),
-        retention=VOLUME,
+        retention=Retention.VENUE_VOLUME,
     ),
     Table(
         name="published_total",
@@ -182,15 +181,15 @@ _ALL_TABLES = (
             "venue_id": Note("the venue, as in venue_volume; '' unless total_of is VENUE"),
         },
         layout=_of_symbols("total_of, symbol, venue_id"),
-        retention=VOLUME,
+        retention=Retention.VENUE_VOLUME,
     ),
     Figure(
         name="symbol_summary",
-        description="A symbol's week: volume, trades, venues, average trade size, and the venue with most of it.",
+        description="A symbol's week: volume, trades, venues, average trade size, and the venue with the most volume.",
         group="summaries",
         schema=SYMBOL_SUMMARY,
         key=("week_ending", "tier", "symbol"),
-        notes={"issue_name": Note("the issue with most of the volume, where a ticker stands for several")},
+        notes={"issue_name": Note("the issue with the most volume, where a ticker has several")},
         volume="total_volume",
         layout=_of_symbols("symbol"),
         revisions=_revisions("symbol"),
@@ -214,8 +213,8 @@ _ALL_TABLES = (
     Figure(
         name="symbol_rolling",
         description=(
-            "A symbol's six-week averages, and how its week stands against them. Weeks without trades count as zero "
-            "and are stated."
+            "A symbol's six-week averages, and its week compared with them. Weeks without trades count as zero, and "
+            "their number is stated."
         ),
         group="rolling",
         schema=SYMBOL_ROLLING,
@@ -230,7 +229,7 @@ _ALL_TABLES = (
     ),
     Figure(
         name="venue_rolling",
-        description="A venue's six-week averages in a tier, and how its week stands against them.",
+        description="A venue's six-week averages in a tier, and its week compared with them.",
         group="rolling",
         schema=VENUE_ROLLING,
         key=("week_ending", "tier", "venue_id"),
@@ -245,7 +244,7 @@ _ALL_TABLES = (
     Figure(
         name="symbol_concentration",
         description=(
-            "How concentrated a symbol's trading is: HHI, top shares, effective venues; ATS, non-ATS, and both."
+            "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both."
         ),
         group="concentration",
         schema=SYMBOL_CONCENTRATION,
@@ -259,7 +258,7 @@ _ALL_TABLES = (
     ),
     Figure(
         name="market_concentration",
-        description="How concentrated the market is, by tier and for all tiers: HHI, top shares, effective venues.",
+        description="The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.",
         group="concentration",
         schema=MARKET_CONCENTRATION,
         key=("week_ending", "tier", "venue_scope"),
@@ -275,8 +274,9 @@ _ALL_TABLES = (
     Table(
         name="gap",
         description=(
-            "Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending."
-            "\n\nExpected by the publication calendar, tier by tier; each gap says whether FINRA still offers the week."
+            "Expected publications that are missing inside or at the end, late, incomplete, empty, or pending."
+            "\n\nPublications are expected by the publication calendar, tier by tier. `fetchable` says whether FINRA "
+            "still offers the week."
         ),
         group="reports",
         schema=GAP,
@@ -284,7 +284,7 @@ _ALL_TABLES = (
     ),
 )
 
-#: Every table that is keyed by week, by name. The functions below look here when they are called.
+#: Every table that is keyed by week, by name. The functions below read it when they are called.
 TABLES: dict[str, Table] = {table.name: table for table in _ALL_TABLES}
 
 
@@ -309,12 +309,12 @@ def in_order() -> list[str]:
 
 
 def with_history() -> list[str]:
-    """The names of the tables that keep what a revision replaced."""
+    """The names of the tables that keep replaced rows."""
     return [table.name for table in TABLES.values() if table.revisions]
 
 
 def hypertables() -> dict[str, Layout]:
-    """By name, the layout of every table that grows by week, ``<name>_revision`` tables included."""
+    """The layout of every hypertable, by name, ``<name>_revision`` tables included."""
     layouts: dict[str, Layout] = {}
     for table in TABLES.values():
         if table.layout:

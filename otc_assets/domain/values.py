@@ -1,20 +1,20 @@
-"""Typed values of FINRA's fields, from the text in which a file states them.
+"""Typed values of FINRA's fields, from their text in a file.
 
 Reading rows is in ``parsing``; what a row means, and whether it is accepted, is in ``normalize``.
 
-Publications also arrive as other programs saved them: pandas, R, spreadsheets, SQL clients. Three artefacts of
-such programs are undone here, and nothing else is guessed:
+Some files were saved by other programs: pandas, R, spreadsheets, SQL clients. Three artefacts of such programs are
+undone here, and nothing else is guessed:
 
 * **Missing-value markers** (``NaN``, ``None``, ``null``, ``<NA>``, ``N/A``, ...) are null in every column, with two
   exceptions. In the symbol column a marker of capital letters alone (``NA``, ``NAN``, ``NULL``, ``NONE``) is a
-  symbol: exchanges list such tickers. In ``tierIdentifier``, ``NA`` is a code of FINRA's. A bare NaN in JSON is
-  always null. No MPID is known that equals a marker, and no venue or issue that is named like one.
-* **CRD numbers as floats** (``1001.0``, ``1.001e3``) are the whole number. CRD 0 is no firm, and null: some
-  programs write it on rows of the De Minimis group.
-* **Float noise below six decimals** (``141141135.435285002``). Dollars are rounded to six places whatever follows:
-  FINRA states no more, and less than a millionth of a dollar changes no figure. Shares are rounded only where the
-  distance to six places is within the error of a double. ``1.1234567`` shares is no such noise: it is rejected.
-  (From two billion shares on, a double is coarser than the seventh decimal, and nothing tells noise from it.)
+  symbol: exchanges list such tickers. In ``tierIdentifier``, ``NA`` is one of FINRA's codes. A bare NaN in JSON is
+  always null. No known MPID, venue name or issue name equals a marker.
+* **CRD numbers as floats** (``1001.0``, ``1.001e3``) are the whole number. CRD 0 is null: some programs
+  write it on rows of the De Minimis group.
+* **Float noise below six decimals** (``141141135.435285002``). Dollars are always rounded to six places: FINRA
+  publishes no more, and less than a millionth of a dollar changes no figure. Shares are rounded only where the
+  distance to six places is within the error of a double. ``1.1234567`` shares is not noise: it is rejected.
+  (From two billion shares on, a double is coarser than the seventh decimal, so that noise can't be recognized.)
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ import polars as pl
 
 from otc_assets.domain.schema import AMOUNT, RECORD
 
-#: Columns without which a record says nothing: a row without them is rejected.
+#: A row without a value in these columns is rejected.
 NEVER_NULL = ("shares", "trades")
 
-#: What pandas, polars, R, spreadsheets and SQL clients write where there is no value.
+#: What pandas, Polars, R, spreadsheets and SQL clients write for a missing value.
 MARKERS = frozenset(
     {
         *("NaN", "nan", "NAN", "-NaN", "-nan", "NaT", "<NA>"),
@@ -50,13 +50,13 @@ _VALUES = {
 
 _BLANKS = " \t"
 
-#: A midnight behind the day is what a program writes that holds dates as timestamps.
+#: Programs that store dates as timestamps write a midnight after the day.
 _DATE = re.compile(r"([1-9][0-9]{3}-[0-9]{2}-[0-9]{2})([T ]00:00(:00(\.0{1,9})?)?(Z|[+-]00:?00)?)?")
-#: JSON may write a number with an exponent; Python's Decimal would take `1_0` and other scripts' digits too.
+#: A number in JSON may have an exponent. Python's Decimal would also accept `1_0` and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _ENOUGH_DIGITS = Context(prec=64, rounding=ROUND_HALF_UP)
 _SIX_PLACES = Decimal("0.000001")
-#: PostgreSQL's text holds neither.
+#: PostgreSQL's text type can store neither.
 _UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -68,7 +68,7 @@ def value(text: Any, column: str, field: str) -> Any:
     """The value of one field, typed as its column in RECORD.
 
     Args:
-        text: as the file states it; a number as its text.
+        text: as in the file; a number as its text.
         column: the column in RECORD.
         field: FINRA's name of it, for messages.
 
@@ -94,28 +94,28 @@ def value(text: Any, column: str, field: str) -> Any:
 
 
 def is_missing(text: str, column: str) -> bool:
-    """Whether ``text`` stands for no value in ``column``: blanks, or a marker that is no value of the column's."""
+    """Whether ``text`` means a missing value in ``column``: blanks, or a marker that is not a value of the column."""
     return not text.strip(_BLANKS) or (text in MARKERS and text not in _VALUES.get(column, frozenset()))
 
 
 def maybe_missing(column: str) -> pl.Expr:
-    """Whether any text of a column may stand for no value; for a frame of texts, and quick where none does."""
+    """Whether any text of a column may mean a missing value; for a frame of texts."""
     text = pl.col(column)
     markers = sorted(MARKERS - _VALUES.get(column, frozenset()))
-    # What sorts before the first character that is visible begins with a blank.
+    # Texts that sort before the first visible character begin with a blank.
     return (text.is_in(markers) | (text < "!")).any()
 
 
 def is_whole_date(text: str) -> bool:
-    """Whether ``text`` is written as a date and not as the beginning of one."""
+    """Whether ``text`` is a complete date, not the beginning of one."""
     return bool(_DATE.fullmatch(text))
 
 
 def require(row: Mapping[str, Any], fields: Mapping[Any, str]) -> None:
-    """Refuses a row without its figures.
+    """Refuses a row without shares or trades.
 
     Raises:
-        BadValue: it lacks one.
+        BadValue: one of them is missing.
     """
     for column in NEVER_NULL:
         if row.get(column) is None:
@@ -130,7 +130,7 @@ def _text(text: str, field: str) -> str:
 
 
 def _crd(text: str, field: str) -> str | None:
-    """A CRD number without a float's point, and without leading zeros; null for 0."""
+    """A CRD number without decimals and leading zeros; None for 0."""
     stripped = text.strip(" ")
     number = Decimal(stripped) if _NUMBER.fullmatch(stripped) else None
     if number is None or number < 0 or number >= 10**18 or number != number.to_integral_value():
@@ -166,5 +166,5 @@ def _number(text: str, kind: Any, column: str, field: str) -> int | Decimal:
 
 
 def _is_float_noise(number: Decimal, rounded: Decimal) -> bool:
-    """Whether ``number`` is ``rounded`` as a double holds it: no further from it than the next double."""
+    """Whether ``number`` may be ``rounded`` after a conversion to a double: no further away than the next double."""
     return abs(number - rounded) <= Decimal(math.ulp(float(rounded)))

@@ -1,8 +1,8 @@
 """Weeks, trading days and FINRA's publication calendar.
 
-Here: how a week is named (``week_ending``, its Friday), when each tier of a week is published, which days
-were trading days. Not here: Dagster partitions (``otc_assets.defs.partitions``), what was really captured
-(``domain.gaps``), and the clock: every function that needs the time is given it.
+A week is named by its Friday, ``week_ending``. This module computes when each tier of a week is published and which
+days were trading days; functions that need the time take it as an argument. Dagster partitions are in
+``otc_assets.partitions``, and what was captured in ``gaps``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ PUBLICATION_TIME = dt.time(6, 0)
 class Tier:
     """One of FINRA's three tiers.
 
-    ``id`` is the API's ``tierIdentifier``; ``name`` its ``tierDescription``, the value of every ``tier``
-    column; ``lag_weeks`` the publication Monday, in weeks after the Monday that the week began with.
+    Attributes:
+        id: the API's ``tierIdentifier``.
+        name: its ``tierDescription``, the value of every ``tier`` column.
+        lag_weeks: from the Monday of the week to the Monday of its publication.
     """
 
     id: str
@@ -51,7 +53,7 @@ def tier_of(text: str) -> Tier:
     """The tier that ``text`` names, by identifier (``T1``) or description (``NMS Tier 1``), in any case.
 
     Raises:
-        ValueError: no such tier. ``OTC`` is a description, never an identifier; both lead to ``OTCE``.
+        ValueError: there is no such tier. (``OTC`` is the description of ``OTCE``, not an identifier.)
     """
     wanted = text.strip().casefold()
     for tier in TIERS:
@@ -68,7 +70,7 @@ def week_ending_of(week_start: dt.date) -> dt.date:
     """The Friday of the week that began on the Monday ``week_start`` (FINRA's ``weekStartDate``).
 
     Raises:
-        ValueError: ``week_start`` is no Monday. FINRA's week starts are Mondays, holidays included.
+        ValueError: ``week_start`` is not a Monday. FINRA's week starts are Mondays, holidays included.
     """
     if week_start.weekday() != 0:
         raise ValueError(f"{week_start} is a {week_start:%A}: a FINRA week starts on a Monday")
@@ -79,7 +81,7 @@ def week_start_of(week_ending: dt.date) -> dt.date:
     """The Monday (FINRA's ``weekStartDate``) of the week that ends on the Friday ``week_ending``.
 
     Raises:
-        ValueError: ``week_ending`` is no Friday.
+        ValueError: ``week_ending`` is not a Friday.
     """
     if week_ending.weekday() != 4:
         raise ValueError(f"{week_ending} is a {week_ending:%A}: a week_ending is a Friday")
@@ -87,7 +89,7 @@ def week_start_of(week_ending: dt.date) -> dt.date:
 
 
 def week_containing(day: dt.date) -> dt.date:
-    """The ``week_ending`` of the Monday-to-Sunday week that holds ``day``."""
+    """The ``week_ending`` of the Monday-to-Sunday week that contains ``day``."""
     return day + dt.timedelta(days=4 - day.weekday())
 
 
@@ -116,7 +118,7 @@ def is_trading_day(day: dt.date) -> bool:
 
 
 def trading_days(week_ending: dt.date) -> int:
-    """How many days the NYSE traded in the week: 5, or fewer in a week with holidays."""
+    """The number of days on which the NYSE traded in the week: 5, or fewer in a week with holidays."""
     start = week_start_of(week_ending)
     return sum(is_trading_day(start + dt.timedelta(days=n)) for n in range(5))
 
@@ -125,8 +127,10 @@ def trading_days(week_ending: dt.date) -> int:
 
 
 def publication_date(week_ending: dt.date, tier: Tier) -> dt.date:
-    """The day on which FINRA publishes ``tier`` of the week: T1 three weeks after the week's Monday, T2 and
-    OTC five; the next NYSE business day where that Monday is a holiday.
+    """The day on which FINRA publishes ``tier`` of the week.
+
+    T1 is published three weeks after the week's Monday, T2 and OTC five; where that Monday is a holiday, on the next
+    trading day of the NYSE.
     """
     day = week_start_of(week_ending) + dt.timedelta(weeks=tier.lag_weeks)
     while not is_trading_day(day):
@@ -135,12 +139,12 @@ def publication_date(week_ending: dt.date, tier: Tier) -> dt.date:
 
 
 def due_at(week_ending: dt.date, tier: Tier) -> dt.datetime:
-    """The moment (New York time) from which the publication may be expected."""
+    """The time (New York) from which the publication is expected."""
     return dt.datetime.combine(publication_date(week_ending, tier), PUBLICATION_TIME, NEW_YORK)
 
 
 def newest_due(tier: Tier, now: dt.datetime) -> dt.date:
-    """The newest ``week_ending`` whose publication was due at the moment ``now`` (with a time zone)."""
+    """The newest ``week_ending`` whose publication was due at ``now`` (with a time zone)."""
     week = week_containing(now.astimezone(NEW_YORK).date()) - dt.timedelta(weeks=tier.lag_weeks - 1)
     while due_at(week, tier) > now:
         week -= dt.timedelta(weeks=1)
@@ -153,8 +157,6 @@ def newest_weeks(count: int, first_week: dt.date, now: dt.datetime) -> list[dt.d
 
 
 def week_published_on(day: dt.date, tier: Tier) -> dt.date | None:
-    """The ``week_ending`` whose ``tier`` was first published on ``day``, or None where ``day`` is no
-    publication day of that tier.
-    """
+    """The ``week_ending`` whose ``tier`` was first published on ``day``; None if it is not a publication day."""
     week = week_containing(day) - dt.timedelta(weeks=tier.lag_weeks)
     return week if publication_date(week, tier) == day else None

@@ -11,18 +11,15 @@ from typing import LiteralString
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from otc_assets.domain import gaps as kinds
+from otc_assets.domain.enums import GapStatus, Grade
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.exporter.database import Database
 
 #: Of so many of the newest weeks rows and grades are told: a label a week must not grow for ever.
 NEWEST = 8
 
-GRADES = {"A": 4, "B": 3, "C": 2, "D": 1, "F": 0}
-GAP_KINDS = (
-    *(kinds.PENDING, kinds.LATE, kinds.MISSING_INSIDE),
-    *(kinds.MISSING_AT_END, kinds.INCOMPLETE, kinds.EMPTY),
-)
+GRADES = dict(zip(Grade, (4, 3, 2, 1, 0), strict=True))
+GAP_KINDS = tuple(GapStatus)
 
 # A week that is graded is one that is loaded: the grade is given to what stands in venue_volume.
 _NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier
 from otc_assets.finra.file_reader import read_captures_and_rows, read_file
 from otc_assets.finra.source import PARTIAL, Capture, PermanentSourceError, Progress, PublicationState

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from otc_assets.domain.bounds import MAX_LINE_BYTES, UnreadableFile, join_bounded
+from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.normalize import split
-from otc_assets.domain.parsing import API, API_JSON, Parsed, parse
+from otc_assets.domain.parsing import Parsed, parse
+from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, join_bounded
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.finra.file_weeks import TierRows, refuse_future
 from otc_assets.finra.source import ATS_HALF, NON_ATS_HALF, PARTIAL, Capture, PermanentSourceError
@@ -78,7 +79,7 @@ def read_captures_and_rows(
     """Like ``read_file``, with the file's rows."""
     content, file_name = read_bounded(path), printable_name(path.name)
     parsed = parse(content, name=file_name)
-    if parsed.layout in (API, API_JSON):
+    if parsed.layout in (FileLayout.API, FileLayout.API_JSON):
         weeks, scope = [(week, tier) for week, tier in split(parsed) if week_ending in (None, week)], PARTIAL
         if not weeks:
             raise UnreadableFile(

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import polars as pl
 
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier, due_at, publication_date, week_published_on, week_start_of
 
 _DATE_IN_NAME = re.compile(r"(?<!\d)(20\d{2})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])(?!\d)")

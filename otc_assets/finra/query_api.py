@@ -20,7 +20,7 @@ import httpx
 import stamina
 from pydantic import SecretStr
 
-from otc_assets.domain.bounds import MAX_ROWS, MAX_UNPACKED_BYTES
+from otc_assets.domain.parsing.limits import MAX_ROWS, MAX_UNPACKED_BYTES
 from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of, week_start_of
 from otc_assets.finra.exchange import (
     DEFAULT_DEADLINES,

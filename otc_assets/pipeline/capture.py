@@ -17,11 +17,11 @@ import polars as pl
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.revisions import HALVES
-from otc_assets.domain.schema import ATS, NON_ATS
 from otc_assets.domain.weeks import Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
@@ -154,8 +154,8 @@ def _record(
         initial_published_date=result.initial_published_date,
         last_update_date=result.last_update_date,
         run_id=run_id,
-        ats_last_update_date=result.last_update_of(HALVES[ATS]),
-        non_ats_last_update_date=result.last_update_of(HALVES[NON_ATS]),
+        ats_last_update_date=result.last_update_of(HALVES[VenueKind.ATS]),
+        non_ats_last_update_date=result.last_update_of(HALVES[VenueKind.NON_ATS]),
     )
     # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
     read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)

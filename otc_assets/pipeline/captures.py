@@ -15,9 +15,10 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.domain.enums import CaptureScope, CaptureStatus
 from otc_assets.domain.normalize import Normalized, normalize, split
 from otc_assets.domain.parsing import Parsed, parse
-from otc_assets.domain.revisions import HALVES, PARTIAL, Part, effective, half_date, halves_covered, ranked, removal
+from otc_assets.domain.revisions import HALVES, Part, effective, half_date, halves_covered, ranked, removal
 from otc_assets.domain.weeks import TIER_BY_NAME, Tier
 from otc_assets.errors import OtcError
 from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, span, tell
@@ -68,7 +69,7 @@ def parsed_capture(publication: Publication, archive: Archive) -> Parsed:
     Raises:
         ArchiveError: the archive does not have its bytes, or they are damaged.
     """
-    if publication.scope == PARTIAL:
+    if publication.scope == CaptureScope.PARTIAL:
         parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
         return parts[publication.week_ending, TIER_BY_NAME[publication.tier]]
     return _archived_rows(archive, publication.digest, publication.origin)
@@ -272,23 +273,18 @@ def restore(connection: sa.Connection, publication_id: int) -> Publication:
     return capture
 
 
-def states(captures: list[Publication]) -> Mapping[int, str]:
-    """By id, what each capture of one (week, tier) is.
-
-    Returns:
-        'effective', 'superseded' (another capture takes precedence), 'quarantined', 'withdrawn', or 'empty' (no row
-        of it was accepted).
-    """
+def states(captures: list[Publication]) -> Mapping[int, CaptureStatus]:
+    """By id, the status of each capture of one (week, tier)."""
     chosen = {capture.id for capture in effective(captures).captures}
     return {
-        capture.id: "withdrawn"
+        capture.id: CaptureStatus.WITHDRAWN
         if capture.withdrawn
-        else "quarantined"
+        else CaptureStatus.QUARANTINED
         if capture.quarantined
-        else "empty"
+        else CaptureStatus.EMPTY
         if not capture.rows_accepted
-        else "effective"
+        else CaptureStatus.EFFECTIVE
         if capture.id in chosen
-        else "superseded"
+        else CaptureStatus.SUPERSEDED
         for capture in captures
     }

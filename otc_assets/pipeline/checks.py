@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain import gaps as kinds
 from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
-from otc_assets.domain.quality import WARN, Graded, Newest
+from otc_assets.domain.enums import GapStatus, Severity
+from otc_assets.domain.quality.evidence import Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
@@ -27,7 +27,7 @@ from otc_assets.warehouse.read import previous_week, summary_differences, week_r
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
 
-_IS_PENDING = pl.col("status") == kinds.PENDING
+_IS_PENDING = pl.col("status") == GapStatus.PENDING
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _verdict(check: Check, found: pl.DataFrame) -> Verdict:
         details[row["tier"]] = row["detail"]
         if row["observed"] is not None:
             details[f"{row['tier']} observed"] = row["observed"]
-    return Verdict(check, not failed.height, bool((failed["severity"] != WARN).any()), details)
+    return Verdict(check, not failed.height, bool((failed["severity"] != Severity.WARN).any()), details)
 
 
 def _record(connection: sa.Connection, verdicts: Sequence[Verdict], week_ending: dt.date | None) -> None:

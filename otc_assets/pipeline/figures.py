@@ -11,6 +11,7 @@ import time
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.domain.enums import Grade
 from otc_assets.domain.tables import Figure
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.pipeline.grading import grade_of_week
@@ -53,7 +54,7 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
     with database.transaction() as connection:
         lock_week(connection, week_ending)
         grade = grade_of_week(connection, week_ending)
-    if grade == "F":
+    if grade == Grade.F:
         raise WeekRefused(
             f"venue_volume is graded F, so otc.{table} is not computed from it: the failed checks of "
             "venue_volume say why",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from otc_assets.domain.checks import grade, judge_volume, worst
 from otc_assets.domain.normalize import PUBLISHED_TWICE
-from otc_assets.domain.quality import Evidence
+from otc_assets.domain.quality.evidence import Evidence
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.warehouse.load import delete_quality, save_quality
@@ -54,7 +54,7 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
                     rows_expected=whole.rows_expected if whole else None,
                     rows_in_use=sum(p.rows_in_use or 0 for p in captures),
                     quarantined=tuple((p.id, p.quarantine_reason or "") for p in found.quarantined),
-                    whole_kinds=found.covered_kinds,
+                    covered_kinds=found.covered_kinds,
                     complete=found.complete,
                     previous=week_rows(connection, "venue_volume", [before], tier, _OF_PREVIOUS) if before else None,
                 )

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.source import Capture, PermanentSourceError
 from otc_assets.pipeline.capture import Captured, capture_all, failures, record_rejection

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otc_assets.archive.store import Archive, ArchiveError
-from otc_assets.domain.bounds import UnreadableFile
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.pipeline.captures import parsed_capture
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import restore_raw_rows

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive, ArchiveError, MissingObject
+from otc_assets.domain.enums import CaptureStatus
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import states
@@ -40,13 +41,13 @@ def captures(database: Database, first: dt.date = dt.date.min, last: dt.date = d
 
 def _why(capture: Publication, status: str, group: list[Publication]) -> str:
     match status:
-        case "quarantined":
+        case CaptureStatus.QUARANTINED:
             return capture.quarantine_reason or ""
-        case "withdrawn":
+        case CaptureStatus.WITHDRAWN:
             return capture.withdrawal_reason or ""
-        case "empty":
+        case CaptureStatus.EMPTY:
             return "no row was accepted"
-        case "superseded":
+        case CaptureStatus.SUPERSEDED:
             halves = halves_covered(capture.scope)
             instead = sorted({base.id for half, base in effective(group).bases.items() if half in halves})
             ids = " and ".join(map(str, instead))
@@ -87,7 +88,7 @@ def ingested(database: Database, files: Sequence[Path], run_id: str) -> list[dic
     groups: dict[tuple[object, ...], list[dict[str, Any]]] = {}
     for row in captures(database, first, last):
         if row["digest"] in digests:
-            detail = row["detail"] if row["status"] != "effective" else ""
+            detail = row["detail"] if row["status"] != CaptureStatus.EFFECTIVE else ""
             key = (row["digest"], row["tier"], row["scope"], row["status"], detail, row["run_id"] == run_id)
             groups.setdefault(key, []).append(row)
     found = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+from otc_assets.domain.enums import AlertState
 from otc_assets.errors import OtcError
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
@@ -130,8 +131,8 @@ def recent_alerts(database: Database, count: int) -> list[dict[str, Any]]:
     for row in rows:
         attempts = f"{row['attempts']} failed attempt{'' if row['attempts'] == 1 else 's'}"
         row["delivery"] = {
-            "waiting": f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
-            "unwanted": "not sent: OTC_ALERT_URL was not set",
-            "delivered": f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
+            AlertState.WAITING: f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
+            AlertState.UNWANTED: "not sent: OTC_ALERT_URL was not set",
+            AlertState.DELIVERED: f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
         }[row["state"]]
     return rows

@@ -10,7 +10,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.checks import worst
-from otc_assets.domain.gaps import PENDING, ranges_and_history
+from otc_assets.domain.enums import CaptureStatus, GapStatus
+from otc_assets.domain.gaps import ranges_and_history
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS, due_at, newest_weeks
 from otc_assets.finra.source import Source
@@ -103,7 +104,7 @@ def _remarks(recorded: Sequence[Publication]) -> dict[dt.date, list[str]]:
         remarks.setdefault(week, []).extend(
             f"capture {number} {status}"
             for number, status in of_group.items()
-            if status == "quarantined" or (number == newest and status != "effective")
+            if status == CaptureStatus.QUARANTINED or (number == newest and status != CaptureStatus.EFFECTIVE)
         )
     return remarks
 
@@ -137,7 +138,7 @@ def gap_ranges(
     """The gaps at this moment, consecutive weeks folded into one row; history that was never requested comes first."""
     found = current_gaps(database, source, first_week, now)
     if not with_pending:
-        found = found.filter(pl.col("status") != PENDING)
+        found = found.filter(pl.col("status") != GapStatus.PENDING)
     with database.transaction() as connection:
         first_captured = {row.tier: row.week for row in connection.execute(_FIRST_CAPTURED)}
     return ranges_and_history(found, first_captured).to_dicts()

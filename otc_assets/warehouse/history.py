@@ -17,6 +17,7 @@ from functools import cache
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.domain.enums import RowChange
 from otc_assets.domain.tables import TABLES
 from otc_assets.warehouse.server import copy_in, copy_out
 
@@ -128,7 +129,7 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
     is_changed = pl.struct(key).is_in(new.select(pl.struct(key)).to_series().implode())
     gone = gone.with_columns(
         pl.lit(when.isoformat()).alias("known_to"),
-        pl.when(is_changed).then(pl.lit("changed")).otherwise(pl.lit("removed")).alias("change"),
+        pl.when(is_changed).then(pl.lit(RowChange.CHANGED)).otherwise(pl.lit(RowChange.REMOVED)).alias("change"),
     )
     if gone.height:
         copy_in(connection, f"otc.{table}_revision", gone)
@@ -137,7 +138,7 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
         connection.execute(_delete(table, tuple(scope), within), {**scope, **keys})
     if new.height:
         copy_in(connection, f"otc.{table}", new.with_columns(pl.lit(when.isoformat()).alias("known_from")))
-    changed = int((gone["change"] == "changed").sum())
+    changed = int((gone["change"] == RowChange.CHANGED).sum())
     return Change(
         added=new.height - changed,
         changed=changed,

@@ -39,7 +39,7 @@ from otc_assets.defs import launch
 from otc_assets.defs.alerts import is_final
 from otc_assets.defs.failures import what_went_wrong, why_it_failed
 from otc_assets.defs.jobs import FilesToIngest
-from otc_assets.domain import quality
+from otc_assets.domain.quality import volume
 from otc_assets.domain.weeks import weeks_between
 from otc_assets.finra.source import SourceError
 from otc_assets.settings import settings
@@ -156,7 +156,7 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
 
     def run(most_shares: int) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(quality, "MOST_SHARES", most_shares)
+            patch.setattr(volume, "MOST_SHARES", most_shares)
             try:
                 installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
             except launch.RunFailed:
@@ -173,7 +173,7 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
         WEEKS[0],
         "venue_volume.plausible_values failed for week 2026-08-14",
     )
-    assert "NMS Tier 1: 734 rows have negative or absurd values" in str(plausible[4])
+    assert "NMS Tier 1: 734 rows have negative or implausible values" in str(plausible[4])
     assert "NMS Tier 1 observed: 734\n" in f"{plausible[4]}\n"
     assert plausible[5] in runs
     assert graded[0] == "venue_volume.grade 2026-08-14"
@@ -181,7 +181,7 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
 
     run(most_shares=1)
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
-    run(most_shares=quality.MOST_SHARES)
+    run(most_shares=volume.MOST_SHARES)
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
     assert sql.execute("SELECT count(*) FROM otc.alert WHERE resolved_at IS NOT NULL").fetchone() == (2,)
     run(most_shares=1)
@@ -196,7 +196,7 @@ def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
     installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
-    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     with pytest.raises(launch.RunFailed):
         installed.launcher(daemon.dagster).run_assets(["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[1])
     daemon.tick("failed_checks")
@@ -339,7 +339,7 @@ def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
-    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
     for last in WEEKS:
         with pytest.raises(launch.RunFailed, match="graded F"):
@@ -378,7 +378,7 @@ def test_an_alert_reaches_the_receiver_with_week_check_figures_and_a_link_to_the
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
     installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
-    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     with pytest.raises(launch.RunFailed) as failure:
         installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
     daemon.tick("failed_checks")

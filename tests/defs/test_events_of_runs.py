@@ -158,9 +158,9 @@ def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_no
     dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
     """In a run of one week, and in one over a range."""
-    from otc_assets.domain import quality
+    from otc_assets.domain.quality import volume
 
-    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     last = WEEK if alone else WEEK + dt.timedelta(weeks=1)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEK, last)
     with pytest.raises(launch.RunFailed):
@@ -177,7 +177,7 @@ def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_no
             "blocking": True,
             "detail": {"all tiers": "F"},
         }
-        assert "absurd values" in of_week["plausible_values"].payload["detail"]["NMS Tier 1"]
+        assert "implausible values" in of_week["plausible_values"].payload["detail"]["NMS Tier 1"]
         assert of_week["plausible_values"].payload["blocking"] is False
         assert states(sql, week) == {"NMS Tier 1": "normalized"}
     assert sql.execute("SELECT DISTINCT grade FROM otc.week_state").fetchall() == [("F",)]

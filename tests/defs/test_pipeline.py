@@ -18,6 +18,7 @@ from support import installed
 
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import DOWNSTREAM
+from otc_assets.domain.quality import volume
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
@@ -174,7 +175,7 @@ def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_ra
         ).fetchone()
     from dagster import AssetCheckKey
 
-    for check in ("books_balance", "matches_finra_totals", "grade", "volume_swing"):
+    for check in ("rows_reconciled", "matches_finra_totals", "grade", "volume_swing"):
         key = AssetCheckKey(AssetKey("venue_volume"), check)
         history = dagster.event_log_storage.get_asset_check_execution_history(key, limit=10)
         evaluations = [
@@ -226,9 +227,8 @@ def test_a_failed_grade_stops_the_run_before_anything_is_made_of_the_week(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The blocking check, in the run that loads the week."""
-    from otc_assets.domain import quality
 
-    monkeypatch.setattr(quality, "MOST_SHARES", 1)
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
     with pytest.raises(launch.RunFailed):
         installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary"], WEEKS[0], WEEKS[0])

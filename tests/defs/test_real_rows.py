@@ -58,7 +58,7 @@ def test_a_last_row_without_symbol_and_newline_is_rejected_and_all_others_load(
     )
     (rejected,) = sql.execute("SELECT line, record, reason FROM otc.rejected_record").fetchall()
     assert rejected[:2] == (5194, "OTC|||SOME VENUE|PPEX|1|1|2025-12-29")
-    assert "neither symbol nor issue name" in str(rejected[2])
+    assert "missing symbol and issue name" in str(rejected[2])
 
 
 def test_169_weeks_of_api_records_load_as_parts_whose_sums_are_finras_own_totals(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otc_assets.domain.gaps import classify, coverage, expected, ranges, ranges_and_history
+from otc_assets.domain.gaps import classify, expected, ranges, ranges_and_history
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, Tier, due_at, weeks_between
 
@@ -38,9 +38,9 @@ def captured(*weeks: D, tier: Tier = T1, loaded: int = 10, of: int | None = 10, 
 def state(
     now: str, have: pl.DataFrame, week: D = WEEK, offered: set[tuple[D, str]] | None = None, tier: Tier = T1
 ) -> dict[str, Any]:
-    """What is said of one (week, tier)."""
-    made = coverage(have, offered, first_week=D(2026, 7, 31), now=at(now), tiers=[tier])
-    (row,) = made.filter(pl.col("week_ending") == week).to_dicts()
+    """The gap of one (week, tier); only the status 'complete' where it is none."""
+    made = classify(have, offered, first_week=D(2026, 7, 31), now=at(now), tiers=[tier])
+    (row,) = made.filter(pl.col("week_ending") == week).to_dicts() or [{"status": "complete"}]
     return row
 
 
@@ -62,7 +62,7 @@ LATER = captured(D(2026, 8, 28))
         ("2027-09-15 06:00", LATER, "missing_inside"),
         ("2027-09-15 06:00", captured(D(2026, 8, 28), loaded=0), "missing_at_end"),  # an empty capture is no sign
         ("2026-10-01 06:00", captured(WEEK), "complete"),
-        ("2026-09-07 12:00", captured(WEEK), "complete"),  # out before its day: so much the better
+        ("2026-09-07 12:00", captured(WEEK), "complete"),  # published early
         ("2026-10-01 06:00", captured(WEEK, loaded=9, complete=False), "incomplete"),
         ("2026-10-01 06:00", captured(WEEK, loaded=9, of=None, complete=False), "incomplete"),
         ("2026-10-01 06:00", captured(WEEK, loaded=0, of=0), "empty"),
@@ -70,12 +70,12 @@ LATER = captured(D(2026, 8, 28))
     ],
 )
 def test_a_publication_is_pending_then_late_then_missing(now: str, have: pl.DataFrame, status: str) -> None:
-    """The edges: its hour, seven days after it, and whether FINRA has gone on without it."""
+    """The limits: its publication hour, seven days later, and whether a later week is captured."""
     assert state(now, have)["status"] == status
 
 
-def test_another_tiers_later_week_makes_no_gap_inside() -> None:
-    """T1 is two weeks ahead of the others for good: that is no hole in them."""
+def test_a_later_week_of_another_tier_does_not_make_a_late_week_missing_inside() -> None:
+    """T1 is always two weeks ahead of the other tiers: they are not missing because of that."""
     assert state("2026-09-22 12:00", captured(D(2026, 9, 4), tier=T1), tier=OTCE)["status"] == "late"
 
 
@@ -101,7 +101,7 @@ def test_the_report_says_what_is_missing_and_when_it_was_due() -> None:
     assert "only a part" in part["detail"]
 
 
-def test_what_finra_still_offers_is_told_from_what_is_gone() -> None:
+def test_a_gap_says_whether_finra_still_offers_the_week() -> None:
     """A gap that can be fetched is work to do; one that can't is a fact to state."""
     there = state("2026-10-01 06:00", BEFORE, offered={(WEEK, T1.name)})
     gone = state("2026-10-01 06:00", BEFORE, offered={(WEEK, OTCE.name)})
@@ -116,7 +116,7 @@ def test_a_folder_of_files_is_not_taken_for_finra() -> None:
     """With OTC_SOURCE=files, a week without a file was said to be gone at FINRA, which was never asked."""
     now = at("2026-10-01 12:00")
     (row,) = (
-        coverage(captured(), set(), first_week=WEEK, now=now, tiers=[T1], from_files=True)
+        classify(captured(), set(), first_week=WEEK, now=now, tiers=[T1], from_files=True)
         .filter(pl.col("week_ending") == WEEK)
         .to_dicts()
     )
@@ -125,9 +125,9 @@ def test_a_folder_of_files_is_not_taken_for_finra() -> None:
     assert "FINRA" not in row["detail"]
 
 
-def test_where_finra_could_not_be_asked_its_stated_window_decides_and_that_is_said() -> None:
+def test_where_finra_could_not_be_asked_its_stated_window_decides_and_the_detail_says_so() -> None:
     """A guess must not look like an answer. By hand: five years of 52 weeks before 2026-10-01 is 2021-10-07."""
-    made = coverage(captured(), None, first_week=D(2021, 10, 1), now=at("2026-10-01 12:00"), tiers=[T1])
+    made = classify(captured(), None, first_week=D(2021, 10, 1), now=at("2026-10-01 12:00"), tiers=[T1])
     by_week = {row["week_ending"]: row for row in made.to_dicts()}
     assert [by_week[week]["fetchable"] for week in (D(2021, 10, 1), D(2021, 10, 8), WEEK)] == [False, True, True]
     assert by_week[D(2026, 9, 25)]["fetchable"] is False  # not out yet
@@ -135,27 +135,23 @@ def test_where_finra_could_not_be_asked_its_stated_window_decides_and_that_is_sa
     assert "could not be asked" in by_week[WEEK]["detail"]
 
 
-def test_weeks_that_retention_dropped_are_no_gaps() -> None:
+def test_weeks_that_retention_dropped_are_not_gaps() -> None:
     """Dropped on purpose is not missing; the day of the cut may be any day of the week."""
     for cut in (D(2026, 8, 15), D(2026, 8, 21)):
         made = classify(captured(), None, first_week=D(2026, 7, 31), now=at("2026-10-01 12:00"), retained_from=cut)
         assert made["week_ending"].min() == WEEK
 
 
-def test_only_gaps_are_classified_and_the_complete_are_left_to_coverage() -> None:
-    """The report shows what needs doing; coverage shows everything."""
+def test_a_complete_publication_is_not_a_gap() -> None:
+    """The report shows what needs doing."""
     arguments: dict[str, Any] = {"first_week": D(2026, 8, 14), "now": at("2026-09-09 12:00"), "tiers": [T1]}
-    every = coverage(captured(D(2026, 8, 14)), set(), **arguments)
-    assert every.schema == GAP
-    assert every.select("week_ending", "status").rows() == [
-        (D(2026, 8, 14), "complete"),
+    gaps = classify(captured(D(2026, 8, 14)), set(), **arguments)
+    assert gaps.schema == GAP
+    assert gaps.select("week_ending", "status").rows() == [
         (D(2026, 8, 21), "late"),
         (D(2026, 8, 28), "pending"),
         (D(2026, 9, 4), "pending"),
     ]
-    gaps = classify(captured(D(2026, 8, 14)), set(), **arguments)
-    assert gaps.schema == GAP
-    assert gaps["status"].to_list() == ["late", "pending", "pending"]
 
 
 def test_consecutive_weeks_of_one_tier_and_status_are_folded_into_a_range() -> None:
@@ -209,18 +205,16 @@ WEEKS = weeks_between(D(2026, 5, 1), D(2026, 7, 31))
 def test_every_expected_publication_is_either_complete_or_one_gap(have: set[tuple[D, Tier]], now: dt.datetime) -> None:
     """Nothing is expected twice or forgotten, and the statuses keep their definitions at any moment."""
     frames = [captured(week, tier=tier) for week, tier in have]
-    made = coverage(pl.concat([captured(), *frames]), None, first_week=WEEKS[0], now=now)
-    keys = [(week, tier.name) for week, tier in expected(WEEKS[0], now)]
+    made = classify(pl.concat([captured(), *frames]), None, first_week=WEEKS[0], now=now)
+    keys = [(week, tier.name) for week, tier in expected(WEEKS[0], now) if (week, tier) not in have]
     assert sorted(made.select("week_ending", "tier").rows()) == sorted(keys)
     for week, name, status in made.select("week_ending", "tier", "status").rows():
         tier = next(t for t in TIERS if t.name == name)
         due, later = due_at(week, tier), any(w > week and t is tier for w, t in have)
         assert week <= now.date()
-        assert (status == "complete") == ((week, tier) in have)
-        if status != "complete":
-            assert (status == "pending") == (now < due)
-            assert (status == "missing_inside") == (now >= due and later)
-            assert (status == "late") == (due <= now < due + dt.timedelta(days=7) and not later)
+        assert (status == "pending") == (now < due)
+        assert (status == "missing_inside") == (now >= due and later)
+        assert (status == "late") == (due <= now < due + dt.timedelta(days=7) and not later)
 
 
 @settings(max_examples=50, deadline=None)

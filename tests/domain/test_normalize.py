@@ -105,9 +105,9 @@ def test_totals_are_kept_apart_from_rows_and_never_added_to_them() -> None:
 @pytest.mark.parametrize(
     ("other", "reason"),
     [
-        ({"issueSymbolIdentifier": None, "issueName": None}, "neither symbol nor issue name"),
-        ({"issueSymbolIdentifier": None}, "no symbol"),
-        ({"MPID": None, "marketParticipantName": None}, "no MPID, CRD number or venue name"),
+        ({"issueSymbolIdentifier": None, "issueName": None}, "missing symbol and issue name"),
+        ({"issueSymbolIdentifier": None}, "missing symbol"),
+        ({"MPID": None, "marketParticipantName": None}, "missing venue: no MPID, CRD number or name"),
         ({"tierIdentifier": "NMS"}, "under tierIdentifier NMS"),
         ({"tierIdentifier": "T9", "tierDescription": "Tier 9"}, "tier T9 / Tier 9 is not NMS Tier 1"),
         ({"tierIdentifier": "OTCE", "tierDescription": "OTC"}, "is not NMS Tier 1"),
@@ -115,7 +115,7 @@ def test_totals_are_kept_apart_from_rows_and_never_added_to_them() -> None:
         ({"tierDescription": "NMS Tier 2"}, "tier T1 / NMS Tier 2 is not NMS Tier 1"),
         ({"tierIdentifier": None, "tierDescription": None}, "tier nothing / nothing is not NMS Tier 1"),
         ({"tierIdentifier": "NA", "tierDescription": "Not Applicable"}, "tier NA / Not Applicable"),
-        ({"summaryTypeCode": None}, "no summaryTypeCode"),
+        ({"summaryTypeCode": None}, "missing summaryTypeCode"),
         ({"weekStartDate": "2026-08-18"}, "weekStartDate 2026-08-18 is not 2026-08-17"),
         ({"weekStartDate": None}, "weekStartDate nothing is not 2026-08-17"),
         ({"summaryTypeCode": "ATS_M_SMBL"}, "unknown summaryTypeCode ATS_M_SMBL"),
@@ -123,7 +123,7 @@ def test_totals_are_kept_apart_from_rows_and_never_added_to_them() -> None:
         ({"totalWeeklyShareQuantity": -1}, "totalWeeklyShareQuantity is negative"),
         ({"totalWeeklyTradeCount": -1}, "totalWeeklyTradeCount is negative"),
         ({"totalNotionalSum": -0.5}, "totalNotionalSum is negative"),
-        ({"totalWeeklyShareQuantity": 10**14}, "totalWeeklyShareQuantity is absurd"),
+        ({"totalWeeklyShareQuantity": 10**14}, "totalWeeklyShareQuantity is implausible"),
     ],
 )
 def test_a_row_that_is_not_accepted_is_kept_verbatim_with_its_reason(other: dict[str, object], reason: str) -> None:
@@ -143,8 +143,8 @@ def test_the_second_row_of_a_key_is_rejected_and_names_the_first() -> None:
     )
     assert result.volume.height == 2
     assert result.rejected["line"].to_list() == [2, 3]
-    assert "in line 1 already, with the same figures" in result.rejected["reason"][0]
-    assert "in line 1 already, with other figures" in result.rejected["reason"][1]
+    assert "duplicate of line 1, with the same values" in result.rejected["reason"][0]
+    assert "duplicate of line 1, with different values" in result.rejected["reason"][1]
 
 
 def test_symbols_that_differ_in_case_alone_stay_two() -> None:
@@ -169,7 +169,7 @@ def test_a_file_of_records_is_split_by_week_and_tier_and_no_row_is_left_out() ->
     assert parts[WEEK, T1].raw["line"].to_list() == [1, 4]
 
 
-def test_totals_that_do_not_say_what_they_are_of_are_refused_until_told() -> None:
+def test_totals_that_do_not_say_what_they_are_of_are_refused_until_their_kind_is_given() -> None:
     bare = {
         k: v
         for k, v in record(productTypeCode="UTP").items()
@@ -179,7 +179,7 @@ def test_totals_that_do_not_say_what_they_are_of_are_refused_until_told() -> Non
         normalize(parsed(bare), week_ending=WEEK, tier=T1)
     told = normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="OTC_W_SMBL")
     assert told.totals.select("total_of", "venue_kind", "symbol").rows() == [("SYMBOL", "NON_ATS", "ABC")]
-    with pytest.raises(UnreadableFile, match="no summaryTypeCode"):
+    with pytest.raises(UnreadableFile, match="is not a summaryTypeCode"):
         normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="WRONG")
 
 

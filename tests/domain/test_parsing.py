@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otc_assets.domain import parsing
-from otc_assets.domain.parsing import API, API_JSON, LEGACY, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.enums import FileLayout
+from otc_assets.domain.parsing import UnreadableFile, delimited, parse
 from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
 from otc_assets.finra.simulator.files import download_file, legacy_file
 from otc_assets.finra.simulator.generator import Simulator
 
+API, API_JSON, LEGACY, WEBSITE = FileLayout.API, FileLayout.API_JSON, FileLayout.LEGACY, FileLayout.WEBSITE
 HEADER = (
     "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
     "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate"
@@ -79,7 +80,7 @@ def test_a_row_is_read_to_the_letter_and_the_last_decimal() -> None:
     ],
     ids=["no last newline", "byte order mark", "CRLF", "gzip"],
 )
-def test_what_is_harmless_changes_nothing(data: bytes) -> None:
+def test_a_byte_order_mark_crlf_gzip_or_a_missing_last_newline_changes_nothing(data: bytes) -> None:
     assert parse(data, name="f").records.equals(parse(website(ROW), name="f").records)
 
 
@@ -159,7 +160,7 @@ def test_control_characters_stay_in_the_verbatim_row(odd: str) -> None:
     assert parsed.received == 3
 
 
-def test_a_row_that_is_no_utf8_is_rejected_and_the_others_are_read() -> None:
+def test_a_row_that_is_not_utf8_is_rejected_and_the_others_are_read() -> None:
     parsed = parse(website(ROW) + b"OTC|\xff|B|C|D|1|1|2025-12-22\n", name="f")
     ((line, record, reason),) = parsed.rejected.rows()
     assert (line, record, parsed.records.height) == (3, "OTC|\\xff|B|C|D|1|1|2025-12-22", 1)
@@ -200,14 +201,14 @@ def zipped() -> bytes:
         (website(ROW).replace(b"|MPID", b"|MPID|MPID", 1), "names MPID more than once"),
         (b"[" * 100_000, "not valid JSON"),
         (b"a|b|c\n1|2|3\n", "none of FINRA's columns"),
-        (b"hello\nworld\n", "no header of FINRA's"),
+        (b"hello\nworld\n", "not a FINRA header"),
         (website(ROW).decode().encode("utf-16"), "UTF-16"),
         (gzip.compress(website(ROW))[:-9], "gzip is damaged"),
         (b'[{"hello": 1}]', "none of its fields"),
         (b'[{"weekStartDate": ', "not valid JSON"),
     ],
 )
-def test_what_is_no_publication_is_refused_with_the_name_the_problem_and_what_to_do(data: bytes, said: str) -> None:
+def test_what_is_not_a_publication_is_refused_with_name_problem_and_remedy(data: bytes, said: str) -> None:
     with pytest.raises(UnreadableFile) as caught:
         parse(data, name="weekly.csv")
     message = str(caught.value)
@@ -217,7 +218,7 @@ def test_what_is_no_publication_is_refused_with_the_name_the_problem_and_what_to
 
 
 def test_a_gzip_bomb_is_refused_long_before_it_is_unpacked() -> None:
-    """256 MiB of one line in a quarter of a megabyte: it is let go after a first MiB or two."""
+    """256 MiB of one line in a quarter of a megabyte: reading stops after the first MiB or two."""
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join([packer.compress(b"x" * (1 << 20)) for _ in range(256)]) + packer.flush()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -265,7 +266,7 @@ def test_numbers_in_json_never_pass_through_a_float() -> None:
 
 
 def test_replies_that_follow_one_another_in_one_file_are_all_read() -> None:
-    """What stood behind the first array's end was once passed over."""
+    """Records after the first array's end were once ignored."""
     record = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
     several = parse(f" \n[{record}]\n[{record},{record}]\n{record}\n".encode(), name="f")
     assert (several.records.height, several.cut_off) == (4, False)
@@ -274,7 +275,7 @@ def test_replies_that_follow_one_another_in_one_file_are_all_read() -> None:
 
 
 def test_an_empty_text_is_nothing_in_json_as_in_a_delimited_file() -> None:
-    """An empty MPID once made an ATS of a firm."""
+    """A firm with an empty MPID was once taken for an ATS."""
     parsed = parse(json.dumps([{**JSON_ROW, "MPID": "", "totalWeeklyShareQuantity": 1.5e3}]).encode(), name="f")
     assert parsed.records.select("mpid", "shares").rows() == [(None, Decimal(1500))]
 
@@ -323,10 +324,10 @@ def test_a_legacy_file_cut_within_a_row_has_no_trailer_to_drop(end: str) -> None
 
 
 def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ways of reading are one way of meaning."""
+    """Both ways of reading give the same values."""
     data = download_file(Simulator(scale=0.05), dt.date(2026, 8, 21), OTCE, "NON_ATS", dt.date(2026, 10, 14))
     at_once = parse(data, name="f")
-    monkeypatch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+    monkeypatch.setattr(delimited, "_read_at_once", lambda *_, **__: None)
     assert parse(data, name="f").records.equals(at_once.records)
 
 
@@ -378,7 +379,7 @@ def test_no_line_is_ever_lost_whatever_happens_to_the_bytes(data: st.DataObject)
     assert sorted([*parsed.records["line"], *parsed.rejected["line"]]) == list(range(2, len(lines) + 2))
     assert pl.concat([parsed.records["line"], parsed.rejected["line"]]).n_unique() == len(lines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+        patch.setattr(delimited, "_read_at_once", lambda *_, **__: None)
         by_row = parse(content, name="f")
     assert by_row.records.equals(parsed.records)
     assert by_row.rejected.equals(parsed.rejected)
@@ -432,7 +433,7 @@ def test_text_that_cannot_be_stored_rejects_its_own_row_and_loads_the_others(
 
 @pytest.mark.parametrize("value", ['"\\u0000"', '["\\ud800"]', '{"\\u0000": 1}'])
 @pytest.mark.parametrize("field", ["totalWeeklyShareQuantity", "lastUpdateDate", "firmCRDNumber", "\\u0000"])
-def test_the_words_of_a_rejection_can_be_stored_whatever_the_value(field: str, value: str) -> None:
+def test_the_reason_of_a_rejection_can_be_stored_whatever_the_value(field: str, value: str) -> None:
     good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
     bad = good.replace("{", f'{{"{field}": {value}, ', 1).replace('"totalWeeklyShareQuantity": 5', '"x": 5')
     parsed = parse(f"[{good},{bad}]".encode(), name="f")
@@ -448,15 +449,15 @@ def test_a_pair_of_surrogates_is_one_character_and_stays_in_the_name() -> None:
 
 
 @pytest.mark.parametrize("blank", ["\n", "\n\n", " \n", "\t\n \n", "\r\n\r\n", "  ", "\n" * 1000 + " \r\n\t"])
-def test_blank_lines_after_the_last_row_are_no_rows(blank: str) -> None:
+def test_blank_lines_after_the_last_row_are_not_rows(blank: str) -> None:
     """Two of them in a small file were two rejected rows of 32, and grade F."""
     parsed = parse(website(ROW, ROW) + blank.encode(), name="f")
     assert (parsed.records["line"].to_list(), parsed.rejected.height, parsed.cut_off) == ([2, 3], 0, False)
     assert parsed.raw.rows() == [(2, ROW), (3, ROW)]
 
 
-def test_blank_lines_in_the_midst_of_rows_stay_rejected_rows() -> None:
-    """Something stood there: what is lost is counted."""
+def test_blank_lines_between_rows_are_rejected_rows() -> None:
+    """These lines are counted as rejected rows."""
     parsed = parse(website(ROW, "", " ", ROW) + b"\n\n", name="f")
     assert parsed.records["line"].to_list() == [2, 5]
     assert parsed.rejected.rows() == [(3, "", "expected 8 fields, found 0"), (4, " ", "expected 8 fields, found 1")]

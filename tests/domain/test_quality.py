@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from weekly_rows import WEEK, volume, volume_row, volumes
 
-from otc_assets.domain import quality
 from otc_assets.domain.checks import (
     CHECKS,
     GRADE,
@@ -26,13 +25,11 @@ from otc_assets.domain.checks import (
     worst,
 )
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.quality import Evidence
+from otc_assets.domain.enums import Severity, VenueKind
+from otc_assets.domain.quality.evidence import Evidence
 from otc_assets.domain.schema import (
-    ATS,
-    DE_MINIMIS,
     DE_MINIMIS_VENUE_ID,
     FINDING,
-    NON_ATS,
     PUBLISHED_TOTAL,
     VENUE_SHARE,
     VENUE_VOLUME,
@@ -40,6 +37,8 @@ from otc_assets.domain.schema import (
 )
 from otc_assets.domain.summaries import venue_share
 from otc_assets.domain.weeks import OTCE, T1
+
+ATS, DE_MINIMIS, NON_ATS = VenueKind.ATS, VenueKind.DE_MINIMIS, VenueKind.NON_ATS
 
 NO_TOTALS = PUBLISHED_TOTAL.to_frame()
 WHOLE = frozenset({ATS, NON_ATS, DE_MINIMIS})
@@ -90,7 +89,7 @@ TOTALS = pl.DataFrame(
 
 
 def evidence(rows: pl.DataFrame = ROWS, totals: pl.DataFrame = TOTALS, **others: Any) -> Evidence:
-    """A whole publication whose books balance, but for what ``others`` say."""
+    """A complete, reconciled publication, except for ``others``."""
     count = rows.height + totals.height
     right: dict[str, Any] = {
         "week_ending": WEEK,
@@ -102,7 +101,7 @@ def evidence(rows: pl.DataFrame = ROWS, totals: pl.DataFrame = TOTALS, **others:
         "rows_rejected": 0,
         "rows_published_twice": 0,
         "rows_expected": count,
-        "whole_kinds": WHOLE,
+        "covered_kinds": WHOLE,
         "complete": True,
     }
     return Evidence(**right | others)
@@ -110,13 +109,13 @@ def evidence(rows: pl.DataFrame = ROWS, totals: pl.DataFrame = TOTALS, **others:
 
 def part(rows: pl.DataFrame, totals: pl.DataFrame = NO_TOTALS, **others: Any) -> Evidence:
     """Some records of a publication."""
-    return evidence(rows, totals, **{"whole_kinds": frozenset(), "complete": False, "rows_expected": None, **others})
+    return evidence(rows, totals, **{"covered_kinds": frozenset(), "complete": False, "rows_expected": None, **others})
 
 
 def half(kind: str, rows: pl.DataFrame, **others: Any) -> Evidence:
     """A download file of the website: all ATSs, or all firms, without totals."""
     kinds = frozenset({ATS}) if kind == ATS else frozenset({NON_ATS, DE_MINIMIS})
-    return part(rows, whole_kinds=kinds, **others)
+    return part(rows, covered_kinds=kinds, **others)
 
 
 def finding(judged: Evidence, check: str) -> dict[str, Any]:
@@ -178,18 +177,18 @@ def test_without_an_earlier_week_comparisons_pass_and_say_so() -> None:
 def test_books_that_dont_balance_are_f(others: dict[str, Any], off: float) -> None:
     """Nothing lost, nothing twice: a row that was received is accepted or rejected."""
     judged = evidence(**others)
-    assert finding(judged, "books_balance")["observed"] == off
+    assert finding(judged, "rows_reconciled")["observed"] == off
     assert graded(judged) == ("F", 0)
 
 
 def test_rows_in_use_that_are_not_in_the_tables_are_lost() -> None:
     """Of several captures some rows are replaced by newer ones; the others must be in the tables."""
     merged = part(ROWS, TOTALS, rows_received=20, rows_accepted=20, rows_in_use=12)
-    row = finding(merged, "books_balance")
+    row = finding(merged, "rows_reconciled")
     assert (row["passed"], "(8 were replaced by newer ones)" in row["detail"]) == (True, True)
     assert "20 rows captured, 12 of them in use" in finding(merged, "complete")["detail"]
     lost = part(ROWS, TOTALS, rows_received=20, rows_accepted=20, rows_in_use=13)
-    assert (finding(lost, "books_balance")["observed"], graded(lost)) == (1.0, ("F", 0))
+    assert (finding(lost, "rows_reconciled")["observed"], graded(lost)) == (1.0, ("F", 0))
 
 
 def test_a_quarantined_capture_is_an_error_that_says_what_to_do_and_never_makes_a_week_f() -> None:
@@ -203,9 +202,9 @@ def test_a_quarantined_capture_is_an_error_that_says_what_to_do_and_never_makes_
     assert graded(half(ATS, ROWS.filter(pl.col("venue_kind") == ATS), quarantined=((7, "x"),)))[0] == "D"
 
 
-def test_rejected_rows_keep_the_books_balanced() -> None:
+def test_rejected_rows_are_reconciled() -> None:
     """A rejection is an entry in the books, not a loss."""
-    assert finding(evidence(rows_received=13, rows_rejected=1, rows_expected=13), "books_balance")["passed"]
+    assert finding(evidence(rows_received=13, rows_rejected=1, rows_expected=13), "rows_reconciled")["passed"]
 
 
 def test_a_key_that_stands_twice_is_f() -> None:
@@ -219,7 +218,7 @@ def test_a_key_that_stands_twice_is_f() -> None:
 
 
 def test_keys_that_differ_only_in_case_or_issue_are_two() -> None:
-    """Symbols are case-sensitive, and a ticker may stand for two issues."""
+    """Symbols are case-sensitive, and a ticker may have two issues."""
     rows = with_rows(
         volume_row("ABRpD", "UBSA", 1, 1),
         volume_row("ABRPD", "UBSA", 1, 1),
@@ -238,7 +237,7 @@ def test_keys_that_differ_only_in_case_or_issue_are_two() -> None:
         {"trade_count": 10**10 + 1},
     ],
 )
-def test_negative_and_absurd_values_are_f(wrong: dict[str, Any]) -> None:
+def test_negative_and_implausible_values_are_grade_f(wrong: dict[str, Any]) -> None:
     """No market trades minus one share, or a hundred times all there are."""
     judged = evidence(with_rows(volume_row("A", "UBSA", 1, 1) | wrong), NO_TOTALS)
     assert failed(judged) == ["plausible_values"]
@@ -350,7 +349,7 @@ def test_dollars_are_compared_only_where_both_sides_have_them() -> None:
 
 
 def published(*days: dt.date, column: str = "initial_published_date") -> Evidence:
-    """A week whose rows say that they came out on these days. It is due on 2026-09-08."""
+    """A week whose rows have these publication dates. It is due on 2026-09-08."""
     rows = [volume_row(f"S{n}", "UBSA", 1, 1) | {column: day} for n, day in enumerate(days)]
     return evidence(with_rows(*rows), NO_TOTALS)
 
@@ -378,7 +377,7 @@ def test_rows_published_on_another_weeks_day_are_of_another_week(days: list[dt.d
 def test_a_doubtful_week_names_the_week_that_it_may_be() -> None:
     """The message must say what to do next."""
     row = finding(published(NEXT, NEXT), "week_in_calendar")
-    assert "when the week ending 2026-08-28 came out" in row["detail"]
+    assert "the publication day of the week ending 2026-08-28" in row["detail"]
     assert graded(published(NEXT, NEXT)) == ("C", 80)
 
 
@@ -404,16 +403,16 @@ def test_a_publication_short_of_finras_count_is_d() -> None:
 def test_half_a_publication_is_d_and_says_which_half_it_lacks() -> None:
     """The website's files are halves."""
     judged = half(ATS, ROWS.filter(pl.col("venue_kind") == ATS))
-    assert "not whole: NON_ATS" in finding(judged, "complete")["detail"]
+    assert "incomplete: NON_ATS" in finding(judged, "complete")["detail"]
     assert graded(judged) == ("D", 60)
 
 
 def test_one_bad_row_of_a_small_file_says_nothing_of_the_others() -> None:
     """Two rows, one of which PostgreSQL can't store: the week was F, and the good row was lost with the bad one."""
     judged = evidence(ROWS.head(1), NO_TOTALS, rows_received=2, rows_accepted=1, rows_rejected=1, rows_expected=2)
-    assert finding(judged, "few_rejected")["passed"]
+    assert finding(judged, "rejection_rate")["passed"]
     two = evidence(ROWS.head(1), NO_TOTALS, rows_received=3, rows_accepted=1, rows_rejected=2, rows_expected=3)
-    assert not finding(two, "few_rejected")["passed"]
+    assert not finding(two, "rejection_rate")["passed"]
 
 
 @pytest.mark.parametrize(("rejected", "passed"), [(1, True), (2, False)])
@@ -422,12 +421,12 @@ def test_more_than_one_row_in_a_hundred_rejected_is_another_layout(rejected: int
     rows = volume([(f"S{n}", "UBSA", "1", 1) for n in range(99)])
     totals = NO_TOTALS
     judged = evidence(rows, totals, rows_received=99 + rejected, rows_rejected=rejected, rows_expected=99 + rejected)
-    assert finding(judged, "few_rejected")["passed"] is passed
+    assert finding(judged, "rejection_rate")["passed"] is passed
     assert graded(judged) == (("A", 100) if passed else ("C", 80))
 
 
 def test_rows_that_finra_published_twice_are_no_sign_of_a_wrong_layout() -> None:
-    """17 weeks of 2023 stand twice: half of their rows are rejected, and nothing is wrong."""
+    """17 weeks of 2023 were published twice: half of their rows are rejected, and the weeks are correct."""
     judged = evidence(rows_received=24, rows_rejected=12, rows_published_twice=12, rows_expected=24)
     assert graded(judged) == ("A", 100)
 
@@ -455,7 +454,7 @@ def against(rows: pl.DataFrame, previous: pl.DataFrame, week: dt.date = WEEK) ->
     ("now", "passed", "drop"), [(10, True, 0.0), (8, True, 20.0), (7, False, 30.0), (12, True, -20.0)]
 )
 def test_a_fifth_of_the_venues_may_go_and_not_more(now: int, passed: bool, drop: float) -> None:
-    """By hand, against ten venues. One that leaves is news; a fifth at once is a file with a hole."""
+    """By hand, with ten venues: two missing pass, three do not."""
     row = finding(against(venues(now), venues(10, BEFORE)), "venue_count_drop")
     assert (row["passed"], row["observed"], row["severity"]) == (passed, drop, "warn")
 
@@ -521,16 +520,16 @@ def findings(*names: str, severity: str = "error") -> pl.DataFrame:
         ((), (), "A", 100),
         ((), ("venue_count_drop",), "B", 90),
         ((), ("venue_count_drop", "volume_swing"), "C", 80),
-        (("few_rejected",), (), "C", 80),
-        (("few_rejected",), ("volume_swing",), "C", 70),
-        (("few_rejected",), ("volume_swing", "venue_count_drop"), "D", 60),
-        (("few_rejected", "week_in_calendar"), ("volume_swing",), "D", 50),
-        (("few_rejected", "week_in_calendar"), ("volume_swing", "venue_count_drop"), "F", 40),
+        (("rejection_rate",), (), "C", 80),
+        (("rejection_rate",), ("volume_swing",), "C", 70),
+        (("rejection_rate",), ("volume_swing", "venue_count_drop"), "D", 60),
+        (("rejection_rate", "week_in_calendar"), ("volume_swing",), "D", 50),
+        (("rejection_rate", "week_in_calendar"), ("volume_swing", "venue_count_drop"), "F", 40),
         (("complete",), (), "D", 60),
         # What is merely unusual makes no F of a part.
         (("complete",), ("volume_swing", "venue_count_drop"), "D", 50),
-        (("complete", "few_rejected"), (), "F", 40),
-        (("books_balance",), (), "F", 0),
+        (("complete", "rejection_rate"), (), "F", 40),
+        (("rows_reconciled",), (), "F", 0),
         (("unique_keys",), (), "F", 0),
         (("plausible_values",), (), "F", 0),
         (("known_tier",), (), "F", 0),
@@ -582,19 +581,19 @@ def one(found: pl.DataFrame, check: str) -> dict[str, Any]:
 def test_shares_that_dont_add_up_are_found() -> None:
     """By hand: 60 + 39.99 is no hundred; three thirds of 33.333333 are one, but for their rounding."""
     thirds = venue_share(volume([("A", venue, "1", 1) for venue in ("UBSA", "INCR", "7897")]))
-    assert one(judge_shares(thirds, None), "shares_add_up")["passed"]
+    assert one(judge_shares(thirds, None), "shares_sum_to_100")["passed"]
     rows = venue_share(volume([("A", "UBSA", "60", 1), ("A", "INCR", "40", 1)]))
     wrong = pl.when(pl.col("venue_id") == "INCR").then(Decimal("39.99")).otherwise("market_share_pct")
     row = one(
         judge_shares(rows.with_columns(wrong.cast(VENUE_SHARE["market_share_pct"]).alias("market_share_pct")), None),
-        "shares_add_up",
+        "shares_sum_to_100",
     )
     assert (row["passed"], row["observed"]) == (False, 99.99)
 
 
 def test_a_tier_in_which_nothing_was_traded_has_no_shares_to_add_up() -> None:
     """Guards against a failure over nothing."""
-    assert one(judge_shares(venue_share(shares("0", WEEK)), None), "shares_add_up")["passed"]
+    assert one(judge_shares(venue_share(shares("0", WEEK)), None), "shares_sum_to_100")["passed"]
 
 
 @pytest.mark.parametrize(
@@ -692,9 +691,9 @@ NO_POOL_ID, NO_OTHER_ID = (ATS, "name:PPEX POOL", "PPEX POOL"), (ATS, "name:UBSA
 def test_a_venue_that_loses_its_number_fails_the_week(
     now: tuple[tuple[str, str, str], ...], count: float, said: str
 ) -> None:
-    """An empty MPID column made every ATS a venue of another name, at grade A."""
+    """With an empty MPID column every ATS was identified by name, at grade A."""
     row = finding(against(identified(*now), KNOWN), "venue_identity")
-    assert (row["passed"], row["severity"], row["observed"]) == (False, quality.ERROR, count)
+    assert (row["passed"], row["severity"], row["observed"]) == (False, Severity.ERROR, count)
     assert said in row["detail"]
 
 

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.revisions import Part, assemble, effective, removal
-from otc_assets.domain.schema import ATS, NON_ATS, PUBLISHED_TOTAL, VENUE_VOLUME
+from otc_assets.domain.schema import PUBLISHED_TOTAL, VENUE_VOLUME
 from otc_assets.domain.weeks import T1
+
+ATS, NON_ATS = VenueKind.ATS, VenueKind.NON_ATS
 
 WEEK = dt.date(2026, 8, 21)
 PUBLISHED, REVISED, LATER = dt.date(2026, 9, 8), dt.date(2026, 9, 21), dt.date(2026, 10, 5)
@@ -234,7 +237,7 @@ def test_rows_that_a_capture_can_not_tell_apart_are_not_replaced() -> None:
 
 
 def test_a_total_that_is_older_than_a_row_it_sums_up_is_left_out() -> None:
-    """FINRA's total of before a revision made the revised week F."""
+    """With FINRA's total from before a revision, the revised week was graded F."""
     whole = part(
         1,
         rows(row("AAA", "UBSA", 5), row("BBB", "UBSA", 5)),

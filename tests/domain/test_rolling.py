@@ -98,7 +98,7 @@ def test_the_earliest_week_is_the_oldest_captured_one_also_where_the_symbol_did_
 
 
 def test_a_symbol_that_did_not_trade_this_week_still_has_a_row() -> None:
-    """A symbol that stops trading is the news; without a row it would just vanish."""
+    """Without a row, a symbol that stops trading would disappear."""
     rows = history({5: [("A", "UBSA", "100", 2)], 6: [("B", "UBSA", "1", 1)]})
     row = of_symbol(rows, captured(5, 6))
     assert (row["current_volume"], row["avg_6w_volume"], row["volume_vs_avg_pct"], row["trend"]) == (
@@ -158,7 +158,7 @@ def test_weeks_in_which_the_symbol_traded_in_another_tier_are_told_apart() -> No
 
 
 def test_a_week_in_both_tiers_is_no_week_in_another_tier() -> None:
-    """A symbol may stand in two tiers in one week: it traded here, so nothing is missing."""
+    """A symbol may be in two tiers in one week: it traded here, so nothing is missing."""
     both = [history({6: [("A", "UBSA", "1", 1)]}, tier) for tier in (T1.name, T2.name)]
     weeks = pl.concat([captured(6), captured(6, tier=T2.name)])
     made = symbol_rolling(symbol_summary(pl.concat(both)), weeks, WEEK)
@@ -166,7 +166,7 @@ def test_a_week_in_both_tiers_is_no_week_in_another_tier() -> None:
 
 
 def test_tiers_that_are_not_out_yet_have_no_rows() -> None:
-    """T2 and OTC come two weeks after T1: their averages must not be made of five weeks and called six."""
+    """T2 and OTC are published two weeks after T1: an average over five weeks must not count as one over six."""
     rows = pl.concat([history({6: [("A", "UBSA", "1", 1)]}), history({4: [("A", "UBSA", "1", 1)]}, OTCE.name)])
     weeks = pl.concat([captured(6), captured(4, tier=OTCE.name)])
     assert symbol_rolling(symbol_summary(rows), weeks, WEEK)["tier"].to_list() == ["NMS Tier 1"]

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otc_assets.domain import parsing
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.values import MARKERS, BadValue, value
@@ -52,7 +51,7 @@ def delimited(*records: dict[str, str]) -> bytes:
 def read(*records: dict[str, str], by_row: bool = False) -> Parsed:
     with pytest.MonkeyPatch.context() as patch:
         if by_row:
-            patch.setattr(parsing, "_read_at_once", lambda *_, **__: None)
+            patch.setattr("otc_assets.domain.parsing.delimited._read_at_once", lambda *_, **__: None)
         return parse(delimited(*records), name="f")
 
 
@@ -89,7 +88,7 @@ def test_a_ticker_that_looks_like_a_marker_is_a_symbol(symbol: str, by_row: bool
 @pytest.mark.parametrize("marker", ["NaN", "nan", "<NA>", "N/A", "None", "null", "NaT"])
 def test_a_marker_that_no_ticker_can_be_is_a_missing_symbol(marker: str, by_row: bool) -> None:
     result = normalize(read({**ATS, "issueSymbolIdentifier": marker}, by_row=by_row), week_ending=WEEK, tier=T1)
-    assert (result.accepted, result.rejected["reason"].to_list()) == (0, ["no symbol: it can't be told what traded"])
+    assert (result.accepted, result.rejected["reason"].to_list()) == (0, ["missing symbol"])
 
 
 def test_a_bare_nan_in_json_is_null_in_every_column() -> None:
@@ -110,7 +109,7 @@ def test_a_bare_nan_in_json_is_null_in_every_column() -> None:
         ("DE_MINIMIS", "DE_MINIMIS", None),
     ]
     assert result.rejected.select("line", "reason").rows() == [
-        (4, "no symbol: it can't be told what traded"),
+        (4, "missing symbol"),
         (5, "totalWeeklyShareQuantity is empty"),
     ]
 
@@ -209,7 +208,7 @@ def test_a_moment_that_is_no_midnight_is_no_date(stated: str) -> None:
 
 
 def test_reading_at_once_and_by_row_agree_on_every_marker_in_every_column() -> None:
-    """Two ways of reading are one way of meaning."""
+    """Both ways of reading give the same values."""
     records = [{**ATS, field: marker} for field in FIELDS for marker in (*sorted(MARKERS), " ", "0", "7.0")]
     for record in records:
         at_once, by_row = read(ATS, record), read(ATS, record, by_row=True)

@@ -48,7 +48,7 @@ def test_a_week_is_named_by_the_friday_four_days_after_finras_monday() -> None:
 
 @pytest.mark.parametrize("wrong", [D(2026, 9, 8), D(2026, 9, 13)])
 def test_no_other_day_passes_for_a_week_start(wrong: D) -> None:
-    """The commonest error with these files: a publication day taken for the week."""
+    """The most frequent error with these files: the publication day is given as the week."""
     with pytest.raises(ValueError, match="starts on a Monday"):
         week_ending_of(wrong)
 
@@ -73,7 +73,7 @@ def test_every_day_is_in_the_week_from_its_monday_to_its_sunday(day: D) -> None:
 
 @given(first=FRIDAYS, count=st.integers(1, 60))
 def test_weeks_follow_each_other_without_a_hole(first: D, count: int) -> None:
-    """Backfills and windows are made of these lists."""
+    """Backfills and windows use these lists."""
     last = first + dt.timedelta(weeks=count - 1)
     weeks = weeks_between(first, last)
     assert weeks == [first + dt.timedelta(days=7 * n) for n in range(count)]

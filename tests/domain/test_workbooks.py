@@ -14,11 +14,14 @@ import openpyxl
 import polars as pl
 import pytest
 
+from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.normalize import normalize, split
-from otc_assets.domain.parsing import API, API_JSON, WEBSITE, UnreadableFile, parse
+from otc_assets.domain.parsing import UnreadableFile, parse
 from otc_assets.domain.weeks import T1
 from otc_assets.finra.file_reader import read_file
 from otc_assets.finra.source import ATS_HALF, PARTIAL
+
+API, API_JSON, WEBSITE = FileLayout.API, FileLayout.API_JSON, FileLayout.WEBSITE
 
 WEEK = dt.date(2026, 8, 21)
 #: A date as pandas and Excel hold it.

@@ -16,8 +16,11 @@ import duckdb
 import polars as pl
 from hypothesis import strategies as st
 
-from otc_assets.domain.schema import ATS, DE_MINIMIS, DE_MINIMIS_VENUE_ID, NON_ATS, VENUE_VOLUME
+from otc_assets.domain.enums import VenueKind
+from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, VENUE_VOLUME
 from otc_assets.domain.weeks import T1, TIERS
+
+ATS, DE_MINIMIS, NON_ATS = VenueKind.ATS, VenueKind.DE_MINIMIS, VenueKind.NON_ATS
 
 WEEK = dt.date(2026, 8, 21)
 
@@ -35,7 +38,7 @@ def kind_of(venue: str) -> str:
 def volume_row(
     symbol: str, venue: str, shares: str | int | Decimal, trades: int, week: dt.date = WEEK, tier: str = T1.name
 ) -> dict[str, Any]:
-    """One row of VENUE_VOLUME; what it does not say is null."""
+    """One row of VENUE_VOLUME; other columns are null."""
     return dict.fromkeys(VENUE_VOLUME) | {
         "week_ending": week,
         "tier": tier,

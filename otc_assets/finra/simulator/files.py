@@ -11,7 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from otc_assets.domain.schema import AMOUNT, ATS
+from otc_assets.domain.enums import VenueKind
+from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import Tier, publication_date, week_start_of
 from otc_assets.finra.simulator.generator import Simulator
 
@@ -26,10 +27,10 @@ _COLUMNS = (
     "lastUpdateDate",
 )
 _LEGACY = {
-    ATS: "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated",
+    VenueKind.ATS: "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated",
     "NON_ATS": "Report_Type|Symbol|Issue_Description|OTC_Non-ATS_Description|Shares|Trades|Last_Updated",
 }
-_CODES = {ATS: "ATS_W_SMBL_FIRM", "NON_ATS": "OTC_W_SMBL_FIRM"}
+_CODES = {VenueKind.ATS: "ATS_W_SMBL_FIRM", "NON_ATS": "OTC_W_SMBL_FIRM"}
 
 
 def plain(amount: pl.Expr) -> pl.Expr:
@@ -72,14 +73,14 @@ def legacy_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: st
         ValueError: the week is not published by ``as_of``.
     """
     rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
-    columns = _COLUMNS if kind == ATS else tuple(c for c in _COLUMNS if c != "MPID")
+    columns = _COLUMNS if kind == VenueKind.ATS else tuple(c for c in _COLUMNS if c != "MPID")
     trailer = f"Total Records: {rows.height}\n".encode()
     return _LEGACY[kind].encode() + b"\n" + _lines(rows.select(columns)) + trailer
 
 
 def file_name(week_ending: dt.date, tier: Tier, kind: str, *, legacy: bool = False) -> str:
     """A file's usual name: with the publication day, or in the legacy layout with the week's Monday."""
-    side = "ats" if kind == ATS else "nonats"
+    side = "ats" if kind == VenueKind.ATS else "nonats"
     if legacy:
         return f"{side}.{tier.slug}.{week_start_of(week_ending):%Y%m%d}.txt"
     return f"finra_{side}_weekly_{tier.slug}_{publication_date(week_ending, tier):%Y%m%d}.csv"

@@ -1,9 +1,9 @@
-"""Rows of Excel workbooks and Parquet files, as the texts that a file of FINRA's would have in their place.
+"""Rows of Excel workbooks and Parquet files, read by the rules of the layout whose column names they have.
 
-What the texts mean is in ``values``, and which columns a layout has is in ``parsing``.
+A cell is turned into the text that FINRA's file would have in its place; what the text means is in ``values``.
 
-Excel is read with openpyxl, row by row: it gives every cell its own type. Polars' reader (fastexcel) gives a column
-one type, and so turns the ticker TRUE and a ticker that Excel took for a date into texts like any other.
+Excel is read with openpyxl, row by row, because it gives every cell its own type. Polars' reader (fastexcel) gives a
+column one type, so that the ticker TRUE, or a ticker that Excel took for a date, could not be recognized.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import datetime as dt
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -20,10 +20,13 @@ from xml.etree import ElementTree
 
 import polars as pl
 
-from otc_assets.domain.bounds import MAX_UNPACKED_BYTES, UnreadableFile, refuse_many_rows
+from otc_assets.domain.parsing.layouts import FIELDS, LEGACY_FIELDS, Header, header_of
+from otc_assets.domain.parsing.limits import MAX_UNPACKED_BYTES, PARQUET, UnreadableFile, refuse_many_rows
+from otc_assets.domain.parsing.results import Parsed, RowCollector, panics_refused, refuse_unless_readable
 from otc_assets.domain.values import BadValue
 
-#: XML of a workbook is several times as long as the same rows as text, and is read piece by piece.
+_KNOWN = frozenset(FIELDS) | frozenset(LEGACY_FIELDS)
+#: The XML of a workbook is several times as long as the same rows as text, and is read piece by piece.
 _MOST_XML_BYTES = 4 * MAX_UNPACKED_BYTES
 #: What Excel shows where a formula, or a text that it took for one, has no value.
 _ERRORS = frozenset({"#NAME?", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NULL!", "#GETTING_DATA"})
@@ -31,21 +34,6 @@ _BATCH_ROWS = 20_000
 
 #: A cell's text, or why it has none; None where it is empty.
 Cell = str | BadValue | None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A header and the rows below it.
-
-    Attributes:
-        names: the column names.
-        first_line: the number of the first row, counted as the program that wrote it does.
-        sheet: the worksheet, where there is one.
-    """
-
-    names: list[str]
-    first_line: int
-    sheet: str | None = None
 
 
 def is_workbook(data: bytes) -> bool:
@@ -57,14 +45,82 @@ def is_workbook(data: bytes) -> bool:
         return False
 
 
-def cell(found: Any, field: str, *, is_symbol: bool) -> Cell:
-    """The text that a value of Excel's or Parquet's would be in a file of FINRA's.
+@dataclass(frozen=True)
+class _Table:
+    """A header and the rows below it.
+
+    Attributes:
+        names: the column names.
+        rows: each a tuple of cells, at least as long as ``names``.
+        first_line: the number of the first row, as the program that wrote the file counts.
+        where: the file and the worksheet, for messages.
+    """
+
+    names: list[str]
+    rows: Iterator[tuple[Any, ...]]
+    first_line: int
+    where: str
+
+
+def parse_table(data: bytes, name: str) -> Parsed:
+    """Reads an Excel workbook or a Parquet file.
 
     Args:
-        found: the value.
-        field: FINRA's name of the column, for messages.
-        is_symbol: whether it is a symbol, which no number or date can be: Excel has changed it there.
+        data: the file.
+        name: where it is from, for messages.
+
+    Raises:
+        UnreadableFile: it is damaged, too large, or not a publication.
     """
+    table = _open(data, name)
+    header = header_of(table.names, "|", table.where)
+    rows = RowCollector(header.fields)
+    for number, cells in enumerate(_cells(header, table.rows), table.first_line):
+        rows.add(number, _values(header, cells), _verbatim(cells))
+    records, rejected = rows.frames()
+    remedy = "The program that saved it has changed the values: use FINRA's own file"
+    refuse_unless_readable(name, records, rejected, remedy)
+
+    @panics_refused(name)
+    def read_lines() -> pl.DataFrame:
+        again = _open(data, name)
+        texts = pl.Series("record", (_verbatim(cells) for cells in _cells(header, again.rows)), dtype=pl.String)
+        lines = pl.int_range(again.first_line, again.first_line + len(texts), dtype=pl.Int64, eager=True)
+        return pl.DataFrame([lines.alias("line"), texts])
+
+    return Parsed(name, header.layout, frozenset(header.fields), records, rejected, False, read_lines)
+
+
+def _open(data: bytes, name: str) -> _Table:
+    return _open_parquet(data, name) if data.startswith(PARQUET) else _open_workbook(data, name)
+
+
+def _cells(header: Header, rows: Iterable[tuple[Any, ...]]) -> Iterator[list[Cell]]:
+    is_symbol = [column == "symbol" for column in header.columns]
+    for row in rows:
+        known = zip(row, header.names, is_symbol, strict=False)
+        extra = row[len(header.names) :]
+        yield [_cell(*named) for named in known] + [_cell(found, "", is_symbol=False) for found in extra]
+
+
+def _values(header: Header, cells: list[Cell]) -> Iterator[tuple[str, str, str | None]]:
+    if any(extra is not None for extra in cells[len(header.names) :]):
+        raise BadValue(f"expected {len(header.names)} fields, found {len(cells)}")
+    for column, field, text in zip(header.columns, header.names, cells, strict=False):
+        if column is not None:
+            if isinstance(text, BadValue):
+                raise text
+            yield column, field, text
+
+
+def _verbatim(cells: list[Cell]) -> str:
+    """A row as text; a cell that can't be read has its error, and characters that can't be stored are escaped."""
+    text = "|".join("" if found is None else str(found) for found in cells)
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _cell(found: Any, field: str, is_symbol: bool) -> Cell:
+    """The text that FINRA's file would have in place of a value; a symbol that is a number or a date was changed."""
     if found is None:
         return None
     if isinstance(found, str):
@@ -91,13 +147,8 @@ def cell(found: Any, field: str, *, is_symbol: bool) -> Cell:
 # --- Excel ---------------------------------------------------------------------------------------------
 
 
-def open_workbook(data: bytes, name: str, known: frozenset[str]) -> tuple[Table, Iterator[tuple[Any, ...]]]:
-    """The header of the one worksheet that has FINRA's columns, and the rows below it.
-
-    Args:
-        data: the workbook.
-        name: where it is from, for messages.
-        known: FINRA's column names.
+def _open_workbook(data: bytes, name: str) -> _Table:
+    """The one worksheet that has FINRA's columns.
 
     Raises:
         UnreadableFile: it is damaged or too large, or not exactly one worksheet has FINRA's columns.
@@ -105,7 +156,6 @@ def open_workbook(data: bytes, name: str, known: frozenset[str]) -> tuple[Table,
     import openpyxl
 
     _refuse_bomb(data, name)
-    damaged = f"{name}, worksheet"
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
         found = []
@@ -114,7 +164,7 @@ def open_workbook(data: bytes, name: str, known: frozenset[str]) -> tuple[Table,
             for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
                 texts = ["" if value is None else str(value).strip() for value in row]
                 if any(texts):
-                    if known & set(texts):
+                    if _KNOWN & set(texts):
                         found.append((sheet, number, texts))
                     break
     except _DAMAGED as error:
@@ -130,8 +180,8 @@ def open_workbook(data: bytes, name: str, known: frozenset[str]) -> tuple[Table,
     ((sheet, number, names),) = found
     while names and not names[-1]:
         names.pop()
-    rows = _rows_of_sheet(sheet, number + 1, len(names), f"{damaged} {sheet.title!r}", name)
-    return Table(names, number + 1, sheet.title), rows
+    where = f"{name}, worksheet {sheet.title!r}"
+    return _Table(names, _rows_of_sheet(sheet, number + 1, len(names), where, name), number + 1, where)
 
 
 _DAMAGED = (
@@ -161,7 +211,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
         raise _damaged(name, error) from None
     # No member gives more than it states here: zipfile stops there.
     if size > _MOST_XML_BYTES:
-        problem = f"the Excel workbook unpacks to {size >> 20:,} MiB, which no publication does"
+        problem = f"the Excel workbook unpacks to {size >> 20:,} MiB, more than any publication"
         raise UnreadableFile(name, problem, "Split it into workbooks of one week each")
 
 
@@ -188,12 +238,7 @@ def _rows_of_sheet(sheet: Any, first: int, width: int, where: str, name: str) ->
 # --- Parquet -------------------------------------------------------------------------------------------
 
 
-def open_parquet(data: bytes, name: str) -> tuple[Table, Iterator[tuple[Any, ...]]]:
-    """The columns of a Parquet file, and its rows.
-
-    Raises:
-        UnreadableFile: it is damaged or too large.
-    """
+def _open_parquet(data: bytes, name: str) -> _Table:
     try:
         lazy = pl.scan_parquet(io.BytesIO(data))
         names = lazy.collect_schema().names()
@@ -205,6 +250,6 @@ def open_parquet(data: bytes, name: str) -> tuple[Table, Iterator[tuple[Any, ...
         why = " ".join(str(error).split())[:200]
         raise UnreadableFile(name, f"the Parquet file is damaged ({why})", "Write it again") from None
     if size > MAX_UNPACKED_BYTES:
-        problem = f"the texts of the Parquet file take {size >> 20:,} MiB, which no publication's do"
+        problem = f"the texts of the Parquet file take {size >> 20:,} MiB, more than those of any publication"
         raise UnreadableFile(name, problem, "Split it into files of one week each")
-    return Table(names, 1), frame.iter_rows(buffer_size=_BATCH_ROWS)
+    return _Table(names, frame.iter_rows(buffer_size=_BATCH_ROWS), 1, name)

@@ -1,0 +1,135 @@
+"""The values of columns and fields that can have only certain values.
+
+Each enumeration is a ``StrEnum``: its members are strings, in SQL parameters, in JSON and in Polars expressions. A test
+compares them with the constraints of the database. FINRA's tiers have more than a name; they are in ``weeks``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class VenueKind(StrEnum):
+    """The kind of a venue; ATS and NON_ATS are also the two halves of a publication."""
+
+    ATS = "ATS"
+    NON_ATS = "NON_ATS"
+    DE_MINIMIS = "DE_MINIMIS"
+
+
+class VenueScope(StrEnum):
+    """The venues that a concentration is computed over; NON_ATS includes De Minimis firms."""
+
+    ATS = "ATS"
+    NON_ATS = "NON_ATS"
+    ALL = "ALL"
+
+
+class TotalOf(StrEnum):
+    """What one of FINRA's own totals is the total of."""
+
+    SYMBOL = "SYMBOL"
+    VENUE = "VENUE"
+    MARKET = "MARKET"
+
+
+class CaptureScope(StrEnum):
+    """The part of a publication that a capture is: all of it, one half of it, or some rows."""
+
+    FULL = "FULL"
+    ATS = "ATS"
+    NON_ATS = "NON_ATS"
+    PARTIAL = "PARTIAL"
+
+
+class CaptureStatus(StrEnum):
+    """What a recorded capture is used for; SUPERSEDED: another one takes precedence, EMPTY: no row was accepted."""
+
+    EFFECTIVE = "effective"
+    SUPERSEDED = "superseded"
+    QUARANTINED = "quarantined"
+    WITHDRAWN = "withdrawn"
+    EMPTY = "empty"
+
+
+class FileLayout(StrEnum):
+    """The layout of a publication's bytes; LEGACY: files until about 2018."""
+
+    WEBSITE = "website"
+    LEGACY = "legacy"
+    API = "api"
+    API_JSON = "api-json"
+
+
+class GapStatus(StrEnum):
+    """The kind of a gap; ``gaps`` describes them."""
+
+    PENDING = "pending"
+    LATE = "late"
+    MISSING_INSIDE = "missing_inside"
+    MISSING_AT_END = "missing_at_end"
+    INCOMPLETE = "incomplete"
+    EMPTY = "empty"
+
+
+class RowChange(StrEnum):
+    """What a revision did to the row that it replaced."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+
+
+class Severity(StrEnum):
+    """How serious a failed check is."""
+
+    ERROR = "error"
+    WARN = "warn"
+
+
+class Grade(StrEnum):
+    """The quality of a week, from best to worst; F blocks downstream assets."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+    D = "D"
+    F = "F"
+
+
+class Trend(StrEnum):
+    """A week's volume against its six-week average."""
+
+    UP = "up"
+    DOWN = "down"
+    STABLE = "stable"
+
+
+class ConcentrationLevel(StrEnum):
+    """The level of an HHI."""
+
+    COMPETITIVE = "competitive"
+    MODERATE = "moderate"
+    CONCENTRATED = "concentrated"
+
+
+class Retention(StrEnum):
+    """A class of tables whose weeks are kept equally long."""
+
+    RAW_RECORD = "raw_record"
+    VENUE_VOLUME = "venue_volume"
+    SUMMARIES = "summaries"
+
+
+class AlertKind(StrEnum):
+    """What failed."""
+
+    CHECK = "check"
+    RUN = "run"
+
+
+class AlertState(StrEnum):
+    """How far the delivery of an alert is; UNWANTED: OTC_ALERT_URL was not set."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    UNWANTED = "unwanted"

@@ -1,0 +1,78 @@
+"""The checks of figures, and of weeks as a whole.
+
+Each takes the evidence of one (week, tier) and returns one finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from otc_assets.domain.enums import Grade
+from otc_assets.domain.quality.evidence import Finding, Graded, Newest, Shares, none_of
+
+
+def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
+    """Compares a tier's summaries with the database's aggregate and its own sums over venue volume.
+
+    Args:
+        row: ``symbols``, their number; ``aggregate_differs`` and ``volume_differs``, the number of them for which the
+            aggregate and the sums differ; the latter is None where retention has dropped the venue volume.
+    """
+    of_aggregate, of_volume = row["aggregate_differs"], row["volume_differs"]
+    volume = "; venue_volume was dropped" if of_volume is None else f", {of_volume:,} in venue_volume"
+    detail = f"{row['symbols']:,} symbols, {of_aggregate:,} of them with other figures in weekly_summary_agg{volume}"
+    return none_of(of_aggregate + (of_volume or 0), detail)
+
+
+def shares_sum_to_100(e: Shares) -> Finding:
+    """Judges whether the venues' shares of a tier sum to 100 %; where nothing was traded there are none."""
+    total = Decimal(e.now["market_share_pct"].sum() or 0)
+    # Each share is rounded to six places, by half a millionth at most.
+    tolerance = Decimal("0.0000005") * e.now.height
+    traded = bool(e.now["total_volume"].sum())
+    return Finding(
+        not traded or abs(total - 100) <= tolerance,
+        f"the shares of {e.now.height} venues sum to {total} %",
+        observed=float(total),
+        threshold=100.0,
+    )
+
+
+def hhi_within_bounds(rows: pl.DataFrame) -> Finding:
+    """Judges whether the HHI in rows of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION is possible.
+
+    For n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share.
+    """
+    slack = 2e-4  # figures are rounded to six places, and near 100 the square of a share changes 200 times as fast
+    hhi, venues = pl.col("hhi").cast(pl.Float64), pl.col("venue_count")
+    top = pl.col("top_venue_share_pct").cast(pl.Float64)
+    out = rows.filter(
+        (hhi > 10_000)
+        | (hhi < 10_000 / venues - slack)
+        | (hhi < top**2 - slack)
+        | (hhi.is_null() & (pl.col("total_volume") > 0))
+    )
+    example = f"; the first: {out.row(0)}" if out.height else ""
+    return none_of(out.height, f"{out.height:,} of {rows.height:,} indices are out of bounds{example}")
+
+
+def grade_is_not_f(e: Graded) -> Finding:
+    """Judges whether the grade is better than F. A week that retention has dropped keeps its grade."""
+    detail = e.grade or "no grade: nothing of this week is captured"
+    if not e.kept:
+        detail = f"{e.grade or 'no grade'}; retention has dropped the week's venue volume"
+    return Finding(e.grade != Grade.F, detail)
+
+
+def no_gap(row: Mapping[str, Any]) -> Finding:
+    """Fails for each row of GAP."""
+    return Finding(False, f"{row['status']}: {row['detail']}")
+
+
+def newest_week(e: Newest) -> Finding:
+    """Judges whether the newest captured week is the newest that is due, or that is before the first week wanted."""
+    return Finding(e.week == e.due or e.due < e.first_wanted, f"newest {e.week or 'none'}, due {e.due}")
