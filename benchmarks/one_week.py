@@ -11,8 +11,8 @@ import resource
 import subprocess
 import sys
 
-from otc_assets import local
 from otc_assets.domain.weeks import TIERS
+from otc_assets.local import installation as local
 from otc_assets.settings import settings
 
 

@@ -17,12 +17,12 @@ import pytest
 import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
-from hostile_defaults import make_hostile
+from support.hostile_defaults import make_hostile
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli, resources
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, session_options
 

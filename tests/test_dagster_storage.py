@@ -9,12 +9,13 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, job, op
 from dagster_postgres import PostgresEventLogStorage
-from hostile_defaults import make_hostile
+from support.hostile_defaults import make_hostile
 
-from otc_assets import dagster_storage, local
+from otc_assets import dagster_storage
 from otc_assets.dagster_storage import StorageInUse, move_tables
+from otc_assets.local import installation as local
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import dagster_storage_url, database_url
 
 pytestmark = pytest.mark.slow

@@ -12,12 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
-from terminal import Terminal
+from support.terminal import Terminal
 
-from otc_assets import interruption, local, running
+from otc_assets import interruption, running
 from otc_assets.automation.alerts import why_it_failed
 from otc_assets.definitions import defs
 from otc_assets.liveness import PROCESS_TAG, fail_dead_runs, process_tag
+from otc_assets.local import installation as local
 from otc_assets.partitions import week_of, weeks
 from otc_assets.processes import Identity, is_dead, this_process
 from otc_assets.settings import settings

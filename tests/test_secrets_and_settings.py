@@ -12,8 +12,8 @@ import pytest
 from dagster_postgres import DagsterPostgresStorage
 
 from otc_assets.exporter.server import Exporter, exposition
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import InvalidSettings, settings, without_secrets
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import (
     DatabaseUnreachable,
     connect,

@@ -27,13 +27,14 @@ def metrics(
     The database is only read. With --once, the exit code is 1 if the database is unreachable.
     """
     from otc_assets.exporter.server import exporter_of, exposition, serving
+    from otc_assets.local.embedded import url_of_running
 
     chosen = settings()
     if once:
-        from otc_assets import local
+        from otc_assets.local import installation as local
 
         with local.database(chosen):
-            exporter = exporter_of(chosen)
+            exporter = exporter_of(chosen, lambda: url_of_running(chosen))
             print(exposition(exporter), end="")
             exporter.close()
         if not exporter.up:
@@ -41,7 +42,7 @@ def metrics(
         return
     listen = chosen.metrics_port if port is None else port
     try:
-        with serving(exporter_of(chosen), host, listen, chosen.host_names) as where:
+        with serving(exporter_of(chosen, lambda: url_of_running(chosen)), host, listen, chosen.host_names) as where:
             err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
@@ -62,7 +63,7 @@ def migrate(
     Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
     it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
     """
-    from otc_assets import local
+    from otc_assets.local import installation as local
     from otc_assets.warehouse.migrate import migrate as migrate_database
 
     chosen = settings()
@@ -109,7 +110,8 @@ def verify(
 
     Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
     from otc_assets.resources import RawArchive
 
     with local.installation(settings()) as warehouse, progress("verifying the archive") as tick:

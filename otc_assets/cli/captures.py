@@ -42,7 +42,8 @@ def list_captures(
     effective: the week is computed from it. superseded: another capture has newer rows. quarantined: it lacks a large
     part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     if status is not None and status not in _STATUSES:
         raise typer.BadParameter(f"unknown status {status!r}. The statuses are {', '.join(_STATUSES)}.")
@@ -75,7 +76,8 @@ def list_captures(
 @app.command()
 def show(capture_id: CaptureId, as_json: Json = False) -> None:
     """Show everything that is recorded about a capture."""
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         found = reports.capture(warehouse, capture_id)
@@ -119,7 +121,8 @@ def restore(capture_id: CaptureId) -> None:
 
 
 def _decide(decide: Callable[[sa.Connection], Publication], done: str) -> None:
-    from otc_assets import local, running
+    from otc_assets import running
+    from otc_assets.local import installation as local
     from otc_assets.resources import Warehouse
 
     with local.dagster(settings()) as instance:

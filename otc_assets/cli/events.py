@@ -62,7 +62,8 @@ def tail(
     With --follow no event is omitted or repeated. An event is printed once every transaction that started to write
     before its own has ended. Example: otc-assets events tail --follow --type otc.week.revised
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     def print_batch(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
         if as_json:
@@ -95,7 +96,8 @@ def show(
 
     Example: otc-assets events show 42
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         event = reports.event_of(warehouse, event_id)
@@ -118,7 +120,8 @@ def history(
 
     Example: otc-assets events history 2026-08-21
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         found = reports.week_history(warehouse, week)
@@ -141,7 +144,8 @@ def replay(as_json: Json = False) -> None:
 
     Example: otc-assets events replay
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         done = reports.replay_events(warehouse)

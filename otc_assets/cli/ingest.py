@@ -36,10 +36,11 @@ def ingest(
     The week of a download file is inferred from its rows and its name. A file from which it can't be inferred is
     refused.
     """
-    from otc_assets import local, reports, running
+    from otc_assets import reports, running
     from otc_assets.automation.file_drop import encode_path
     from otc_assets.automation.jobs import FilesToIngest
     from otc_assets.finra.download_files import printable
+    from otc_assets.local import installation as local
     from otc_assets.resources import Warehouse
 
     if folders := [path for path in files if path.is_dir()]:

@@ -19,7 +19,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     chosen, now = settings(), dt.datetime.now(NEW_YORK)
     with local.installation(chosen) as warehouse:
@@ -49,7 +50,8 @@ def gaps(
     Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
     --check does not count them.
     """
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
     from otc_assets.resources import PublicationSource
 
     chosen = settings()
@@ -86,7 +88,8 @@ def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
 
 def storage(as_json: Json = False) -> None:
     """Show the storage of each table: size on disk, chunks, compression, and the oldest week that is kept."""
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         rows = reports.storage_by_table(warehouse)
@@ -110,7 +113,8 @@ def alerts(
     """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""
     if context.invoked_subcommand is not None:
         return
-    from otc_assets import local, reports
+    from otc_assets import reports
+    from otc_assets.local import installation as local
 
     with local.installation(settings()) as warehouse:
         found = reports.recent_alerts(warehouse, newest)

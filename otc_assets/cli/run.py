@@ -44,7 +44,7 @@ def up(
     Then the most recent weeks are materialized, where they are missing. Ctrl-C stops everything; the next start
     continues from there.
     """
-    from otc_assets import local
+    from otc_assets.local import installation as local
 
     chosen = settings()
     if port is not None:
@@ -124,7 +124,8 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
 
     Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
     """
-    from otc_assets import local, running
+    from otc_assets import running
+    from otc_assets.local import installation as local
 
     with local.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
         failed = running.materialize(instance, weeks.weeks, tiers_of(tier), tick)
@@ -143,7 +144,8 @@ def backfill(
 
     Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
     """
-    from otc_assets import local, running
+    from otc_assets import running
+    from otc_assets.local import installation as local
 
     chosen = settings()
     with local.dagster(chosen) as instance:

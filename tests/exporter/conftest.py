@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
-from otc_assets import local, resources, running
+from otc_assets import resources, running
 from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
+from otc_assets.local import installation as local
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 
 
 @contextmanager

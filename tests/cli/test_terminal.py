@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from console_script import Run, console_script
+from support.console_script import Run, console_script
 
 from otc_assets.cli.terminal import Terminal, json_text, printable
 from otc_assets.warehouse import events

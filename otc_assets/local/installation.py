@@ -27,10 +27,10 @@ from otc_assets.archive.store import LocalArchive
 from otc_assets.dagster_storage import move_tables
 from otc_assets.errors import OtcError
 from otc_assets.liveness import fail_dead_runs
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.resources import Warehouse
 from otc_assets.settings import PROJECT_ROOT, Settings, settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
 from otc_assets.warehouse.server import LOCK_SPACE, dagster_storage_url
 
@@ -63,7 +63,7 @@ class NotStarted(OtcError):
 def project_file(name: str) -> Path:
     """A top-level file of the project: in the checkout, or inside an installed package."""
     checkout = PROJECT_ROOT / name
-    return checkout if checkout.exists() else Path(__file__).parent / "_project" / name
+    return checkout if checkout.exists() else Path(__file__).parent.parent / "_project" / name
 
 
 @contextmanager

@@ -29,7 +29,8 @@ from psycopg import sql
 
 from otc_assets.errors import OtcError
 from otc_assets.processes import command_of, started
-from otc_assets.warehouse.server import session_options
+from otc_assets.settings import Settings
+from otc_assets.warehouse.server import DatabaseUnreachable, session_options
 
 #: PostgreSQL refuses to run as root; it then runs as the account that owns nothing ("nobody").
 _NOBODY = 65534
@@ -386,3 +387,17 @@ class EmbeddedServer:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'otc'").fetchone():
                 connection.execute("CREATE DATABASE otc OWNER otc")
                 connection.execute("REVOKE CONNECT ON DATABASE otc FROM PUBLIC")
+
+
+def url_of_running(chosen: Settings) -> str:
+    """The URL of the database, if it is set or an embedded server is running. Starts nothing.
+
+    Raises:
+        DatabaseUnreachable: no embedded server is running.
+    """
+    if chosen.database_url is not None:
+        return chosen.database_url.get_secret_value()
+    server = EmbeddedServer(chosen.home / "postgres")
+    if not server.running():
+        raise DatabaseUnreachable("no database runs here. Start 'otc-assets up', or set OTC_DATABASE_URL.")
+    return server.url

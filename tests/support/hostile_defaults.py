@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.local.embedded import EmbeddedServer
 
 #: What a database's administrator may have chosen, for other users of it. DateStyle broke every asset that reads a
 #: timestamp; a time zone whose abbreviation is another one's, too; what the path finds first has our names.

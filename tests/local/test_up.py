@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from terminal import Terminal
+from support.terminal import Terminal
 
 from otc_assets.processes import Identity, is_dead, session_members
 

@@ -15,8 +15,9 @@ import pytest
 import time_machine
 from dagster import DagsterInstance
 
-from otc_assets import local, running
+from otc_assets import running
 from otc_assets.domain.weeks import TIERS, weeks_between
+from otc_assets.local import installation as local
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import SchemaMismatch, migrate, newest_version, require_current
 

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from otc_assets.warehouse.embedded import EmbeddedServer, EmbeddedServerError
+from otc_assets.local.embedded import EmbeddedServer, EmbeddedServerError
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -
 
 def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> None:
     """The lock of a process goes with it, however it ends; a list of users would need care."""
-    program = "import sys; from pathlib import Path; from otc_assets.warehouse.embedded import EmbeddedServer\n"
+    program = "import sys; from pathlib import Path; from otc_assets.local.embedded import EmbeddedServer\n"
     program += "EmbeddedServer(Path(sys.argv[1]), durable=False).start(); print('started', flush=True); input()"
     killed = subprocess.Popen(
         [sys.executable, "-c", program, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -15,12 +15,12 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
-from console_script import Run, console_script
+from support.console_script import Run, console_script
 
 from otc_assets.warehouse import events
 from otc_assets.warehouse.server import transaction
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 WEEK = dt.date(2026, 8, 21)
 T1 = "NMS Tier 1"
 

@@ -16,8 +16,8 @@ import httpx
 import psycopg
 import pytest
 import time_machine
-from console_script import Run, console_script
 from pytest_httpserver import HTTPServer
+from support.console_script import Run, console_script
 
 from otc_assets import cli
 from otc_assets.cli.run import _serve_metrics
@@ -324,7 +324,7 @@ def test_links_in_alerts_name_the_port_that_the_command_was_told(
     run: Run, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
-    from otc_assets import local
+    from otc_assets.local import installation as local
 
     local.prepare(settings().model_copy(update={"port": 3456}), database)
     assert settings().ui_url == "http://127.0.0.1:3456"
@@ -387,7 +387,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
 @pytest.mark.parametrize("arguments", [["check", "defs"], ["list", "defs"]])
 def test_dagsters_own_tools_work_in_the_project_folder_without_any_setting(arguments: list[str]) -> None:
     """dagster.yaml lies there too, and once asked for a database that only `up` knows."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
     dg = Path(sys.executable).parent / "dg"
     done = subprocess.run([dg, *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)
