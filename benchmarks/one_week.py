@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from otc_assets.domain.weeks import TIERS
-from otc_assets.local import installation as local
+from otc_assets.local import setup
 from otc_assets.settings import settings
 
 
@@ -30,11 +30,11 @@ def main() -> None:
         address = next(word for word in finra.stdout.readline().split() if word.startswith("http"))
         os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
         settings.cache_clear()
-        with local.database(settings()) as url:
-            local.upgrade(settings(), url)
+        with setup.database(settings()) as url:
+            setup.upgrade(settings(), url)
             from otc_assets import running
 
-            with local.instance() as instance:
+            with setup.instance(settings()) as instance:
                 failed = running.materialize(instance, [week], TIERS, lambda done, note: None)
             print("  " + ("; ".join(failed) or "made"))
             # Of this process: its children are the database and the simulated FINRA.

@@ -171,6 +171,16 @@ class Settings(BaseSettings):
         """``DAGSTER_HOME`` of an instance that ``otc-assets up`` runs."""
         return self.home / "dagster"
 
+    def environment(self) -> dict[str, str]:
+        """The environment variables from which a child process reads the same folders, databases and port."""
+        urls = {"OTC_DATABASE_URL": self.database_url, "OTC_DAGSTER_STORAGE_URL": self.dagster_storage_url}
+        return {
+            "OTC_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "OTC_PORT": str(self.port),  # links in alerts have it
+            **{name: url.get_secret_value() for name, url in urls.items() if url is not None},
+        }
+
 
 def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]

@@ -13,7 +13,7 @@ from support.hostile_defaults import make_hostile
 
 from otc_assets import dagster_storage
 from otc_assets.dagster_storage import StorageInUse, move_tables
-from otc_assets.local import installation as local
+from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.server import dagster_storage_url, database_url
@@ -153,8 +153,8 @@ def test_a_new_installation_keeps_data_and_dagster_apart(
 ) -> None:
     for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
         monkeypatch.setenv(name, "")  # what upgrade() sets is put back by this
-    local.upgrade(settings(), empty_database)
-    with local.instance() as instance:
+    setup.upgrade(settings(), empty_database)
+    with setup.instance(settings()) as instance:
         assert isinstance(instance.event_log_storage, PostgresEventLogStorage)
         idle.execute_in_process(instance=instance)
     with server._connect(empty_database.rpartition("/")[2]) as admin:

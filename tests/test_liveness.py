@@ -18,7 +18,7 @@ from otc_assets import interruption, running
 from otc_assets.automation.alerts import why_it_failed
 from otc_assets.definitions import defs
 from otc_assets.liveness import PROCESS_TAG, fail_dead_runs, process_tag
-from otc_assets.local import installation as local
+from otc_assets.local import setup
 from otc_assets.partitions import week_of, weeks
 from otc_assets.processes import Identity, is_dead, this_process
 from otc_assets.settings import settings
@@ -203,11 +203,11 @@ def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
         monkeypatch.setenv(name, "set by prepare")
     monkeypatch.setenv("OTC_PORT", "3000")
     monkeypatch.setenv("OTC_SLOT_WAIT_SECONDS", "1")
-    local.prepare(settings(), database)
+    setup.prepare(settings(), database)
     week = week_of(newest(1)[0])
-    with local.instance() as instance:
+    with setup.instance(settings()) as instance:
         holders = []
-        for _ in range(local.POOLS["database"]):
+        for _ in range(setup.POOLS["database"]):
             run = instance.create_run_for_job(job_def=defs.resolve_job_def("capture_t1"))
             instance.add_run_tags(run.run_id, process_tag(run.run_id))
             instance.event_log_storage.claim_concurrency_slot("database", run.run_id, "step")

@@ -122,7 +122,7 @@ def role(server: EmbeddedServer, database: str) -> Iterator[Callable[[str], str]
         return f"postgresql://otc:{quote(password, safe='')}@{before.rpartition('@')[2]}"
 
     yield with_password
-    with_password(server._password("otc"))
+    with_password(server._folder.password("otc"))
 
 
 @pytest.mark.parametrize("password", ODD)

@@ -31,9 +31,9 @@ def metrics(
 
     chosen = settings()
     if once:
-        from otc_assets.local import installation as local
+        from otc_assets.local import setup
 
-        with local.database(chosen):
+        with setup.database(chosen):
             exporter = exporter_of(chosen, lambda: url_of_running(chosen))
             print(exposition(exporter), end="")
             exporter.close()
@@ -63,13 +63,13 @@ def migrate(
     Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
     it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
     """
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
     from otc_assets.warehouse.migrate import migrate as migrate_database
 
     chosen = settings()
-    with local.database(chosen) as url:
+    with setup.database(chosen) as url:
         if to == "head":
-            done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+            done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
             restore_raw_rows()
         else:
             done = migrate_database(url, to, shorten_retention=yes)
@@ -111,10 +111,10 @@ def verify(
     Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
     from otc_assets.resources import RawArchive
 
-    with local.installation(settings()) as warehouse, progress("verifying the archive") as tick:
+    with setup.warehouse(settings()) as warehouse, progress("verifying the archive") as tick:
         verified, damaged = reports.damaged_captures(warehouse, RawArchive().open(), sample, tick)
     if as_json:
         out.print_as_json({"verified": verified, "damaged": damaged})

@@ -43,12 +43,12 @@ def list_captures(
     part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
     if status is not None and status not in _STATUSES:
         raise typer.BadParameter(f"unknown status {status!r}. The statuses are {', '.join(_STATUSES)}.")
     span = (weeks.weeks[0], weeks.weeks[-1]) if weeks else (dt.date.min, dt.date.max)
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         found = [r for r in reports.captures(warehouse, *span) if status in (None, r["status"])]
     if as_json:
         out.print_as_json(found)
@@ -77,9 +77,9 @@ def list_captures(
 def show(capture_id: CaptureId, as_json: Json = False) -> None:
     """Show everything that is recorded about a capture."""
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         found = reports.capture(warehouse, capture_id)
     if as_json:
         out.print_as_json(found)
@@ -122,10 +122,10 @@ def restore(capture_id: CaptureId) -> None:
 
 def _decide(decide: Callable[[sa.Connection], Publication], done: str) -> None:
     from otc_assets import running
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
     from otc_assets.resources import Warehouse
 
-    with local.dagster(settings()) as instance:
+    with setup.dagster(settings()) as instance:
         with Warehouse().transaction() as connection:
             capture = decide(connection)
         out.print(f"capture {capture.id} of {capture.tier}, week ending {capture.week_ending}, is {done}")

@@ -63,7 +63,7 @@ def tail(
     before its own has ended. Example: otc-assets events tail --follow --type otc.week.revised
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
     def print_batch(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
         if as_json:
@@ -72,7 +72,7 @@ def tail(
         else:
             _print_events(found, header=header)
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         if follow:
             with interruption.waiting() as wait:
                 for number, found in enumerate(reports.follow_events(warehouse, count, event_type, wait)):
@@ -97,9 +97,9 @@ def show(
     Example: otc-assets events show 42
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         event = reports.event_of(warehouse, event_id)
     if as_json:
         out.print_as_json(event)
@@ -121,9 +121,9 @@ def history(
     Example: otc-assets events history 2026-08-21
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         found = reports.week_history(warehouse, week)
     if as_json:
         out.print_as_json(found)
@@ -145,9 +145,9 @@ def replay(as_json: Json = False) -> None:
     Example: otc-assets events replay
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         done = reports.replay_events(warehouse)
     if as_json:
         out.print_as_json(done)

@@ -40,7 +40,7 @@ def ingest(
     from otc_assets.automation.file_drop import encode_path
     from otc_assets.automation.jobs import FilesToIngest
     from otc_assets.finra.download_files import printable
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
     from otc_assets.resources import Warehouse
 
     if folders := [path for path in files if path.is_dir()]:
@@ -56,7 +56,7 @@ def ingest(
         summary_type=summary_type,
     )
     failed: list[str] = []
-    with local.dagster(settings()) as instance:
+    with setup.dagster(settings()) as instance:
         with progress("ingesting files") as tick:
             tick(0, ", ".join(printable(path.name) for path in files))
             try:

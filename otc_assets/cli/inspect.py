@@ -20,10 +20,10 @@ def status(
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
     chosen, now = settings(), dt.datetime.now(NEW_YORK)
-    with local.installation(chosen) as warehouse:
+    with setup.warehouse(chosen) as warehouse:
         rows = reports.week_status(warehouse, newest, now)
     if as_json:
         out.print_as_json(rows)
@@ -51,11 +51,11 @@ def gaps(
     --check does not count them.
     """
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
     from otc_assets.resources import PublicationSource
 
     chosen = settings()
-    with local.installation(chosen) as warehouse:
+    with setup.warehouse(chosen) as warehouse:
         source, now = PublicationSource().open(), dt.datetime.now(NEW_YORK)
         found = reports.gap_ranges(warehouse, source, now, with_pending=pending)
     history = [r for r in found if r["status"] == "never_requested"]
@@ -89,9 +89,9 @@ def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
 def storage(as_json: Json = False) -> None:
     """Show the storage of each table: size on disk, chunks, compression, and the oldest week that is kept."""
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         rows = reports.storage_by_table(warehouse)
     if as_json:
         out.print_as_json(rows)
@@ -114,9 +114,9 @@ def alerts(
     if context.invoked_subcommand is not None:
         return
     from otc_assets import reports
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as warehouse:
         found = reports.recent_alerts(warehouse, newest)
     if as_json:
         out.print_as_json(found)

@@ -44,33 +44,34 @@ def up(
     Then the most recent weeks are materialized, where they are missing. Ctrl-C stops everything; the next start
     continues from there.
     """
-    from otc_assets.local import installation as local
+    from otc_assets.local import services, setup
 
     chosen = settings()
     if port is not None:
         chosen = chosen.model_copy(update={"port": port})
-    with local.database(chosen) as url:
+    with setup.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
-        done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+        done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
         migrated = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
         err.print(f"database  {where}; {done.server}; schema {done.after}{migrated}")
         print_remarks(done, indent=" " * 10)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
-        with local.right_to_serve(chosen, url, err.print) as only:
+        resolved = setup.resolved(chosen, url)
+        with services.right_to_serve(resolved, err.print) as only:
             with progress("starting the Dagster UI") as tick:
-                served = local.serve(chosen, lambda: tick(0, ""))
+                served = services.serve(resolved, lambda: tick(0, ""))
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
                 with _serve_metrics(chosen, url):
                     restore_raw_rows()
-                    with local.instance() as instance:
-                        for text in _materialize_newest(chosen, instance, newest):
+                    with setup.instance(resolved) as instance:
+                        for text in _materialize_newest(resolved, instance, newest):
                             err.note("failed", "yellow", text)
                     err.print(f"ready     {served.url}/asset-groups")
                     while served.running():
                         only.hold()
                         time.sleep(0.5)
-                raise local.NotStarted(f"the Dagster UI ended. The end of {served.log}:\n{local.tail(served.log)}")
+                raise setup.NotStarted(f"the Dagster UI ended. The end of {served.log}:\n{services.tail(served.log)}")
             except KeyboardInterrupt:
                 err.print("stopping  (a second Ctrl-C has no effect)")
             finally:
@@ -125,9 +126,9 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
     Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
     """
     from otc_assets import running
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    with local.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
+    with setup.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
         failed = running.materialize(instance, weeks.weeks, tiers_of(tier), tick)
     if as_json:
         out.print_as_json({"weeks": weeks.weeks, "failed": failed})
@@ -145,10 +146,10 @@ def backfill(
     Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
     """
     from otc_assets import running
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
     chosen = settings()
-    with local.dagster(chosen) as instance:
+    with setup.dagster(chosen) as instance:
         running.require_daemon(instance)
         backfill_id = running.launch_backfill(instance, weeks.weeks, tiers_of(tier))
         err.print(f"backfill {backfill_id}: http://127.0.0.1:{chosen.port}/runs/b/{backfill_id}")

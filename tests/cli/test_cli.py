@@ -324,9 +324,9 @@ def test_links_in_alerts_name_the_port_that_the_command_was_told(
     run: Run, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
-    from otc_assets.local import installation as local
+    from otc_assets.local import setup
 
-    local.prepare(settings().model_copy(update={"port": 3456}), database)
+    setup.prepare(settings().model_copy(update={"port": 3456}), database)
     assert settings().ui_url == "http://127.0.0.1:3456"
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()

@@ -13,7 +13,7 @@ from dagster import DagsterInstance
 
 from otc_assets import resources, running
 from otc_assets.domain.weeks import T1, TIERS, newest_due, weeks_up_to
-from otc_assets.local import installation as local
+from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 
@@ -29,8 +29,8 @@ def dagster_of(database: str, home: Path) -> Iterator[DagsterInstance]:
         for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
             environment.setenv(name, "")  # what prepare() sets is put back by this
         settings.cache_clear()
-        local.prepare(settings(), database)
-        with local.instance() as instance:
+        setup.prepare(settings(), database)
+        with setup.instance(settings()) as instance:
             yield instance
     resources._engine(database).dispose()
     for cached in (settings, resources._source, resources._engine):

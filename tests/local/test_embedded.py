@@ -54,7 +54,7 @@ def test_rows_that_were_committed_survive_a_kill(home: Path) -> None:
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     with EmbeddedServer(home) as again:
@@ -104,11 +104,11 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     left_over = (home / "data" / "postmaster.pid").read_text().splitlines()
     os.kill(pid, signal.SIGKILL)
-    server._await_burial()
+    server._wait_for_exit()
     identity: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
     with subprocess.Popen(["sleep", "120"], **identity) as other:
         (home / "data" / "postmaster.pid").write_text("\n".join([str(other.pid), *left_over[1:]]) + "\n")
@@ -124,13 +124,13 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
 def test_another_port_is_taken_where_somebody_sits_on_ours(home: Path) -> None:
     with EmbeddedServer(home, durable=False) as server:
         put(server, 1)
-        port = server._port()
+        port = server._folder.port()
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         with EmbeddedServer(home, durable=False) as again:
-            assert again._port() != port
+            assert again._folder.port() != port
             assert got(again) == [1]
 
 
@@ -139,7 +139,7 @@ def test_only_the_owner_can_read_the_passwords_and_only_with_one_can_anyone_ente
         for role in ("otc", "postgres"):
             assert stat.S_IMODE((home / f"password-{role}").stat().st_mode) == 0o600
         with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(host="127.0.0.1", port=server._port(), user="otc", dbname="otc", password="wrong")
+            psycopg.connect(host="127.0.0.1", port=server._folder.port(), user="otc", dbname="otc", password="wrong")
         with psycopg.connect(server.url) as connection:
             listening = connection.execute("SHOW listen_addresses").fetchone()
             rights = connection.execute(
@@ -152,10 +152,10 @@ def test_only_the_owner_can_read_the_passwords_and_only_with_one_can_anyone_ente
 def test_data_of_another_version_is_refused_with_what_to_do(home: Path) -> None:
     EmbeddedServer(home, durable=False).start()
     server = EmbeddedServer(home, durable=False)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    server._await_burial()
+    server._wait_for_exit()
     (home / "data" / "PG_VERSION").write_text("14\n")
     with pytest.raises(EmbeddedServerError, match=r"made by PostgreSQL 14.*OTC_HOME"):
         server.start()

@@ -17,7 +17,7 @@ from dagster import DagsterInstance
 
 from otc_assets import running
 from otc_assets.domain.weeks import TIERS, weeks_between
-from otc_assets.local import installation as local
+from otc_assets.local import services, setup
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import SchemaMismatch, migrate, newest_version, require_current
 
@@ -117,9 +117,9 @@ def test_up_goes_on_with_the_stored_retention_and_says_so(
     otc: Command, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def serve(*_: object) -> None:
-        raise local.NotStarted("the UI is not part of this test")
+        raise setup.NotStarted("the UI is not part of this test")
 
-    monkeypatch.setattr(local, "serve", serve)
+    monkeypatch.setattr(services, "serve", serve)
     sql.execute("UPDATE otc.retention SET keep_weeks = NULL")
     code, _, errors = otc("up")
     assert (code, "the UI is not part of this test" in errors) == (1, True)
@@ -175,18 +175,18 @@ def test_other_commands_leave_dagsters_configuration_and_limits_that_were_change
     """Every command wrote dagster.yaml anew under a running daemon, and reset the limits set in the UI."""
     for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
         monkeypatch.setenv(name, "")  # what prepare() sets is put back by this
-    local.prepare(settings(), database)
-    with local.instance() as instance:
-        assert {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()} == local.POOLS
+    setup.prepare(settings(), database)
+    with setup.instance(settings()) as instance:
+        assert {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()} == setup.POOLS
         instance.event_log_storage.set_concurrency_slots("finra_api", 1)
     config = installation / "dagster" / "dagster.yaml"
     ours = config.read_text()
     config.write_text(ours + "# changed\n")
-    local.prepare(settings(), database)
-    with local.instance() as instance:
+    setup.prepare(settings(), database)
+    with setup.instance(settings()) as instance:
         limits = {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()}
     assert limits == {"finra_api": 1, "database": 2}
     assert config.read_text() == ours + "# changed\n"
-    local.upgrade(settings(), database)
+    setup.upgrade(settings(), database)
     assert config.read_text() == ours
     assert [path.name for path in config.parent.glob("dagster.yaml*")] == ["dagster.yaml"]
