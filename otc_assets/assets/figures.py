@@ -17,7 +17,7 @@ from otc_assets.domain.tables import Figure, figures
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.partitions import window
 from otc_assets.resources import Warehouse
-from otc_assets.tracing import COMPUTE, LOAD, span, tell
+from otc_assets.tracing import COMPUTE, LOAD, set_attributes, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.load import replace_week
@@ -70,7 +70,7 @@ def make_figure(figure: Figure, week_ending: dt.date, warehouse: Warehouse) -> W
             return WeekMade(0, metadata={"state": "nothing is captured of this week yet"})
         with span(COMPUTE):
             rows = compute_figure(connection, figure, week_ending)
-            tell(rows=rows.height)
+            set_attributes(rows=rows.height)
         with span(LOAD, rows=rows.height):
             replace_week(connection, table, week_ending, rows, version)
         seconds = time.perf_counter() - since

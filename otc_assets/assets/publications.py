@@ -39,7 +39,7 @@ from otc_assets.finra.source import PARTIAL, Capture, RefusedReply
 from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
-from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
+from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.events import FileRejected, append, told_by
 from otc_assets.warehouse.load import NewPublication, Recorded
 from otc_assets.warehouse.read import publication_of, publications
@@ -138,12 +138,12 @@ def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason:
 def _record(
     capture: Capture, parsed: Parsed, archive: Archive, warehouse: Warehouse, run_id: str | None, since: float
 ) -> Captured:
-    whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
+    whose: dict[str, Attribute] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
     with span(NORMALIZE, **whose):
         result = normalize(
             parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
         )
-        tell(rows=result.accepted, rejected=result.rejected.height)
+        set_attributes(rows=result.accepted, rejected=result.rejected.height)
     with span(ARCHIVE, **whose, bytes=len(capture.content)):
         digest = archive.put(capture.content)
     whole = capture.scope != PARTIAL and not parsed.cut_off
@@ -174,7 +174,7 @@ def _record(
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), warehouse.transaction() as connection:
         recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
-        tell(outcome=recorded.outcome)
+        set_attributes(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
     warehouse.settle(capture.week_ending, "raw_record")
     waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
@@ -220,7 +220,7 @@ def make_publication(
         except RefusedReply as error:
             tell_rejected(warehouse, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
             raise WeekRefused(str(error)) from error
-        tell(captures=len(captures))
+        set_attributes(captures=len(captures))
     if not captures:
         return WeekMade(0, metadata={"state": "nothing there: the source has no such publication"})
     try:

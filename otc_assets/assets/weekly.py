@@ -34,7 +34,7 @@ from otc_assets.domain.tables import TABLES
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.partitions import key_of, weeks, weeks_of
-from otc_assets.tracing import WEEK, span, tell
+from otc_assets.tracing import WEEK, set_attributes, span
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -96,7 +96,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
         try:
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 made[week] = make(week)
-                tell(rows=made[week].rows)
+                set_attributes(rows=made[week].rows)
         except _WORDED as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)

@@ -40,7 +40,7 @@ from otc_assets.finra.source import (
     RefusedReply,
     SourceError,
 )
-from otc_assets.tracing import PAGE, instrument_client, span, tell
+from otc_assets.tracing import PAGE, instrument_client, set_attributes, span
 
 _DATA = "/data/group/otcMarket/name/weeklySummary"
 _PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
@@ -266,7 +266,7 @@ class QueryApi:
                 )
             with span(PAGE, offset=received):
                 page = self._page(week_ending, tier, received)
-                tell(rows=page[2] if page else 0)
+                set_attributes(rows=page[2] if page else 0)
             if page is None:
                 if total:
                     raise _Moved
