@@ -71,7 +71,7 @@ def up(
                     while served.running():
                         only.hold()
                         time.sleep(0.5)
-                raise setup.NotStarted(f"the Dagster UI ended. The end of {served.log}:\n{services.tail(served.log)}")
+                raise setup.NotStarted(served.ended())
             except KeyboardInterrupt:
                 err.print("stopping  (a second Ctrl-C has no effect)")
             finally:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 from urllib.parse import quote
 
@@ -22,7 +21,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from otc_assets.local.server_folder import EmbeddedServerError, ServerFolder
+from otc_assets.local.server_folder import EmbeddedServerError, ServerFolder, tail
 from otc_assets.processes import command_of, started
 from otc_assets.settings import Settings
 from otc_assets.warehouse.server import DatabaseUnreachable, session_options
@@ -133,9 +132,7 @@ class EmbeddedServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @contextmanager
@@ -204,9 +201,7 @@ class EmbeddedServer:
 
     def _not_started(self, reason: str) -> str:
         log = self._folder.log
-        lines = log.read_text(errors="replace").splitlines()[-10:] if log.exists() else []
-        end = "\n".join(lines)
-        return f"the embedded PostgreSQL in {self.home} did not start: {reason}. The end of {log}:\n{end}"
+        return f"the embedded PostgreSQL in {self.home} did not start: {reason}. The end of {log}:\n{tail(log)}"
 
     def _connect(self, database: str) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of the administrator."""

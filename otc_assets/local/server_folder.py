@@ -76,7 +76,7 @@ class ServerFolder:
         """The port for the next start: the last one, or a free one if another program uses it."""
         path = self.home / "port"
         port = self.port() if path.exists() else _free_port()
-        if not _is_free(port):
+        if not is_free(port):
             port = _free_port()
         path.write_text(str(port))
         return port
@@ -191,7 +191,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether no program listens on the port, on loopback."""
     with socket.socket() as probe:
         # As PostgreSQL does: connections that ended a moment ago do not occupy the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -200,3 +201,8 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(nothing)"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from dagster import DagsterInstance
 
 from otc_assets.liveness import fail_dead_runs
 from otc_assets.local.daemon import OnlyDaemon, wait_until_silent
+from otc_assets.local.server_folder import is_free, tail
 from otc_assets.local.setup import NotStarted, instance, project_file
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import Settings
@@ -77,6 +77,10 @@ class Served:
         """Whether they still run."""
         return self.process.poll() is None
 
+    def ended(self) -> str:
+        """The message for their unexpected end, with the end of the log."""
+        return f"the Dagster UI ended. The end of {self.log}:\n{tail(self.log)}"
+
     def stop(self) -> None:
         """Stops them and the runs that they launched, and waits until all have ended."""
         _stop_session(self.process.pid, self.running)
@@ -94,7 +98,11 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
         NotStarted: the port is in use, or the UI ended or did not respond in time; the message has the end of the
             log.
     """
-    _require_free_port(chosen.port)
+    if not is_free(chosen.port):
+        raise NotStarted(
+            f"port {chosen.port} is in use by another program",
+            remedy="Stop that one, or choose another port: OTC_PORT=3001, or --port.",
+        )
     log = chosen.home / "dagster.log"
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
@@ -122,24 +130,12 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
     return served
 
 
-def _require_free_port(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise NotStarted(
-                f"port {port} is in use by another program",
-                remedy="Stop that one, or choose another port: OTC_PORT=3001, or --port.",
-            ) from None
-
-
 def _wait_until_served(served: Served, waiting: Callable[[], None]) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         waiting()
         if not served.running():
-            raise NotStarted(f"the Dagster UI ended as it started. The end of {served.log}:\n{tail(served.log)}")
+            raise NotStarted(served.ended())
         try:
             if httpx.get(f"{served.url}/server_info", timeout=2).is_success:
                 return
@@ -151,11 +147,6 @@ def _wait_until_served(served: Served, waiting: Callable[[], None]) -> None:
                 f"{tail(served.log)}"
             )
         time.sleep(0.25)
-
-
-def tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.exists() else "(nothing)"
 
 
 def _clean_up(chosen: Settings) -> None:

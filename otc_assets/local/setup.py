@@ -49,12 +49,8 @@ def database(chosen: Settings) -> Iterator[str]:
     if chosen.database_url is not None:
         yield chosen.database_url.get_secret_value()
         return
-    server = EmbeddedServer(chosen.home / "postgres")
-    server.start()
-    try:
+    with EmbeddedServer(chosen.home / "postgres") as server:
         yield server.url
-    finally:
-        server.stop()
 
 
 def resolved(chosen: Settings, url: str) -> Settings:
