@@ -1,4 +1,4 @@
-"""``otc-assets events``: what it prints, for people and programs, and what it says of mistakes."""
+"""``otc-assets events``: its output as text and as JSON, and its messages about usage errors."""
 
 from __future__ import annotations
 

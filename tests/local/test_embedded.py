@@ -1,4 +1,4 @@
-"""The embedded server: found again, recovered, stopped, and never open to others."""
+"""The embedded server: joining, recovery, stopping, and access."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_data_and_address_are_there_again_after_a_restart(home: Path) -> None:
 
 
 def test_rows_that_were_committed_survive_a_kill(home: Path) -> None:
-    """The killed server can stand in the process table for a while, and PostgreSQL takes it for a living one."""
+    """The killed server can remain in the process table for a while, and then PostgreSQL refuses to start."""
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
@@ -69,8 +69,8 @@ def test_a_second_process_joins_the_server_and_leaves_it_running(home: Path) -> 
     assert not owner.running()
 
 
-def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -> None:
-    """The command that had started it once stopped it under the others."""
+def test_the_last_process_that_uses_the_server_stops_it(home: Path) -> None:
+    """The command that had started it stopped it while others used it."""
     owner, guest = EmbeddedServer(home, durable=False), EmbeddedServer(home, durable=False)
     owner.start()
     guest.start()
@@ -83,7 +83,7 @@ def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -
 
 
 def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> None:
-    """The lock of a process goes with it, however it ends; a list of users would need care."""
+    """The system releases the lock of a process when the process ends, however it ends."""
     program = "import sys; from pathlib import Path; from otc_assets.local.embedded import EmbeddedServer\n"
     program += "EmbeddedServer(Path(sys.argv[1]), durable=False).start(); print('started', flush=True); input()"
     killed = subprocess.Popen(
@@ -100,7 +100,7 @@ def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> 
 
 
 def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(home: Path) -> None:
-    """After a crash of the machine the id in postmaster.pid may be any program's: each command once waited a minute."""
+    """After a crash, the ID in postmaster.pid may be that of any program: each command waited for a minute."""
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
@@ -121,7 +121,7 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
         other.kill()
 
 
-def test_another_port_is_taken_where_somebody_sits_on_ours(home: Path) -> None:
+def test_another_port_is_used_if_another_program_uses_ours(home: Path) -> None:
     with EmbeddedServer(home, durable=False) as server:
         put(server, 1)
         port = server._folder.port()

@@ -1,4 +1,4 @@
-"""Who may change schema, retention and compression: 'up' and 'migrate' alone, and shorter retention only with --yes."""
+"""Only 'up' and 'migrate' change schema, retention and compression, and shorten retention only with --yes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_longer_retention_takes_effect_without_yes(otc: Command, sql: Sql, monke
     assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", 300)]
 
 
-def test_up_goes_on_with_the_stored_retention_and_says_so(
+def test_up_continues_with_the_stored_retention_and_prints_a_remark(
     otc: Command, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def serve(*_: object) -> None:
@@ -159,7 +159,7 @@ def test_a_schema_of_a_newer_version_is_refused(database: str, sql: Sql) -> None
 
 @pytest.mark.slow
 def test_the_first_command_on_a_machine_with_nothing_initializes_the_embedded_database() -> None:
-    """There is nothing to lose there, and a newcomer may begin with any command."""
+    """It has no data that could be lost, and a new user may begin with any command."""
     with tempfile.TemporaryDirectory(prefix="otc-first-") as home:
         Path(home).chmod(0o755)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))} | {"OTC_HOME": home}
@@ -172,7 +172,7 @@ def test_the_first_command_on_a_machine_with_nothing_initializes_the_embedded_da
 def test_other_commands_leave_dagsters_configuration_and_limits_that_were_changed(
     installation: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command wrote dagster.yaml anew under a running daemon, and reset the limits set in the UI."""
+    """Every command replaced dagster.yaml while a daemon was running, and reset the limits set in the UI."""
     for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
         monkeypatch.setenv(name, "")  # what prepare() sets is put back by this
     setup.prepare(settings(), database)

@@ -1,4 +1,4 @@
-"""Session defaults under which no result may change, and a database that has them."""
+"""Session defaults that may change no result, and a database that has them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHADOW = """
 
 
 def make_hostile(server: EmbeddedServer, name: str) -> None:
-    """Gives a database the defaults that nobody expects."""
+    """Sets unusual defaults on a database."""
     with server._connect(name) as admin:
         admin.execute(SHADOW)
         for parameter, value in HOSTILE_DEFAULTS.items():
