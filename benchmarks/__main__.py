@@ -32,8 +32,8 @@ from otc_assets.domain.weeks import TIERS, Tier
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse import timescale
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.load import replace_volume
 from otc_assets.warehouse.server import transaction
 

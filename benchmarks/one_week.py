@@ -11,9 +11,11 @@ import resource
 import subprocess
 import sys
 
-from support import installed
-
-from otc_assets import local
+from otc_assets.definitions import make_launcher
+from otc_assets.defs.instance import clean_instance
+from otc_assets.defs.materialize import materialize
+from otc_assets.domain.weeks import TIERS
+from otc_assets.local import setup
 from otc_assets.settings import settings
 
 
@@ -31,11 +33,11 @@ def main() -> None:
         address = next(word for word in finra.stdout.readline().split() if word.startswith("http"))
         os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
         settings.cache_clear()
-        with local.database(settings()) as url:
-            local.upgrade(settings(), url)
-
-            with local.instance() as instance:
-                failed = installed.materialize_weeks(instance, [week])
+        with setup.database(settings()) as url:
+            setup.upgrade(settings(), url)
+            prepared = setup.resolved(settings(), url)
+            with clean_instance(prepared) as instance:
+                failed = materialize(make_launcher(instance, prepared), [week], TIERS, lambda done, note: None)
             print("  " + ("; ".join(failed) or "made"))
             # Of this process: its children are the database and the simulated FINRA.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

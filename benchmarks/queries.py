@@ -26,8 +26,9 @@ import sqlalchemy as sa
 from benchmarks.layout import busy_symbol, busy_venue, rows_of
 from benchmarks.servers import Stopwatch, community, prepared, table_of, timed, told
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
-from otc_assets.warehouse import embedded, timescale
-from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.local import embedded
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.warehouse import timescale
 from otc_assets.warehouse.server import autocommit, transaction
 
 TABLES = (

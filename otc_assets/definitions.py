@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import Definitions, definitions
+from dagster import DagsterInstance, Definitions, definitions
 
 from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
 from otc_assets.defs.executor import in_process
 from otc_assets.defs.jobs import JOBS
+from otc_assets.defs.launch import Launcher
 from otc_assets.defs.partitions import WeekPartitions
 from otc_assets.defs.resources import make_resources
 from otc_assets.defs.schedules import SCHEDULES
@@ -35,6 +36,17 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
         resources={**make_resources(chosen), **(resources or {})},
         executor=traced_executor(in_process),
     )
+
+
+def make_launcher(instance: DagsterInstance, chosen: Settings) -> Launcher:
+    """Makes the launcher that executes runs of an installation in this process.
+
+    Args:
+        instance: Dagster's.
+        chosen: the installation's settings.
+    """
+    resources = make_resources(chosen)
+    return Launcher(instance, build_definitions(chosen, resources), chosen, resources["warehouse"])
 
 
 @definitions

@@ -1,9 +1,9 @@
-"""Checks of the requests that our web servers on this machine get.
+"""Checks of the requests to our web servers on this machine.
 
-A web page of any site can make its visitor's browser send requests to 127.0.0.1, and can give its own name our
-address (DNS rebinding). Neither server asks for a login, so the headers that a page cannot forge decide: ``Host``,
-``Origin`` and ``Content-Type``. This module holds the rules and an ASGI middleware that applies them. The servers
-themselves are in ``web`` (the Dagster UI) and ``exporter`` (metrics).
+A web page of any site can make its visitor's browser send requests to 127.0.0.1, and can resolve its own host name to
+our address (DNS rebinding). The servers require no login, so the checks use the headers that a page cannot forge:
+``Host``, ``Origin`` and ``Content-Type``. This module has the rules and an ASGI middleware that applies them. The
+servers are in ``web`` (the Dagster UI) and ``exporter`` (metrics).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-z0-9._:-]+")
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
-#: Methods that change nothing. Whatever else a request asks for needs JSON and our own origin.
+#: Methods that change nothing. Requests with any other method must have JSON and our own origin.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -35,7 +35,7 @@ def host_name(host: str) -> str | None:
     """The name in a ``Host`` header or in an origin's host, in lower case and without port; None if it has none."""
     try:
         parts = urlsplit(f"//{host}")
-        _ = parts.port  # raises where it is no number
+        _ = parts.port  # raises if it is not a number
     except ValueError:
         return None
     name = (parts.hostname or "").rstrip(".")
@@ -43,7 +43,7 @@ def host_name(host: str) -> str | None:
 
 
 def is_allowed(host: str, names: Iterable[str]) -> bool:
-    """Whether a ``Host`` header has one of ``names``; ``*`` is any name, ``*.example.org`` any below example.org."""
+    """Whether a ``Host`` header has one of ``names``; ``*`` matches any, ``*.example.org`` any below example.org."""
     name = host_name(host)
     if name is None:
         return False
@@ -66,9 +66,9 @@ def check_host(hosts: list[str], names: Iterable[str]) -> Refusal | None:
 
 
 class Guard:
-    """ASGI middleware that lets only our own pages, and programs that are not browsers, change anything.
+    """ASGI middleware that allows changes only to our own pages and to programs that are not browsers.
 
-    Starlette's TrustedHostMiddleware checks ``Host`` alone, and its reply does not name the setting.
+    Starlette's TrustedHostMiddleware checks ``Host`` only, and its response does not name the setting.
 
     Args:
         app: the application behind it.
@@ -82,7 +82,7 @@ class Guard:
         self._public_origin = _origin(public_url) if public_url else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers it with the reason for its refusal."""
+        """Passes the request on, or responds with the reason for its refusal."""
         from starlette.responses import PlainTextResponse
 
         if scope["type"] not in ("http", "websocket"):
@@ -128,7 +128,7 @@ class Guard:
 
 
 def _check_content_type(scope: Scope) -> Refusal | None:
-    """A page can send forms and plain text to any site unasked; for JSON, a browser asks the site first."""
+    """A page can send forms and plain text to any site; before it sends JSON, the browser asks that site."""
     types = [value.partition(";")[0].strip().lower() for value in _headers(scope, b"content-type")]
     if types == ["application/json"]:
         return None
@@ -136,7 +136,7 @@ def _check_content_type(scope: Scope) -> Refusal | None:
 
 
 def _check_query(scope: Scope) -> Refusal | None:
-    """Dagster carries out mutations that come by GET, which an image's address on any page can be."""
+    """Dagster executes mutations sent by GET, and an image on any page can cause a GET of any URL."""
     from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
     from starlette.datastructures import QueryParams
 
@@ -149,11 +149,11 @@ def _check_query(scope: Scope) -> Refusal | None:
         return Refusal(400, "The query is not valid GraphQL.")
     if all(operation.operation is OperationType.QUERY for operation in operations):
         return None
-    return Refusal(405, "GraphQL mutations must be sent by POST, as JSON. By GET, only queries are answered.")
+    return Refusal(405, "GraphQL mutations must be sent by POST, as JSON. Only queries can be sent by GET.")
 
 
 def _without_frames(send: Send) -> Send:
-    """Forbids other sites to show our pages in a frame, where a visitor could be made to click on them unseen."""
+    """Forbids other sites to show our pages in a frame, in which a visitor could click on them without knowing."""
 
     async def send_with_header(message: Message) -> None:
         if message["type"] == "http.response.start":

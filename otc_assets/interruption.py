@@ -1,8 +1,8 @@
-"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) are one thing.
+"""Signals that end a command: Ctrl-C, SIGTERM and SIGHUP (a closed terminal) are treated alike.
 
-The first one raises ``Interrupted`` where the command is. Dagster replaces the handlers while a run executes, and
-loses a signal that arrives between two steps; so each signal is recorded too, by a file descriptor that the
-interpreter itself writes to, and long work asks ``check`` at the points where it can stop.
+The first one raises ``Interrupted`` in the main thread. Dagster replaces the handlers while a run executes, and
+loses a signal that arrives between two steps. So the interpreter also writes each signal to a file descriptor, and
+long work calls ``check`` at the points where it can stop.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command was asked to end."""
+    """A signal that ends the command has arrived."""
 
 
 class _Signals:
-    """What arrived while signals were ``handled``."""
+    """The signals that arrived while they were ``handled``."""
 
     def __init__(self) -> None:
         self.reader: int | None = None
@@ -47,10 +47,10 @@ _signals = _Signals()
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Has the ending signals raise ``Interrupted`` in the main thread, once: later ones don't disturb the clean-up.
+    """Makes the ending signals raise ``Interrupted`` in the main thread, once: later ones don't disturb the clean-up.
 
-    A SIGHUP that is ignored, as ``nohup`` has it, stays ignored. An ignored SIGINT does not: a shell's background
-    jobs inherit it, and ``kill -INT`` must end them.
+    An ignored SIGHUP stays ignored, because ``nohup`` ignores it. An ignored SIGINT does not, because the background
+    jobs of a shell inherit it, and ``kill -INT`` must end them.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,7 +64,7 @@ def handled() -> Iterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        # By way of SIGINT: whatever Dagster has put in its place holds for this signal too.
+        # As SIGINT, so that a handler of Dagster's for SIGINT also handles this signal.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
@@ -92,13 +92,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def received() -> int | None:
-    """The ending signal that arrived first; None where none did, or none is handled here."""
+    """The ending signal that arrived first; None if none arrived, or if signals are not handled here."""
     _signals.read()
     return _signals.first
 
 
 def check() -> None:
-    """A point at which work can stop.
+    """Marks a point at which work can stop.
 
     Raises:
         Interrupted: an ending signal has arrived.
@@ -110,10 +110,10 @@ def check() -> None:
 
 @contextmanager
 def waiting() -> Iterator[Callable[[float], bool]]:
-    """Yields a wait of so many seconds, which ends early and returns True once Ctrl-C was pressed.
+    """Yields a function that waits a number of seconds; after Ctrl-C it returns True without waiting.
 
-    Work is then interrupted between two waits: in the middle of a statement, the database driver's own error would
-    hide the interrupt. A second Ctrl-C interrupts at once.
+    So work is interrupted between two waits. In the middle of a statement, the database driver's error would hide
+    the interruption. A second Ctrl-C interrupts immediately.
     """
     pressed = threading.Event()
 

@@ -1,7 +1,7 @@
 """Settings: every environment variable that the platform reads, typed, in one place.
 
-Here: names, types, defaults and where things lie on disk. Not here: what Dagster itself is told
-(``dagster.yaml``), and code that acts on a setting.
+This module has names, types, defaults and paths. Dagster's own configuration is in ``dagster.yaml``, and the code
+that acts on a setting is elsewhere.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def default_home() -> Path:
-    """Where the embedded database, the archive and Dagster's files lie unless ``OTC_HOME`` says otherwise.
+    """The folder for the embedded database, the archive and Dagster's files if ``OTC_HOME`` is unset.
 
-    An ordinary user's data folder; for root ``/var/lib/otc-assets``, because PostgreSQL refuses to run as
-    root and the account it runs as instead can't enter root's home.
+    It is an ordinary user's data folder. For root it is ``/var/lib/otc-assets``: PostgreSQL refuses to run as root,
+    and the account it runs as instead can't enter root's home.
     """
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         return Path("/var/lib/otc-assets")
@@ -37,34 +37,36 @@ def default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """What can be set, each as ``OTC_<NAME>`` in the environment.
+    """The settings, each read from ``OTC_<NAME>`` in the environment.
 
     Attributes:
-        database_url: a PostgreSQL server of one's own; unset, an embedded one is started.
+        database_url: the URL of a PostgreSQL server; if it is unset, an embedded one is started.
         home: the folder for the embedded database, the archive and Dagster's files.
         source: where publications come from: the offline ``simulator``, FINRA's ``api``, or ``files``.
         files: the folder of downloaded files, for ``source = files`` and the file-drop sensor.
-        first_week: the first week wanted, a Friday; gaps are counted from here on, and partitions begin.
-        finra_url: the Query API's address.
-        finra_client_id, finra_client_secret: OAuth2 client credentials, for networks that FINRA asks for them.
-        requests_per_minute: the budget for FINRA of one process; FINRA allows an address about 1,200, and two
-            runs, the sensors and a terminal may ask at once.
+        first_week: the first week to capture, a Friday; the first partition, and the start of gap detection.
+        finra_url: the URL of the Query API.
+        finra_client_id, finra_client_secret: OAuth2 client credentials, for networks from which FINRA requires them.
+        requests_per_minute: the limit of one process for requests to FINRA. FINRA allows about 1,200 per address,
+            and two runs, the sensors and a command may send requests at the same time.
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
-        compress_after_weeks: chunks older than this are compressed, where the server can; 0 for never.
-        keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: for so many weeks verbatim rows, venue
-            volume, and everything computed from it are kept; 0 keeps them indefinitely, as the archived bytes are.
-        simulator_seed, simulator_scale: which FINRA the simulator plays, and its size (1 is full size).
-        port: where the UI listens, on loopback.
-        alert_url: where alerts go, one or several of Apprise's URLs; a secret, because they hold tokens.
-        alert_severity: the least severity of a failed check that is told: ``error``, or ``warn`` too.
-        public_url: the UI's address as people reach it, for links in alerts; unset, loopback at ``port``.
-        allowed_hosts: further host names under which the UI answers, separated by commas; ``*.example.org`` for all
-            names below example.org, ``*`` for any name at all.
-        metrics_port: where ``otc-assets up`` and ``metrics`` serve metrics, on loopback; 0 turns those of ``up`` off.
-        slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command gives up.
-        dagster_storage_url: where Dagster's storage is; ``otc-assets`` sets it for its processes, and whatever
-            only looks takes our own database where it is unset.
+        compress_after_weeks: chunks older than this are compressed, if the server can; 0 for never.
+        keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: how many weeks of raw rows, of venue
+            volume, and of everything computed from it are kept; 0 keeps them indefinitely. Archived bytes are
+            always kept indefinitely.
+        simulator_seed, simulator_scale: the seed of the simulated data, and its size (1 is FINRA's size).
+        port: the port of the UI, on loopback.
+        alert_url: the destinations of alerts, one or several Apprise URLs; a secret, because they have tokens.
+        alert_severity: the lowest severity of failed checks that cause alerts: ``error``, or ``warn``.
+        public_url: the UI's address for users, used in links in alerts; if unset, loopback at ``port``.
+        allowed_hosts: further host names of the UI, separated by commas; ``*.example.org`` for all names below
+            example.org, ``*`` for any name.
+        metrics_port: the port on which ``otc-assets up`` and ``metrics`` serve metrics, on loopback; with 0, ``up``
+            serves none.
+        slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command fails.
+        dagster_storage_url: the URL of Dagster's storage. ``otc-assets`` sets it for its processes; if it is unset,
+            readers of the storage use the database.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore", frozen=True)
@@ -123,7 +125,7 @@ class Settings(BaseSettings):
 
     @field_validator("keep_summaries_weeks")
     @classmethod
-    def _outlive_what_they_are_made_of(cls, value: int, info: ValidationInfo) -> int:
+    def _check_retention_order(cls, value: int, info: ValidationInfo) -> int:
         from otc_assets.domain.rolling import WINDOW_WEEKS  # Polars takes a moment to import: --help does not wait
 
         volume = info.data.get("keep_venue_volume_weeks")
@@ -136,7 +138,7 @@ class Settings(BaseSettings):
 
     @property
     def keep_weeks(self) -> dict[str, int]:
-        """For how many weeks each kind of data is kept; 0 for ever."""
+        """For how many weeks each kind of data is kept; 0 for indefinitely."""
         return {
             "raw_record": self.keep_raw_record_weeks,
             "venue_volume": self.keep_venue_volume_weeks,
@@ -155,12 +157,12 @@ class Settings(BaseSettings):
 
     @property
     def ui_url(self) -> str:
-        """The UI's address as people reach it, without a slash at the end."""
+        """The UI's address for users, without a slash at the end."""
         return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
     def host_names(self) -> frozenset[str]:
-        """The host names under which our web servers answer: those of this machine, and those that are set."""
+        """The host names that requests to our web servers may use: those of this machine, and those that are set."""
         public = {host_name(urlsplit(self.public_url).netloc)} if self.public_url else set()
         return (
             LOOPBACK_NAMES | {name for name in public if name} | {n.strip("[]") for n in _separated(self.allowed_hosts)}
@@ -170,6 +172,16 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """``DAGSTER_HOME`` of an instance that ``otc-assets up`` runs."""
         return self.home / "dagster"
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables from which a child process reads the same folders, databases and port."""
+        urls = {"OTC_DATABASE_URL": self.database_url, "OTC_DAGSTER_STORAGE_URL": self.dagster_storage_url}
+        return {
+            "OTC_HOME": str(self.home),
+            "DAGSTER_HOME": str(self.dagster_home),
+            "OTC_PORT": str(self.port),  # links in alerts have it
+            **{name: url.get_secret_value() for name, url in urls.items() if url is not None},
+        }
 
 
 def _separated(value: str) -> list[str]:
@@ -185,25 +197,25 @@ def settings() -> Settings:
     """The settings of this process, read once.
 
     Raises:
-        InvalidSettings: a variable has an invalid value. It is no ValueError: read while an option is being parsed,
-            a variable's error was reported as the option's.
+        InvalidSettings: a variable has an invalid value. It is not a ValueError, because the command line reports
+            those as errors of the option that it is parsing.
     """
     try:
         return Settings()
     except ValidationError as error:
-        # Its own words have the values, and those may be secret.
+        # The error's own message has the values, and those may be secret.
         problems = [(f"OTC_{'_'.join(map(str, problem['loc']))}".upper(), problem["msg"]) for problem in error.errors()]
     raise InvalidSettings("\n".join(f"{variable}: {message}" for variable, message in problems))
 
 
 # --- secrets in texts ----------------------------------------------------------------------------------
 
-# To the last @ of a word: a password that should have been percent-encoded may have one itself. Our own advice has
-# PASSWORD in that place.
+# Up to the last @ of a word, because a password that was not percent-encoded may contain one. Our own messages have
+# the placeholder PASSWORD.
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)(?!PASSWORD@)\S+(?=@)|(\b\w*(?i:password)=)[^\s&]+")
 _URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
 _SECRETS = ("OTC_FINRA_CLIENT_SECRET",)
-#: A shorter secret can't be told from an ordinary word.
+#: A shorter secret might be an ordinary word.
 _SECRET_LENGTH = 8
 
 

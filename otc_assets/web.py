@@ -1,14 +1,15 @@
-"""The Dagster UI as ``otc-assets up`` serves it: Dagster's own web server, behind the checks of ``http_guard``.
+"""The Dagster UI that ``otc-assets up`` serves: Dagster's own web server, behind the checks of ``http_guard``.
 
-``python -m otc_assets.web`` takes the options of ``dagster-webserver``; ``python -m otc_assets.web dagster-dev`` those
-of ``dagster dev``, whose web server it replaces by the first. Starting and stopping them is in ``local``.
+``python -m otc_assets.web`` takes the options of ``dagster-webserver``. ``python -m otc_assets.web dagster-dev`` takes
+those of ``dagster dev``, and runs the guarded web server in place of Dagster's. Starting and stopping these processes
+is in ``local.services``.
 
-Dagster has no setting for this, so two of its names are replaced here. Where a release no longer has them, the
-program ends with an error and serves nothing.
+Dagster has no setting for this, so two of its names are replaced here. If a release no longer has them, the program
+ends with an error and serves nothing.
 
-- ``dagster_webserver.cli.create_app_from_workspace_process_context`` makes the web application. It is replaced, and
-  the command line around it is kept, because that has all of Dagster's options and its shutdown.
-- ``dagster._cli.dev.open_ipc_subprocess`` starts the processes of ``dagster dev``, which names the module of its web
+- ``dagster_webserver.cli.create_app_from_workspace_process_context`` creates the web application. Only this function
+  is replaced, so that all of Dagster's options and its shutdown remain.
+- ``dagster._cli.dev.open_ipc_subprocess`` starts the processes of ``dagster dev``, which has the module name of its web
   server in its code.
 """
 
@@ -50,7 +51,7 @@ def _with_our_webserver(start: Callable[..., Any]) -> Callable[..., Any]:
     def start_guarded(parts: Sequence[str], **options: Any) -> Any:
         python, flag, module, *rest = parts
         if (flag, module) not in (("-m", "dagster_webserver"), ("-m", "dagster._daemon")):
-            raise RuntimeError(f"this release of Dagster starts a process that is not known here: {module}")
+            raise RuntimeError(f"this release of Dagster starts an unknown process: {module}")
         if module == "dagster_webserver":
             module = "otc_assets.web"
         return start([python, flag, module, *rest], **options)

@@ -17,13 +17,13 @@ import pytest
 import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
-from hostile_defaults import make_hostile
 from support import installed
+from support.hostile_defaults import make_hostile
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, session_options
 
@@ -181,15 +181,13 @@ def otc(
 ) -> Callable[..., tuple[int, str, str]]:
     """Runs a command in a shell of its own, as the console script does: (exit code, standard output, standard error).
 
-    Settings are read again by every command, and what one puts into the environment is gone for the next.
+    Every command reads the settings again.
     """
     monkeypatch.setattr(cli.out, "_width", 200)
     monkeypatch.setattr(cli.err, "_width", 200)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         with pytest.MonkeyPatch.context() as shell:
-            for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
-                shell.setenv(name, "")
             shell.setattr(sys, "argv", ["otc-assets", *arguments])
             settings.cache_clear()
             code = 0

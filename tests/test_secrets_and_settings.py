@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
@@ -12,8 +14,8 @@ import pytest
 from dagster_postgres import DagsterPostgresStorage
 
 from otc_assets.exporter.server import Exporter, exposition
-from otc_assets.settings import InvalidSettings, settings, without_secrets
-from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.settings import InvalidSettings, Settings, settings, without_secrets
 from otc_assets.warehouse.server import (
     DatabaseUnreachable,
     connect,
@@ -60,6 +62,20 @@ def test_several_invalid_settings_are_named_together_and_no_value_is_shown(monke
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+def test_a_child_process_reads_the_same_settings_from_the_environment_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up --port` was known to the command only; the links in the daemon's alerts had another port."""
+    urls = {"database_url": "postgresql://u:pass@h/d", "dagster_storage_url": "postgresql+psycopg2://u:pass@h/d"}
+    chosen = Settings.model_validate({**urls, "home": tmp_path, "port": 3456})
+    for name, value in chosen.environment().items():
+        monkeypatch.setenv(name, value)
+    assert os.environ["DAGSTER_HOME"] == str(tmp_path / "dagster")
+    assert Settings() == chosen
+    without_urls = Settings.model_construct(home=tmp_path, port=3000)
+    assert without_urls.environment().keys() == {"OTC_HOME", "OTC_PORT", "DAGSTER_HOME"}
 
 
 @pytest.mark.parametrize("password", ODD)
@@ -122,7 +138,7 @@ def role(server: EmbeddedServer, database: str) -> Iterator[Callable[[str], str]
         return f"postgresql://otc:{quote(password, safe='')}@{before.rpartition('@')[2]}"
 
     yield with_password
-    with_password(server._password("otc"))
+    with_password(server._folder.password("otc"))
 
 
 @pytest.mark.parametrize("password", ODD)

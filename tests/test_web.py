@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from pytest_httpserver import HTTPServer
-from tools import missing
+from support.tools import missing
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

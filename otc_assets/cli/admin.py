@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from otc_assets.cli.options import Json, Yes
 from otc_assets.cli.output import err, out, print_remarks, print_waiting, progress
 from otc_assets.errors import OtcError
-from otc_assets.settings import settings
+from otc_assets.settings import Settings, settings
 
 
 def metrics(
@@ -27,13 +28,14 @@ def metrics(
     The database is only read. With --once, the exit code is 1 if the database is unreachable.
     """
     from otc_assets.exporter.server import exporter_of, exposition, serving
+    from otc_assets.local.embedded import url_of_running
 
     chosen = settings()
     if once:
-        from otc_assets import local
+        from otc_assets.local import setup
 
-        with local.database(chosen):
-            exporter = exporter_of(chosen)
+        with setup.database(chosen):
+            exporter = exporter_of(chosen, lambda: url_of_running(chosen))
             print(exposition(exporter), end="")
             exporter.close()
         if not exporter.up:
@@ -41,7 +43,7 @@ def metrics(
         return
     listen = chosen.metrics_port if port is None else port
     try:
-        with serving(exporter_of(chosen), host, listen, chosen.host_names) as where:
+        with serving(exporter_of(chosen, lambda: url_of_running(chosen)), host, listen, chosen.host_names) as where:
             err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)
@@ -62,14 +64,14 @@ def migrate(
     Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
     it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
     """
-    from otc_assets import local
+    from otc_assets.local import setup
     from otc_assets.warehouse.migrate import migrate as migrate_database
 
     chosen = settings()
-    with local.database(chosen) as url:
+    with setup.database(chosen) as url:
         if to == "head":
-            done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
-            restore_raw_rows()
+            done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+            restore_raw_rows(setup.resolved(chosen, url))
         else:
             done = migrate_database(url, to, shorten_retention=yes)
     before = "" if done.before == done.after else f", was {done.before or 'none'}"
@@ -79,15 +81,17 @@ def migrate(
         raise typer.Exit(1)
 
 
-def restore_raw_rows() -> None:
+def restore_raw_rows(prepared: Settings) -> None:
     """Restores ``raw_record`` from the archive after its retention was raised; failures are printed as warnings."""
-    from otc_assets.defs.assets import raw_rows
-    from otc_assets.defs.resources import RawArchive, Warehouse
+    from otc_assets.archive.store import LocalArchive
+    from otc_assets.pipeline import raw_rows
+    from otc_assets.warehouse.database import Database
 
-    if not (captures := raw_rows.restorable(Warehouse())):
-        return
-    with progress("restoring raw rows from the archive", len(captures)) as tick:
-        failed = raw_rows.restore(captures, Warehouse(), RawArchive(), tick)
+    with closing(Database(prepared.database_url)) as database:
+        if not (captures := raw_rows.restorable(database)):
+            return
+        with progress("restoring raw rows from the archive", len(captures)) as tick:
+            failed = raw_rows.restore(captures, database, LocalArchive(prepared.archive_folder), tick)
     err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
     for text in failed[:5]:
         err.note("not restored", "yellow", text)
@@ -109,12 +113,13 @@ def verify(
 
     Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
     """
-    from otc_assets import local
-    from otc_assets.defs.resources import RawArchive
-    from otc_assets.reports import weeks as reports
+    from otc_assets.archive.store import LocalArchive
+    from otc_assets.local import setup
+    from otc_assets.reports.captures import damaged_captures
 
-    with local.installation(settings()) as warehouse, progress("verifying the archive") as tick:
-        verified, damaged = reports.damaged_captures(warehouse, RawArchive().open(), sample, tick)
+    chosen = settings()
+    with setup.warehouse(chosen) as database, progress("verifying the archive") as tick:
+        verified, damaged = damaged_captures(database, LocalArchive(chosen.archive_folder), sample, tick)
     if as_json:
         out.print_as_json({"verified": verified, "damaged": damaged})
     elif damaged:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from otc_assets.cli.installation import launcher
 from otc_assets.cli.options import Json, OptionalWeeks
 from otc_assets.cli.output import exit_on_failures, out, progress
 from otc_assets.domain.enums import CaptureStatus
@@ -43,14 +44,14 @@ def list_captures(
     effective: the week is computed from it. superseded: another capture has newer rows. quarantined: it lacks a large
     part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
     """
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import captures as reports
 
     if status is not None and status not in _STATUSES:
         raise typer.BadParameter(f"unknown status {status!r}. The statuses are {', '.join(_STATUSES)}.")
     span = (weeks.weeks[0], weeks.weeks[-1]) if weeks else (dt.date.min, dt.date.max)
-    with local.installation(settings()) as warehouse:
-        found = [r for r in reports.captures(warehouse, *span) if status in (None, r["status"])]
+    with setup.warehouse(settings()) as database:
+        found = [r for r in reports.captures(database, *span) if status in (None, r["status"])]
     if as_json:
         out.print_as_json(found)
     elif not found:
@@ -77,11 +78,11 @@ def list_captures(
 @app.command()
 def show(capture_id: CaptureId, as_json: Json = False) -> None:
     """Show everything that is recorded about a capture."""
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import captures as reports
 
-    with local.installation(settings()) as warehouse:
-        found = reports.capture(warehouse, capture_id)
+    with setup.warehouse(settings()) as database:
+        found = reports.capture(database, capture_id)
     if as_json:
         out.print_as_json(found)
     else:
@@ -122,14 +123,12 @@ def restore(capture_id: CaptureId) -> None:
 
 
 def _decide(decide: Callable[[sa.Connection], Publication], done: str) -> None:
-    from otc_assets import local
-    from otc_assets.defs import launch
-    from otc_assets.defs.resources import Warehouse
+    from otc_assets.defs.materialize import compute_stale
 
-    with local.dagster(settings()) as instance:
-        with Warehouse().transaction() as connection:
+    with launcher(settings()) as opened:
+        with opened.database.transaction() as connection:
             capture = decide(connection)
         out.print(f"capture {capture.id} of {capture.tier}, week ending {capture.week_ending}, is {done}")
         with progress("computing weeks") as tick:
-            failed = launch.compute_stale(instance, [capture.week_ending], tick).failed
+            failed = compute_stale(opened, [capture.week_ending], tick).failed
     exit_on_failures(failed)

@@ -62,8 +62,8 @@ def tail(
     With --follow no event is omitted or repeated. An event is printed once every transaction that started to write
     before its own has ended. Example: otc-assets events tail --follow --type otc.week.revised
     """
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import events as reports
 
     def print_batch(found: Sequence[dict[str, Any]], *, header: bool = True) -> None:
         if as_json:
@@ -72,13 +72,13 @@ def tail(
         else:
             _print_events(found, header=header)
 
-    with local.installation(settings()) as warehouse:
+    with setup.warehouse(settings()) as database:
         if follow:
             with interruption.waiting() as wait:
-                for number, found in enumerate(reports.follow_events(warehouse, count, event_type, wait)):
+                for number, found in enumerate(reports.follow_events(database, count, event_type, wait)):
                     print_batch(found, header=number == 0)
             raise typer.Exit(interruption.exit_code())
-        newest = reports.newest_events(warehouse, count, event_type)
+        newest = reports.newest_events(database, count, event_type)
     if newest or as_json:
         print_batch(newest)
     else:
@@ -96,11 +96,11 @@ def show(
 
     Example: otc-assets events show 42
     """
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import events as reports
 
-    with local.installation(settings()) as warehouse:
-        event = reports.event_of(warehouse, event_id)
+    with setup.warehouse(settings()) as database:
+        event = reports.event_of(database, event_id)
     if as_json:
         out.print_as_json(event)
         return
@@ -120,11 +120,11 @@ def history(
 
     Example: otc-assets events history 2026-08-21
     """
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import events as reports
 
-    with local.installation(settings()) as warehouse:
-        found = reports.week_history(warehouse, week)
+    with setup.warehouse(settings()) as database:
+        found = reports.week_history(database, week)
     if as_json:
         out.print_as_json(found)
         return
@@ -144,11 +144,11 @@ def replay(as_json: Json = False) -> None:
 
     Example: otc-assets events replay
     """
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import events as reports
 
-    with local.installation(settings()) as warehouse:
-        done = reports.replay_events(warehouse)
+    with setup.warehouse(settings()) as database:
+        done = reports.replay_events(database)
     if as_json:
         out.print_as_json(done)
     else:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from otc_assets.cli.installation import launcher
 from otc_assets.cli.options import Json, OptionalWeeks, friday
 from otc_assets.cli.output import err, exit_on_failures, out, progress
 from otc_assets.domain.weeks import TIERS
@@ -37,12 +38,11 @@ def ingest(
     The week of a download file is inferred from its rows and its name. A file from which it can't be inferred is
     refused.
     """
-    from otc_assets import local
-    from otc_assets.defs import launch
     from otc_assets.defs.jobs import FilesToIngest
-    from otc_assets.defs.resources import Warehouse
+    from otc_assets.defs.launch import RunFailed
+    from otc_assets.defs.materialize import compute_stale
     from otc_assets.pipeline.file_drop import encode_path
-    from otc_assets.reports import weeks as reports
+    from otc_assets.reports.captures import ingested
 
     if folders := [path for path in files if path.is_dir()]:
         raise OtcError(
@@ -57,19 +57,19 @@ def ingest(
         summary_type=summary_type,
     )
     failed: list[str] = []
-    with local.dagster(settings()) as instance:
+    with launcher(settings()) as opened:
         with progress("ingesting files") as tick:
             tick(0, ", ".join(printable_name(path.name) for path in files))
             try:
-                run_id = launch.ingest(instance, wanted, lambda note: tick(0, note))
-            except launch.RunFailed as error:
+                run_id = opened.ingest(wanted, lambda note: tick(0, note))
+            except RunFailed as error:
                 failed.append(str(error))
                 run_id = error.run_id
         with progress("computing weeks") as tick:
-            weeks = launch.weeks_of_run(instance, run_id)
-            computed = launch.compute_stale(instance, weeks, tick, others=True)
+            weeks = opened.weeks_of_run(run_id)
+            computed = compute_stale(opened, weeks, tick, others=True)
         failed += computed.failed
-        captured = reports.ingested(Warehouse(), files, run_id)
+        captured = ingested(opened.database, files, run_id)
     for text in computed.others_failed:
         err.note("other weeks", "yellow", f"than those of these files could not be computed: {text}")
     if as_json:
@@ -127,11 +127,11 @@ def simulate(
     - otc-assets simulate --serve --scale 1, and elsewhere OTC_SOURCE=api OTC_FINRA_URL=http://127.0.0.1:8080
     - otc-assets simulate --serve --trap reset=3 --trap slow=5 --trap slow_seconds=120
     """
-    from otc_assets.defs.resources import today_in_new_york
     from otc_assets.finra.simulator import files as rendering
     from otc_assets.finra.simulator.generator import Simulator
     from otc_assets.finra.simulator.server import make_app
     from otc_assets.finra.simulator.server import serve as serving
+    from otc_assets.finra.sources import today_in_new_york
 
     if trap and not serve:
         raise typer.BadParameter("traps are faults of the served Query API. Add --serve.", param_hint="--trap")

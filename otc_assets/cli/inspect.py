@@ -20,12 +20,12 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
-    from otc_assets import local
+    from otc_assets.local import setup
     from otc_assets.reports import weeks as reports
 
     chosen, now = settings(), dt.datetime.now(NEW_YORK)
-    with local.installation(chosen) as warehouse:
-        rows = reports.week_status(warehouse, newest, now)
+    with setup.warehouse(chosen) as database:
+        rows = reports.week_status(database, newest, chosen.first_week, now)
     if as_json:
         out.print_as_json(rows)
         return
@@ -51,14 +51,15 @@ def gaps(
     Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
     --check does not count them.
     """
-    from otc_assets import local
     from otc_assets.domain.gaps import NEVER_REQUESTED
+    from otc_assets.finra.sources import open_source
+    from otc_assets.local import setup
     from otc_assets.reports import weeks as reports
 
     chosen = settings()
-    with local.installation(chosen) as warehouse:
-        source, now = PublicationSource().open(), dt.datetime.now(NEW_YORK)
-        found = reports.gap_ranges(warehouse, source, now, with_pending=pending)
+    with setup.warehouse(chosen) as database:
+        source, now = open_source(chosen), dt.datetime.now(NEW_YORK)
+        found = reports.gap_ranges(database, source, chosen.first_week, now, with_pending=pending)
     history = [r for r in found if r["status"] == NEVER_REQUESTED]
     since = [r for r in found if r["status"] != NEVER_REQUESTED]
     missing = [r for r in since if r["status"] != GapStatus.PENDING]
@@ -89,11 +90,11 @@ def _print_backfill(purpose: str, gaps: Sequence[Mapping[str, Any]]) -> None:
 
 def storage(as_json: Json = False) -> None:
     """Show the storage of each table: size on disk, chunks, compression, and the oldest week that is kept."""
-    from otc_assets import local
+    from otc_assets.local import setup
     from otc_assets.reports import weeks as reports
 
-    with local.installation(settings()) as warehouse:
-        rows = reports.storage_by_table(warehouse)
+    with setup.warehouse(settings()) as database:
+        rows = reports.storage_by_table(database)
     if as_json:
         out.print_as_json(rows)
         return
@@ -114,11 +115,11 @@ def alerts(
     """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""
     if context.invoked_subcommand is not None:
         return
-    from otc_assets import local
-    from otc_assets.reports import weeks as reports
+    from otc_assets.local import setup
+    from otc_assets.reports import events as reports
 
-    with local.installation(settings()) as warehouse:
-        found = reports.recent_alerts(warehouse, newest)
+    with setup.warehouse(settings()) as database:
+        found = reports.recent_alerts(database, newest)
     if as_json:
         out.print_as_json(found)
     elif not found:
@@ -144,7 +145,7 @@ def alerts_test() -> None:
     from otc_assets.alerting.delivery import send_test
 
     failed = []
-    for name, error in send_test():
+    for name, error in send_test(settings()):
         if error is None:
             out.print(f"arrived {name}")
         else:

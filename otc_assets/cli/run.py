@@ -13,6 +13,7 @@ import typer
 
 from otc_assets import interruption
 from otc_assets.cli.admin import restore_raw_rows
+from otc_assets.cli.installation import launcher, launcher_of
 from otc_assets.cli.options import Json, TierOption, Weeks, Yes, tiers_of
 from otc_assets.cli.output import (
     err,
@@ -23,11 +24,11 @@ from otc_assets.cli.output import (
     print_waiting,
     progress,
 )
-from otc_assets.domain.weeks import NEW_YORK, TIERS
+from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_weeks
 from otc_assets.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    from otc_assets.defs.launch import Launcher
 
 
 def up(
@@ -44,33 +45,34 @@ def up(
     Then the most recent weeks are materialized, where they are missing. Ctrl-C stops everything; the next start
     continues from there.
     """
-    from otc_assets import local
+    from otc_assets.local import services, setup
 
     chosen = settings()
     if port is not None:
         chosen = chosen.model_copy(update={"port": port})
-    with local.database(chosen) as url:
+    with setup.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
-        done = local.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+        done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
         migrated = f", migrated from {done.before or 'nothing'}" if done.before != done.after else ""
         err.print(f"database  {where}; {done.server}; schema {done.after}{migrated}")
         print_remarks(done, indent=" " * 10)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
-        with local.right_to_serve(chosen, url, err.print) as only:
+        resolved = setup.resolved(chosen, url)
+        with services.right_to_serve(resolved, err.print) as only:
             with progress("starting the Dagster UI") as tick:
-                served = local.serve(chosen, lambda: tick(0, ""))
+                served = services.serve(resolved, lambda: tick(0, ""))
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
                 with _serve_metrics(chosen, url):
-                    restore_raw_rows()
-                    with local.instance() as instance:
-                        for text in _materialize_newest(chosen, instance, newest):
+                    restore_raw_rows(resolved)
+                    with launcher_of(resolved) as opened:
+                        for text in _materialize_newest(opened, newest):
                             err.note("failed", "yellow", text)
                     err.print(f"ready     {served.url}/asset-groups")
                     while served.running():
                         only.hold()
                         time.sleep(0.5)
-                raise local.NotStarted(f"the Dagster UI ended. The end of {served.log}:\n{local.tail(served.log)}")
+                raise setup.NotStarted(served.ended())
             except KeyboardInterrupt:
                 err.print("stopping  (a second Ctrl-C has no effect)")
             finally:
@@ -100,23 +102,21 @@ def _serve_metrics(chosen: Settings, url: str) -> Iterator[None]:
         yield
 
 
-def _materialize_newest(chosen: Settings, instance: DagsterInstance, count: int) -> list[str]:
+def _materialize_newest(launcher: Launcher, count: int) -> list[str]:
     """Materializes the most recent weeks whose publications are missing. Returns what failed."""
-    from otc_assets.defs import launch
-    from otc_assets.defs.partitions import newest_weeks
-    from otc_assets.defs.resources import Warehouse
+    from otc_assets.defs.materialize import materialize, missing_weeks
 
     if not count:
         return []
     now = dt.datetime.now(NEW_YORK)
-    print_first_publications(chosen.first_week, now)
-    if not (weeks := newest_weeks(count, now)):
+    print_first_publications(launcher.settings.first_week, now)
+    if not (weeks := newest_weeks(count, launcher.settings.first_week, now)):
         return []
-    if not (missing := launch.missing_weeks(Warehouse(), weeks, now)):
+    if not (missing := missing_weeks(launcher.database, weeks, now)):
         err.print(f"weeks     the {len(weeks)} most recent, {weeks[0]} to {weeks[-1]}, are loaded")
         return []
     with progress("materializing", len(missing)) as tick:
-        return launch.materialize(instance, missing, TIERS, tick)
+        return materialize(launcher, missing, TIERS, tick)
 
 
 def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) -> None:
@@ -124,11 +124,10 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
 
     Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
     """
-    from otc_assets import local
-    from otc_assets.defs import launch
+    from otc_assets.defs.materialize import materialize
 
-    with local.dagster(settings()) as instance, progress("materializing", len(weeks.weeks)) as tick:
-        failed = launch.materialize(instance, weeks.weeks, tiers_of(tier), tick)
+    with launcher(settings()) as opened, progress("materializing", len(weeks.weeks)) as tick:
+        failed = materialize(opened, weeks.weeks, tiers_of(tier), tick)
     if as_json:
         out.print_as_json({"weeks": weeks.weeks, "failed": failed})
     exit_on_failures(failed)
@@ -144,18 +143,18 @@ def backfill(
 
     Ctrl-C leaves the backfill running. Example: otc-assets backfill --weeks 2026-01-02..2026-06-26
     """
-    from otc_assets import local
-    from otc_assets.defs import launch
+    from otc_assets.defs.backfill import backfill_state, follow_backfill, launch_backfill, require_daemon
+    from otc_assets.local.services import served_url
 
-    chosen = settings()
-    with local.dagster(chosen) as instance:
-        launch.require_daemon(instance)
-        backfill_id = launch.launch_backfill(instance, weeks.weeks, tiers_of(tier))
-        err.print(f"backfill {backfill_id}: http://127.0.0.1:{chosen.port}/runs/b/{backfill_id}")
-        state = launch.backfill_state(instance, backfill_id)
+    with launcher(settings()) as opened:
+        require_daemon(opened.instance)
+        ui_url = served_url(opened.settings)
+        backfill_id = launch_backfill(ui_url, opened.database, opened.weeks, weeks.weeks, tiers_of(tier))
+        err.print(f"backfill {backfill_id}: {ui_url}/runs/b/{backfill_id}")
+        state = backfill_state(ui_url, backfill_id)
         if follow:
             with progress("backfilling") as tick:
-                for state in launch.follow_backfill(instance, backfill_id):
+                for state in follow_backfill(ui_url, backfill_id):
                     tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
         if as_json:
             out.print_as_json(

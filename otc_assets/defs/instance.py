@@ -3,10 +3,19 @@
 Dagster's own processes open it by ``DAGSTER_HOME`` and ``dagster.yaml``; its storage is in ``storage``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dagster import DagsterInstance
 
+from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.internals import InstanceRef
+from otc_assets.defs.liveness import fail_dead_runs
 from otc_assets.settings import Settings
+
+#: The pools of Dagster's concurrency limits: steps that request data from FINRA, and steps that use the database. Two
+#: each, for two cores and for one client of FINRA's API.
+POOLS = {"finra_api": 2, "database": 2}
 
 
 def open_instance(chosen: Settings) -> DagsterInstance:
@@ -21,3 +30,24 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     storage = {"postgres": {"postgres_url": chosen.dagster_storage_url.get_secret_value()}}
     ref = InstanceRef.from_dir(str(chosen.dagster_home), overrides={"storage": storage})
     return DagsterInstance.from_ref(ref)
+
+
+@contextmanager
+def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterator[DagsterInstance]:
+    """The instance, after cleaning up what killed processes left behind: unfinished runs, half-written archive files.
+
+    The limits of the pools are set, unless they were changed, for example in the UI.
+
+    Args:
+        chosen: settings in which the URL of Dagster's storage is set.
+        no_code_server: no code server is running, so runs that one was about to start are dead too.
+    """
+    with open_instance(chosen) as opened:
+        storage = opened.event_log_storage
+        limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
+        for pool, limit in POOLS.items():
+            if pool not in limited:
+                storage.set_concurrency_slots(pool, limit)
+        fail_dead_runs(opened, no_code_server=no_code_server)
+        LocalArchive(chosen.archive_folder).remove_partials()
+        yield opened

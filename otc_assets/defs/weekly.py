@@ -33,7 +33,7 @@ from otc_assets.domain.schema import NOTES
 from otc_assets.domain.tables import TABLES
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import WeekRefused, WeekResult
-from otc_assets.tracing import WEEK, span, tell
+from otc_assets.tracing import WEEK, set_attributes, span
 from otc_assets.warehouse.events import told_by
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -78,7 +78,7 @@ def each_week(context: AssetExecutionContext, compute: Callable[[dt.date], WeekR
         try:
             with span(WEEK, week_ending=week), told_by(context.run.run_id):
                 computed[week] = compute(week)
-                tell(rows=computed[week].rows)
+                set_attributes(rows=computed[week].rows)
         except _EXPLAINED as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)

@@ -26,8 +26,7 @@ from otc_assets.exporter.events import EventTotals
 from otc_assets.exporter.http import serve
 from otc_assets.http_guard import LOOPBACK_NAMES
 from otc_assets.settings import Settings, without_secrets
-from otc_assets.warehouse.embedded import EmbeddedServer
-from otc_assets.warehouse.server import DatabaseUnreachable, dagster_storage_url
+from otc_assets.warehouse.server import dagster_storage_url
 
 log = logging.getLogger(__name__)
 
@@ -156,21 +155,14 @@ class Exporter(Collector):
             log.warning("metrics: %s could not be read: %s", what, said)
 
 
-def exporter_of(chosen: Settings) -> Exporter:
-    """The exporter of an installation, wherever its database is from one scrape to the next.
+def exporter_of(chosen: Settings, where: Callable[[], str]) -> Exporter:
+    """The exporter of an installation.
 
-    An embedded server is looked for at each connection, because it may come back at another port, and never
-    started: that is up to ``otc-assets up``.
+    Args:
+        chosen: the settings.
+        where: returns the URL of the database. It is called for each connection, because an embedded server may
+            use another port after a restart. It may raise ``DatabaseUnreachable``.
     """
-
-    def where() -> str:
-        if chosen.database_url is not None:
-            return chosen.database_url.get_secret_value()
-        server = EmbeddedServer(chosen.home / "postgres")
-        if not server.running():
-            raise DatabaseUnreachable("no database runs here. Start 'otc-assets up', or set OTC_DATABASE_URL.")
-        return server.url
-
     if chosen.database_url is None or chosen.dagster_storage_url is None:
         return Exporter(where)
     dagster = chosen.dagster_storage_url.get_secret_value()

@@ -50,7 +50,7 @@ from otc_assets.finra.source import (
     RefusedReply,
     SourceError,
 )
-from otc_assets.tracing import PAGE, span, tell
+from otc_assets.tracing import PAGE, set_attributes, span
 
 _DATA = "/data/group/otcMarket/name/weeklySummary"
 _PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
@@ -207,7 +207,7 @@ class QueryApi:
                 )
             with span(PAGE, offset=received):
                 page = self._page(week_ending, tier, received)
-                tell(rows=page[2] if page else 0)
+                set_attributes(rows=page[2] if page else 0)
             if page is None:
                 if total:
                     raise _Changed

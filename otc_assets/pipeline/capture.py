@@ -26,7 +26,7 @@ from otc_assets.domain.weeks import Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.pipeline.results import WeekRefused, WeekResult
-from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
+from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import FileRejected, append, told_by
 from otc_assets.warehouse.load import NewPublication, Recorded
@@ -126,12 +126,12 @@ def record_rejection(database: Database, run_id: str | None, origin: str, reason
 def _record(
     capture: Capture, parsed: Parsed, archive: Archive, database: Database, run_id: str | None, since: float
 ) -> Captured:
-    whose: dict[str, Told] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
+    whose: dict[str, Attribute] = {"week_ending": capture.week_ending, "tier": capture.tier.name}
     with span(NORMALIZE, **whose):
         result = normalize(
             parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
         )
-        tell(rows=result.accepted, rejected=result.rejected.height)
+        set_attributes(rows=result.accepted, rejected=result.rejected.height)
     with span(ARCHIVE, **whose, bytes=len(capture.content)):
         digest = archive.put(capture.content)
     whole = capture.scope != PARTIAL and not parsed.cut_off
@@ -162,7 +162,7 @@ def _record(
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), database.transaction() as connection:
         recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
-        tell(outcome=recorded.outcome)
+        set_attributes(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
     database.refresh_after_load(capture.week_ending, "raw_record")
     waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
@@ -208,7 +208,7 @@ def capture_publication(
         except RefusedReply as error:
             record_rejection(database, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
             raise WeekRefused(str(error)) from error
-        tell(captures=len(captures))
+        set_attributes(captures=len(captures))
     if not captures:
         return WeekResult(0, details={"state": "nothing there: the source has no such publication"})
     try:

@@ -21,7 +21,7 @@ from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.revisions import HALVES, Part, effective, half_date, halves_covered, ranked, removal
 from otc_assets.domain.weeks import TIER_BY_NAME, Tier
 from otc_assets.errors import OtcError
-from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, span, tell
+from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, set_attributes, span
 from otc_assets.warehouse import load
 from otc_assets.warehouse.load import NewPublication, Recorded
 from otc_assets.warehouse.read import Publication, publication_of, publications
@@ -46,14 +46,14 @@ def parsed_rows(content: bytes, origin: str) -> Parsed:
     """
     with span(PARSE, origin=origin):
         parsed = parse(content, name=origin)
-        tell(rows=parsed.received, rejected=parsed.rejected.height)
+        set_attributes(rows=parsed.received, rejected=parsed.rejected.height)
         return parsed
 
 
 def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
     with span(ARCHIVE, digest=digest):
         content = archive.get(digest)
-        tell(bytes=len(content))
+        set_attributes(bytes=len(content))
     return parsed_rows(content, origin)
 
 
@@ -85,7 +85,7 @@ def archived(publication: Publication, archive: Archive) -> Normalized:
     parsed = parsed_capture(publication, archive)
     with span(NORMALIZE, tier=tier.name):
         result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
-        tell(rows=result.accepted, rejected=result.rejected.height)
+        set_attributes(rows=result.accepted, rejected=result.rejected.height)
     return result
 
 

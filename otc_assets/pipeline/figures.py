@@ -16,7 +16,7 @@ from otc_assets.domain.tables import Figure
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.pipeline.grading import grade_of_week
 from otc_assets.pipeline.results import WeekRefused, WeekResult
-from otc_assets.tracing import COMPUTE, LOAD, span, tell
+from otc_assets.tracing import COMPUTE, LOAD, set_attributes, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import lineage
@@ -71,7 +71,7 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
             return WeekResult(0, details={"state": "nothing is captured of this week yet"})
         with span(COMPUTE):
             rows = figure_rows(connection, figure, week_ending)
-            tell(rows=rows.height)
+            set_attributes(rows=rows.height)
         with span(LOAD, rows=rows.height):
             replace_week(connection, table, week_ending, rows, version)
         seconds = time.perf_counter() - since

@@ -1,11 +1,9 @@
-"""Spans that anyone may open, and the trace that is open.
+"""Opening spans, their names, and whether spans are exported at all.
 
-Here: opening spans, their names, and whether traces are wanted at all. Not here: OpenTelemetry itself, which is
-loaded only where a collector is named (``otlp``); what of Dagster's runs and steps becomes a span
-(``assets.spans``). The variables are OpenTelemetry's own, not settings of ours.
+OpenTelemetry is used in ``otlp`` only, which is imported if a collector is configured; its environment variables are
+not settings of ours. Which parts of Dagster's runs become spans is decided where the runs are executed.
 
-A span of ours is opened with ``with span(LOAD, tier=tier, rows=n):``; where no collector is named, that costs a
-look into a cache.
+A span is opened with ``with span(LOAD, tier=tier, rows=n):``. Without a collector, that costs one cache lookup.
 """
 
 from __future__ import annotations
@@ -24,14 +22,14 @@ if TYPE_CHECKING:
 
     from otc_assets.tracing.otlp import Tracing
 
-#: The spans inside a step, from the outside in: a week, and the stages of making it. What reads a page from FINRA
-#: or asks the database has spans of its own inside these, made by OpenTelemetry's instrumentations.
+#: The spans inside a step: a week, and inside it the stages of its computation. Requests to FINRA and database
+#: statements have spans inside these, which OpenTelemetry's instrumentations open.
 WEEK = "week"
 FETCH, PAGE, ARCHIVE, PARSE, NORMALIZE = "fetch", "fetch page", "archive", "parse", "normalize"
 COMPUTE, LOAD, REFRESH = "compute", "load", "refresh"
 
-#: What may be told of a span: each becomes the attribute ``otc.<name>``; None is left out.
-Told = str | int | float | bool | dt.date | None
+#: The value of an attribute; None is left out.
+Attribute = str | int | float | bool | dt.date | None
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -40,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @cache
 def _tracing() -> Tracing | None:
-    """What exports spans, made once a process; None where no collector is named."""
+    """The exporter of spans, one per process; None if no collector is configured."""
     environment = os.environ
     named = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -50,73 +48,76 @@ def _tracing() -> Tracing | None:
 
     try:
         return Tracing()
-    except Exception as error:  # whatever is wrong with it: a run is worth more than its trace
-        log.error("there are no traces: %s", error)
+    except Exception as error:  # no error of tracing may fail a run
+        log.error("traces are not exported: %s", error)
         return None
 
 
 def is_on() -> bool:
-    """Whether spans are exported by this process."""
+    """Whether this process exports spans."""
     return _tracing() is not None
 
 
-def span(name: str, **told: Told) -> AbstractContextManager[None]:
-    """A span around what is done inside: its duration, what is ``told`` of it, and the error that leaves it.
+def span(name: str, **attributes: Attribute) -> AbstractContextManager[None]:
+    """A span with a duration, attributes, and the error that its body raises.
 
     Args:
         name: one of the names above.
-        told: attributes, each as ``otc.<name>``.
+        attributes: each becomes the attribute ``otc.<name>``.
     """
     tracing = _tracing()
-    return tracing.span(name, told) if tracing else _NOTHING
+    return tracing.span(name, attributes) if tracing else _NOTHING
 
 
-def tell(**told: Told) -> None:
-    """Adds attributes, each as ``otc.<name>``, to the span that is open."""
+def set_attributes(**attributes: Attribute) -> None:
+    """Sets attributes of the current span, each as ``otc.<name>``."""
     if tracing := _tracing():
-        tracing.tell(told)
+        tracing.set_attributes(attributes)
 
 
 def current_trace_id() -> str | None:
-    """The id of the trace that is open, 32 hex digits: in a run that of its id; None outside and without traces."""
+    """The ID of the current trace, 32 hex digits; None outside of spans and without a collector.
+
+    In a run it is the run's ID.
+    """
     tracing = _tracing()
     return tracing.current_trace_id() if tracing else None
 
 
 def run_span(run_id: str, name: str, attributes: Mapping[str, str]) -> AbstractContextManager[Callable[[str], None]]:
-    """The root span of a run, whose ids follow from the run's id, so that steps anywhere can name it as parent.
+    """The root span of a run. Only one process of the run may open it.
 
-    To be opened by one process of the run alone.
+    Its IDs are computed from the run's ID, so that a step in any process can name it as its parent.
 
     Args:
-        run_id: Dagster's; a UUID, which is then the trace's id.
+        run_id: Dagster's ID of the run. If it is a UUID, it is also the ID of the trace.
         name: of the span.
-        attributes: of the span, under their full names.
+        attributes: of the span, with their full names.
 
     Returns:
-        A context manager that gives a function which marks the run as failed, in words.
+        A context manager that yields a function; calling it with a reason marks the run as failed.
     """
     tracing = _tracing()
-    return tracing.run(run_id, name, attributes) if tracing else nullcontext(lambda words: None)
+    return tracing.run(run_id, name, attributes) if tracing else nullcontext(lambda reason: None)
 
 
 def step_span(run_id: str, name: str, attributes: Mapping[str, str | int]) -> AbstractContextManager[None]:
-    """The span of a step of a run, in whichever process; at its end the process's spans are sent off.
+    """The span of a step of a run, in any process. When it ends, the process's spans are sent.
 
     Args:
-        run_id: Dagster's.
+        run_id: Dagster's ID of the run.
         name: of the span.
-        attributes: of the span, under their full names.
+        attributes: of the span, with their full names.
     """
     tracing = _tracing()
     return tracing.step(run_id, name, attributes) if tracing else _NOTHING
 
 
 def copy_span(url: sa.URL, statement: str) -> AbstractContextManager[None]:
-    """The span of a COPY, which no instrumentation sees: neither SQLAlchemy's nor psycopg's knows it.
+    """The span of a COPY, which the instrumentations of SQLAlchemy and psycopg do not record.
 
     Args:
-        url: the database's.
+        url: the URL of the database.
         statement: the SQL, with placeholders for values.
     """
     tracing = _tracing()
@@ -124,12 +125,12 @@ def copy_span(url: sa.URL, statement: str) -> AbstractContextManager[None]:
 
 
 def instrument_engine(engine: sa.Engine) -> None:
-    """Has every statement of ``engine`` leave a span, without its parameters."""
+    """Records each statement of ``engine`` as a span, without its parameters."""
     if tracing := _tracing():
         tracing.instrument_engine(engine)
 
 
 def instrument_client(client: httpx.Client) -> None:
-    """Has every request of ``client`` leave a span, whatever its transport."""
+    """Records each request of ``client`` as a span, with any transport."""
     if tracing := _tracing():
         tracing.instrument_client(client)

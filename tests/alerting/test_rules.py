@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tools import missing
+from support.tools import missing
 
 from otc_assets.domain.weeks import NEW_YORK, T1, T2, Tier, newest_due
 

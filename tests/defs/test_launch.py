@@ -12,9 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 import time_machine
-from console_script import Run, console_script
 from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
 from support import installed
+from support.console_script import Run, console_script
 
 from otc_assets.domain.weeks import T1, weeks_between
 

@@ -13,13 +13,15 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
 from support import installed
-from terminal import Terminal
+from support.terminal import Terminal
 
-from otc_assets import interruption, local
+from otc_assets import interruption
 from otc_assets.defs import launch
 from otc_assets.defs.failures import why_it_failed
+from otc_assets.defs.instance import POOLS, clean_instance
 from otc_assets.defs.liveness import PROCESS_TAG, fail_dead_runs, process_tag
 from otc_assets.defs.partitions import week_of
+from otc_assets.local import setup
 from otc_assets.processes import Identity, is_dead, this_process
 from otc_assets.settings import settings
 
@@ -198,15 +200,13 @@ def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
     installation: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full pool once made a command hang after one line, deaf to Ctrl-C."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "set by prepare")
     monkeypatch.setenv("OTC_PORT", "3000")
     monkeypatch.setenv("OTC_SLOT_WAIT_SECONDS", "1")
-    local.prepare(settings(), database)
+    prepared = setup.prepare(settings(), database)
     week = week_of(newest(1)[0])
-    with local.instance() as instance:
+    with clean_instance(prepared) as instance:
         holders = []
-        for _ in range(local.POOLS["database"]):
+        for _ in range(POOLS["database"]):
             run = instance.create_run_for_job(job_def=installed.definitions().resolve_job_def("capture_t1"))
             instance.add_run_tags(run.run_id, process_tag(run.run_id))
             instance.event_log_storage.claim_concurrency_slot("database", run.run_id, "step")

@@ -9,13 +9,14 @@ import psycopg
 import pytest
 from dagster import DagsterInstance, job, op
 from dagster_postgres import PostgresEventLogStorage
-from hostile_defaults import make_hostile
+from support.hostile_defaults import make_hostile
 
-from otc_assets import local
 from otc_assets.defs import storage as dagster_storage
+from otc_assets.defs.instance import clean_instance
 from otc_assets.defs.storage import StorageInUse, move_tables
+from otc_assets.local import setup
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import dagster_storage_url, database_url
 
 pytestmark = pytest.mark.slow
@@ -151,10 +152,8 @@ def test_tables_that_an_earlier_version_made_afterwards_are_left_and_named(
 def test_a_new_installation_keeps_data_and_dagster_apart(
     installation: Path, empty_database: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
-        monkeypatch.setenv(name, "")  # what upgrade() sets is put back by this
-    local.upgrade(settings(), empty_database)
-    with local.instance() as instance:
+    setup.upgrade(settings(), empty_database)
+    with clean_instance(prepared) as instance:
         assert isinstance(instance.event_log_storage, PostgresEventLogStorage)
         idle.execute_in_process(instance=instance)
     with server._connect(empty_database.rpartition("/")[2]) as admin:

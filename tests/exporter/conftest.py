@@ -12,10 +12,11 @@ import pytest
 from dagster import DagsterInstance
 from support import installed
 
-from otc_assets import local
+from otc_assets.defs.instance import clean_instance
 from otc_assets.domain.weeks import T1, newest_due, weeks_up_to
+from otc_assets.local import setup
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 
 
 @contextmanager
@@ -26,11 +27,9 @@ def dagster_of(database: str, home: Path) -> Iterator[DagsterInstance]:
         environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
         environment.setenv("OTC_DATABASE_URL", database)
         environment.setenv("OTC_HOME", str(home))
-        for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
-            environment.setenv(name, "")  # what prepare() sets is put back by this
         settings.cache_clear()
-        local.prepare(settings(), database)
-        with local.instance() as instance:
+        prepared = setup.prepare(settings(), database)
+        with clean_instance(prepared) as instance:
             yield instance
         installed.close()
     settings.cache_clear()

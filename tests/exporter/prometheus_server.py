@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tools import missing
+from support.tools import missing
 
 
 def tool(name: str) -> str:

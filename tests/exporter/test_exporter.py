@@ -34,8 +34,8 @@ from otc_assets.defs import launch
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import Settings
-from otc_assets.warehouse.embedded import EmbeddedServer
 from otc_assets.warehouse.server import dagster_storage_url
 
 pytestmark = pytest.mark.slow
@@ -604,13 +604,13 @@ def test_a_dagster_storage_elsewhere_fails_alone_and_the_same_one_needs_no_secon
     sql: Sql, database: str
 ) -> None:
     elsewhere = Settings(database_url=database, dagster_storage_url="postgresql+psycopg2://otc@127.0.0.1:1/dagster")
-    with closing(exporter_of(elsewhere)) as exporter:
+    with closing(exporter_of(elsewhere, lambda: database)) as exporter:
         found = scraped(exporter)
         errors = {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value}
         assert errors == {f'otc_scrape_errors{{collector="{name}"}}' for name in ("daemons", "queue", "runs", "ticks")}
         assert found["otc_up"] == 1
     here = Settings(database_url=database, dagster_storage_url=dagster_storage_url(database))
-    with closing(exporter_of(here)) as exporter:
+    with closing(exporter_of(here, lambda: database)) as exporter:
         found = scraped(exporter)
         assert not any(value for name, value in found.items() if name.startswith("otc_scrape_errors"))
         assert sql.execute(_SESSIONS).fetchone()[0] == 1  # type: ignore[index]

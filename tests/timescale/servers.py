@@ -20,7 +20,7 @@ from typing import Literal
 
 import psycopg
 import sqlalchemy as sa
-from tools import missing
+from support.tools import missing
 
 Edition = Literal["community", "apache"]
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import httpx
 import psycopg
 import pytest
-from tools import missing
+from support.tools import missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Response

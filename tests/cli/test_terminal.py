@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from console_script import Run, console_script
+from support.console_script import Run, console_script
 
 from otc_assets.cli.terminal import Terminal, json_text
 from otc_assets.text import printable_name
@@ -62,7 +62,7 @@ def words_of(text: str) -> list[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_table_fits_the_terminal_and_no_word_of_it_is_broken(width: int) -> None:
-    """`missing_inside` once stood as `missing_insi` and `de` below it."""
+    """`missing_inside` was printed as `missing_insi`, with `de` in the next line."""
     columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
     text = on_a_terminal_of(width, lambda t: t.print_table(columns, GAPS, right=["weeks"]))
     plain = "".join(text.replace("\x1b[1m", "").replace("\x1b[0m", ""))

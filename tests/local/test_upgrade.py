@@ -1,4 +1,4 @@
-"""Who may change schema, retention and compression: 'up' and 'migrate' alone, and shorter retention only with --yes."""
+"""Only 'up' and 'migrate' change schema, retention and compression, and shorten retention only with --yes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import time_machine
 from dagster import DagsterInstance
 from support import installed
 
-from otc_assets import local
+from otc_assets.defs.instance import POOLS, clean_instance
 from otc_assets.domain.weeks import TIERS, weeks_between
+from otc_assets.local import services, setup
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import SchemaMismatch, migrate, newest_version, require_current
 
@@ -113,13 +114,13 @@ def test_longer_retention_takes_effect_without_yes(otc: Command, sql: Sql, monke
     assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", 300)]
 
 
-def test_up_goes_on_with_the_stored_retention_and_says_so(
+def test_up_continues_with_the_stored_retention_and_prints_a_remark(
     otc: Command, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def serve(*_: object) -> None:
-        raise local.NotStarted("the UI is not part of this test")
+        raise setup.NotStarted("the UI is not part of this test")
 
-    monkeypatch.setattr(local, "serve", serve)
+    monkeypatch.setattr(services, "serve", serve)
     sql.execute("UPDATE otc.retention SET keep_weeks = NULL")
     code, _, errors = otc("up")
     assert (code, "the UI is not part of this test" in errors) == (1, True)
@@ -159,7 +160,7 @@ def test_a_schema_of_a_newer_version_is_refused(database: str, sql: Sql) -> None
 
 @pytest.mark.slow
 def test_the_first_command_on_a_machine_with_nothing_initializes_the_embedded_database() -> None:
-    """There is nothing to lose there, and a newcomer may begin with any command."""
+    """It has no data that could be lost, and a new user may begin with any command."""
     with tempfile.TemporaryDirectory(prefix="otc-first-") as home:
         Path(home).chmod(0o755)
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))} | {"OTC_HOME": home}
@@ -172,21 +173,19 @@ def test_the_first_command_on_a_machine_with_nothing_initializes_the_embedded_da
 def test_other_commands_leave_dagsters_configuration_and_limits_that_were_changed(
     installation: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command wrote dagster.yaml anew under a running daemon, and reset the limits set in the UI."""
-    for name in ("OTC_DAGSTER_STORAGE_URL", "DAGSTER_HOME", "OTC_PORT"):
-        monkeypatch.setenv(name, "")  # what prepare() sets is put back by this
-    local.prepare(settings(), database)
-    with local.instance() as instance:
-        assert {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()} == local.POOLS
+    """Every command replaced dagster.yaml while a daemon was running, and reset the limits set in the UI."""
+    prepared = setup.prepare(settings(), database)
+    with clean_instance(prepared) as instance:
+        assert {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()} == POOLS
         instance.event_log_storage.set_concurrency_slots("finra_api", 1)
     config = installation / "dagster" / "dagster.yaml"
     ours = config.read_text()
     config.write_text(ours + "# changed\n")
-    local.prepare(settings(), database)
-    with local.instance() as instance:
+    prepared = setup.prepare(settings(), database)
+    with clean_instance(prepared) as instance:
         limits = {p.name: p.limit for p in instance.event_log_storage.get_pool_limits()}
     assert limits == {"finra_api": 1, "database": 2}
     assert config.read_text() == ours + "# changed\n"
-    local.upgrade(settings(), database)
+    setup.upgrade(settings(), database)
     assert config.read_text() == ours
     assert [path.name for path in config.parent.glob("dagster.yaml*")] == ["dagster.yaml"]

@@ -1,4 +1,4 @@
-"""The embedded server: found again, recovered, stopped, and never open to others."""
+"""The embedded server: joining, recovery, stopping, and access."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from otc_assets.warehouse.embedded import EmbeddedServer, EmbeddedServerError
+from otc_assets.local.embedded import EmbeddedServer, EmbeddedServerError
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +50,11 @@ def test_data_and_address_are_there_again_after_a_restart(home: Path) -> None:
 
 
 def test_rows_that_were_committed_survive_a_kill(home: Path) -> None:
-    """The killed server can stand in the process table for a while, and PostgreSQL takes it for a living one."""
+    """The killed server can remain in the process table for a while, and then PostgreSQL refuses to start."""
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     with EmbeddedServer(home) as again:
@@ -69,8 +69,8 @@ def test_a_second_process_joins_the_server_and_leaves_it_running(home: Path) -> 
     assert not owner.running()
 
 
-def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -> None:
-    """The command that had started it once stopped it under the others."""
+def test_the_last_process_that_uses_the_server_stops_it(home: Path) -> None:
+    """The command that had started it stopped it while others used it."""
     owner, guest = EmbeddedServer(home, durable=False), EmbeddedServer(home, durable=False)
     owner.start()
     guest.start()
@@ -83,8 +83,8 @@ def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -
 
 
 def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> None:
-    """The lock of a process goes with it, however it ends; a list of users would need care."""
-    program = "import sys; from pathlib import Path; from otc_assets.warehouse.embedded import EmbeddedServer\n"
+    """The system releases the lock of a process when the process ends, however it ends."""
+    program = "import sys; from pathlib import Path; from otc_assets.local.embedded import EmbeddedServer\n"
     program += "EmbeddedServer(Path(sys.argv[1]), durable=False).start(); print('started', flush=True); input()"
     killed = subprocess.Popen(
         [sys.executable, "-c", program, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -100,15 +100,15 @@ def test_a_user_that_was_killed_does_not_keep_the_server_running(home: Path) -> 
 
 
 def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(home: Path) -> None:
-    """After a crash of the machine the id in postmaster.pid may be any program's: each command once waited a minute."""
+    """After a crash, the ID in postmaster.pid may be that of any program: each command waited for a minute."""
     server = EmbeddedServer(home)
     server.start()
     put(server, 7)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     left_over = (home / "data" / "postmaster.pid").read_text().splitlines()
     os.kill(pid, signal.SIGKILL)
-    server._await_burial()
+    server._wait_for_exit()
     identity: dict[str, Any] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
     with subprocess.Popen(["sleep", "120"], **identity) as other:
         (home / "data" / "postmaster.pid").write_text("\n".join([str(other.pid), *left_over[1:]]) + "\n")
@@ -121,16 +121,16 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
         other.kill()
 
 
-def test_another_port_is_taken_where_somebody_sits_on_ours(home: Path) -> None:
+def test_another_port_is_used_if_another_program_uses_ours(home: Path) -> None:
     with EmbeddedServer(home, durable=False) as server:
         put(server, 1)
-        port = server._port()
+        port = server._folder.port()
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         with EmbeddedServer(home, durable=False) as again:
-            assert again._port() != port
+            assert again._folder.port() != port
             assert got(again) == [1]
 
 
@@ -139,7 +139,7 @@ def test_only_the_owner_can_read_the_passwords_and_only_with_one_can_anyone_ente
         for role in ("otc", "postgres"):
             assert stat.S_IMODE((home / f"password-{role}").stat().st_mode) == 0o600
         with pytest.raises(psycopg.OperationalError, match="password"):
-            psycopg.connect(host="127.0.0.1", port=server._port(), user="otc", dbname="otc", password="wrong")
+            psycopg.connect(host="127.0.0.1", port=server._folder.port(), user="otc", dbname="otc", password="wrong")
         with psycopg.connect(server.url) as connection:
             listening = connection.execute("SHOW listen_addresses").fetchone()
             rights = connection.execute(
@@ -152,10 +152,10 @@ def test_only_the_owner_can_read_the_passwords_and_only_with_one_can_anyone_ente
 def test_data_of_another_version_is_refused_with_what_to_do(home: Path) -> None:
     EmbeddedServer(home, durable=False).start()
     server = EmbeddedServer(home, durable=False)
-    pid = server._pid()
+    pid = server._folder.pid()
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    server._await_burial()
+    server._wait_for_exit()
     (home / "data" / "PG_VERSION").write_text("14\n")
     with pytest.raises(EmbeddedServerError, match=r"made by PostgreSQL 14.*OTC_HOME"):
         server.start()

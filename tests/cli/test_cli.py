@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it exits, and what it says of mistakes."""
+"""The command line: output, exit codes, and messages about usage errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import httpx
 import psycopg
 import pytest
 import time_machine
-from console_script import Run, console_script
 from pytest_httpserver import HTTPServer
 from support import installed
+from support.console_script import Run, console_script
 
 from otc_assets import cli
 from otc_assets.cli.run import _serve_metrics
@@ -118,7 +118,7 @@ def test_history_that_was_never_requested_is_no_gap(run: Run, monkeypatch: pytes
 def test_every_table_fits_80_columns_and_breaks_no_word(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`missing_inside` once stood as `missing_insi` and `de` below it."""
+    """`missing_inside` was printed as `missing_insi`, with `de` in the next line."""
     folder = tmp_path / "files with a long name" / "of_the_second_quarter"
     run("simulate", str(folder), "--weeks", "2026-08-14..2026-08-21")
 
@@ -216,7 +216,7 @@ def test_ingest_reports_weeks_that_it_computed_although_the_file_was_ingested_be
     assert text.splitlines()[-2:] == ["already ingested; no changes", "computed 2 weeks: 2026-08-14..2026-08-21"]
 
 
-def test_a_file_that_does_not_settle_its_week_is_refused_until_told(run: Run, tmp_path: Path) -> None:
+def test_a_file_whose_week_cannot_be_inferred_is_refused_until_the_week_is_given(run: Run, tmp_path: Path) -> None:
     header = "tierDescription|issueSymbolIdentifier|issueName|marketParticipantName|MPID|"
     header += "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate\n"
     path = tmp_path / "revised.csv"
@@ -320,13 +320,11 @@ def test_a_test_alert_arrives_or_says_why_not_without_the_url(
     assert (code, "OTC_ALERT_URL is not set" in text) == (1, True)
 
 
-def test_links_in_alerts_name_the_port_that_the_command_was_told(
-    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_links_in_alerts_have_the_port_of_the_command(run: Run, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
-    from otc_assets import local
+    from otc_assets.local import setup
 
-    local.prepare(settings().model_copy(update={"port": 3456}), database)
+    setup.prepare(settings().model_copy(update={"port": 3456}), database)
     assert settings().ui_url == "http://127.0.0.1:3456"
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
@@ -343,7 +341,7 @@ def test_traps_of_the_simulator_are_listed_and_unknown_ones_refused(run: Run) ->
 
 @pytest.mark.slow
 def test_the_simulator_is_served_with_its_traps(tmp_path: Path) -> None:
-    """Anyone can repeat a fault: it once took a test's own code."""
+    """A fault can be reproduced without code."""
     code = "from otc_assets.cli import main; main()"
     command = [sys.executable, "-c", code, "simulate", "--serve", "--port", "0", "--scale", "0.01", "--trap", "html=1"]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
@@ -386,8 +384,8 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["check", "defs"], ["list", "defs"]])
 def test_dagsters_own_tools_work_in_the_project_folder_without_any_setting(arguments: list[str]) -> None:
-    """dagster.yaml lies there too, and once asked for a database that only `up` knows."""
-    root = Path(__file__).resolve().parent.parent
+    """dagster.yaml is there too, and required a database URL that only `up` sets."""
+    root = Path(__file__).resolve().parents[2]
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
     dg = Path(sys.executable).parent / "dg"
     done = subprocess.run([dg, *arguments], cwd=root, env=env, capture_output=True, text=True, check=False)

@@ -46,8 +46,8 @@ class Terminal:
         """Waits until it has printed ``words``."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
-            assert self.process.poll() is None, f"it ended before it said {words!r}: {self.text}"
-            assert time.monotonic() < deadline, f"it never said {words!r}: {self.text}"
+            assert self.process.poll() is None, f"it ended before it printed {words!r}: {self.text}"
+            assert time.monotonic() < deadline, f"it never printed {words!r}: {self.text}"
             time.sleep(0.02)
 
     def send(self, number: int) -> None:

@@ -54,7 +54,7 @@ from otc_assets.domain.weeks import NEW_YORK, T1, newest_due
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
-from otc_assets.tracing import LOAD, WEEK, span, tell
+from otc_assets.tracing import LOAD, WEEK, set_attributes, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.server import connect
 
@@ -327,7 +327,7 @@ def test_a_range_has_a_span_a_week(dagster: DagsterInstance, collector: Collecto
     ]
 
 
-def test_files_that_are_taken_in_have_their_stages(
+def test_ingested_files_have_their_stages(
     dagster: DagsterInstance, collector: Collector, tmp_path: Path, week: dt.date
 ) -> None:
     paths = write_files(Simulator(settings().simulator_seed, 0.01), tmp_path / "f", [week], [T1], NOW.date())
@@ -369,7 +369,7 @@ def test_a_run_over_several_processes_is_one_trace(
 # --- errors --------------------------------------------------------------------------------------------
 
 
-def test_a_refusal_is_recorded_and_no_secret_is_told(
+def test_a_refused_request_is_recorded_without_secrets(
     dagster: DagsterInstance,
     collector: Collector,
     httpserver: HTTPServer,
@@ -414,7 +414,7 @@ def _with_token_url(httpserver: HTTPServer) -> dict[str, Any]:
     return {**(QueryApi.__init__.__kwdefaults__ or {}), "token_url": httpserver.url_for("/token")}
 
 
-def test_a_retried_step_has_a_span_a_try_and_only_the_last_one_counts_for_the_run(collector: Collector) -> None:
+def test_a_retried_step_has_a_span_per_attempt_and_only_the_last_one_counts_for_the_run(collector: Collector) -> None:
     tries = []
 
     @op(retry_policy=RetryPolicy(max_retries=1))
@@ -431,7 +431,7 @@ def test_a_retried_step_has_a_span_a_try_and_only_the_last_one_counts_for_the_ru
     assert (second.attributes["dagster.step.attempt"], second.failed) == (2, False)
 
 
-def test_a_run_that_is_broken_off_ends_its_spans(collector: Collector) -> None:
+def test_an_interrupted_run_ends_its_spans(collector: Collector) -> None:
     """What ends a run that is cancelled in the UI is no Exception."""
 
     @op
@@ -481,7 +481,7 @@ def test_a_statement_that_fails_is_recorded_without_its_values(collector: Collec
     assert "a-value-of-a-row" not in load.words + asked.words + str(load.errors) + str(asked.attributes)
 
 
-def test_words_with_passwords_are_scrubbed(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_in_texts_are_replaced(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from otc_assets.settings import without_secrets
 
     monkeypatch.setenv("OTC_DATABASE_URL", "postgresql://otc:correct%20horse@db/otc")
@@ -500,7 +500,7 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["nobody listens", "somebody listens and is silent"])
+@pytest.mark.parametrize("silent", [False, True], ids=["no listener", "a listener that does not respond"])
 def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: bool) -> None:
     """A flush for each of five steps, and the end of the process: each may wait for half a minute by itself."""
     program = textwrap.dedent("""
@@ -529,7 +529,7 @@ def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: boo
     assert 0.9 < float(ended.stdout) < 30
     assert said - ended.at < 60
     lines = ended.stderr.strip().splitlines()
-    assert len(lines) <= 1, "it is said once"
+    assert len(lines) <= 1, "it is logged once"
     if not silent:
         assert "traces do not reach http://127.0.0.1" in lines[0]
         assert "Check OTEL_EXPORTER_OTLP_ENDPOINT" in lines[0]
@@ -633,7 +633,7 @@ def test_traces_can_be_turned_off(collector: Collector, monkeypatch: pytest.Monk
     assert collector.spans == []
 
 
-def test_what_cannot_be_served_is_said_and_stops_nothing(
+def test_an_unsupported_protocol_is_logged_and_stops_nothing(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
@@ -666,7 +666,7 @@ def test_log_lines_carry_the_ids_of_their_span(
     assert not hasattr(outside, "trace_id")
 
 
-def test_the_trace_that_is_open_can_be_named(collector: Collector) -> None:
+def test_the_current_trace_id_is_that_of_the_run(collector: Collector) -> None:
     run_id = uuid.uuid4()
     assert tracing.current_trace_id() is None
     with tracing.step_span(str(run_id), "step", {}), span(LOAD):
@@ -675,7 +675,7 @@ def test_the_trace_that_is_open_can_be_named(collector: Collector) -> None:
 
 
 def test_any_run_id_has_a_trace(collector: Collector) -> None:
-    """Whoever launches a run may give it an id of their own."""
+    """A run can be launched with any ID."""
     for _ in range(2):
         with tracing.step_span("nightly-17", "step", {}):
             trace_id = tracing.current_trace_id()
@@ -684,7 +684,7 @@ def test_any_run_id_has_a_trace(collector: Collector) -> None:
     assert {one.trace_id for one in collector.spans} == {trace_id}
 
 
-def test_what_stands_in_no_span_is_no_trace(collector: Collector, database: str) -> None:
+def test_statements_outside_of_spans_are_no_traces(collector: Collector, database: str) -> None:
     """A sensor looks into the database every half minute."""
     engine = connect(database)
     with engine.begin() as connection:
@@ -717,7 +717,7 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded(installation: Pa
 def test_without_a_collector_a_span_costs_next_to_nothing() -> None:
     def one() -> None:
         with span(LOAD, tier="OTC", rows=1):
-            tell(rows=2)
+            set_attributes(rows=2)
 
     each = min(timeit.repeat(one, number=20_000, repeat=5)) / 20_000
     assert each < 10e-6  # half a microsecond here; a statement takes hundreds

@@ -1,4 +1,4 @@
-"""`otc-assets up`: killed, started again, started twice, and ended with its terminal."""
+"""`otc-assets up`: killed and started again, started twice, and stopped by a closed terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from terminal import Terminal
+from support.terminal import Terminal
 
 from otc_assets.processes import Identity, is_dead, session_members
 
@@ -23,16 +23,14 @@ def free_port() -> int:
 
 
 def services(home: Path) -> Identity:
-    """The `dagster dev` that an `up` has written down."""
+    """The `dagster dev` process that an `up` has recorded."""
     found = Identity.parse(json.loads((home / "up.json").read_text())["services"])
     assert found is not None
     return found
 
 
-def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_database(
-    database: str, tmp_path: Path
-) -> None:
-    """After a kill the port was in use; on another port, as the message advised, two daemons worked on one database."""
+def test_orphans_of_a_killed_up_are_stopped_and_no_two_daemons_use_one_database(database: str, tmp_path: Path) -> None:
+    """After a kill the port was in use; on another port, as the message advised, two daemons used one database."""
     port = free_port()
     env = {
         "OTC_DATABASE_URL": database,
@@ -51,7 +49,7 @@ def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_da
     elsewhere = Terminal("up", settings={**env, "OTC_HOME": str(tmp_path / "two"), "OTC_PORT": str(free_port())})
     assert elsewhere.end() == 1
     assert "another 'otc-assets up' uses this database" in " ".join(elsewhere.text.split())
-    # Killed, its children stay; the next one ends them, and has the port.
+    # After a kill its children remain; the next `up` stops them, and the port is free.
     killed.send(signal.SIGKILL)
     assert killed.end() == -signal.SIGKILL
     orphaned = services(home)
@@ -61,7 +59,7 @@ def test_what_a_killed_up_left_behind_is_ended_and_no_two_daemons_work_on_one_da
     assert "of an earlier 'otc-assets up' that was killed" in again.text
     assert is_dead(orphaned)
     assert session_members(orphaned.pid) == []
-    # A closed terminal ends all of it.
+    # A closed terminal stops everything.
     serving = services(home)
     again.send(signal.SIGHUP)
     assert again.end() == 129, again.text

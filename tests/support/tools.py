@@ -1,4 +1,4 @@
-"""Tools that tests need beyond Python: what is said where one is missing."""
+"""Tools that tests need beyond Python: skipping or failing a test if one is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def missing(what: str, remedy: str) -> NoReturn:
-    """Skips the test, or fails it where OTC_REQUIRE_ALL_TOOLS says that everything is there.
+    """Skips the test, or fails it if OTC_REQUIRE_ALL_TOOLS is set.
 
     Args:
         what: what is missing.

@@ -1,8 +1,8 @@
-"""Session defaults under which no result may change, and a database that has them."""
+"""Session defaults that may change no result, and a database that has them."""
 
 from __future__ import annotations
 
-from otc_assets.warehouse.embedded import EmbeddedServer
+from otc_assets.local.embedded import EmbeddedServer
 
 #: What a database's administrator may have chosen, for other users of it. DateStyle broke every asset that reads a
 #: timestamp; a time zone whose abbreviation is another one's, too; what the path finds first has our names.
@@ -30,7 +30,7 @@ SHADOW = """
 
 
 def make_hostile(server: EmbeddedServer, name: str) -> None:
-    """Gives a database the defaults that nobody expects."""
+    """Sets unusual defaults on a database."""
     with server._connect(name) as admin:
         admin.execute(SHADOW)
         for parameter, value in HOSTILE_DEFAULTS.items():

@@ -1,0 +1,38 @@
+"""Opens the installation for commands that run things: the launcher of runs.
+
+Commands that only read use ``local.setup.warehouse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from otc_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from otc_assets.defs.launch import Launcher
+
+
+@contextmanager
+def launcher(chosen: Settings) -> Iterator[Launcher]:
+    """The launcher of an installation whose schema and retention stay as they are."""
+    from otc_assets.local import setup
+
+    with setup.installation(chosen) as prepared, launcher_of(prepared) as opened:
+        yield opened
+
+
+@contextmanager
+def launcher_of(prepared: Settings) -> Iterator[Launcher]:
+    """The launcher of an installation that is prepared already."""
+    from otc_assets.definitions import make_launcher
+    from otc_assets.defs.instance import clean_instance
+
+    with clean_instance(prepared) as instance:
+        opened = make_launcher(instance, prepared)
+        try:
+            yield opened
+        finally:
+            opened.database.close()

@@ -1,0 +1,117 @@
+"""The right to run Dagster's daemon on a database: one ``otc-assets up`` has it at a time.
+
+Two daemons on one database would launch every run twice. An advisory lock keeps out another ``up``, and heartbeats
+show any other daemon. Starting and stopping the daemon is in ``services``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+from dagster import DagsterInstance
+
+from otc_assets.local.setup import NotStarted
+from otc_assets.warehouse.server import LOCK_SPACE
+
+#: A daemon writes a heartbeat every 30 seconds. After this time without one, no daemon is running.
+_SILENCE_SECONDS = 75
+
+#: How often ``up`` checks that it still holds its lock.
+_CHECK_SECONDS = 10
+
+#: The advisory lock that ``up`` holds, and the query that finds its holder.
+_DAEMON_LOCK = (LOCK_SPACE, 1)
+_LOCK_HOLDER = """
+    SELECT activity.application_name FROM pg_locks lock JOIN pg_stat_activity activity USING (pid)
+    WHERE lock.locktype = 'advisory' AND lock.classid = %s AND lock.objid = %s AND lock.objsubid = 2 AND lock.granted
+"""
+
+
+class OnlyDaemon:
+    """The right to run Dagster's daemon on a database.
+
+    It is an advisory lock of a database session. So it also keeps out an ``up`` of another folder or machine, and
+    PostgreSQL releases it when the process ends. A connection pooler must be in session mode.
+
+    Args:
+        url: the database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._checked = time.monotonic()
+
+    def take(self) -> None:
+        """Takes the lock.
+
+        Raises:
+            NotStarted: another ``up`` holds it.
+        """
+        name = f"otc-assets up, process {os.getpid()} on {socket.gethostname()}"[:63]
+        connection = psycopg.connect(self._url, autocommit=True, application_name=name, connect_timeout=10)
+        if connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _DAEMON_LOCK).fetchone() != (True,):
+            found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()
+            connection.close()
+            raise NotStarted(
+                f"another 'otc-assets up' uses this database ({found[0] if found else 'unknown'}), and two daemons "
+                "would launch every run twice",
+                remedy="Stop that one, or use another database (OTC_DATABASE_URL, OTC_HOME).",
+            )
+        self._connection = connection
+
+    def hold(self) -> None:
+        """Checks that the lock is still held, and takes it again after a restart of the database.
+
+        Raises:
+            NotStarted: another ``up`` has taken it meanwhile.
+        """
+        if time.monotonic() - self._checked < _CHECK_SECONDS:
+            return
+        self._checked = time.monotonic()
+        try:
+            assert self._connection is not None
+            self._connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            with suppress(psycopg.OperationalError):  # the database is down; the next check tries again
+                self.take()
+
+    def release(self) -> None:
+        """Releases the lock."""
+        if self._connection is not None:
+            self._connection.close()
+
+
+def wait_until_silent(dagster: DagsterInstance, say: Callable[[str], None]) -> None:
+    """Waits until it is certain that no other daemon runs on the database, such as one that a killed ``up`` left.
+
+    A daemon that was stopped normally has deleted its heartbeats, and then there is nothing to wait for.
+
+    Args:
+        dagster: the Dagster instance on the database.
+        say: called with a line of text before waiting.
+
+    Raises:
+        NotStarted: a daemon is running.
+    """
+    first = _newest_heartbeat(dagster)
+    if first and time.time() - first < _SILENCE_SECONDS:
+        say("waiting   up to 75 s, to make sure that no other Dagster daemon uses this database")
+    while (newest := _newest_heartbeat(dagster)) and time.time() - newest < _SILENCE_SECONDS:
+        if first and newest > first:
+            raise NotStarted(
+                "another Dagster daemon uses this database, and two would launch every run twice. It was started by "
+                "'dagster dev', or by an 'otc-assets up' on another machine or in another OTC_HOME that was killed",
+                remedy="Stop it there; starting and stopping 'otc-assets up' there stops it.",
+            )
+        time.sleep(1)
+
+
+def _newest_heartbeat(dagster: DagsterInstance) -> float | None:
+    return max((beat.timestamp for beat in dagster.get_daemon_heartbeats().values()), default=None)

@@ -1,0 +1,141 @@
+"""An installation on this machine: its database and its folders.
+
+Finds or starts the database, and brings schema and folders to this version. The UI and the daemon are in ``services``;
+the Dagster instance is opened by ``defs.instance``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from otc_assets.defs.storage import move_tables
+from otc_assets.errors import OtcError
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.settings import PROJECT_ROOT, Settings
+from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
+from otc_assets.warehouse.server import dagster_storage_url
+
+
+class NotStarted(OtcError):
+    """A part of the local installation did not start. The message says which, and what to do."""
+
+
+def project_file(name: str) -> Path:
+    """A top-level file of the project: in the checkout, or inside an installed package."""
+    checkout = PROJECT_ROOT / name
+    return checkout if checkout.exists() else Path(__file__).parent.parent / "_project" / name
+
+
+@contextmanager
+def database(chosen: Settings) -> Iterator[str]:
+    """The URL of the database: that of the settings, or an embedded server's.
+
+    An embedded server is started unless another process uses it already, and is stopped by the last process that
+    uses it.
+    """
+    if chosen.database_url is not None:
+        yield chosen.database_url.get_secret_value()
+        return
+    with EmbeddedServer(chosen.home / "postgres") as server:
+        yield server.url
+
+
+def resolved(chosen: Settings, url: str) -> Settings:
+    """The settings with the URLs of the database and of Dagster's storage in it.
+
+    Raises:
+        InvalidDatabaseUrl: not a PostgreSQL URL.
+    """
+    storage_url = SecretStr(dagster_storage_url(url))
+    return chosen.model_copy(update={"database_url": SecretStr(url), "dagster_storage_url": storage_url})
+
+
+def upgrade(
+    chosen: Settings, url: str, *, shorten_retention: bool = False, waiting: Callable[[], None] = lambda: None
+) -> Migrated:
+    """Brings the database and ``DAGSTER_HOME`` to this version and to the settings.
+
+    Only 'up' and 'migrate' call this for an existing installation.
+
+    Args:
+        chosen: the settings.
+        url: the database.
+        shorten_retention: store shorter retention periods, too.
+        waiting: called once before waiting until it is certain that no daemon of an earlier version runs.
+
+    Returns:
+        What the migration did.
+
+    Raises:
+        StorageInUse: a daemon of an earlier version is running.
+    """
+    # Tables that OTC_DAGSTER_STORAGE_URL keeps in another place are not moved.
+    separate = chosen.dagster_storage_url
+    is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
+    unused = move_tables(url, waiting) if is_ours else ""
+    migrated = migrate(url, shorten_retention=shorten_retention)
+    migrated = migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused])))
+    _write_files(chosen, replace=True)
+    return migrated
+
+
+def prepare(chosen: Settings, url: str) -> Settings:
+    """Checks an installation for a command that leaves schema and retention as they are.
+
+    An embedded database without a schema is initialized first, because it has no data that could be lost.
+
+    Returns:
+        The settings with the URLs of the database and of Dagster's storage in it.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    if chosen.database_url is None and is_unmigrated(url):
+        migrate(url)
+    require_current(url)
+    _write_files(chosen, replace=False)
+    return resolved(chosen, url)
+
+
+@contextmanager
+def installation(chosen: Settings) -> Iterator[Settings]:
+    """A prepared installation, for a command that leaves schema and retention as they are.
+
+    Yields:
+        The settings with the URLs of the database and of Dagster's storage in it.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    with database(chosen) as url:
+        yield prepare(chosen, url)
+
+
+@contextmanager
+def warehouse(chosen: Settings) -> Iterator[Database]:
+    """The database of a prepared installation."""
+    with installation(chosen) as prepared:
+        database = Database(prepared.database_url)
+        try:
+            yield database
+        finally:
+            database.close()
+
+
+def _write_files(chosen: Settings, *, replace: bool) -> None:
+    """Creates the folders, and Dagster's configuration file, which a running 'up' may be reading at the moment."""
+    home = chosen.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    chosen.files_folder.mkdir(parents=True, exist_ok=True)
+    content, path = project_file("dagster.yaml").read_bytes(), home / "dagster.yaml"
+    if path.exists() and (not replace or path.read_bytes() == content):
+        return
+    partial = home / f"dagster.yaml.{os.getpid()}"
+    partial.write_bytes(content)
+    partial.replace(path)
