@@ -111,7 +111,7 @@ def each_week(context: AssetExecutionContext, compute: Callable[[dt.date], WeekR
 
 def _metadata(result: WeekResult) -> dict[str, Any]:
     """The result of a week in Dagster's terms."""
-    shown = {label: preview(v) if isinstance(v, pl.DataFrame) else v for label, v in result.details.items()}
+    shown = {label: preview(v, rows=20) if isinstance(v, pl.DataFrame) else v for label, v in result.details.items()}
     return {"dagster/partition_row_count": result.rows, **shown}
 
 
@@ -138,7 +138,7 @@ def table_options(name: str, weeks: WeekPartitions) -> dict[str, Any]:
     }
 
 
-def preview(frame: pl.DataFrame, rows: int = 20) -> MetadataValue:
+def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:
     """The first rows as a table on the asset's page. Decimals and dates are text, so that none is rounded."""
     columns = [
         TableColumn(name, str(kind), description=str(NOTES.get(name, "")) or None)

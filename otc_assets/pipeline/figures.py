@@ -84,4 +84,4 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         }
         events.append(connection, events.PAYLOADS[figure.event].model_validate(payload))
     database.refresh_after_load(week_ending, table)
-    return WeekResult(rows.height, version, {"preview": rows})
+    return WeekResult(rows.height, version, {"preview": rows.head(5)})

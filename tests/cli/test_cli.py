@@ -324,8 +324,9 @@ def test_links_in_alerts_have_the_port_of_the_command(run: Run, database: str, m
     """`up --port` is not in the environment of the daemon, which writes the links, unless it is put there."""
     from otc_assets.local import setup
 
-    setup.prepare(settings().model_copy(update={"port": 3456}), database)
-    assert settings().ui_url == "http://127.0.0.1:3456"
+    prepared = setup.prepare(settings().model_copy(update={"port": 3456}), database)
+    assert prepared.ui_url == "http://127.0.0.1:3456"
+    assert prepared.environment()["OTC_PORT"] == "3456"
     monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/otc/")
     settings.cache_clear()
     assert settings().ui_url == "https://dagster.example.org/otc"

@@ -153,7 +153,7 @@ def test_a_new_installation_keeps_data_and_dagster_apart(
     installation: Path, empty_database: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setup.upgrade(settings(), empty_database)
-    with clean_instance(prepared) as instance:
+    with clean_instance(setup.resolved(settings(), empty_database)) as instance:
         assert isinstance(instance.event_log_storage, PostgresEventLogStorage)
         idle.execute_in_process(instance=instance)
     with server._connect(empty_database.rpartition("/")[2]) as admin:

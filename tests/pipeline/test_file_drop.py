@@ -53,7 +53,9 @@ def drop(folder: Path, name: str, content: str = HEADER + "OTC|AABB|Asia|V ONE|V
 
 
 def tick(dagster: DagsterInstance, cursor: str | None = None) -> SensorResult:
-    context = build_sensor_context(dagster, cursor=cursor, repository_def=installed.repository())
+    context = build_sensor_context(
+        dagster, cursor=cursor, repository_def=installed.repository(), resources=installed.resources()
+    )
     return installed.definitions().resolve_sensor_def("file_drop").evaluate_tick(context)  # type: ignore[return-value]
 
 
