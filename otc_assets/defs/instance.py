@@ -51,3 +51,8 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
         fail_dead_runs(opened, no_code_server=no_code_server)
         LocalArchive(chosen.archive_folder).remove_partials()
         yield opened
+
+
+def newest_heartbeat(instance: DagsterInstance) -> float | None:
+    """The time of the newest heartbeat of any daemon, in seconds since 1970; None if there is none."""
+    return max((beat.timestamp for beat in instance.get_daemon_heartbeats().values()), default=None)

@@ -4,6 +4,8 @@ Such names may change with any release: the versions are pinned, and each can go
 exists. Other modules import them from here only.
 """
 
+from typing import Any
+
 # Storage classes and their configuration: ``storage: custom`` in dagster.yaml takes a class, and has no public base.
 from dagster._config.config_schema import UserConfigSchema as UserConfigSchema
 
@@ -72,3 +74,10 @@ from dagster._serdes import ConfigurableClassData as ConfigurableClassData
 # The error of a step, as events have it. Waits for a public type.
 from dagster._utils.error import SerializableErrorInfo as SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt as check_captured_interrupt
+
+
+def dagster_dev_command() -> Any:
+    """The module of ``dagster dev``, which is imported only where it is run. Waits for a setting of the web server."""
+    from dagster._cli import dev
+
+    return dev

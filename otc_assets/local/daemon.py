@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
-from dagster import DagsterInstance
 
 from otc_assets.local.setup import NotStarted
 from otc_assets.warehouse.server import LOCK_SPACE
@@ -88,22 +87,22 @@ class OnlyDaemon:
             self._connection.close()
 
 
-def wait_until_silent(dagster: DagsterInstance, say: Callable[[str], None]) -> None:
+def wait_until_silent(newest_heartbeat: Callable[[], float | None], say: Callable[[str], None]) -> None:
     """Waits until it is certain that no other daemon runs on the database, such as one that a killed ``up`` left.
 
     A daemon that was stopped normally has deleted its heartbeats, and then there is nothing to wait for.
 
     Args:
-        dagster: the Dagster instance on the database.
+        newest_heartbeat: the time of the newest heartbeat of any daemon, in seconds since 1970; None for none.
         say: called with a line of text before waiting.
 
     Raises:
         NotStarted: a daemon is running.
     """
-    first = _newest_heartbeat(dagster)
+    first = newest_heartbeat()
     if first and time.time() - first < _SILENCE_SECONDS:
         say("waiting   up to 75 s, to make sure that no other Dagster daemon uses this database")
-    while (newest := _newest_heartbeat(dagster)) and time.time() - newest < _SILENCE_SECONDS:
+    while (newest := newest_heartbeat()) and time.time() - newest < _SILENCE_SECONDS:
         if first and newest > first:
             raise NotStarted(
                 "another Dagster daemon uses this database, and two would launch every run twice. It was started by "
@@ -111,7 +110,3 @@ def wait_until_silent(dagster: DagsterInstance, say: Callable[[str], None]) -> N
                 remedy="Stop it there; starting and stopping 'otc-assets up' there stops it.",
             )
         time.sleep(1)
-
-
-def _newest_heartbeat(dagster: DagsterInstance) -> float | None:
-    return max((beat.timestamp for beat in dagster.get_daemon_heartbeats().values()), default=None)

@@ -1,7 +1,7 @@
 """The UI and the daemon that ``otc-assets up`` runs on this machine: starting, stopping, and orphans.
 
 An orphan is a process that an ``up`` left behind when it was killed. What the processes do is Dagster's matter; the
-checks in front of the UI are in ``web``.
+checks in front of the UI are in ``defs.web``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from otc_assets.defs.instance import clean_instance, open_instance
+from otc_assets.defs.instance import clean_instance, newest_heartbeat, open_instance
 from otc_assets.defs.liveness import fail_dead_runs
 from otc_assets.local.daemon import OnlyDaemon, wait_until_silent
 from otc_assets.local.server_folder import is_free, tail
@@ -56,7 +56,7 @@ def right_to_serve(chosen: Settings, say: Callable[[str], None]) -> Iterator[Onl
         with clean_instance(chosen, no_code_server=True) as dagster:
             if count:
                 dagster.wipe_daemon_heartbeats()
-            wait_until_silent(dagster, say)
+            wait_until_silent(lambda: newest_heartbeat(dagster), say)
         try:
             yield only
         finally:
@@ -107,7 +107,7 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and constant arguments
             [
-                *(sys.executable, "-m", "otc_assets.web", "dagster-dev"),
+                *(sys.executable, "-m", "otc_assets.defs.web", "dagster-dev"),
                 *("--workspace", str(project_file("workspace.yaml"))),
                 *("--host", "127.0.0.1", "--port", str(chosen.port)),
             ],

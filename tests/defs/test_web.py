@@ -22,9 +22,9 @@ from support.tools import missing
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from otc_assets.defs.web import _with_our_webserver
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name, is_allowed
 from otc_assets.settings import Settings
-from otc_assets.web import _with_our_webserver
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ class Server:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "otc_assets.web", "--empty-workspace", "--port", str(self.port)],
+                [sys.executable, "-m", "otc_assets.defs.web", "--empty-workspace", "--port", str(self.port)],
                 env=env | {"DAGSTER_HOME": str(home)} | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -244,6 +244,6 @@ def test_a_dagster_that_starts_its_web_server_in_another_way_is_not_served_ungua
     start: Callable[..., Any] = _with_our_webserver(lambda parts, **options: started.append(list(parts)))
     start(["python", "-m", "dagster_webserver", "--port", "1"])
     start(["python", "-m", "dagster._daemon", "run"])
-    assert [parts[2] for parts in started] == ["otc_assets.web", "dagster._daemon"]
+    assert [parts[2] for parts in started] == ["otc_assets.defs.web", "dagster._daemon"]
     with pytest.raises(RuntimeError, match="dagster_ui"):
         start(["python", "-m", "dagster_ui"])

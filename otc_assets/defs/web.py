@@ -1,6 +1,6 @@
 """The Dagster UI that ``otc-assets up`` serves: Dagster's own web server, behind the checks of ``http_guard``.
 
-``python -m otc_assets.web`` takes the options of ``dagster-webserver``. ``python -m otc_assets.web dagster-dev`` takes
+``python -m otc_assets.defs.web`` takes the options of ``dagster-webserver``. ``python -m otc_assets.defs.web dagster-dev`` takes
 those of ``dagster dev``, and runs the guarded web server in place of Dagster's. Starting and stopping these processes
 is in ``local.services``.
 
@@ -41,8 +41,9 @@ def serve() -> None:
 
 def dev(arguments: Sequence[str]) -> None:
     """Runs ``dagster dev`` with our web server in place of Dagster's."""
-    from dagster._cli import dev as dagster_dev
+    from otc_assets.defs.internals import dagster_dev_command
 
+    dagster_dev = dagster_dev_command()
     dagster_dev.open_ipc_subprocess = _with_our_webserver(dagster_dev.open_ipc_subprocess)
     dagster_dev.dev_command.main(args=list(arguments), prog_name="dagster dev")
 
@@ -53,7 +54,7 @@ def _with_our_webserver(start: Callable[..., Any]) -> Callable[..., Any]:
         if (flag, module) not in (("-m", "dagster_webserver"), ("-m", "dagster._daemon")):
             raise RuntimeError(f"this release of Dagster starts an unknown process: {module}")
         if module == "dagster_webserver":
-            module = "otc_assets.web"
+            module = "otc_assets.defs.web"
         return start([python, flag, module, *rest], **options)
 
     return start_guarded
