@@ -1,8 +1,8 @@
 """The Dagster UI that ``otc-assets up`` serves: Dagster's own web server, behind the checks of ``http_guard``.
 
-``python -m otc_assets.defs.web`` takes the options of ``dagster-webserver``. ``python -m otc_assets.defs.web dagster-dev`` takes
-those of ``dagster dev``, and runs the guarded web server in place of Dagster's. Starting and stopping these processes
-is in ``local.services``.
+``python -m otc_assets.defs.web`` takes the options of ``dagster-webserver``. With ``dagster-dev`` as its first argument
+it takes those of ``dagster dev``, and runs the guarded web server in place of Dagster's. Starting and stopping these
+processes is in ``local.services``.
 
 Dagster has no setting for this, so two of its names are replaced here. If a release no longer has them, the program
 ends with an error and serves nothing.
