@@ -14,6 +14,7 @@ from dagster import AssetDep, AssetExecutionContext, asset
 from otc_assets.archive.store import Archive
 from otc_assets.assets.spans import traced_step
 from otc_assets.assets.weekly import Made, WeekMade, asset_options, each_week
+from otc_assets.domain.normalize import NORMALIZER_VERSION
 from otc_assets.domain.revisions import Effective, assemble
 from otc_assets.domain.weeks import TIERS
 from otc_assets.partitions import same_week_if_published
@@ -103,6 +104,7 @@ def _shown(version: str, changes: dict[str, Change]) -> WeekMade:
     deps=[AssetDep(f"publication_{tier.slug}", partition_mapping=same_week_if_published) for tier in TIERS],
     **asset_options("venue_volume"),
     kinds={"polars", "postgres"},
+    code_version=NORMALIZER_VERSION,
 )
 @traced_step
 def venue_volume(context: AssetExecutionContext, warehouse: Warehouse, raw_archive: RawArchive) -> Made:

@@ -34,6 +34,11 @@ from otc_assets.domain.schema import (
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, Tier, week_start_of
 
+#: Raise it when the same archived bytes would give other venue volume, other totals or other rejected rows: after a
+#: changed rule here, in ``parsing``, ``values`` or ``revisions``. Weeks that were computed with another version are
+#: stale and are recomputed. A changed message, or a faster way to the same rows, is no reason to raise it.
+NORMALIZER_VERSION = "1"
+
 #: More than any row can truly be. The whole US market trades about 10^11 shares and 10^13 dollars a week.
 MOST_SHARES = 10**13
 MOST_TRADES = 10**10

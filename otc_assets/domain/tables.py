@@ -97,7 +97,8 @@ class Figure(Table):
         reads: the columns of the source that the formula needs; None for all.
         by_tier: no figure is over several tiers, so that a tier at a time is computed, in half the memory.
         event: the type of the event that says that a week was computed.
-        code_version: of the formula, for the asset.
+        code_version: of the formula; raise it when the same source rows would give other figures. Venue volume has
+            ``normalize.NORMALIZER_VERSION``.
     """
 
     volume: str
