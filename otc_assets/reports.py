@@ -35,7 +35,7 @@ from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import Publication, effective_publications, publications
 from otc_assets.warehouse.retention import kept_tables
-from otc_assets.warehouse.timescale import chunks, sizes
+from otc_assets.warehouse.timescale.hypertables import chunks, sizes
 
 _BY_WEEK = sa.text("""
     SELECT week_ending, tier, count(*) AS rows, sum(share_volume) AS shares FROM otc.venue_volume

@@ -25,7 +25,8 @@ from otc_assets.finra.simulator.server import make_app
 from otc_assets.finra.source import Source
 from otc_assets.settings import settings
 from otc_assets.warehouse.server import DatabaseUnreachable, connect, transaction
-from otc_assets.warehouse.timescale import capabilities, settle
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 
 def today_in_new_york() -> dt.date:
@@ -61,13 +62,13 @@ class Warehouse(ConfigurableResource):
         with transaction(_engine(self._url())) as connection:
             yield connection
 
-    def settle(self, week_ending: dt.date, *tables: str) -> None:
-        """Has the server put in order what writing the week of ``tables`` has disturbed; after the transaction."""
-        settle(_engine(self._url()), week_ending, tables)
+    def refresh_after_load(self, week_ending: dt.date, *tables: str) -> None:
+        """Refreshes aggregates and compression after the transaction that wrote the week of ``tables``."""
+        refresh_after_load(_engine(self._url()), week_ending, tables)
 
-    def keeps_itself(self) -> bool:
+    def has_retention_job(self) -> bool:
         """Whether the server's own jobs apply retention."""
-        return capabilities(_engine(self._url())).community
+        return capabilities.of(_engine(self._url())).community
 
 
 class RawArchive(ConfigurableResource):

@@ -82,7 +82,7 @@ def make_figure(figure: Figure, week_ending: dt.date, warehouse: Warehouse) -> W
             "seconds": seconds,
         }
         events.append(connection, events.PAYLOADS[figure.event].model_validate(payload))
-    warehouse.settle(week_ending, table)
+    warehouse.refresh_after_load(week_ending, table)
     return WeekMade(rows.height, version, {"preview": preview(rows)})
 
 

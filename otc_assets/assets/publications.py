@@ -176,7 +176,7 @@ def _record(
         recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
         tell(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
-    warehouse.settle(capture.week_ending, "raw_record")
+    warehouse.refresh_after_load(capture.week_ending, "raw_record")
     waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
     return Captured(capture, publication, recorded, rejected, waiting)
 

@@ -49,6 +49,6 @@ def restore(captures: list[Publication], warehouse: Warehouse, archive: RawArchi
             continue
         with warehouse.transaction() as connection:
             restore_raw_rows(connection, capture.week_ending, capture.id, raw)
-        warehouse.settle(capture.week_ending, "raw_record")
+        warehouse.refresh_after_load(capture.week_ending, "raw_record")
     progress(len(captures), "done")
     return failed

@@ -58,7 +58,7 @@ def make_venue_volume(week_ending: dt.date, warehouse: Warehouse, archive: Archi
                 _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
         rows = sum(change.rows for change in changes.values())
         mark_computed(connection, "venue_volume", week_ending, version, rows)
-    warehouse.settle(week_ending, "venue_volume", "published_total")
+    warehouse.refresh_after_load(week_ending, "venue_volume", "published_total")
     return version, changes
 
 

@@ -81,7 +81,7 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
 )
 def daily_retention(context: ScheduleEvaluationContext, warehouse: Warehouse) -> RunRequest | SkipReason:
     """One run a day, or none where TimescaleDB's own job does the same work."""
-    if warehouse.keeps_itself():
+    if warehouse.has_retention_job():
         return SkipReason("TimescaleDB's job otc.retention_job does it on this server")
     return RunRequest(run_key=f"retention on {context.scheduled_execution_time:%Y-%m-%d}")
 

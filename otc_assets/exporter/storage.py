@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from otc_assets.exporter.database import Database
-from otc_assets.warehouse.timescale import chunks
+from otc_assets.warehouse.timescale.hypertables import chunks
 
 
 def compression(database: Database) -> Iterator[Metric]:

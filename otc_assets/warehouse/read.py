@@ -20,12 +20,12 @@ from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.server import copy_out
 
-#: What ``otc.require_settled`` says no with: the moment is too young, or a load ended while the question was asked.
-_NOT_SETTLED = ("OT001", "40001")
+#: The errors of ``otc.require_final``: the moment is too recent, or a load ended during the query.
+_NOT_FINAL = ("OT001", "40001")
 
 
-class NotSettled(OtcError):
-    """An answer as of a moment could still change. The message says until when answers are settled."""
+class NotFinal(OtcError):
+    """An answer as of a moment could still change. The message says as of which moments answers are final."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def week_rows(
 
     Raises:
         ValueError: the table is not read by tier, or has no such column or no history, or the moment no time zone.
-        NotSettled: a load that is under way could still change the answer, or the moment is yet to come.
+        NotFinal: a load that is under way could still change the answer, or the moment is yet to come.
     """
     readable = {declared.name: declared.schema for declared in TABLES.values() if declared.read_by_tier}
     if table not in readable:
@@ -168,9 +168,9 @@ def week_rows(
     try:
         return copy_out(connection, query, schema, params)
     except psycopg.DatabaseError as error:
-        if error.sqlstate not in _NOT_SETTLED:
+        if error.sqlstate not in _NOT_FINAL:
             raise
-        raise NotSettled(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()) from None
+        raise NotFinal(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()) from None
 
 
 _CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"
