@@ -316,7 +316,7 @@ def _said(event: events.Event) -> str:
     """An event in a line, for people; one that a newer version wrote as it is stored."""
     where = " ".join(str(event.payload[name]) for name in ("week_ending", "tier") if name in event.payload)
     try:
-        told = event.told()
+        told = event.typed_payload()
     except events.UnknownEvent:
         return json.dumps(event.payload)
     match told:

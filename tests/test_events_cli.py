@@ -38,7 +38,7 @@ def check(number: int) -> events.CheckFailed:
 
 
 def tell(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
-    with events.told_by("run-7"), transaction(engine) as connection:
+    with events.event_context("run-7"), transaction(engine) as connection:
         return [events.append(connection, payload) for payload in payloads]
 
 

@@ -40,7 +40,7 @@ from otc_assets.partitions import same_week_if_published, weeks_of_tier
 from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
-from otc_assets.warehouse.events import FileRejected, append, told_by
+from otc_assets.warehouse.events import FileRejected, append, event_context
 from otc_assets.warehouse.load import NewPublication, Recorded
 from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.retention import is_kept, require_kept
@@ -131,7 +131,7 @@ def tell_rejected(warehouse: Warehouse, run_id: str | None, origin: str, reason:
         reason: why it was refused.
         known: its ``digest``, ``week_ending`` and ``tier``, if known.
     """
-    with told_by(run_id), warehouse.transaction() as connection:
+    with event_context(run_id), warehouse.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
 
 

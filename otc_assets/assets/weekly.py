@@ -35,7 +35,7 @@ from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.tracing import WEEK, span, tell
-from otc_assets.warehouse.events import told_by
+from otc_assets.warehouse.events import event_context
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
 
@@ -94,7 +94,7 @@ def each_week(context: AssetExecutionContext, make: Callable[[dt.date], WeekMade
     for number, week in enumerate(chosen, 1):
         interruption.check()
         try:
-            with span(WEEK, week_ending=week), told_by(context.run.run_id):
+            with span(WEEK, week_ending=week), event_context(context.run.run_id):
                 made[week] = make(week)
                 tell(rows=made[week].rows)
         except _WORDED as error:

@@ -43,7 +43,7 @@ from otc_assets.pipeline import captures
 from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.settings import settings
 from otc_assets.tracing import FETCH, span
-from otc_assets.warehouse.events import told_by
+from otc_assets.warehouse.events import event_context
 from otc_assets.warehouse.read import Publication
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -243,7 +243,7 @@ class CaptureToWithdraw(Config):
 @traced_step
 def accept_quarantined(context: OpExecutionContext, config: CaptureToAccept, warehouse: Warehouse) -> None:
     """Makes a quarantined capture effective."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         accepted = _decide(lambda: captures.accept(connection, config.capture_id))
     context.log.info("capture %s of week %s, %s, is effective", accepted.id, accepted.week_ending, accepted.tier)
 
@@ -252,7 +252,7 @@ def accept_quarantined(context: OpExecutionContext, config: CaptureToAccept, war
 @traced_step
 def withdraw_or_restore(context: OpExecutionContext, config: CaptureToWithdraw, warehouse: Warehouse) -> None:
     """Makes a capture ineffective, or takes that back."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         if config.restore:
             changed = _decide(lambda: captures.restore(connection, config.capture_id))
         else:
@@ -272,7 +272,7 @@ def _decide(decision: Callable[[], Publication]) -> Publication:
 @traced_step
 def drop_old_weeks(context: OpExecutionContext, warehouse: Warehouse) -> None:
     """Drops the weeks that are no longer kept, where the server has no jobs of its own that do."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         applied = apply_retention(connection)
     for kind in applied:
         context.log.info("%s: %s weeks before %s were dropped", kind.what, kind.weeks, kind.retained_from)

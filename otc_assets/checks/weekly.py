@@ -48,7 +48,7 @@ from otc_assets.partitions import key_of, weeks, weeks_of
 from otc_assets.resources import PublicationSource, Warehouse
 from otc_assets.settings import settings
 from otc_assets.tracing import WEEK, span
-from otc_assets.warehouse.events import CheckFailed, append, told_by
+from otc_assets.warehouse.events import CheckFailed, append, event_context
 from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
@@ -125,7 +125,7 @@ def weekly_checks(asset: str) -> AssetChecksDefinition:
         op = context.op_execution_context
         found: dict[Check, list[Verdict]] = {check: [] for check in declared}
         for week in weeks_of(op.partition_keys):
-            with span(WEEK, week_ending=week), told_by(op.run_id), warehouse.transaction() as connection:
+            with span(WEEK, week_ending=week), event_context(op.run_id), warehouse.transaction() as connection:
                 lock_week(connection, week)
                 judged = judge(connection, week)
                 for check in declared:
@@ -209,7 +209,7 @@ def newest_week(
     verdict = passed, severity, metadata = _verdict(findings([NEWEST_WEEK], newest))
     gaps = current_gaps(warehouse, publication_source.open(), now)
     metadata["publications missing since the first week wanted"] = gaps.filter(~_IS_PENDING).height
-    with told_by(context.op_execution_context.run_id), warehouse.transaction() as connection:
+    with event_context(context.op_execution_context.run_id), warehouse.transaction() as connection:
         _append_failure(connection, NEWEST_WEEK, verdict, None)
     return AssetCheckResult(passed=passed, severity=severity, metadata=metadata)
 

@@ -140,7 +140,7 @@ def record_publication(
     recorded = Recorded(row.id, row.revision, _outcome(connection, publication, row.id, row.revision))
     payload = {name: values[name] for name in events.FileIngested.model_fields.keys() & values.keys()}
     seconds = time.perf_counter() - since
-    with events.told_by(publication.run_id):
+    with events.event_context(publication.run_id):
         events.append(connection, events.FileIngested(**payload, **recorded.__dict__, seconds=seconds))
         if publication.quarantine_reason is not None:
             events.append(connection, _quarantined(row.id, publication, publication.quarantine_reason))

@@ -136,9 +136,7 @@ def test_a_dropped_week_is_refused_in_words_and_its_summaries_stay(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql, asset: str
 ) -> None:
     """Made of nothing, a summary would have become nothing."""
-    with pytest.raises(
-        running.RunFailed, match=rf"{GONE} is outside.*OTC_KEEP_VENUE_VOLUME_WEEKS"
-    ):
+    with pytest.raises(running.RunFailed, match=rf"{GONE} is outside.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
         running.run_assets(dagster, [asset], GONE, GONE)
     for table in ("symbol_summary", "market_concentration"):
         assert everything(sql, table, GONE) == dropped[table]

@@ -147,7 +147,7 @@ def test_a_load_that_ends_between_a_readers_snapshot_and_its_question_is_noticed
         moment = now(engine)
         with pytest.raises(sa.exc.DBAPIError, match="a load ended just now"):
             reader.execute(
-                sa.text("SELECT otc.require_settled(1, :moment, CAST(:seen AS pg_snapshot))"),
+                sa.text("SELECT otc.require_final(1, :moment, CAST(:seen AS pg_snapshot))"),
                 {"moment": moment, "seen": seen},
             )
     assert known(engine, moment) == sorted(SECOND.rows(), key=str)
