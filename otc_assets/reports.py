@@ -33,7 +33,8 @@ from otc_assets.resources import Warehouse
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.lineage import lineage
-from otc_assets.warehouse.read import Publication, effective_publications, publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import effective_publications, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale.hypertables import chunks, sizes
 

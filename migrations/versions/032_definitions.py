@@ -89,7 +89,7 @@ BEGIN
         SELECT FROM otc.computed_week
         WHERE computed_at > now() - interval '1 hour' AND NOT pg_visible_in_snapshot(xid, seen)
     ) THEN
-        RAISE EXCEPTION 'a load has just ended: ask again' USING ERRCODE = 'serialization_failure';
+        RAISE EXCEPTION 'a load ended just now: ask again' USING ERRCODE = 'serialization_failure';
     END IF;
 END
 $$;

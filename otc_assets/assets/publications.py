@@ -41,7 +41,8 @@ from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.resources import PublicationSource, RawArchive, Warehouse
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Told, span, tell
 from otc_assets.warehouse.events import FileRejected, append, event_context
-from otc_assets.warehouse.load import NewPublication, Recorded
+from otc_assets.warehouse.load import Recorded
+from otc_assets.warehouse.publication import NewPublication
 from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 

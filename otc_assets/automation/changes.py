@@ -14,7 +14,8 @@ from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at,
 from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
 from otc_assets.resources import Warehouse
 from otc_assets.settings import settings
-from otc_assets.warehouse.read import Publication, publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import publications
 from otc_assets.warehouse.retention import retained_from
 
 #: When the Wednesday schedule captures, New York time: FINRA has published everything that was due by then.

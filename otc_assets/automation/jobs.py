@@ -44,7 +44,7 @@ from otc_assets.resources import RawArchive, Warehouse, today_in_new_york
 from otc_assets.settings import settings
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.events import event_context
-from otc_assets.warehouse.read import Publication
+from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.retention import apply_retention, refusal, retained_from
 from otc_assets.warehouse.server import DatabaseUnreachable
 

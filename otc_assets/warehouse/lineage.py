@@ -18,7 +18,8 @@ from otc_assets.domain import normalize
 from otc_assets.domain.revisions import Effective
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
-from otc_assets.warehouse.read import Publication, effective_publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: The version of a week whose captures were all withdrawn: it has no rows.

@@ -44,6 +44,7 @@ from otc_assets.warehouse.events import (
     WeekRevised,
     append,
 )
+from otc_assets.warehouse.publication import NewPublication
 from otc_assets.warehouse.server import connect, lock_week, transaction
 
 Sql = psycopg.Connection[tuple[Any, ...]]
@@ -363,7 +364,7 @@ RAW = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
 BAD = pl.DataFrame({"line": [3], "record": ["B|x"], "reason": ["x is no number"]}, schema=REJECTED)
 
 
-def publication(**other: object) -> load.NewPublication:
+def publication(**other: object) -> NewPublication:
     return warehouse_rows.publication(**({"run_id": "run-1"} | other))
 
 

@@ -7,33 +7,13 @@ which the database calls itself.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from otc_assets.domain.tables import figures
-from otc_assets.domain.weeks import TIER_BY_NAME
-
-
-def _one_of(*words: str) -> AfterValidator:
-    """A validator of texts that must be one of ``words``."""
-    return AfterValidator(lambda text: _known(text, words))
-
-
-def _known(text: str, words: Sequence[str]) -> str:
-    if text not in words:
-        raise ValueError(f"{text!r} is not one of {', '.join(words)}")
-    return text
-
-
-TierName = Annotated[str, _one_of(*TIER_BY_NAME)]
-#: An exact number of shares, in plain digits: '22.000000'.
-Shares = Annotated[Decimal, PlainSerializer(lambda value: f"{value:f}", return_type=str, when_used="json")]
-Count = Annotated[int, Field(ge=0)]
-#: The duration of the work that the event reports.
-Seconds = Annotated[float, Field(ge=0)]
+from otc_assets.warehouse.fields import Count, Seconds, Shares, TierName, known, one_of
+from otc_assets.warehouse.publication import PublicationFields
 
 #: Every class of payloads, by its event type.
 PAYLOADS: dict[str, type[Payload]] = {}
@@ -76,29 +56,23 @@ class _OfFile(Payload):
         return self.digest or self.origin
 
 
-class FileIngested(_OfFile):
+class FileIngested(PublicationFields, Payload):
     """A publication was recorded: ``rows_expected`` is the number that FINRA stated, if it did.
 
     ``outcome`` is 'superseded' or 'quarantined' if the capture is not effective.
     """
 
     event_type: ClassVar[str] = "otc.file.ingested"
+    aggregate_type: ClassVar[str] = "file"
 
     publication_id: int
-    week_ending: dt.date
-    tier: TierName
-    scope: str
     revision: int
-    digest: str
-    layout: str
-    bytes: Count
-    rows_received: Count
-    rows_accepted: Count
-    rows_rejected: Count
-    rows_expected: Count | None = None
-    complete: bool
-    outcome: Annotated[str, _one_of("new", "revised", "superseded", "quarantined")]
+    outcome: Annotated[str, one_of("new", "revised", "superseded", "quarantined")]
     seconds: Seconds
+
+    @property
+    def aggregate_id(self) -> str:
+        return self.digest
 
 
 class _OfCapture(_OfFile):
@@ -191,7 +165,7 @@ class _OfFigure(_OfWeek):
     @field_validator("table")
     @classmethod
     def _is_of_this_kind(cls, table: str) -> str:
-        return _known(table, [figure.name for figure in figures() if figure.event == cls.event_type])
+        return known(table, [figure.name for figure in figures() if figure.event == cls.event_type])
 
 
 class SummaryComputed(_OfFigure):
@@ -211,7 +185,7 @@ class TierGrade(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    grade: Annotated[str, _one_of("A", "B", "C", "D", "F")]
+    grade: Annotated[str, one_of("A", "B", "C", "D", "F")]
     score: int
 
 
@@ -260,7 +234,7 @@ class CheckFailed(Payload):
     week_ending: dt.date | None = None
     asset: str
     check: str
-    severity: Annotated[str, _one_of("ERROR", "WARN")]
+    severity: Annotated[str, one_of("ERROR", "WARN")]
     blocking: bool
     detail: dict[str, str]
 

@@ -56,6 +56,19 @@ COMMENT ON TABLE otc.gap_ledger IS
     'Every gap that was reported, open if closed_at is NULL: a projection of otc.events.';
 COMMENT ON COLUMN otc.gap_ledger.version IS 'The version of the event that opened it.';
 COMMENT ON COLUMN otc.gap_ledger.fetchable IS 'Whether FINRA offered the week when the gap was opened.';
+COMMENT ON TABLE otc.alert IS
+    'A failure to notify people of: a check that began to fail for a week, or a run that failed.';
+COMMENT ON COLUMN otc.alert.subject IS
+    'What fails: a check and its week, as in ''venue_volume.grade 2026-08-21'', or ''run'' and the run''s id.';
+COMMENT ON COLUMN otc.alert.event_id IS 'Dagster''s storage id of the event that records the failure.';
+COMMENT ON COLUMN otc.alert.state IS 'unwanted: not sent, because OTC_ALERT_URL was not set.';
+COMMENT ON COLUMN otc.alert.claimed_until IS
+    'Until then a process is sending it. If the time has passed, that process has died.';
+COMMENT ON COLUMN otc.alert.attempts IS 'The number of attempts to send it, whether they succeeded or not.';
+COMMENT ON COLUMN otc.alert.delivered_to IS
+    'The destinations that have received it, each a slow hash of its URL. Only those that failed are tried again.';
+COMMENT ON COLUMN otc.alert.resolved_at IS
+    'When the check passed again for that week. Its next failure is a new alert.';
 COMMENT ON FUNCTION otc.write_moment IS
     'The moment from which the rows that this transaction writes are known; the first call determines it.';
 COMMENT ON FUNCTION otc.known_until IS
