@@ -122,7 +122,7 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
         gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
     unchanged = old.height - gone.height
     if new.height + unchanged != rows.height:
-        raise ValueError(f"duplicate rows for otc.{table}: {scope}")
+        raise ValueError(f"a row of otc.{table} occurs twice: {scope}")
     when = moment(connection)
     is_changed = pl.struct(key).is_in(new.select(pl.struct(key)).to_series().implode())
     gone = gone.with_columns(

@@ -15,7 +15,7 @@ from warehouse_rows import T1, frame, publication, row
 
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.summaries import symbol_summary, venue_share
-from otc_assets.domain.tables import hypertables
+from otc_assets.domain.tables import TABLES, hypertables
 from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
@@ -207,6 +207,48 @@ def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_
     migrate(community_database, "base", start=NEVER)
     left = ask(engine, "SELECT count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000")
     assert left == [(0,)]
+
+
+_ORDERS = """
+    SELECT attname FROM timescaledb_information.compression_settings
+    WHERE hypertable_schema = 'otc' AND hypertable_name = 'venue_volume' AND orderby_column_index IS NOT NULL
+    ORDER BY orderby_column_index
+"""
+
+
+def test_a_changed_layout_is_applied_by_migrate_and_keeps_every_row(
+    engine: sa.Engine, community_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine, OLD)
+    run_jobs(engine, "policy_compression")
+    before = stored(engine, "venue_volume", OLD)
+    table = TABLES["venue_volume"]
+    layout = replace(table.layout, chunk=14, order_by="venue_id, symbol")
+    monkeypatch.setitem(TABLES, "venue_volume", replace(table, layout=layout))
+    migrate(community_database, start=NEVER)
+    assert dict(ask(engine, _INTERVALS))["venue_volume"] == dt.timedelta(days=14)
+    assert [column for (column,) in ask(engine, _ORDERS)] == ["venue_id", "symbol"]
+    write(engine, YOUNG)
+    run_jobs(engine, "policy_compression")
+    assert stored(engine, "venue_volume", OLD) == before
+    assert len(stored(engine, "venue_volume", YOUNG)) == 120
+
+
+def test_a_schema_of_before_definitions_were_stored_keeps_its_hypertables_and_filled_aggregates(
+    engine: sa.Engine, community_database: str
+) -> None:
+    write(engine, OLD)
+    digests = "SELECT name, digest FROM otc.definition WHERE name !~ '_as_of$|comments' ORDER BY name"
+    before, weekly, ids = ask(engine, digests), ask(engine, _WEEKLY), ask(engine, _AGGREGATE_IDS)
+    assert (len(before), len(weekly)) == (len(hypertables()) + 2, 40)
+    migrate(community_database, "030", start=NEVER)
+    migrate(community_database, start=NEVER)
+    assert ask(engine, digests) == before
+    assert ask(engine, _WEEKLY) == weekly
+    assert ask(engine, _AGGREGATE_IDS) == ids
+
+
+_AGGREGATE_IDS = "SELECT oid FROM pg_class WHERE relname IN ('weekly_summary_agg', 'monthly_summary_agg') ORDER BY 1"
 
 
 # --- compression ---------------------------------------------------------------------------------------
