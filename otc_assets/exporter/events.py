@@ -1,8 +1,8 @@
 """Counters and histograms, which are totals of all events.
 
 Events are immutable, so totals are the same after a restart, and a scrape adds only new events. One GROUP BY over all
-events per scrape would be simpler, but over a million events it takes more than the time limit of a source, ten to
-thirty times as long as a bare scan (``benchmarks/events.py``). Gauges of weeks and gaps are in ``tables``.
+events per scrape would be simpler, but over a million events it takes more than twice the time limit of a source, forty
+times as long as a bare scan (``benchmarks/events.py``). Gauges of weeks and gaps are in ``tables``.
 """
 
 from __future__ import annotations
