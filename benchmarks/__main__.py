@@ -33,9 +33,10 @@ from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.warehouse import timescale
 from otc_assets.warehouse.load import replace_volume
 from otc_assets.warehouse.server import transaction
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 WEEK = dt.date(2026, 8, 21)
 TODAY = dt.date(2026, 10, 14)
@@ -159,8 +160,8 @@ def load(week: dict[Tier, bytes], engine: sa.Engine) -> None:
         with transaction(engine) as connection:
             connection.execute(sa.text("SELECT compress_chunk(c, true) FROM show_chunks('otc.venue_volume') c"))
 
-    def settle() -> None:
-        timescale.settle(engine, WEEK, ["venue_volume"])
+    def compress_again() -> None:
+        refresh_after_load(engine, WEEK, ["venue_volume"])
 
     mine, theirs = [], []
     for _ in range(5):  # in turn, so that a machine that is busy for a while is so for both
@@ -173,13 +174,13 @@ def load(week: dict[Tier, bytes], engine: sa.Engine) -> None:
     print(f"  {min(mine) / min(theirs):.2f} x a bare COPY (wanted: at most 1.5)")
     again, revision = best(ours, 3), best(lambda: ours(changed), 1)
     print(f"  the same week again {again:.3f} s   {REVISED_ROWS} rows revised {revision:.3f} s")
-    if not timescale.capabilities(engine).community:
+    if not capabilities.of(engine).community:
         return
     packed = best(compress, 1)
     print(f"  compressed in {packed:.3f} s; then:")
     again = best(lambda: ours(changed), 3)
     print(f"  the same week again {again:.3f} s   {REVISED_ROWS} rows revised {best(ours, 1):.3f} s", end="")
-    print(f"   compressed again {best(settle, 1):.3f} s")
+    print(f"   compressed again {best(compress_again, 1):.3f} s")
 
 
 def memory(home: Path) -> None:

@@ -24,8 +24,9 @@ from benchmarks.servers import Stopwatch, community, table_of
 from benchmarks.weeks import FIVE_YEARS, newest_weeks, of_week
 from otc_assets.domain.tables import TABLES, Layout, hypertables, with_history
 from otc_assets.domain.weeks import weeks_up_to
-from otc_assets.warehouse import load, timescale
+from otc_assets.warehouse import load
 from otc_assets.warehouse.server import copy_in, transaction
+from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 REVISED_ROWS = 300
 
@@ -282,7 +283,7 @@ class Bench:
             changed = revised(ours, str(TABLES[table].volume))
             result["same again"] = self.spent(lambda: write(self.engine, table, week, ours))
             result["revise"] = self.spent(lambda: write(self.engine, table, week, changed))
-            result["recompress"] = self.spent(lambda: timescale.settle(self.engine, week, [table]))
+            result["recompress"] = self.spent(lambda: refresh_after_load(self.engine, week, [table]))
 
         def reload() -> None:
             with transaction(self.engine) as connection:

@@ -28,8 +28,11 @@ from benchmarks.servers import Stopwatch, community, prepared, table_of, timed, 
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
 from otc_assets.local import embedded
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.warehouse import timescale
 from otc_assets.warehouse.server import autocommit, transaction
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.aggregates import refresh_aggregates
+from otc_assets.warehouse.timescale.hypertables import Chunks, chunks
+from otc_assets.warehouse.timescale.hypertables import sizes as table_sizes
 
 TABLES = (
     "venue_volume",
@@ -150,7 +153,7 @@ def fill(engines: dict[str, sa.Engine], weeks: list[dt.date]) -> None:
                 statement = f"COPY otc.{table} ({', '.join(columns)}) FROM STDIN (FORMAT csv)"
                 with driver.cursor() as cursor, cursor.copy(statement) as copy:
                     copy.write(content)
-        if timescale.capabilities(engine).community:
+        if capabilities.of(engine).community:
             compress(engine, min(week, cutoff))
 
     with ThreadPoolExecutor(len(engines)) as pool:
@@ -180,28 +183,28 @@ def finish(engine: sa.Engine, indexes: list[str]) -> None:
     with autocommit(engine) as connection:
         for says in indexes:
             connection.exec_driver_sql(says)
-        if timescale.capabilities(engine).community:
-            timescale.refresh_aggregates(connection)
+        if capabilities.of(engine).community:
+            refresh_aggregates(connection)
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def sizes(engines: dict[str, sa.Engine]) -> list[dict[str, object]]:
     """What each table takes on each server."""
     found: dict[str, dict[str, int]] = {}
-    chunks: dict[str, timescale.Chunks] = {}
+    compressed: dict[str, Chunks] = {}
     for name, engine in engines.items():
         with engine.connect() as connection:
 
             def ask(query: str, connection: sa.Connection = connection) -> list[dict[str, object]]:
                 return [dict(row) for row in connection.execute(sa.text(query)).mappings()]
 
-            found[name] = {table: size for table, size in timescale.sizes(ask).items() if table in TABLES}
-            chunks |= {of.table: of for of in timescale.chunks(ask)}
+            found[name] = {table: size for table, size in table_sizes(ask).items() if table in TABLES}
+            compressed |= {of.table: of for of in chunks(ask)}
     rows: list[dict[str, object]] = []
     for table in (*TABLES, "all"):
         plain, ours = (sum(sizes.values()) if table == "all" else sizes[table] for sizes in found.values())
         row = {"table": table, "plain MB": plain / 1e6, "community MB": ours / 1e6, "smaller": f"{plain / ours:.1f}x"}
-        if of := chunks.get(table):
+        if of := compressed.get(table):
             row |= {"chunks": of.chunks, "compressed": of.compressed_chunks}
             row |= {"ratio of those": f"{of.ratio:.1f}x" if of.ratio else ""}
         rows.append(row)

@@ -17,9 +17,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from otc_assets.settings import settings
-from otc_assets.warehouse import timescale
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import autocommit, connect
+from otc_assets.warehouse.timescale import capabilities
 
 #: No job of the server's runs while we measure.
 _NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
@@ -73,7 +73,7 @@ def community(name: str) -> Iterator[sa.Engine]:
     try:
         engine = prepared(url.set(database=name).render_as_string(hide_password=False))
         with engine.connect() as connection:
-            can = timescale.ask(connection)
+            can = capabilities.detect(connection)
         if not can.community:
             sys.exit(f"the server of OTC_TEST_TIMESCALE_URL is {can}: a community edition is needed.")
         yield engine
@@ -87,7 +87,7 @@ def told(engine: sa.Engine) -> str:
     """What the server is, and the settings that matter."""
     with engine.connect() as connection:
         values = [f"{name} {connection.exec_driver_sql(f'SHOW {name}').scalar()}" for name in _TOLD]
-        return f"{timescale.ask(connection)}: {', '.join(values)}"
+        return f"{capabilities.detect(connection)}: {', '.join(values)}"
 
 
 class Stopwatch:

@@ -1,8 +1,10 @@
-"""``weekly_summary_agg`` and ``monthly_summary_agg``: continuous aggregates, or views of the same columns."""
+"""The aggregates as of a moment; and the way back from the aggregates.
+
+``weekly_summary_agg`` and ``monthly_summary_agg`` themselves are created after the migrations, by every
+``otc-assets migrate``: continuous aggregates, or views of the same names and columns.
+"""
 
 from alembic import op
-
-from otc_assets.warehouse import timescale
 
 revision = "025"
 down_revision = "024"
@@ -32,13 +34,31 @@ COMMENT ON FUNCTION otc.monthly_summary_agg_as_of IS
     'monthly_summary_agg as it was known at a moment before otc.known_until().';
 """
 
+DOWN = """
+DROP FUNCTION otc.monthly_summary_agg_as_of(timestamptz);
+DROP FUNCTION otc.weekly_summary_agg_as_of(timestamptz);
+DO $$
+DECLARE
+    name text;
+    continuous boolean;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['monthly_summary_agg', 'weekly_summary_agg'] LOOP
+        continuous := false;
+        IF to_regclass('timescaledb_information.continuous_aggregates') IS NOT NULL THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM timescaledb_information.continuous_aggregates'
+                ' WHERE view_schema = ''otc'' AND view_name = %L)', name) INTO continuous;
+        END IF;
+        EXECUTE format('DROP %s IF EXISTS otc.%I', CASE WHEN continuous THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, name);
+    END LOOP;
+END
+$$;
+DROP FUNCTION IF EXISTS otc.bucket(text, date);
+"""
+
 
 def upgrade() -> None:
-    timescale.to_aggregates(op.get_bind())
     op.execute(AS_OF)
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION otc.monthly_summary_agg_as_of(timestamptz)")
-    op.execute("DROP FUNCTION otc.weekly_summary_agg_as_of(timestamptz)")
-    timescale.drop_aggregates(op.get_bind())
+    op.execute(DOWN)

@@ -7,8 +7,6 @@ holds nothing else. What is computed is kept for ever unless it is said otherwis
 
 from alembic import op
 
-from otc_assets.warehouse import timescale
-
 revision = "026"
 down_revision = "025"
 branch_labels = None
@@ -90,6 +88,18 @@ COMMENT ON FUNCTION otc.retention_job IS 'otc.apply_retention, as a job of Times
 """
 
 DOWN = """
+DO $$
+DECLARE
+    timescale text := (
+        SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+        WHERE e.extname = 'timescaledb');
+BEGIN
+    IF timescale IS NOT NULL THEN
+        EXECUTE format('SELECT %I.delete_job(job_id) FROM timescaledb_information.jobs'
+            ' WHERE proc_schema = ''otc'' AND proc_name = ''retention_job''', timescale);
+    END IF;
+END
+$$;
 DROP FUNCTION otc.retention_job(integer, jsonb);
 DROP FUNCTION otc.apply_retention(date);
 DROP FUNCTION otc.retained_from(text, date);
@@ -102,5 +112,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    timescale.drop_job(op.get_bind(), timescale.RETENTION_JOB)
     op.execute(DOWN)

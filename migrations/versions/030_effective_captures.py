@@ -1,6 +1,6 @@
 """Captures can be quarantined, accepted and withdrawn, and each half of a publication has its own newest date.
 
-Which captures are effective follows from these columns (``otc_assets.domain.revisions``); nothing is deleted.
+Which captures are effective follows from these columns; nothing is deleted.
 """
 
 from alembic import op

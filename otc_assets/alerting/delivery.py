@@ -282,15 +282,15 @@ def _attempt(
         if error is None:
             # At once, so that a failure of the next one does not send this again.
             with database.transaction() as connection:
-                outbox.told(connection, [alert.id for alert in outstanding], destination.fingerprint)
+                outbox.mark_delivered(connection, [alert.id for alert in outstanding], destination.fingerprint)
         else:
             errors.append(error)
     again_at = _next_attempt(max(alert.attempts for alert in claimed), now)
     with database.transaction() as connection:
-        outbox.settle(
+        outbox.end_attempt(
             connection,
             [alert.id for alert in claimed],
-            everyone=[destination.fingerprint for destination in everyone],
+            destinations=[destination.fingerprint for destination in everyone],
             error="; ".join(errors) or None,
             now=now,
             again_at=again_at,

@@ -17,7 +17,7 @@ from otc_assets.settings import settings
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from otc_assets.warehouse.read import Publication
+    from otc_assets.warehouse.publication import Publication
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -33,7 +33,7 @@ from otc_assets.pipeline.checks import Verdict, judge_checks, judge_newest_week,
 from otc_assets.settings import Settings
 from otc_assets.tracing import WEEK, span
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.events import told_by
+from otc_assets.warehouse.events import event_context
 
 
 def _target(
@@ -113,7 +113,7 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
         op = context.op_execution_context
         by_week: list[list[Verdict]] = []
         for week in weeks_of(op.partition_keys):
-            with span(WEEK, week_ending=week), told_by(op.run_id):
+            with span(WEEK, week_ending=week), event_context(op.run_id):
                 by_week.append(judge_checks(warehouse, asset, week))
             if not op.has_partition_key:
                 for verdict in by_week[-1]:
@@ -133,7 +133,7 @@ def newest_week(
     settings: ResourceParam[Settings],
 ) -> AssetCheckResult:
     """Compares the newest captured week with the calendar, tier by tier."""
-    with told_by(context.op_execution_context.run_id):
+    with event_context(context.op_execution_context.run_id):
         verdict = judge_newest_week(warehouse, source, settings.first_week, dt.datetime.now(NEW_YORK))
     return _of_week(verdict)
 

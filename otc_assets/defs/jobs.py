@@ -40,8 +40,8 @@ from otc_assets.pipeline.ingest import allowed_file
 from otc_assets.pipeline.ingest import ingest_files as ingest_each
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.events import told_by
-from otc_assets.warehouse.read import Publication
+from otc_assets.warehouse.events import event_context
+from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.retention import apply_retention
 
 CAPTURE_JOBS = {
@@ -173,7 +173,7 @@ def accept_quarantined(
     context: OpExecutionContext, config: CaptureToAccept, warehouse: ResourceParam[Database]
 ) -> None:
     """Makes a quarantined capture effective."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         accepted = _decide(lambda: captures.accept(connection, config.capture_id))
     context.log.info("capture %s of week %s, %s, is effective", accepted.id, accepted.week_ending, accepted.tier)
 
@@ -184,7 +184,7 @@ def withdraw_or_restore(
     context: OpExecutionContext, config: CaptureToWithdraw, warehouse: ResourceParam[Database]
 ) -> None:
     """Makes a capture ineffective, or takes that back."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         if config.restore:
             changed = _decide(lambda: captures.restore(connection, config.capture_id))
         else:
@@ -204,7 +204,7 @@ def _decide(decision: Callable[[], Publication]) -> Publication:
 @traced_step
 def drop_expired_weeks(context: OpExecutionContext, warehouse: ResourceParam[Database]) -> None:
     """Drops the weeks that are no longer kept, where the server has no job of its own that does."""
-    with told_by(context.run_id), warehouse.transaction() as connection:
+    with event_context(context.run_id), warehouse.transaction() as connection:
         applied = apply_retention(connection)
     for kind in applied:
         context.log.info("%s: %s weeks before %s were dropped", kind.what, kind.weeks, kind.retained_from)

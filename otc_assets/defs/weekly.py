@@ -34,7 +34,7 @@ from otc_assets.domain.tables import TABLES
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
-from otc_assets.warehouse.events import told_by
+from otc_assets.warehouse.events import event_context
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
 
@@ -76,7 +76,7 @@ def each_week(context: AssetExecutionContext, compute: Callable[[dt.date], WeekR
     for number, week in enumerate(chosen, 1):
         interruption.check()
         try:
-            with span(WEEK, week_ending=week), told_by(context.run.run_id):
+            with span(WEEK, week_ending=week), event_context(context.run.run_id):
                 computed[week] = compute(week)
                 set_attributes(rows=computed[week].rows)
         except _EXPLAINED as error:

@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: what the database knows, read when somebody scrapes.
+"""Metrics for Prometheus, read from the database at every scrape.
 
-Runs are short, so nothing could scrape them; what they leave behind is scraped instead. Here: one module a
-source of metrics (``events``, ``tables``, ``storage``, ``orchestrator``), the connection they share
-(``database``), and what serves them (``server``). Not here: emitting events, alerting rules, dashboards.
+Runs are too short to be scraped, so the exporter reads what they have written. There is one module per source of
+metrics (``events``, ``tables``, ``storage``, ``orchestrator``); ``database`` is their connection, ``server`` and
+``http`` serve them.
 """

@@ -1,7 +1,4 @@
-"""The exporter's one connection: read-only, and bounded in time whatever the server does.
-
-Here: connecting, reading, giving up. Not here: what is read.
-"""
+"""The exporter's one connection: read-only, with a time limit that holds even if the server stops answering."""
 
 from __future__ import annotations
 
@@ -20,24 +17,24 @@ from psycopg.rows import dict_row
 
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, options_in, prepare_session, session_options
 
-#: What connecting may take, a host; libpq knows no less.
+#: The time limit for connecting, per host; libpq allows no less.
 _CONNECT_SECONDS = 2
 
-# Reading a Dagster storage that was configured apart, its own path and time zone decide.
+# In a separate Dagster storage, its own search path and time zone apply.
 _PREPARE: LiteralString = "SET default_transaction_read_only = on"
 _PREPARE_OTHER: LiteralString = "SET default_transaction_read_only = on; SET TimeZone = 'UTC'"
 
 
 class OutOfTime(Exception):
-    """The scrape's time was used up before this was read."""
+    """The scrape's time was used up before this query."""
 
 
 class Database:
-    """One connection, made when it is needed and kept. Not for several threads at once.
+    """One connection, opened when it is first needed and kept. Not thread-safe.
 
     Args:
-        url: says where the database is, each time that a connection is made.
-        ours: False for a Dagster storage that was configured apart: the options in its URL decide.
+        url: returns the database's URL; called for each new connection.
+        ours: False for a separate Dagster storage: the options in its URL apply.
     """
 
     def __init__(self, url: Callable[[], str], *, ours: bool = True) -> None:
@@ -48,12 +45,12 @@ class Database:
 
     @contextmanager
     def scrape(self, seconds: float) -> Iterator[None]:
-        """A scrape of at most ``seconds``: after that the connection is cut, whatever it waits for.
+        """A scrape of at most ``seconds``: after that the connection is closed, whatever it waits for.
 
-        Statement timeouts are the server's to keep; one that has stopped answering keeps none.
+        The server enforces statement timeouts; a server that has stopped answering does not.
 
         Raises:
-            psycopg.OperationalError: there is no connection to be had.
+            psycopg.OperationalError: no connection could be made.
         """
         watch = threading.Timer(seconds, self._cut)
         watch.daemon = True
@@ -65,7 +62,7 @@ class Database:
                     with self.reading(_CONNECT_SECONDS):
                         self.rows("SELECT 1")
             except psycopg.Error:
-                self.close()  # the server was restarted meanwhile: one more try
+                self.close()  # the server was restarted since: connect again
             if self._connection is None:
                 self._connection = self._connect()
             yield
@@ -74,9 +71,9 @@ class Database:
 
     @contextmanager
     def reading(self, seconds: float) -> Iterator[None]:
-        """A transaction of at most ``seconds``, on one snapshot, so that a failure in it stays in it."""
+        """A transaction of at most ``seconds``, on one snapshot, so that its failure does not affect others."""
         if self._connection is None or self._connection.closed:
-            raise psycopg.OperationalError("the connection is gone")
+            raise psycopg.OperationalError("the connection is closed")
         self._until = time.monotonic() + seconds
         with self._connection.transaction():
             yield
@@ -86,7 +83,7 @@ class Database:
 
         Raises:
             OutOfTime: there is no time left.
-            psycopg.Error: the server refused, or took longer than the time that was left.
+            psycopg.Error: the query failed, or took longer than the time that was left.
         """
         assert self._connection is not None
         left = self.left()
@@ -96,7 +93,7 @@ class Database:
         return self._connection.execute(query, params).fetchall()
 
     def has(self, table: str) -> bool:
-        """Whether the table or view is there, and may be seen."""
+        """Whether the table or view exists and is visible."""
         return bool(self.rows("SELECT to_regclass(%(table)s) IS NOT NULL AS there", {"table": table})[0]["there"])
 
     def left(self) -> float:
@@ -104,7 +101,7 @@ class Database:
         return self._until - time.monotonic()
 
     def close(self) -> None:
-        """Closes the connection; the next scrape makes another."""
+        """Closes the connection; the next scrape opens another."""
         if self._connection is not None:
             with suppress(psycopg.Error):
                 self._connection.close()
@@ -119,9 +116,9 @@ class Database:
         address = sa.make_url(database_url(self._url(), "psycopg"))
         options = options_in(address)
         if self._ours:
-            # Our tables are named with their schema, Dagster's without: in a storage configured apart it is another.
+            # Our tables are named with their schema, Dagster's without: in a separate storage it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
-        # As values, and not as a URL: SQLAlchemy writes a blank in a password as it is, which libpq does not read.
+        # As values, not as a URL: SQLAlchemy leaves a space in a password unencoded, which libpq does not accept.
         where = address.translate_connect_args(username="user", database="dbname")
         connection = psycopg.connect(
             make_conninfo(**{**address.query, **where, "options": options}),
@@ -129,7 +126,7 @@ class Database:
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,
             application_name="otc-assets metrics",
-            prepare_threshold=None,  # a pooler in between may hand every transaction to another session
+            prepare_threshold=None,  # a pooler may run every transaction in another session
         )
         if self._ours:
             prepare_session(connection)
@@ -138,7 +135,7 @@ class Database:
         return connection
 
     def _cut(self) -> None:
-        """Ends the connection under a thread that waits for it: the wait then fails at once."""
+        """Closes the socket while another thread waits for it: the wait then fails at once."""
         connection = self._connection
         if connection is not None:
             with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:

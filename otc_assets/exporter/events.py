@@ -1,7 +1,8 @@
-"""What events add up to: every counter and histogram of ours.
+"""Counters and histograms, which are totals of all events.
 
-Events are never changed, so totals of them are the same after a restart, and a scrape adds only what is new.
-Here: the totals. Not here: the present state of weeks and gaps (``tables``).
+Events are immutable, so totals are the same after a restart, and a scrape adds only new events. One GROUP BY over all
+events per scrape would be simpler, but over a million events it takes more than twice the time limit of a source, forty
+times as long as a bare scan (``benchmarks/events.py``). Gauges of weeks and gaps are in ``tables``.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ from otc_assets.exporter.database import Database
 #: The upper bounds of the histograms' buckets, in seconds.
 BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
-#: Events that one query adds up: enough to be fast, few enough to end within the time of a scrape.
+#: Events per query: enough to be fast, few enough for the time limit of a scrape.
 BATCH = 50_000
 
-#: The tables whose making is timed; others are counted as they come.
-MADE_TABLES = tuple(figure.name for figure in figures())
+#: The tables whose histograms exist from the start; others are added with their first event.
+COMPUTED_TABLES = tuple(figure.name for figure in figures())
 
-# Ids are given out before transactions end, so that an event may appear among ones that were read long ago. What
-# is new is therefore asked of the snapshots: all that the last one did not see and this one sees. It does not wait
-# for transactions that take long, and a history below the oldest of them, which is final, is read in batches.
+# An event gets its id before its transaction commits, so it may appear among events that were read long ago. New events
+# are therefore those that this snapshot sees and the last one did not. This does not wait for long transactions; the
+# history before the oldest of them is final, and is read in batches.
 _NOW: LiteralString = """
-    SELECT s::text AS snapshot, pg_snapshot_xmin(s)::text AS settled, pg_snapshot_xmax(s)::text AS next,
+    SELECT s::text AS snapshot, pg_snapshot_xmin(s)::text AS final, pg_snapshot_xmax(s)::text AS next,
            (SELECT coalesce(max(id), 0) FROM otc.events) AS newest,
            (SELECT e.xid::text FROM otc.events e WHERE e.xid >= %(after)s::text::xid8
             ORDER BY e.xid, e.id OFFSET %(batch)s LIMIT 1) AS full
     FROM pg_current_snapshot() s
 """
-# Events of a dump that was restored here have the transactions of another server, which our snapshots know nothing
-# of: they are those that were there at the first look although their transactions had not begun by then.
+# Events that came with a dump have transaction ids of another server, which mean nothing in our snapshots. They are
+# those that existed at the first scrape although their transactions had not begun on this server.
 #
-# The bucket is the number of bounds below the value; a value that equals a bound belongs to it.
-_ADD_UP: LiteralString = """
-    SELECT event_type, payload ->> 'tier' AS tier, payload ->> 'table' AS made,
+# The bucket is the number of bounds below the value; a value that equals a bound belongs to that bound.
+_TOTALS: LiteralString = """
+    SELECT event_type, payload ->> 'tier' AS tier, payload ->> 'table' AS table_name,
            payload ->> 'asset' AS asset, payload ->> 'check' AS check_name,
            payload ->> 'severity' AS severity, payload ->> 'blocking' AS blocking,
            cardinality(%(negative)s::float8[])
@@ -58,18 +59,18 @@ _ADD_UP: LiteralString = """
       AND NOT (xid >= %(restored_from)s::text::xid8 AND id <= %(restored_to)s)
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
-#: The transaction that never comes.
+#: A transaction id that is never reached.
 _NEVER = 2**64 - 1
 _NEGATIVE = [-bound for bound in reversed(BOUNDS)]
 
 
 class StillReading(Exception):
-    """The history is longer than one scrape could read. The next goes on; until then totals would be too low."""
+    """The history is longer than one scrape can read. The next scrapes continue; until then totals would be too low."""
 
 
 @dataclass
 class _Seconds:
-    """A histogram: how many values fell into each bucket, and their sum."""
+    """A histogram: the number of values in each bucket, and their sum."""
 
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
     total: Decimal = Decimal(0)
@@ -83,12 +84,12 @@ class _Seconds:
 
 
 class EventTotals:
-    """The totals of all events so far; kept between scrapes."""
+    """The totals of all events so far, kept between scrapes."""
 
     def __init__(self) -> None:
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._after = 0
         self._seen: str | None = None
         self._restored = (_NEVER, 0)
@@ -101,31 +102,31 @@ class EventTotals:
         self._failures: Counter[tuple[str, str, str, str]] = Counter()
         self._ingesting: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
         self._normalizing: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t.name: _Seconds() for t in TIERS})
-        self._making: defaultdict[str, _Seconds] = defaultdict(_Seconds, {name: _Seconds() for name in MADE_TABLES})
+        self._computing: defaultdict[str, _Seconds] = defaultdict(_Seconds, {t: _Seconds() for t in COMPUTED_TABLES})
 
     def collect(self, database: Database) -> Iterator[Metric]:
-        """Adds what is new, and gives all totals. Without an event store there are none.
+        """Adds new events, and returns all totals. Without an event store there are none.
 
         Raises:
-            StillReading: the history is not read to its end yet.
+            StillReading: the history is not read completely yet.
         """
         if not database.has("otc.events"):
-            self._forget()
+            self._reset()
             return
         self._catch_up(database)
         if self._seen is None:
-            raise StillReading("the history of events is long: it is read over several scrapes")
+            raise StillReading("the history of events is long: reading it takes several scrapes")
         yield from self._families()
 
     def _catch_up(self, database: Database) -> None:
-        enough = database.left() / 2  # so that no batch is broken off, and lost, for want of time
+        enough = database.left() / 2  # so that no batch is interrupted and lost
         while database.left() > enough:
             now = database.rows(_NOW, {"after": str(self._after), "batch": BATCH})[0]
-            settled = int(now["settled"])
-            if settled < self._after:  # transactions count from the beginning again: this is another server
-                self._forget()
+            final = int(now["final"])
+            if final < self._after:  # transaction ids begin again: this is another server
+                self._reset()
                 continue
-            last = now["full"] is None or int(now["full"]) >= settled
+            last = now["full"] is None or int(now["full"]) >= final
             upto = _NEVER if last else max(int(now["full"]), self._after + 1)
             window = {
                 "after": str(self._after),
@@ -135,12 +136,12 @@ class EventTotals:
                 "restored_to": self._restored[1],
                 "negative": _NEGATIVE,
             }
-            for row in database.rows(_ADD_UP, window):
+            for row in database.rows(_TOTALS, window):
                 self._add(row)
             if last:
                 if self._seen is None:
                     self._restored = (int(now["next"]), now["newest"])
-                self._after, self._seen = settled, now["snapshot"]
+                self._after, self._seen = final, now["snapshot"]
                 return
             self._after = upto
 
@@ -158,7 +159,7 @@ class EventTotals:
         elif kind == "otc.week.revised":
             self._revised[tier] += events
         elif kind in ("otc.summary.computed", "otc.metrics.computed"):
-            timed = self._making[row["made"] or ""]
+            timed = self._computing[row["table_name"] or ""]
         elif kind == "otc.check.failed":
             labels = ("asset", "check_name", "severity", "blocking")
             self._failures[tuple(row[name] or "" for name in labels)] += events  # type: ignore[index]
@@ -167,50 +168,50 @@ class EventTotals:
             timed.total += row["seconds"]
 
     def _families(self) -> Iterator[Metric]:
-        yield _counter("otc_events", "Events, in number, by type.", ["event_type"], self._events)
+        yield _counter("otc_events", "Number of events, by type.", ["event_type"], self._events)
         yield _counter(
             "otc_files_ingested",
-            "Publications and files captured with new content, in number, by tier.",
+            "Number of publications and files captured with new content, by tier.",
             ["tier"],
             self._ingested,
         )
         yield CounterMetricFamily(
             "otc_files_rejected",
-            "Publications and files refused as a whole, in number.",
+            "Number of publications and files rejected as a whole.",
             value=self._events["otc.file.rejected"],
         )
         yield _counter(
             "otc_records_parsed",
-            "Rows of captured publications and files, in number, by tier and by whether they were accepted.",
+            "Number of rows of captured publications and files, by tier and by whether they were accepted.",
             ["tier", "status"],
             self._records,
         )
         yield _counter(
-            "otc_revisions", "Weeks whose rows a revision changed, in number, by tier.", ["tier"], self._revised
+            "otc_revisions", "Number of weeks whose rows were changed by a revision, by tier.", ["tier"], self._revised
         )
         yield _counter(
             "otc_check_failures",
-            "Asset checks that failed for a week, in number; blocking ones stop what is made of the week.",
+            "Number of asset checks that failed; blocking ones block downstream assets of the week.",
             ["asset", "check", "severity", "blocking"],
             self._failures,
         )
         yield _histogram(
             "otc_ingest_duration_seconds",
-            "Time from fetching a publication or file to having recorded it, in seconds, by tier.",
+            "Time to fetch and record a publication or file, in seconds, by tier.",
             "tier",
             self._ingesting,
         )
         yield _histogram(
             "otc_normalize_duration_seconds",
-            "Time to make a week's venue volume of its captures, in seconds, by tier.",
+            "Time to compute a week of venue volume from its captures, in seconds, by tier.",
             "tier",
             self._normalizing,
         )
         yield _histogram(
             "otc_summary_duration_seconds",
-            "Time to compute a week of a table of summaries or figures, in seconds, by table.",
+            "Time to compute a week of a figure, in seconds, by table.",
             "table",
-            self._making,
+            self._computing,
         )
 
 

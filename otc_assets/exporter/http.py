@@ -30,7 +30,7 @@ REQUEST_SECONDS = 30.0
 #: How large a request's head may be.
 _MAX_HEAD_BYTES = 16_384
 
-#: Answers that are made at a time: requests that differ in their headers get different ones.
+#: Responses that are computed at a time: requests with different headers get different ones.
 _THREADS = 4
 
 #: A WSGI application, of which only GET is called.
@@ -104,14 +104,14 @@ class _Server:
             while await self._exchange(connection, reader, writer):
                 connection.start_next_cycle()
         except (OSError, TimeoutError, h11.RemoteProtocolError):
-            pass  # it went away, or sent something that is not HTTP
+            pass  # the client disconnected, or did not send HTTP
         finally:
             self._open.discard(writer)
             self._waiting.pop(writer, None)
             writer.transport.abort()
 
     def _close_the_oldest_idle(self) -> bool:
-        """Makes room for a new connection; false where every other one waits for its answer."""
+        """Makes room for a new connection; False if every other one waits for its response."""
         oldest = next(iter(self._waiting), None)
         if oldest is None:
             return False

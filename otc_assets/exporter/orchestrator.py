@@ -1,9 +1,8 @@
 """Dagster's own health, from the tables of its PostgreSQL storage.
 
-Its Python interface would cost an import of Dagster (66 MB), a connection a call and the deserializing of
-every tick, keeps no time limit, and has no counts. What is read here instead is a handful of columns that have
-been the same since 2022; where a table is not there, its metrics are not either. Here: daemons, the queue, runs
-and ticks. Not here: what runs did to our data (``events``).
+Its Python interface would cost an import of Dagster (66 MB), a connection per call and deserializing every tick; it has
+no time limit and no counts. The few columns that are read here instead have been the same since 2022. If a table does
+not exist, its metrics are left out. What runs did to our data is in ``events``.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from otc_assets.exporter.database import Database
 ENDED_RUNS = ("SUCCESS", "FAILURE", "CANCELED")
 ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
 
-#: Ticks are written as started and ended later, and ids are given out before transactions end: the newest so
-#: many are looked at again at every scrape. They are an hour's or more.
+#: The number of the newest ticks that every scrape reads again: a tick is written when it starts and updated when it
+#: ends, and ids are assigned before transactions commit. These are the ticks of an hour or more.
 TICKS_AGAIN = 2_000
 
 # Dagster's columns have no time zone: they hold the local time of the session that wrote them. In our own storage that
@@ -56,12 +55,12 @@ _TICKS_AFTER: LiteralString = """
 
 
 def daemons(database: Database) -> Iterator[Metric]:
-    """When each of the daemon's parts last said that it is alive."""
+    """The age of the last heartbeat of each part of the daemon."""
     if not database.has("daemon_heartbeats"):
         return
     family = GaugeMetricFamily(
         "otc_dagster_heartbeat_age_seconds",
-        "Time since a part of Dagster's daemon last told that it is alive, in seconds.",
+        "Time since the last heartbeat of a part of Dagster's daemon, in seconds.",
         labels=["daemon"],
     )
     for row in database.rows(_HEARTBEATS):
@@ -70,32 +69,32 @@ def daemons(database: Database) -> Iterator[Metric]:
 
 
 def queue(database: Database) -> Iterator[Metric]:
-    """How long the run that has waited longest has waited."""
+    """The waiting time of the oldest queued run."""
     if not database.has("runs"):
         return
     yield GaugeMetricFamily(
         "otc_dagster_queued_run_age_seconds",
-        "Time for which the oldest queued run has waited to be launched, in seconds; 0 where none waits.",
+        "Time for which the oldest queued run has waited, in seconds; 0 if no run is queued.",
         value=max(database.rows(_QUEUE)[0]["age"], 0.0),
     )
 
 
 class RunTotals:
-    """How many runs ended, and how. Runs that somebody deleted stay counted while this process lives."""
+    """The number of runs that ended, by status. Deleted runs stay counted until this process ends."""
 
     def __init__(self) -> None:
         self._there: Counter[str] = Counter()
         self._deleted: Counter[str] = Counter()
 
     def collect(self, database: Database) -> Iterator[Metric]:
-        """Counts the runs of each status that is an end."""
+        """Counts the runs of each final status."""
         if not database.has("runs"):
             return
         there = Counter({r["status"]: r["runs"] for r in database.rows(_RUNS, {"ended": list(ENDED_RUNS)})})
         self._deleted += self._there - there
         self._there = there
         family = CounterMetricFamily(
-            "otc_dagster_runs", "Dagster's runs that have ended, in number, by how they ended.", labels=["status"]
+            "otc_dagster_runs", "Number of Dagster runs that have ended, by status.", labels=["status"]
         )
         for status in ENDED_RUNS:
             family.add_metric([status], there[status] + self._deleted[status])
@@ -103,10 +102,10 @@ class RunTotals:
 
 
 class TickTotals:
-    """How many ticks of sensors and schedules ended, and how.
+    """The number of ticks of sensors and schedules that ended, by status.
 
-    Dagster deletes old ticks: counted from the table each time, totals would fall. They begin with the ticks
-    that are there, and what is deleted afterwards stays counted while this process lives.
+    Dagster deletes old ticks, so counts of the table would fall. The totals begin with the stored ticks; ticks that are
+    deleted later stay counted until this process ends.
     """
 
     def __init__(self) -> None:
@@ -126,7 +125,7 @@ class TickTotals:
             for row in before:
                 self._add(row, row["ticks"])
         for row in database.rows(_TICKS_AFTER, {"after": self._after}):
-            # A tick that failed is tried again under its id: it may end more than once.
+            # A failed tick is tried again under the same id: it may end more than once.
             if self._seen.get(row["id"]) != row["status"]:
                 self._add(row, 1)
             self._seen[row["id"]] = row["status"]
@@ -134,7 +133,7 @@ class TickTotals:
         self._seen = {tick: status for tick, status in self._seen.items() if tick > self._after}
         family = CounterMetricFamily(
             "otc_dagster_ticks",
-            "Ticks of Dagster's sensors and schedules that have ended, in number, by how they ended.",
+            "Number of ticks of Dagster sensors and schedules that have ended, by status.",
             labels=["kind", "name", "status"],
         )
         for labels, number in sorted(self._totals.items()):

@@ -1,6 +1,6 @@
 """The exporter: every source of metrics, scraped in one bounded go, and served over HTTP.
 
-Here: which sources there are, keeping their failures apart, and the endpoint. Not here: what they read.
+A failure of one source does not affect the others. What each source reads is in its own module.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from otc_assets.warehouse.server import dagster_storage_url
 
 log = logging.getLogger(__name__)
 
-#: What a scrape may take, and what of it one source may: Prometheus gives up after ten seconds.
+#: The time limits of a scrape and of each source in it. Prometheus gives up after ten seconds.
 SCRAPE_SECONDS = 7.0
 SOURCE_SECONDS = 3.0
-#: When a connection is cut on which the server keeps no limit.
+#: When the connection is closed if the server does not enforce the limit.
 _CUT_SECONDS = 8.0
 
 
@@ -51,12 +51,12 @@ def _now() -> dt.datetime:
 class Exporter(Collector):
     """All metrics, read at every scrape over one connection.
 
-    One scrape at a time: who comes while one is under way waits for it, and gets what it has read.
+    One scrape at a time: a request during a scrape waits for it, and gets the same metrics.
 
     Args:
-        url: says where the database is, each time that it is connected to.
-        dagster_url: the same of Dagster's storage, where that is another database; it has a second connection.
-        clock: the present moment, with a time zone.
+        url: returns the database's URL; called for each new connection.
+        dagster_url: the same for Dagster's storage, if that is another database; it has a second connection.
+        clock: returns the present time, with a time zone.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Exporter(Collector):
         self._lock = threading.Lock()
         self._scraped: list[Metric] = []
         self._ended = float("-inf")
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self.up = False
 
     def collect(self) -> list[Metric]:
-        """Scrapes: what can't be read is missing, and `otc_scrape_errors` says so."""
+        """Scrapes. Sources that can't be read are missing, and `otc_scrape_errors` is 1 for them."""
         asked = time.monotonic()
         with self._lock:
             if self._ended < asked:
@@ -114,13 +114,13 @@ class Exporter(Collector):
                     for source in sources:
                         found += self._read(source, begun, failed)
             except Exception as error:  # no connection, for whatever reason
-                self._say("connection", error)
+                self._log("connection", error)
                 failed |= {source.name for source in sources}
                 database.close()
         self.up = self._main.alive
         errors = GaugeMetricFamily(
             "otc_scrape_errors",
-            "1 where this source of metrics could not be read in this scrape, 0 where it could.",
+            "1 if this source of metrics could not be read in this scrape, otherwise 0.",
             labels=["collector"],
         )
         for source in self._sources:
@@ -128,9 +128,9 @@ class Exporter(Collector):
         return [
             *found,
             errors,
-            GaugeMetricFamily("otc_up", "1 where the database answered, 0 where it did not.", value=self.up),
+            GaugeMetricFamily("otc_up", "1 if the database answered, otherwise 0.", value=self.up),
             GaugeMetricFamily(
-                "otc_scrape_duration_seconds", "Time that this scrape took, in seconds.", value=time.monotonic() - begun
+                "otc_scrape_duration_seconds", "Duration of this scrape, in seconds.", value=time.monotonic() - begun
             ),
         ]
 
@@ -139,20 +139,20 @@ class Exporter(Collector):
         try:
             with source.database.reading(min(left, SOURCE_SECONDS)):
                 read = list(source.collect(source.database))
-        except Exception as error:  # whatever it is, the other sources are read all the same
-            self._say(source.name, error)
+        except Exception as error:  # of any kind: the other sources are read in any case
+            self._log(source.name, error)
             failed.add(source.name)
             return []
-        self._said.pop(source.name, None)
+        self._logged.pop(source.name, None)
         return read
 
-    def _say(self, what: str, error: Exception) -> None:
-        """Logs a failure once, and again when it has become another one."""
-        words = str(error).strip().splitlines()
-        said = without_secrets(words[0]) if words else type(error).__name__
-        if self._said.get(what) != said:
-            self._said[what] = said
-            log.warning("metrics: %s could not be read: %s", what, said)
+    def _log(self, what: str, error: Exception) -> None:
+        """Logs a failure once, and again if it changes."""
+        lines = str(error).strip().splitlines()
+        reason = without_secrets(lines[0]) if lines else type(error).__name__
+        if self._logged.get(what) != reason:
+            self._logged[what] = reason
+            log.warning("metrics: %s could not be read: %s", what, reason)
 
 
 def exporter_of(chosen: Settings, where: Callable[[], str]) -> Exporter:
@@ -170,22 +170,22 @@ def exporter_of(chosen: Settings, where: Callable[[], str]) -> Exporter:
 
 
 def exposition(exporter: Exporter) -> str:
-    """What a scrape answers, in Prometheus' text format."""
+    """The metrics of one scrape, in Prometheus' text format."""
     return generate_latest(_registry(exporter)).decode()
 
 
 @contextmanager
 def serving(exporter: Exporter, host: str, port: int, names: Iterable[str] = LOOPBACK_NAMES) -> Iterator[str]:
-    """Serves the metrics while the block runs, and gives their address.
+    """Serves the metrics while the block runs, and yields their address.
 
     Args:
         exporter: whose metrics.
-        host: the address to listen on; whoever reaches it can read the metrics.
+        host: the address to listen on; anyone who can reach it can read the metrics.
         port: 0 takes a free one.
-        names: the host names that requests may use where ``host`` is loopback.
+        names: the host names that requests may use if ``host`` is loopback.
 
     Raises:
-        OSError: the address can't be listened on, because it is taken or not ours.
+        OSError: the address can't be listened on: it is in use, or not an address of this machine.
     """
     shown = f"[{host}]" if ":" in host else host
     try:

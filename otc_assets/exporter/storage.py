@@ -1,7 +1,4 @@
-"""Chunks and compression, where TimescaleDB is there.
-
-Here: the gauges. Not here: asking the server (``warehouse.timescale``).
-"""
+"""Gauges of chunks and compression, if the server has TimescaleDB."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from otc_assets.exporter.database import Database
-from otc_assets.warehouse.timescale import chunks
+from otc_assets.warehouse.timescale.hypertables import chunks
 
 
 def compression(database: Database) -> Iterator[Metric]:
@@ -20,7 +17,7 @@ def compression(database: Database) -> Iterator[Metric]:
         return
     counts = GaugeMetricFamily(
         "otc_chunks",
-        "Chunks of a table, in number, by whether they are compressed.",
+        "Number of chunks of a table, by whether they are compressed.",
         labels=["table", "compressed"],
     )
     ratios = GaugeMetricFamily(

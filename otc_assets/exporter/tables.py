@@ -1,7 +1,4 @@
-"""The present state of weeks, gaps and grades, read from the tables that hold it.
-
-Here: gauges. Not here: counters (``events``).
-"""
+"""Gauges of the present state of weeks, gaps, grades and alerts. Counters are in ``events``."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from otc_assets.domain.enums import GapStatus, Grade
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.exporter.database import Database
 
-#: Of so many of the newest weeks rows and grades are told: a label a week must not grow for ever.
+#: The number of newest weeks with metrics of rows and grades: the number of labels must stay limited.
 NEWEST = 8
 
 GRADES = dict(zip(Grade, (4, 3, 2, 1, 0), strict=True))
 GAP_KINDS = tuple(GapStatus)
 
-# A week that is graded is one that is loaded: the grade is given to what stands in venue_volume.
+# Every graded week is loaded: what is graded are its rows in venue_volume.
 _NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"
 _GRADES: LiteralString = """
     SELECT week_ending::text AS week, tier, grade FROM otc.week_quality
@@ -32,7 +29,7 @@ _GRADES: LiteralString = """
     )
 """
 _GAPS: LiteralString = "SELECT tier, status, count(*) AS gaps FROM otc.gap GROUP BY tier, status"
-# Counting rows of venue_volume would read a million of them; the event that loaded them has their number.
+# Counting rows of venue_volume would read a million of them; the event of their load has the number.
 _ROWS: LiteralString = """
     SELECT DISTINCT ON (aggregate_id, tier) aggregate_id AS week, payload ->> 'tier' AS tier,
            (payload ->> 'rows')::bigint AS rows
@@ -52,7 +49,7 @@ def _seconds(week_ending: dt.date) -> float:
 
 
 def newest_weeks(database: Database, clock: Callable[[], dt.datetime]) -> Iterator[Metric]:
-    """Each tier's newest week, and the one that should be there by the publication calendar."""
+    """Each tier's newest week, and the newest one by the publication calendar."""
     expected = GaugeMetricFamily(
         "otc_newest_week_expected_timestamp_seconds",
         "The newest week that is published by FINRA's calendar: its week_ending, 00:00 UTC, in seconds since 1970.",
@@ -80,7 +77,7 @@ def week_rows(database: Database) -> Iterator[Metric]:
         return
     family = GaugeMetricFamily(
         "otc_week_rows",
-        f"Rows of venue volume, in number, by tier and week, of the newest {NEWEST} weeks.",
+        f"Number of rows of venue volume, by tier and week, of the newest {NEWEST} weeks.",
         labels=["tier", "week_ending"],
     )
     for row in database.rows(_ROWS, {"newest": NEWEST}):
@@ -103,12 +100,12 @@ def grades(database: Database) -> Iterator[Metric]:
 
 
 def open_gaps(database: Database) -> Iterator[Metric]:
-    """The gaps that the newest reports of their weeks found."""
+    """The gaps in the newest report of each week."""
     if not database.has("otc.gap"):
         return
     family = GaugeMetricFamily(
         "otc_open_gaps",
-        "Expected publications that are not there, or not whole, in number, by tier and kind; pending ones are not "
+        "Number of expected publications that are missing or incomplete, by tier and status; pending ones are not "
         "due yet.",
         labels=["tier", "status"],
     )
@@ -120,11 +117,11 @@ def open_gaps(database: Database) -> Iterator[Metric]:
 
 
 def undelivered_alerts(database: Database) -> Iterator[Metric]:
-    """The alerts that nobody has been told yet."""
+    """The alerts that are not delivered yet."""
     if not database.has("otc.alert"):
         return
     yield GaugeMetricFamily(
         "otc_alerts_undelivered",
-        "Alerts, in number, that are recorded and not delivered yet; those that nobody wants are not among them.",
+        "Number of alerts that are recorded and not delivered yet, without unwanted ones.",
         value=database.rows(_UNDELIVERED)[0]["alerts"],
     )

@@ -28,8 +28,9 @@ from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.events import FileRejected, append, told_by
-from otc_assets.warehouse.load import NewPublication, Recorded
+from otc_assets.warehouse.events import FileRejected, append, event_context
+from otc_assets.warehouse.load import Recorded
+from otc_assets.warehouse.publication import NewPublication
 from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.retention import is_kept, require_kept
 
@@ -119,7 +120,7 @@ def record_rejection(database: Database, run_id: str | None, origin: str, reason
         reason: why it was refused.
         known: its ``digest``, ``week_ending`` and ``tier``, if known.
     """
-    with told_by(run_id), database.transaction() as connection:
+    with event_context(run_id), database.transaction() as connection:
         append(connection, FileRejected(origin=origin, reason=reason, **known))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import polars as pl
@@ -23,8 +22,9 @@ from otc_assets.domain.weeks import TIER_BY_NAME, Tier
 from otc_assets.errors import OtcError
 from otc_assets.tracing import ARCHIVE, NORMALIZE, PARSE, set_attributes, span
 from otc_assets.warehouse import load
-from otc_assets.warehouse.load import NewPublication, Recorded
-from otc_assets.warehouse.read import Publication, publication_of, publications
+from otc_assets.warehouse.load import Recorded
+from otc_assets.warehouse.publication import NewPublication, Publication
+from otc_assets.warehouse.read import publication_of, publications
 from otc_assets.warehouse.server import lock_week
 
 #: The columns of VENUE_VOLUME by which two captures are compared.
@@ -134,7 +134,7 @@ def record(
     reason, suspects = _compare(archive, publication, volume, earlier)
     for suspect, why in suspects:
         load.quarantine(connection, suspect, why)
-    judged = replace(publication, quarantine_reason=reason)
+    judged = publication.model_copy(update={"quarantine_reason": reason})
     return load.record_publication(connection, judged, read_lines(), rejected, since=since)
 
 
@@ -144,17 +144,8 @@ _UNRECORDED = 2**62
 
 def _as_recorded(new: NewPublication) -> Publication:
     """A capture as it will be recorded, for comparison with those that are."""
-    return Publication(
-        **new.__dict__,
-        id=_UNRECORDED,
-        revision=0,
-        captured_at=dt.datetime.max.replace(tzinfo=dt.UTC),
-        accepted_at=None,
-        accepted_over=None,
-        withdrawn_at=None,
-        withdrawal_reason=None,
-        rows_in_use=None,
-    )
+    captured_at = dt.datetime.max.replace(tzinfo=dt.UTC)
+    return Publication(**new.__dict__, id=_UNRECORDED, revision=0, captured_at=captured_at)
 
 
 def _compare(

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
 from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.read import Publication, publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import publications
 from otc_assets.warehouse.retention import retained_from
 
 #: When the Wednesday schedule captures, New York time: FINRA has published everything that was due by then.

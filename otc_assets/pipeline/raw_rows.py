@@ -13,7 +13,8 @@ from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.pipeline.captures import parsed_capture
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import restore_raw_rows
-from otc_assets.warehouse.read import Publication, without_raw_rows
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import without_raw_rows
 from otc_assets.warehouse.retention import retained_from
 
 Progress = Callable[[int, str], None]

@@ -23,7 +23,8 @@ from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import volume_version
 from otc_assets.warehouse.load import mark_computed, replace_totals, replace_volume, save_rows_in_use
-from otc_assets.warehouse.read import Publication, effective_publications, week_rows
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import effective_publications, week_rows
 from otc_assets.warehouse.server import lock_week
 
 

@@ -17,7 +17,8 @@ from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import states
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.read import Publication, publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import publications
 
 
 def captures(database: Database, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> list[dict[str, Any]]:

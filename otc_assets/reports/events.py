@@ -22,33 +22,33 @@ def _summary(event: events.Event) -> str:
     """An event in one line, for people; one that a newer version wrote is shown as it is stored."""
     where = " ".join(str(event.payload[name]) for name in ("week_ending", "tier") if name in event.payload)
     try:
-        told = event.told()
+        payload = event.typed_payload()
     except events.UnknownEvent:
         return json.dumps(event.payload)
-    match told:
+    match payload:
         case events.FileIngested():
-            what = f"{told.outcome}, {told.rows_accepted:,} rows accepted, {told.rows_rejected:,} rejected"
-            what += "" if told.complete else ", not complete"
+            what = f"{payload.outcome}, {payload.rows_accepted:,} rows accepted, {payload.rows_rejected:,} rejected"
+            what += "" if payload.complete else ", not complete"
         case events.CaptureQuarantined() | events.CaptureWithdrawn():
-            what = f"capture {told.publication_id}: {told.reason}"
+            what = f"capture {payload.publication_id}: {payload.reason}"
         case events.CaptureAccepted() | events.CaptureRestored():
-            what = f"capture {told.publication_id} of {told.origin}"
+            what = f"capture {payload.publication_id} of {payload.origin}"
         case events.FileRejected():
-            what = told.reason
+            what = payload.reason
         case events.WeekNormalized():
-            what = f"{told.rows:,} rows"
+            what = f"{payload.rows:,} rows"
         case events.WeekRevised():
-            what = f"{told.added:,} rows added, {told.changed:,} changed, {told.removed:,} removed"
+            what = f"{payload.added:,} rows added, {payload.changed:,} changed, {payload.removed:,} removed"
         case events.SummaryComputed() | events.MetricsComputed():
-            what = f"{told.table}, {told.rows:,} rows"
+            what = f"{payload.table}, {payload.rows:,} rows"
         case events.WeekChecked():
-            what = ", ".join(f"{tier} {judged.grade}" for tier, judged in sorted(told.grades.items()))
+            what = ", ".join(f"{tier} {judged.grade}" for tier, judged in sorted(payload.grades.items()))
         case events.GapOpened() | events.GapClosed():
-            what = told.status
+            what = payload.status
         case events.CheckFailed():
-            what = f"{told.asset}.{told.check} {told.severity}{', blocking' if told.blocking else ''}"
+            what = f"{payload.asset}.{payload.check} {payload.severity}{', blocking' if payload.blocking else ''}"
         case events.RetentionApplied():
-            what = f"{told.what}: {told.weeks:,} weeks before {told.retained_from} dropped"
+            what = f"{payload.what}: {payload.weeks:,} weeks before {payload.retained_from} dropped"
         case _:
             what = json.dumps(event.payload)
     return f"{where}: {what}" if where else what

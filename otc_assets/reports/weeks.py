@@ -19,9 +19,10 @@ from otc_assets.pipeline.captures import states
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import lineage
-from otc_assets.warehouse.read import Publication, effective_publications, publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import effective_publications, publications
 from otc_assets.warehouse.retention import kept_tables
-from otc_assets.warehouse.timescale import chunks, sizes
+from otc_assets.warehouse.timescale.hypertables import chunks, sizes
 
 _BY_WEEK = sa.text("""
     SELECT week_ending, tier, count(*) AS rows, sum(share_volume) AS shares FROM otc.venue_volume

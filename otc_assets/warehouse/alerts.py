@@ -1,7 +1,7 @@
 """The outbox of alerts, ``otc.alert``: recorded once, claimed by one process at a time, delivered or kept.
 
-Here: every statement on that table. Not here: what is worth an alert, how it reads, and sending it
-(``automation.alerts``, ``automation.delivery``).
+Every statement on that table is here. Which failures become alerts, their text and sending them are in
+``automation.alerts`` and ``automation.delivery``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
 
 @dataclass(frozen=True)
 class NewAlert:
-    """A failure that may be worth telling.
+    """A failure that may become an alert.
 
     Attributes:
         kind: 'check' or 'run'.
         subject: what fails, as in 'venue_volume.grade 2026-08-21'; a subject that failed before and has not
-            passed since is no news.
+            passed since gets no second alert.
         severity: 'error' or 'warn'.
-        week_ending: the week that it is about, where it is one.
+        week_ending: the week that it is about, if it is about one.
         title: one line.
         body: lines with the figures.
-        run_id: the run that tells of it.
-        event_id: Dagster's storage id of the event that tells of it.
+        run_id: the run that reported it.
+        event_id: Dagster's storage id of the event that reported it.
         happened_at: when it happened, UTC.
     """
 
@@ -46,7 +46,7 @@ class NewAlert:
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert that waits to be delivered: columns of ``otc.alert`` of the same names."""
+    """An alert that is pending. Its fields are columns of ``otc.alert``."""
 
     id: int
     severity: str
@@ -58,12 +58,12 @@ class Alert:
 
 
 def lock_outbox(connection: sa.Connection) -> None:
-    """Waits until no other transaction writes alerts, and holds them off to this transaction's end."""
+    """Waits until no other transaction writes alerts, and makes others wait until this one ends."""
     connection.execute(_LOCK)
 
 
-# Events are read more than once, and in order: an alert stands against a failure if it began before it and
-# was not over by then. A more serious failure than the one that was told is news.
+# Events are read in order, and some more than once. A failure is covered by an alert that was recorded before it and
+# was not resolved by then, unless the failure is more severe.
 _RECORD = sa.text("""
     INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
         happened_at, recorded_at, due_at)
@@ -82,14 +82,14 @@ _RECORD = sa.text("""
 
 
 def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> bool:
-    """Puts an alert into the outbox, unless it is there or its subject has been failing since before.
+    """Puts an alert into the outbox, unless it is there or its subject was failing already.
 
     Args:
         connection: inside a transaction that holds the lock of the outbox.
         alert: the failure.
-        now: the moment, UTC.
-        quiet: for so long after an attempt to send, whatever is new is gathered; an error does not wait because
-            of a warning.
+        now: the present time, UTC.
+        quiet: new alerts are collected for this long after an attempt to send; an error does not wait because of a
+            warning.
 
     Returns:
         Whether it is new.
@@ -110,7 +110,7 @@ _RESOLVE = sa.text("""
 
 
 def resolve(connection: sa.Connection, subject: str, event_id: int, happened_at: dt.datetime) -> None:
-    """Notes that ``subject`` passed at the event ``event_id``: its next failure is news again."""
+    """Records that ``subject`` passed at the event ``event_id``: its next failure is a new alert."""
     connection.execute(_RESOLVE, {"subject": subject, "event_id": event_id, "happened_at": happened_at})
 
 
@@ -124,15 +124,15 @@ def unresolved_after(connection: sa.Connection, event_id: int) -> set[str]:
     return set(connection.execute(_UNRESOLVED, {"event_id": event_id}).scalars())
 
 
-_FORGET = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
+_SET_UNWANTED = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
 
 
 def set_unwanted(connection: sa.Connection) -> int:
-    """Gives up what waits, because there is nobody to tell. Returns how many alerts that were."""
-    return connection.execute(_FORGET).rowcount
+    """Marks pending alerts as unwanted, because there is no destination. Returns their number."""
+    return connection.execute(_SET_UNWANTED).rowcount
 
 
-# Once one is due, all that wait go along: one message rather than several.
+# Once one alert is due, all pending ones are sent with it: one message instead of several.
 _CLAIM = sa.text("""
     UPDATE otc.alert SET claimed_until = :until, attempts = attempts + 1, attempted_at = :now
     WHERE id IN (
@@ -147,7 +147,7 @@ _CLAIM = sa.text("""
 
 
 def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) -> list[Alert]:
-    """Takes what waits, if anything of it is due; until ``until`` no other process gets it.
+    """Claims the pending alerts, if one of them is due; no other process gets them before ``until``.
 
     Returns:
         Errors first, then in the order in which they were recorded.
@@ -156,30 +156,32 @@ def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) ->
     return sorted((Alert(**row) for row in rows), key=lambda alert: (alert.severity != "error", alert.id))
 
 
-_TOLD = sa.text("UPDATE otc.alert SET delivered_to = array_append(delivered_to, :destination) WHERE id = ANY(:ids)")
+_MARK_DELIVERED = sa.text(
+    "UPDATE otc.alert SET delivered_to = array_append(delivered_to, :destination) WHERE id = ANY(:ids)"
+)
 
 
-def told(connection: sa.Connection, ids: Sequence[int], destination: str) -> None:
-    """Notes that a destination has these alerts."""
-    connection.execute(_TOLD, {"ids": list(ids), "destination": destination})
+def mark_delivered(connection: sa.Connection, ids: Sequence[int], destination: str) -> None:
+    """Records that a destination has received these alerts."""
+    connection.execute(_MARK_DELIVERED, {"ids": list(ids), "destination": destination})
 
 
-_SETTLE = sa.text("""
+_END_ATTEMPT = sa.text("""
     UPDATE otc.alert SET
         claimed_until = NULL,
-        state = CASE WHEN delivered_to @> CAST(:everyone AS text[]) THEN 'delivered' ELSE 'waiting' END,
-        delivered_at = CASE WHEN delivered_to @> CAST(:everyone AS text[]) THEN CAST(:now AS timestamptz) END,
+        state = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN 'delivered' ELSE 'waiting' END,
+        delivered_at = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN CAST(:now AS timestamptz) END,
         last_error = CAST(:error AS text),
         due_at = :again_at
     WHERE id = ANY(:ids)
 """)
 
 
-def settle(
+def end_attempt(
     connection: sa.Connection,
     ids: Sequence[int],
     *,
-    everyone: Sequence[str],
+    destinations: Sequence[str],
     error: str | None,
     now: dt.datetime,
     again_at: dt.datetime,
@@ -189,13 +191,13 @@ def settle(
     Args:
         connection: inside a transaction.
         ids: the alerts that were claimed.
-        everyone: all destinations there are.
-        error: why one of them did not get them, without a secret.
-        now: the moment, UTC.
-        again_at: when to try again, where that is needed.
+        destinations: all destinations.
+        error: why one of them did not receive them, without secrets.
+        now: the present time, UTC.
+        again_at: when to try again, if that is needed.
     """
-    values = {"ids": list(ids), "everyone": list(everyone), "error": error, "now": now, "again_at": again_at}
-    connection.execute(_SETTLE, values)
+    values = {"ids": list(ids), "destinations": list(destinations), "error": error, "now": now, "again_at": again_at}
+    connection.execute(_END_ATTEMPT, values)
 
 
 _STUCK = sa.text("""
@@ -206,12 +208,12 @@ _STUCK = sa.text("""
 
 @dataclass(frozen=True)
 class Stuck:
-    """Alerts that were handed over and have not arrived.
+    """Alerts that are not delivered although sending them was tried.
 
     Attributes:
-        count: how many.
-        since: when the oldest of them was recorded; None where there is none.
-        error: why, without a secret.
+        count: their number.
+        since: when the oldest of them was recorded; None if there is none.
+        error: why, without secrets.
         again_at: when they are tried again.
     """
 
@@ -222,7 +224,7 @@ class Stuck:
 
 
 def stuck(connection: sa.Connection) -> Stuck:
-    """What has been tried and is not delivered."""
+    """The alerts that are not delivered although sending them was tried."""
     return Stuck(**connection.execute(_STUCK).mappings().one())
 
 
@@ -234,5 +236,5 @@ _RECENT = sa.text("""
 
 
 def recent(connection: sa.Connection, count: int) -> list[dict[str, Any]]:
-    """The newest ``count`` alerts, newest first, with how far their delivery is."""
+    """The newest ``count`` alerts, newest first, with the state of their delivery."""
     return [dict(row) for row in connection.execute(_RECENT, {"count": count}).mappings()]

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from otc_assets.warehouse.server import DatabaseUnreachable, connect, transaction
-from otc_assets.warehouse.timescale import capabilities, settle
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 
 class Database:
@@ -49,11 +50,11 @@ class Database:
 
     def refresh_after_load(self, week_ending: dt.date, *tables: str) -> None:
         """Refreshes statistics and aggregates after the week of ``tables`` was written and committed."""
-        settle(self._engine, week_ending, tables)
+        refresh_after_load(self._engine, week_ending, tables)
 
     def has_retention_job(self) -> bool:
         """Whether the server's own jobs apply retention."""
-        return capabilities(self._engine).community
+        return capabilities.of(self._engine).community
 
     def close(self) -> None:
         """Closes the pool's connections; using the database again opens a new pool."""

@@ -1,9 +1,8 @@
-"""Replacing rows so that what they were stays askable.
+"""Replaces rows and keeps the replaced ones, so that tables can be read as of a moment.
 
-A row is known from the moment of the load that wrote it until that of the load that replaced it; what was
-replaced goes to ``<table>_revision`` with both moments. Here: the moment of a load, the comparison that leaves
-equal rows untouched, and the answers to which nothing can be added any more. Not here: which rows are the
-truth (``load``), reading as of a moment (``read``), the SQL functions ``otc.*_as_of`` (``migrations``).
+A row is known from the moment of the load that wrote it until that of the load that replaced it; replaced rows are
+moved to ``<table>_revision`` with both moments. Which rows are loaded is up to ``load``; reading as of a moment is in
+``read``, the SQL functions ``otc.*_as_of`` in ``definitions``.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from otc_assets.warehouse.server import copy_in, copy_out
 
 
 def moment(connection: sa.Connection) -> dt.datetime:
-    """The moment from which what this transaction writes is known; the same one throughout.
+    """The moment from which the rows that this transaction writes are known; the same one throughout.
 
-    Taken when the first row is about to be written, with the week's lock held: the time at which the
-    transaction began may lie before the end of a load that it waited for.
+    It is determined before the first row is written, with the week's lock held: the transaction may have begun before
+    the end of a load that it waited for.
     """
     taken: dt.datetime = connection.execute(sa.text("SELECT otc.write_moment()")).scalar_one()
     return taken
 
 
 def known_until(connection: sa.Connection) -> dt.datetime:
-    """Answers as of moments before this one are final: no load that is under way can add to them."""
+    """Answers as of moments before this one are final: no running load can add to them."""
     until: dt.datetime = connection.execute(sa.text("SELECT otc.known_until()")).scalar_one()
     return until
 
@@ -54,23 +53,23 @@ class Change:
 
     @property
     def rows(self) -> int:
-        """Rows that stand there now."""
+        """The number of rows after the load."""
         return self.added + self.changed + self.unchanged
 
     @property
     def touched(self) -> int:
-        """Rows that are not as they were."""
+        """The number of rows that differ."""
         return self.added + self.changed + self.removed
 
     @property
     def revised(self) -> bool:
-        """Whether rows were there before, and are not as they were."""
+        """Whether there were rows before, and some differ."""
         return self.touched > 0 and self.changed + self.removed + self.unchanged > 0
 
 
-#: The scope stands here as values, and not in a join alone: only so does TimescaleDB leave other chunks, and other
-#: segments of the same one, alone. The keys are arrays, because of those the planner knows how many there are: of rows
-#: in a table that were written a moment ago it expects one, and goes through a week once for each.
+#: The scope is given as values, and not only in a join: otherwise TimescaleDB would decompress other chunks, and other
+#: segments of the same one. The keys are arrays because the planner knows their length: for rows of a temporary table
+#: it would expect one, and scan the week once for each.
 _DELETE = """
     DELETE FROM otc.{table} old USING unnest({arrays}) AS gone ({names})
     WHERE {scope} AND {same_key}
@@ -79,7 +78,7 @@ _DELETE = """
 
 @cache
 def _delete(table: str, scope: tuple[str, ...], key: tuple[str, ...]) -> sa.TextClause:
-    """The statement that deletes rows by key within a scope; names are this project's, values are bound."""
+    """The statement that deletes rows by key within a scope; names are from the registry, values are bound."""
     return sa.text(
         _DELETE.format(
             table=table,
@@ -92,20 +91,20 @@ def _delete(table: str, scope: tuple[str, ...], key: tuple[str, ...]) -> sa.Text
 
 
 def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, object], rows: pl.DataFrame) -> Change:
-    """Makes ``rows`` the rows of ``otc.<table>`` within ``scope``; what differed is kept as a revision.
+    """Replaces the rows of ``otc.<table>`` within ``scope`` with ``rows``; those that differ are kept as a revision.
 
-    A row that did not change is not touched, so that ``known_from`` says since when it has been as it is. What
-    stands there is read and compared here: a week that comes again unchanged costs a read, and a revision that and
-    the rows it changes, where comparing in the database would load, index and join the whole week each time.
+    A row that did not change is not touched: its ``known_from`` remains the time since which it has been the same. The
+    stored rows are read and compared here. So an unchanged week costs one read, and a revision costs that and the rows
+    that it changes; comparing in the database would load, index and join the whole week every time.
 
     Args:
         connection: inside a transaction that holds the week's lock.
-        table: one that keeps what a revision replaced.
+        table: one that keeps replaced rows.
         scope: columns and the values that all ``rows`` have in them; ``week_ending`` among them.
-        rows: all rows within the scope, in the table's columns but for ``known_from``.
+        rows: all rows within the scope, with the table's columns except ``known_from``.
 
     Raises:
-        ValueError: a row stands in ``rows`` twice.
+        ValueError: a row is in ``rows`` twice.
     """
     declared = TABLES[table]
     columns, key, shares = rows.columns, list(declared.key), declared.volume
@@ -118,13 +117,13 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
         list(scope.values()),
     )
     if old.is_empty():
-        new, gone = rows, old  # not copied to find that all of it is new: a full-size week is large
+        new, gone = rows, old  # no copy of a full-size week, all of which is new
     else:
         new = rows.join(old, on=columns, how="anti", nulls_equal=True)
         gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
     unchanged = old.height - gone.height
     if new.height + unchanged != rows.height:
-        raise ValueError(f"rows for otc.{table} stand there twice: {scope}")
+        raise ValueError(f"a row of otc.{table} occurs twice: {scope}")
     when = moment(connection)
     is_changed = pl.struct(key).is_in(new.select(pl.struct(key)).to_series().implode())
     gone = gone.with_columns(

@@ -1,8 +1,8 @@
-"""From which inputs each week of each table was made, and so which weeks are stale.
+"""Versions and staleness: from which inputs, by which code, each week of each table was computed.
 
-A week's version names its effective captures; every table notes the version that it was made
-from, in ``otc.computed_week``. Here: versions and staleness. Not here: making anything up to date
-(``automation``), and Dagster's own view of it.
+A week's version consists of the versions of its inputs (for venue volume, its effective captures) and the code version
+of the rule that computes it. ``otc.computed_week`` records it; a week is stale if the version that it would have now
+is another one. Recomputing stale weeks is up to the sensors and commands that read this.
 """
 
 from __future__ import annotations
@@ -14,20 +14,30 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from otc_assets.domain import normalize
 from otc_assets.domain.revisions import Effective
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
-from otc_assets.warehouse.read import Publication, effective_publications
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: The version of a week whose captures were all withdrawn: it has no rows.
 NOTHING_EFFECTIVE = "-"
 
 
-def volume_version(found: Mapping[str, Effective[Publication]]) -> str:
-    """The version of a week of venue_volume: by tier, its effective captures, and those in quarantine.
+def _with_code(inputs: str, table: str, code_version: str) -> str:
+    """The version of a week of ``table`` that is computed from ``inputs`` by the code of ``code_version``.
 
-    A capture that is quarantined is in it, after an exclamation mark, so that the week is judged again and the
+    Code version 1 adds nothing: the versions recorded before code versions existed remain current.
+    """
+    return inputs if code_version == "1" else f"{inputs} {table}@{code_version}"
+
+
+def volume_version(found: Mapping[str, Effective[Publication]]) -> str:
+    """The version of a week of venue_volume: by tier its effective and quarantined captures; the normalizer's version.
+
+    A quarantined capture is part of the version, after an exclamation mark, so that the week is graded again and the
     checks report it.
 
     Args:
@@ -36,19 +46,19 @@ def volume_version(found: Mapping[str, Effective[Publication]]) -> str:
     parts = []
     for tier, of_tier in sorted(found.items()):
         effective = "+".join(str(p.id) for p in of_tier.captures)
-        waiting = "".join(f"!{p.id}" for p in of_tier.quarantined)
-        if effective or waiting:
-            parts.append(f"{TIER_BY_NAME[tier].id}:{effective}{waiting}")
-    return " ".join(parts) or NOTHING_EFFECTIVE
+        quarantined = "".join(f"!{p.id}" for p in of_tier.quarantined)
+        if effective or quarantined:
+            parts.append(f"{TIER_BY_NAME[tier].id}:{effective}{quarantined}")
+    return _with_code(" ".join(parts), "venue_volume", normalize.NORMALIZER_VERSION) if parts else NOTHING_EFFECTIVE
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What was made from what, at one moment.
+    """The versions of weeks at one moment: those they should have, and those they have.
 
     Attributes:
-        wanted: by week, the version that venue_volume should have by the captures.
-        recorded: by table and week, the version that it was made from.
+        wanted: by week, the version that venue_volume should have.
+        recorded: by table and week, the version that it was computed from.
         blocked: weeks graded F.
         kept_from: the oldest week of which venue volume is kept; None where all of it is.
         dropped_until: the newest week of which it was ever dropped.
@@ -61,10 +71,10 @@ class Lineage:
     dropped_until: dt.date | None = None
 
     def version(self, table: str, week_ending: dt.date) -> str | None:
-        """The version that the week of ``table`` would be made from now; None where there is nothing yet.
+        """The version that the week of ``table`` would have if it was computed now; None if nothing can be computed.
 
-        The version of a figure of one week is that of its source. The inputs of one over several weeks are those weeks,
-        as far as they are made and not graded F: a digest of their versions.
+        The inputs of a figure of one week are the week of its source. The inputs of a figure over several weeks are
+        those weeks, as far as they are computed and not graded F: a digest of their versions.
         """
         if table == "venue_volume":
             wanted = self.wanted.get(week_ending, NOTHING_EFFECTIVE)
@@ -73,32 +83,35 @@ class Lineage:
             return wanted if wanted != NOTHING_EFFECTIVE or computed else None
         figure = TABLES[table]
         assert isinstance(figure, Figure), f"otc.{table} is not computed from other tables"
-        made = self.recorded.get(figure.source, {})
-        if figure.weeks == 1 or week_ending not in made:
-            return made.get(week_ending)
-        window = [
-            f"{week}={made[week]}"
-            for week in weeks_up_to(week_ending, figure.weeks)
-            if week in made and week not in self.blocked
-        ]
-        return hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
+        sources = self.recorded.get(figure.source, {})
+        if week_ending not in sources:
+            return None
+        inputs = sources[week_ending]
+        if figure.weeks > 1:
+            window = [
+                f"{week}={sources[week]}"
+                for week in weeks_up_to(week_ending, figure.weeks)
+                if week in sources and week not in self.blocked
+            ]
+            inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
+        return _with_code(inputs, table, figure.code_version)
 
     def stale(self, table: str) -> list[dt.date]:
-        """The weeks of ``table`` that are missing or were made from other inputs than stand there now.
+        """The weeks of ``table`` that are missing, or were computed from other inputs or by other code than now.
 
-        Weeks graded F are left out, but for venue_volume itself: nothing is made of them. So are weeks that
-        retention has dropped; once they are kept again, venue_volume is made anew from the archive.
+        Weeks graded F are left out, except for venue_volume itself: nothing is computed from them. So are weeks that
+        retention has dropped; once they are kept again, venue_volume is recomputed from the archive.
         """
         upstream = self.wanted if table == "venue_volume" else self.recorded.get("venue_volume", {})
         oldest = self.kept_from or dt.date.min
-        made = self.recorded.get(table, {})
+        recorded = self.recorded.get(table, {})
         return sorted(
             week
             for week in upstream
             if week >= oldest
             and (table == "venue_volume" or week not in self.blocked)
             and (wanted := self.version(table, week)) is not None
-            and made.get(week) != wanted
+            and recorded.get(week) != wanted
         )
 
 

@@ -1,7 +1,7 @@
 """Brings the schema ``otc`` to the newest numbered migration, or back.
 
-Here: running Alembic, once at a time, and bringing tables, jobs and retention to what the server and the settings
-allow. Not here: the migrations (the folder ``migrations``), and those forms (``timescale``).
+This runs Alembic, one process at a time, and then reconciles what follows the code, the server and the settings:
+``definitions``, ``timescale`` and ``retention``. The migrations themselves are in the folder ``migrations``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, settings
-from otc_assets.warehouse import timescale
-from otc_assets.warehouse.comments import save_column_comments
+from otc_assets.warehouse import definitions
+from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.retention import Shortening, set_retention
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, connect, ensure_schema, transaction
+from otc_assets.warehouse.timescale import aggregates, capabilities, hypertables, jobs
 
 _LOCK = 0x07C0_0001
 
@@ -50,7 +51,7 @@ def newest_version() -> str:
 
 
 def current_version(connection: sa.Connection) -> str | None:
-    """The number of the migration that the database stands at; None on an empty database."""
+    """The number of the newest migration that the database has; None on an empty database."""
     options = {"version_table": "schema_version", "version_table_schema": "otc"}
     return MigrationContext.configure(connection, opts=options).get_current_revision()
 
@@ -60,8 +61,8 @@ class Migrated(NamedTuple):
 
     Attributes:
         before, after: the schema's version; None on an empty database.
-        server: what the server is, in words.
-        remark: what stands in the way of more; empty where nothing does.
+        server: the server's kind, as text.
+        remark: why TimescaleDB is not used although the server offers it; otherwise empty.
         held_back: retention periods that the settings make shorter, and that were left as stored.
     """
 
@@ -90,16 +91,17 @@ def require_current(url: str) -> None:
     """
     stored, newest = _version_of(url), newest_version()
     if stored is None:
-        raise SchemaMismatch("the database has no otc-assets schema yet. Run 'otc-assets migrate' first.")
+        raise SchemaMismatch("the database has no otc-assets schema yet", remedy="Run 'otc-assets migrate' first.")
     if stored < newest:
         raise SchemaMismatch(
-            f"the database schema is at version {stored}, and this otc-assets needs {newest}. "
-            "Run 'otc-assets migrate' first."
+            f"the database schema is at version {stored}, and this otc-assets needs {newest}",
+            remedy="Run 'otc-assets migrate' first.",
         )
     if stored > newest:
         raise SchemaMismatch(
             f"the database schema is at version {stored}, and this otc-assets knows only {newest}: a newer version "
-            "has migrated it. Update this installation."
+            "has migrated it",
+            remedy="Update this installation.",
         )
 
 
@@ -112,8 +114,8 @@ def _version_of(url: str) -> str | None:
         engine.dispose()
 
 
-#: The migrations from which on tables have the form that the server allows, aggregates, and retention.
-_FORMS, _AGGREGATES, _RETENTION = "024", "025", "026"
+#: The migrations that create ``otc.retention`` and ``otc.definition``.
+_RETENTION, _DEFINITION = "026", "032"
 
 
 def migrate(
@@ -124,14 +126,13 @@ def migrate(
     This is the only place that changes the schema, the stored retention or the server's jobs. Only 'migrate' and
     'up' call it on an existing schema: any other command may run in a shell that lacks the settings.
 
-    A database that has got TimescaleDB since the last time, or a better edition of it, is brought to it with
-    all its rows. Each migration's step is in one transaction with all others; aggregates are filled afterwards,
-    because that can't be done in one.
+    A database whose server has got TimescaleDB or its community edition since the last time is converted with all its
+    rows. Everything happens in one transaction, except for filling aggregates, which can't run in one.
 
     Args:
         url: a PostgreSQL URL whose user may create a schema.
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
-        start: when the server's jobs first run; at once where nothing is said.
+        start: when the server's jobs first run; None: at once.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
 
     Raises:
@@ -142,7 +143,7 @@ def migrate(
     engine = connect(url)
     try:
         with autocommit(engine) as guard:
-            # Whoever comes second waits here, and then finds nothing left to do.
+            # A second process waits here, and then has nothing left to do.
             guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
             try:
                 return _migrate(engine, to, start, shorten_retention)
@@ -154,7 +155,7 @@ def migrate(
 
 def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_retention: bool) -> Migrated:
     with autocommit(engine) as fresh:
-        remark = timescale.install(fresh)
+        remark = capabilities.install(fresh)
         fresh.invalidate()
     chosen = settings()
     with transaction(engine) as connection:
@@ -168,18 +169,19 @@ def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_rete
         else:
             command.upgrade(config, to)
         after = current_version(connection)
-        save_column_comments(connection)
-        can = timescale.ask(connection)
+        can = capabilities.detect(connection)
         empty = False
         held_back: list[Shortening] = []
-        if after is not None and after >= _FORMS:
-            timescale.to_hypertables(connection)
         if after is not None and after >= _RETENTION:
-            empty = timescale.to_aggregates(connection) or before is None or before < _AGGREGATES
             shorten = shorten_retention or before is None or before < _RETENTION
             held_back = set_retention(connection, chosen.keep_weeks, shorten=shorten)
-            timescale.set_jobs(connection, chosen.compress_after_weeks, start=start)
-    if can.community and empty:
+        if after is not None and after >= _DEFINITION:
+            digests = Digests(connection)
+            hypertables.reconcile(connection, can, digests)
+            empty = aggregates.reconcile(connection, can, digests)
+            definitions.reconcile(connection, digests)
+            jobs.reconcile(connection, can, chosen.compress_after_weeks, start=start)
+    if empty:
         with autocommit(engine) as connection:
-            timescale.refresh_aggregates(connection)
+            aggregates.refresh_aggregates(connection)
     return Migrated(before, after, str(can), remark, tuple(held_back))

@@ -1,8 +1,7 @@
-"""Retention: what is kept for how many weeks, and refusing what it has dropped.
+"""Retention: which weeks are kept, storing and applying that, and refusing weeks that are not kept.
 
-Here: the settings as the database holds them, whether a week is kept, applying retention. What is dropped, and
-how, is one SQL function, ``otc.apply_retention`` (``migrations``): a job of TimescaleDB's calls it where the
-server has jobs, a Dagster job where it has none. Not here: chunks and jobs (``timescale``).
+Weeks are deleted by one SQL function, ``otc.apply_retention`` (``migrations``). A job of TimescaleDB calls it if the
+server has jobs, otherwise a Dagster job. Chunks and jobs are in ``timescale``.
 """
 
 from __future__ import annotations
@@ -13,18 +12,19 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.events import RetentionApplied, metadata_of
 
 
 class Dropped(OtcError):
-    """A week that retention has dropped, or would drop at once, was to be written. The message says what to do."""
+    """A week that is not kept can't be written: retention has deleted it, or would delete it at once."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What one application of retention did: ``weeks`` of ``what`` before ``retained_from`` were dropped."""
+    """The number of ``weeks`` of the class ``what``, before ``retained_from``, that retention has deleted."""
 
     what: str
     retained_from: dt.date
@@ -32,7 +32,7 @@ class Applied:
 
 
 def _today() -> dict[str, dt.date]:
-    # FINRA's day, as everywhere; a server's jobs, which know no other, go by its own.
+    # FINRA's day, as everywhere.
     return {"today": dt.datetime.now(NEW_YORK).date()}
 
 
@@ -44,7 +44,7 @@ def retained_from(connection: sa.Connection, what: str) -> dt.date | None:
 
 
 def kept_tables(connection: sa.Connection) -> list[tuple[str, list[str], dt.date | None]]:
-    """By kind: what it is, its tables, and the oldest week of which they are kept."""
+    """By retention class: its name, its tables, and the oldest week of which they are kept."""
     asked = sa.text("SELECT what, tables, otc.retained_from(what, :today) FROM otc.retention ORDER BY what")
     rows = connection.execute(asked, _today())
     return [(what, list(tables), first) for what, tables, first in rows]
@@ -65,22 +65,23 @@ def is_kept(connection: sa.Connection, what: str, week_ending: dt.date) -> bool:
 
 
 def require_kept(connection: sa.Connection, what: str, week_ending: dt.date) -> None:
-    """Refuses a week that is not kept: loaded, it would vanish again in silence.
+    """Refuses a week that is not kept.
 
     Raises:
-        Dropped: retention has dropped the week, or would.
+        Dropped: retention has deleted the week, or would delete it.
     """
     first = retained_from(connection, what)
     if first is not None and week_ending < first:
-        raise Dropped(refusal(what, week_ending, first))
+        raise refusal(what, week_ending, first)
 
 
-def refusal(what: str, week_ending: dt.date, first: dt.date) -> str:
-    """Why a week before ``first`` is refused, and what to do."""
-    return (
-        f"week {week_ending} is beyond retention: {what} is kept from {first} on, and summaries of weeks before that "
-        f"stay as they are. To load older weeks, raise OTC_KEEP_{what.upper()}_WEEKS (0 keeps everything), run "
-        "'otc-assets migrate', and load the week again."
+def refusal(what: str, week_ending: dt.date, first: dt.date) -> Dropped:
+    """The error for a week before ``first``."""
+    return Dropped(
+        f"week {week_ending} is outside the retention window of {what}, which starts at {first}. Summaries of earlier "
+        "weeks stay as they are",
+        remedy=f"To load older weeks, raise OTC_KEEP_{what.upper()}_WEEKS (0 keeps everything), run 'otc-assets "
+        "migrate', and load the week again.",
     )
 
 
@@ -113,22 +114,31 @@ class Shortening:
         )
 
 
-_STORED = sa.text("SELECT what, tables, keep_weeks FROM otc.retention ORDER BY what FOR UPDATE")
+_STORED = sa.text("SELECT what, keep_weeks, tables FROM otc.retention ORDER BY what FOR UPDATE")
 _FIRST_KEPT = sa.text("SELECT date_trunc('week', CAST(:today AS date))::date + 4 - 7 * CAST(:weeks AS integer)")
-_SET = sa.text("UPDATE otc.retention SET keep_weeks = CAST(:weeks AS integer) WHERE what = :what")
+_SET_WEEKS = sa.text("UPDATE otc.retention SET keep_weeks = CAST(:weeks AS integer) WHERE what = :what")
+_SET_TABLES = sa.text("UPDATE otc.retention SET tables = CAST(:tables AS text[]) WHERE what = :what")
 
 
 def set_retention(connection: sa.Connection, weeks: Mapping[str, int], *, shorten: bool) -> list[Shortening]:
-    """Stores for how many ``weeks`` each retention class of ``domain.tables`` is kept, 0 for indefinitely.
+    """Stores which tables each retention class of ``domain.tables`` has, and for how many ``weeks`` they are kept.
 
-    A longer period than the stored one always takes effect: dropped weeks may be loaded again. A shorter one
-    makes the next retention job delete weeks, so it takes effect only with ``shorten``.
+    A longer period than the stored one always takes effect: deleted weeks may be loaded again. A shorter one makes
+    the next retention job delete weeks, so it takes effect only with ``shorten``.
+
+    Args:
+        connection: inside a transaction.
+        weeks: by class; 0 keeps weeks indefinitely.
+        shorten: store shorter periods, too.
 
     Returns:
         The shorter periods that were not stored, because ``shorten`` is False.
     """
     held_back = []
-    for what, tables, stored in connection.execute(_STORED).all():
+    for what, stored, stored_tables in connection.execute(_STORED).all():
+        tables = _tables_of(what)
+        if tables != stored_tables:
+            connection.execute(_SET_TABLES, {"tables": tables, "what": what})
         wanted = weeks[what] or None
         if wanted == stored:
             continue
@@ -137,8 +147,13 @@ def set_retention(connection: sa.Connection, weeks: Mapping[str, int], *, shorte
             deleted = _weeks_between(connection, tables, retained_from(connection, what), first)
             held_back.append(Shortening(what, stored, wanted, first, deleted))
         else:
-            connection.execute(_SET, {"what": what, "weeks": wanted})
+            connection.execute(_SET_WEEKS, {"what": what, "weeks": wanted})
     return held_back
+
+
+def _tables_of(what: str) -> list[str]:
+    of_class = [table for table in TABLES.values() if table.retention == what]
+    return [name for t in of_class for name in (t.name, *([f"{t.name}_revision"] if t.revisions else []))]
 
 
 def _weeks_between(connection: sa.Connection, tables: list[str], first: dt.date | None, end: dt.date) -> dict[str, int]:
@@ -156,6 +171,6 @@ _APPLY = sa.text("SELECT what, retained_from, weeks FROM otc.apply_retention(:to
 
 
 def apply_retention(connection: sa.Connection) -> list[Applied]:
-    """Drops what is no longer kept, and tells of it; where nothing was to be dropped, nothing is told."""
+    """Deletes the weeks that are no longer kept, and appends an event for each class of which weeks were deleted."""
     values = {**_today(), "metadata": metadata_of(RetentionApplied)}
     return [Applied(*row) for row in connection.execute(_APPLY, values)]

@@ -1,7 +1,7 @@
 """Connections to the server, and typed frames over COPY in both directions.
 
-Here: engines, the forms of a database URL, COPY of Polars frames to and from tables, the lock of a week.
-Not here: any table of ours (``load``, ``read``).
+This module has engines, database URLs, COPY of Polars frames to and from tables, and the lock of a week. Statements on
+tables are in ``load`` and ``read``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from otc_assets.errors import OtcError
 from otc_assets.settings import without_secrets
 from otc_assets.tracing import copy_span, instrument_engine
 
-#: Rows a slice of COPY: enough to be fast, few enough that a week never stands in memory twice.
+#: Rows per slice of COPY: enough to be fast, few enough that a week is never in memory twice.
 _SLICE_ROWS = 50_000
 
-#: Where Dagster's own tables are: not beside the data, so that a reader can be granted all that is in ``otc``.
+#: The schema of Dagster's own tables: not ``otc``, so that a reader can be granted everything in ``otc``.
 DAGSTER_SCHEMA = "dagster"
 
-#: The first key of our advisory locks, so that they never meet anybody else's.
+#: The first key of our advisory locks: no other program uses it.
 LOCK_SPACE = 0x07C0
 
 
@@ -50,7 +50,7 @@ _PARAMETERS = {
     "transform_null_equals": "off",
     "quote_all_identifiers": "off",
     "default_transaction_isolation": "read committed",
-    # Plans are made for the week at hand: one for any week would open every chunk of a hypertable.
+    # Plans are for one week's values: a generic plan would open every chunk of a hypertable.
     "plan_cache_mode": "force_custom_plan",
 }
 
@@ -77,18 +77,18 @@ _FIND_EXTENSION: LiteralString = """
 
 
 def prepare_session(connection: psycopg.Connection[Any]) -> None:
-    """Completes what ``session_options`` can't say: where TimescaleDB's functions are, if it is there."""
+    """Sets what ``session_options`` can't: the schema of TimescaleDB's functions, if it is installed."""
     before, connection.autocommit = connection.autocommit, True
     connection.execute(_FIND_EXTENSION)
     connection.autocommit = before
 
 
 class DatabaseUnreachable(OtcError):
-    """The server did not answer, or refused us. The message has no password in it."""
+    """The server did not answer, or refused the connection. The message never contains a password."""
 
 
 class InvalidDatabaseUrl(OtcError, ValueError):
-    """The URL is not one of a PostgreSQL server, or is ambiguous. The message has no password in it."""
+    """The URL is not a PostgreSQL URL, or is ambiguous. The message never contains a password."""
 
 
 def database_url(url: str, driver: str) -> str:
@@ -100,8 +100,9 @@ def database_url(url: str, driver: str) -> str:
     # Of more than one @, which one ends the password? A guess would take a part of it for the host, and print it.
     if url.count("@") > 1:
         raise InvalidDatabaseUrl(
-            "OTC_DATABASE_URL has more than one @: percent-encode special characters in user name and password "
-            "(@ as %40, : as %3A, / as %2F, # as %23, ? as %3F). Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            "OTC_DATABASE_URL has more than one @",
+            remedy="Percent-encode special characters in user name and password (@ as %40, : as %3A, / as %2F, # as "
+            "%23, ? as %3F). Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         )
     try:
         parsed = sa.make_url(url)
@@ -110,14 +111,14 @@ def database_url(url: str, driver: str) -> str:
         parsed, backend = None, ""
     if parsed is None or backend not in ("postgresql", "postgres"):
         raise InvalidDatabaseUrl(
-            "OTC_DATABASE_URL is not a URL of a PostgreSQL server, the only kind supported: write "
-            "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters percent-encoded (@ as %40)"
+            "OTC_DATABASE_URL is not a URL of a PostgreSQL server, the only kind supported",
+            remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters percent-encoded (@ as %40)",
         )
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
 
 def options_in(url: sa.URL) -> str:
-    """The ``options`` that a URL has, such as ``-c statement_timeout=60000``; empty where it has none."""
+    """The ``options`` in a URL, such as ``-c statement_timeout=60000``; empty if it has none."""
     given = url.query.get("options", "")
     return given if isinstance(given, str) else " ".join(given)
 
@@ -134,13 +135,13 @@ def dagster_storage_url(url: str) -> str:
 
 
 def ensure_schema(connection: sa.Connection, name: str) -> None:
-    """Creates a schema that is not there; one that is needs no right to create schemas."""
+    """Creates a schema if it does not exist. If it exists, no right to create schemas is needed."""
     if connection.execute(sa.text("SELECT to_regnamespace(:name)"), {"name": name}).scalar() is None:
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
 
 
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
-    """An engine on the server at ``url``; no connection is made yet."""
+    """An engine for the server at ``url``; it connects when it is first used."""
     address = sa.make_url(database_url(url, "psycopg"))
     engine = sa.create_engine(
         address.difference_update_query(["options"]),
@@ -168,7 +169,8 @@ def _open(engine: sa.Engine) -> sa.Connection:
         where = f"{host}:{port}/{at.database or ''}"
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise DatabaseUnreachable(
-            f"no connection to {where}: {without_secrets(reason)}. Check OTC_DATABASE_URL and that the server runs."
+            f"no connection to {where}: {without_secrets(reason)}",
+            remedy="Check OTC_DATABASE_URL and that the server runs.",
         ) from None
 
 
@@ -177,7 +179,7 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction: all of it, or nothing.
 
     Raises:
-        DatabaseUnreachable: there is no connection to be had.
+        DatabaseUnreachable: no connection could be made.
     """
     with _open(engine) as connection, connection.begin():
         yield connection
@@ -185,17 +187,17 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def autocommit(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A connection outside any transaction, for what can't be done in one: extensions, refreshes.
+    """A connection in autocommit mode, for statements that can't run in a transaction: extensions, refreshes.
 
     Raises:
-        DatabaseUnreachable: there is no connection to be had.
+        DatabaseUnreachable: no connection could be made.
     """
     with _open(engine) as connection:
         yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def lock_week(connection: sa.Connection, week_ending: dt.date) -> None:
-    """Waits until no other transaction works on the week, and holds it to this transaction's end."""
+    """Waits until no other transaction writes the week, and makes others wait until this one ends."""
     connection.execute(
         sa.text("SELECT pg_advisory_xact_lock(:space, :week)"),
         {"space": LOCK_SPACE, "week": week_ending.toordinal()},
@@ -243,9 +245,9 @@ def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: S
     if not buffer.tell():
         return schema.to_frame()
     buffer.seek(0)
-    # Booleans arrive as t and f, which the reader does not take for booleans.
+    # Booleans arrive as t and f, which the reader does not parse as booleans.
     stored = pl.Schema({name: pl.String if kind == pl.Boolean else kind for name, kind in schema.items()})
-    # Every value is quoted and a null is not: the reader keeps '' and null apart by that.
+    # Every value is quoted and a null is not: that is how the reader distinguishes '' from null.
     frame = pl.read_csv(buffer, has_header=False, schema=stored)
     flags = [pl.col(name).eq("t").alias(name) for name, kind in schema.items() if kind == pl.Boolean]
     return frame.with_columns(flags) if flags else frame

@@ -285,7 +285,7 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
         assert outbox.record(connection, alert, now=now, quiet=dt.timedelta(0))
         (claimed,) = outbox.claim(connection, now=now, until=now)
         again_at = now + dt.timedelta(minutes=1)
-        outbox.settle(connection, [claimed.id], everyone=["x"], error="error=500", now=now, again_at=again_at)
+        outbox.end_attempt(connection, [claimed.id], destinations=["x"], error="error=500", now=now, again_at=again_at)
     code, text, _ = run("alerts")
     assert code == 0
     assert "venue_volume.grade failed for week 2026-08-21" in text

@@ -37,8 +37,8 @@ def check(number: int) -> events.CheckFailed:
     )
 
 
-def set_attributes(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
-    with events.told_by("run-7"), transaction(engine) as connection:
+def tell(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
+    with events.event_context("run-7"), transaction(engine) as connection:
         return [events.append(connection, payload) for payload in payloads]
 
 
@@ -48,7 +48,7 @@ CAPTURE = {"publication_id": 7, "scope": "ATS", "origin": "ats.csv", "digest": "
 def a_week(engine: sa.Engine) -> list[events.Event]:
     """A week from its gap to its grade, and what retention did."""
     of_week = {"week_ending": WEEK, "tier": T1}
-    return set_attributes(
+    return tell(
         engine,
         events.GapOpened(**of_week, status="pending", due=WEEK, fetchable=False, detail="on Monday"),
         events.GapClosed(**of_week, status="pending"),
@@ -131,7 +131,7 @@ def test_each_kind_of_event_is_shown_in_words_oldest_first(run: Run, engine: sa.
 def test_events_of_one_type_alone_and_where_there_are_none(run: Run, engine: sa.Engine) -> None:
     assert run("tail") == (0, "", "no events yet\n")
     assert run("tail", "--json") == (0, "", "")
-    set_attributes(engine, *map(check, range(30)))
+    tell(engine, *map(check, range(30)))
     assert run("tail", "--type", "otc.week.revised")[2] == "no otc.week.revised events yet\n"
     code, text, _ = run("tail", "--type", "otc.check.failed", "--json")
     assert [json.loads(line)["payload"]["check"] for line in text.splitlines()] == [f"c{n}" for n in range(10, 30)]
@@ -158,7 +158,7 @@ def test_all_of_one_event_is_shown_by_its_number_or_its_event_id(run: Run, engin
 
 def test_the_history_of_a_week_shows_its_state_and_all_that_happened_to_it(run: Run, engine: sa.Engine) -> None:
     a_week(engine)
-    set_attributes(engine, events.WeekChecked(week_ending=WEEK - dt.timedelta(weeks=1), version="", grades={}))
+    tell(engine, events.WeekChecked(week_ending=WEEK - dt.timedelta(weeks=1), version="", grades={}))
     code, text, _ = run("history", "2026-08-21")
     assert code == 0
     header, state, _, *lines = text.splitlines()
@@ -217,7 +217,7 @@ def test_following_shows_the_newest_and_then_what_comes_until_it_is_broken_off(
     engine: sa.Engine, installation: Path
 ) -> None:
     """A process of its own, on a pipe: every line is there as soon as its event is."""
-    set_attributes(engine, *map(check, range(4)))
+    tell(engine, *map(check, range(4)))
     code = "import sys; from otc_assets import cli; sys.argv[0] = 'otc-assets'; cli.main()"
     command = [sys.executable, "-c", code, "events", "tail", "--follow", "-n", "2", "--json"]
     with subprocess.Popen(
@@ -234,7 +234,7 @@ def test_following_shows_the_newest_and_then_what_comes_until_it_is_broken_off(
             with engine.connect() as slow, slow.begin():
                 events.append(slow, check(4))
                 time.sleep(1)
-            set_attributes(engine, events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3), check(5))
+            tell(engine, events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3), check(5))
             assert [line(), line()] == ["c4", "c5"]
         finally:
             following.send_signal(signal.SIGINT)

@@ -116,7 +116,7 @@ def test_hostile_text_in_events_ends_no_command_and_reaches_no_terminal(
     run: Callable[..., tuple[int, str, str]], engine: sa.Engine
 ) -> None:
     reason = HOSTILE + " is not a publication"
-    with events.told_by("run-7"), transaction(engine) as connection:
+    with events.event_context("run-7"), transaction(engine) as connection:
         event = events.append(connection, events.FileRejected(origin=HOSTILE, reason=reason))
     for arguments in (["events", "tail"], ["events", "show", str(event.id)]):
         code, text, errors = run(*arguments)

@@ -20,10 +20,11 @@ from otc_assets.domain.tables import with_history
 from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
-from otc_assets.warehouse import timescale
 from otc_assets.warehouse.history import known_until
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import autocommit, connect
+from otc_assets.warehouse.timescale.aggregates import AGGREGATES
+from otc_assets.warehouse.timescale.jobs import RETENTION_JOB
 
 NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 #: Numbers that a database gives out, moments, and what names a run: not the same twice on any server.
@@ -93,7 +94,7 @@ def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[obj
     with psycopg.connect(url, autocommit=True) as connection:
         for moment in moments:
             answers = {}
-            for table in (*with_history(), *timescale.AGGREGATES):
+            for table in (*with_history(), *AGGREGATES):
                 rows = connection.execute(f"SELECT * FROM otc.{table}_as_of(%s)", [moment])  # type: ignore[arg-type]
                 keep = [n for n, column in enumerate(rows.description or []) if column.name not in _ITS_OWN]
                 answers[table] = sorted((tuple(row[n] for n in keep) for row in rows), key=str)
@@ -122,7 +123,7 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
             with autocommit(connect(url)) as connection:
                 job = connection.execute(
                     sa.text("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = :name"),
-                    {"name": timescale.RETENTION_JOB},
+                    {"name": RETENTION_JOB},
                 ).scalar()
                 connection.exec_driver_sql(f"CALL run_job({job})")
         else:

@@ -113,7 +113,7 @@ def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dags
 
     assert installed.materialize_weeks(dagster, weeks) == []
     (event,) = (e for e in told(before) if e.event_type == "otc.week.revised")
-    change = event.told()
+    change = event.typed_payload()
     assert isinstance(change, events.WeekRevised)
     assert (change.week_ending, change.tier) == (revised, T1.name)
     kept = dict(sql.execute("SELECT change, count(*) FROM otc.venue_volume_revision GROUP BY 1").fetchall())
@@ -218,8 +218,8 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
             else:
                 assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     by_dagster, by_server = told(before)
-    assert by_dagster.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[1], weeks=1)
-    assert by_server.told() == events.RetentionApplied(what="venue_volume", retained_from=weeks[2], weeks=1)
+    assert by_dagster.typed_payload() == events.RetentionApplied(what="venue_volume", retained_from=weeks[1], weeks=1)
+    assert by_server.typed_payload() == events.RetentionApplied(what="venue_volume", retained_from=weeks[2], weeks=1)
     assert by_dagster.metadata["run_id"] in {run.run_id for run in dagster.get_runs()}
     assert by_server.metadata == {"schema": 1}
     assert [states(sql, week)[T1.name] for week in weeks] == ["retired", "retired", "normalized"]
@@ -287,7 +287,7 @@ def test_what_a_source_sends_and_nobody_can_read_is_told_with_its_week_and_tier(
     with pytest.raises(launch.RunFailed):
         installed.launcher(dagster).run_assets(["publication_t1"], WEEK, WEEK)
     (event,) = told()
-    rejected = event.told()
+    rejected = event.typed_payload()
     assert isinstance(rejected, events.FileRejected)
     assert (rejected.origin, rejected.week_ending, rejected.tier) == ("api.finra.org", WEEK, "NMS Tier 1")
     assert rejected.digest == event.aggregate_id == event.metadata["digest"]

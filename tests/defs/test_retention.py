@@ -136,7 +136,7 @@ def test_a_dropped_week_is_refused_in_words_and_its_summaries_stay(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql, asset: str
 ) -> None:
     """Made of nothing, a summary would have become nothing."""
-    with pytest.raises(launch.RunFailed, match=rf"{GONE} is beyond retention.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
+    with pytest.raises(launch.RunFailed, match=rf"{GONE} is outside.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
         installed.launcher(dagster).run_assets([asset], GONE, GONE)
     for table in ("symbol_summary", "market_concentration"):
         assert everything(sql, table, GONE) == dropped[table]
@@ -146,7 +146,7 @@ def test_in_a_range_the_weeks_that_are_kept_are_made_all_the_same(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
 ) -> None:
     sql.execute("DELETE FROM otc.venue_volume WHERE week_ending = %s", [FIRST_KEPT])
-    with pytest.raises(launch.RunFailed, match="beyond retention"):
+    with pytest.raises(launch.RunFailed, match="outside the retention window"):
         installed.launcher(dagster).run_assets(["venue_volume"], GONE, FIRST_KEPT)
     assert everything(sql, "venue_volume", FIRST_KEPT)
 
@@ -155,9 +155,9 @@ def test_a_command_over_dropped_weeks_is_refused_before_it_begins(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
 ) -> None:
     captures = sql.execute("SELECT count(*) FROM otc.publication").fetchone()
-    with pytest.raises(Dropped, match="beyond retention"):
+    with pytest.raises(Dropped, match="outside the retention window"):
         installed.materialize_weeks(dagster, WEEKS)
-    with pytest.raises(Dropped, match="beyond retention"):
+    with pytest.raises(Dropped, match="outside the retention window"):
         launch_backfill("http://127.0.0.1:9", installed.database(), installed.weeks(), WEEKS, TIERS)
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == captures
 
@@ -291,7 +291,7 @@ def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
     records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in (GONE, FIRST_KEPT)]
     path = tmp_path / "records.json"
     path.write_text(json.dumps(records))
-    with pytest.raises(launch.RunFailed, match=rf"records.json: week {GONE} is beyond retention"):
+    with pytest.raises(launch.RunFailed, match=rf"records.json: week {GONE} is outside the retention window"):
         installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
     assert sql.execute("SELECT week_ending FROM otc.publication").fetchall() == [(FIRST_KEPT,)]
 

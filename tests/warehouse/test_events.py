@@ -44,6 +44,7 @@ from otc_assets.warehouse.events import (
     WeekRevised,
     append,
 )
+from otc_assets.warehouse.publication import NewPublication
 from otc_assets.warehouse.server import connect, lock_week, transaction
 
 Sql = psycopg.Connection[tuple[Any, ...]]
@@ -190,7 +191,7 @@ EXAMPLES: list[Payload] = [
 def test_every_kind_of_event_comes_back_as_it_was_told(engine: sa.Engine) -> None:
     assert {payload.event_type for payload in EXAMPLES} == set(events.PAYLOADS)
     tell(engine, *EXAMPLES)
-    assert [event.told() for event in everything(engine)] == EXAMPLES
+    assert [event.typed_payload() for event in everything(engine)] == EXAMPLES
 
 
 def test_what_is_stored_is_what_other_readers_were_promised(engine: sa.Engine) -> None:
@@ -252,9 +253,9 @@ def test_a_payload_that_can_not_be_right_is_refused_before_it_is_stored(wrong: C
 
 
 def test_the_run_is_told_by_whoever_set_it(engine: sa.Engine) -> None:
-    with events.told_by("run-1"):
+    with events.event_context("run-1"):
         tell(engine, checked())
-        with events.told_by("run-2"):
+        with events.event_context("run-2"):
             tell(engine, checked())
     tell(engine, checked())
     assert [event.metadata.get("run_id") for event in everything(engine)] == ["run-1", "run-2", None]
@@ -265,7 +266,7 @@ def test_an_event_of_a_newer_version_of_the_code_is_named_and_not_misread(engine
     sql.execute("SELECT otc.append_event('otc.moon.risen', 'moon', 'luna', '{}')")
     for event in everything(engine):
         with pytest.raises(events.UnknownEvent, match=r"Update this installation"):
-            event.told()
+            event.typed_payload()
 
 
 # --- append-only, versions -----------------------------------------------------------------------------
@@ -283,15 +284,15 @@ def test_the_database_itself_refuses_to_rewrite_what_happened(engine: sa.Engine,
     ):
         with pytest.raises(psycopg.errors.RestrictViolation, match=r"otc\.events is append-only") as refused:
             sql.execute(statement)
-        assert "Append another event" in str(refused.value.diag.message_hint)
-    assert [event.told() for event in everything(engine)] == [checked()]
+        assert "Append a correcting event" in str(refused.value.diag.message_hint)
+    assert [event.typed_payload() for event in everything(engine)] == [checked()]
 
 
 def test_an_event_that_was_decided_by_an_old_version_is_refused(engine: sa.Engine) -> None:
     tell(engine, checked(), checked())
     for stale in (0, 1, 3):
         with (
-            pytest.raises(ConcurrentChange, match=f"stands at version 2, and not at {stale}"),
+            pytest.raises(ConcurrentChange, match=f"is at version 2, expected {stale}"),
             transaction(engine) as connection,
         ):
             append(connection, checked(), expected_version=stale)
@@ -319,7 +320,7 @@ def test_of_two_who_decide_by_the_same_version_one_wins_and_the_other_is_told(
         assert not theirs.done()
         ours.commit() if first_commits else ours.rollback()
         if first_commits:
-            with pytest.raises(ConcurrentChange, match="stands at version 2, and not at 1"):
+            with pytest.raises(ConcurrentChange, match="is at version 2, expected 1"):
                 theirs.result(120)
         else:
             assert theirs.result(120) == 2
@@ -332,7 +333,7 @@ def test_a_transaction_that_can_not_see_the_newest_version_does_not_take_it_twic
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as old:
         old.execute(sa.text("SELECT count(*) FROM otc.events")).scalar()
         tell(engine, checked())
-        with pytest.raises(ConcurrentChange, match="week 2026-08-21 was appended to by another"):
+        with pytest.raises(ConcurrentChange, match="another transaction has appended to week 2026-08-21"):
             append(old, checked())
         old.rollback()
     assert [event.version for event in everything(engine)] == [1]
@@ -363,7 +364,7 @@ RAW = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
 BAD = pl.DataFrame({"line": [3], "record": ["B|x"], "reason": ["x is no number"]}, schema=REJECTED)
 
 
-def publication(**other: object) -> load.NewPublication:
+def publication(**other: object) -> NewPublication:
     return warehouse_rows.publication(**({"run_id": "run-1"} | other))
 
 
@@ -373,7 +374,7 @@ def test_a_recorded_publication_is_told_once_and_its_bytes_again_are_no_news(eng
         with transaction(engine) as connection:
             load.record_publication(connection, publication(digest=digest), RAW, BAD, since=since)
     first, second = everything(engine)
-    told = first.told()
+    told = first.typed_payload()
     assert isinstance(told, FileIngested)
     assert 2 <= told.seconds < 120
     assert told == ingested(
@@ -468,7 +469,7 @@ def test_grades_are_told_when_they_are_saved(engine: sa.Engine) -> None:
         load.save_quality(connection, pl.DataFrame(rows, schema=WEEK_QUALITY), "T1:1 OTCE:2")
         load.save_quality(connection, WEEK_QUALITY.to_frame(), "T1:1 OTCE:2")
     (event,) = everything(engine)
-    assert event.told() == WeekChecked(
+    assert event.typed_payload() == WeekChecked(
         week_ending=WEEK,
         grades={T1: TierGrade(grade="A", score=100), OTC: TierGrade(grade="F", score=0)},
         version="T1:1 OTCE:2",
@@ -826,7 +827,7 @@ def test_the_history_of_a_week_is_all_that_names_it_and_the_retention_that_dropp
     tell(engine, dropped(later + dt.timedelta(weeks=1)))
     with transaction(engine) as connection:
         found = events.history(connection, WEEK)
-    assert [event.told() for event in found] == mine
+    assert [event.typed_payload() for event in found] == mine
 
 
 def test_an_event_is_found_by_its_number_and_by_its_event_id(engine: sa.Engine) -> None:

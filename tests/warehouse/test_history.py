@@ -18,7 +18,7 @@ from otc_assets.domain.concentration import market_concentration, symbol_concent
 from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.tables import with_history
 from otc_assets.warehouse import history, load, read
-from otc_assets.warehouse.read import NotSettled
+from otc_assets.warehouse.read import NotFinal
 from otc_assets.warehouse.server import transaction
 
 ALSO_WITH_HOSTILE_DEFAULTS = True
@@ -126,7 +126,7 @@ def test_a_moment_that_a_running_load_could_still_change_is_refused_until_it_has
         load.replace_volume(loading, WEEK, T1, SECOND)
         moment = dt.datetime.now(dt.UTC)
         time.sleep(0.01)
-        with pytest.raises(NotSettled, match="could still change.* a load is under way"):
+        with pytest.raises(NotFinal, match="could still change.* a load is under way"):
             known(engine, moment)
         assert [r[2] for r in known(engine, settled)] == ["AAPL", "AAPL", "MSFT"]
     assert [r[2] for r in known(engine, moment)] == ["AAPL", "AAPL", "TSLA"]
@@ -134,7 +134,7 @@ def test_a_moment_that_a_running_load_could_still_change_is_refused_until_it_has
 
 def test_a_moment_that_is_yet_to_come_is_refused(engine: sa.Engine) -> None:
     """Although there is nothing that could be read yet."""
-    with pytest.raises(NotSettled, match="could still change"):
+    with pytest.raises(NotFinal, match="could still change"):
         known(engine, dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1))
 
 
@@ -147,7 +147,7 @@ def test_a_load_that_ends_between_a_readers_snapshot_and_its_question_is_noticed
         moment = now(engine)
         with pytest.raises(sa.exc.DBAPIError, match="a load ended just now"):
             reader.execute(
-                sa.text("SELECT otc.require_settled(1, :moment, CAST(:seen AS pg_snapshot))"),
+                sa.text("SELECT otc.require_final(1, :moment, CAST(:seen AS pg_snapshot))"),
                 {"moment": moment, "seen": seen},
             )
     assert known(engine, moment) == sorted(SECOND.rows(), key=str)
@@ -178,7 +178,7 @@ def test_answers_that_were_given_while_loads_ran_are_the_same_ever_after(engine:
             moment = dt.datetime.now(dt.UTC)
             try:
                 answers.append((moment, known(engine, moment)))
-            except NotSettled:
+            except NotFinal:
                 refused += 1
 
     loaders = [threading.Thread(target=revise, args=(seed,)) for seed in (1, 2)]

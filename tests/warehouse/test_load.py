@@ -159,7 +159,7 @@ def test_a_computed_table_refuses_rows_of_another_week_and_unknown_tables(engine
     with transaction(engine) as connection:
         with pytest.raises(ValueError, match="other weeks"):
             load.replace_week(connection, "symbol_summary", WEEK, other, "v")
-        with pytest.raises(ValueError, match="no computed table"):
+        with pytest.raises(ValueError, match="not a computed table"):
             load.replace_week(connection, "publication", WEEK, SYMBOL_SUMMARY.to_frame(), "v")
 
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from otc_assets.domain.tables import TABLES, with_history
-from otc_assets.warehouse.comments import save_column_comments
+from otc_assets.warehouse.definitions import save_comments
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, transaction
 
@@ -55,7 +55,7 @@ def test_migrate_corrects_comments_that_differ_and_leaves_the_others(sql: Sql, d
         engine = connect(database)
         try:
             with transaction(engine) as connection:
-                return save_column_comments(connection)
+                return save_comments(connection)
         finally:
             engine.dispose()
 

@@ -11,9 +11,10 @@ from timescale.servers import TimescaleServer
 from warehouse_rows import T1, WEEK, frame, row
 
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.warehouse import load, timescale
+from otc_assets.warehouse import load
 from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 ALSO_WITH_HOSTILE_DEFAULTS = True
 
@@ -94,7 +95,7 @@ def test_timescaledb_may_be_in_any_schema(community: TimescaleServer) -> None:
         week = WEEK - dt.timedelta(weeks=60)
         with transaction(engine) as connection:
             load.replace_volume(connection, week, T1, frame(row("A", "V1", "5", week_ending=week)))
-        timescale.settle(engine, week, ["symbol_summary", "venue_volume"])
+        refresh_after_load(engine, week, ["symbol_summary", "venue_volume"])
         with psycopg.connect(url, autocommit=True) as sql:
             sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
             sql.execute("SELECT otc.retention_job(0, '{}')")

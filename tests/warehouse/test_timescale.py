@@ -15,12 +15,16 @@ from warehouse_rows import T1, frame, publication, row
 
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.summaries import symbol_summary, venue_share
-from otc_assets.domain.tables import hypertables
+from otc_assets.domain.tables import TABLES, hypertables
 from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
-from otc_assets.warehouse import load, read, retention, timescale
+from otc_assets.warehouse import load, read, retention
 from otc_assets.warehouse.migrate import migrate, newest_version
 from otc_assets.warehouse.server import autocommit, connect, transaction
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.aggregates import AGGREGATES, refresh_after_load, refresh_aggregates
+from otc_assets.warehouse.timescale.hypertables import Chunks, chunks
+from otc_assets.warehouse.timescale.jobs import RETENTION_JOB
 
 #: No job runs before this: none races a test, which runs it itself.
 NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
@@ -61,7 +65,7 @@ def write(engine: sa.Engine, week: dt.date, volume: pl.DataFrame | None = None) 
         load.mark_computed(connection, "venue_volume", week, "v", rows.height)
         load.replace_week(connection, "symbol_summary", week, symbol_summary(rows), "v")
         load.replace_week(connection, "venue_share", week, venue_share(rows), "v")
-    timescale.settle(engine, week, ["raw_record", "venue_volume", "symbol_summary", "venue_share"])
+    refresh_after_load(engine, week, ["raw_record", "venue_volume", "symbol_summary", "venue_share"])
 
 
 def ask(engine: sa.Engine, query: str, **values: object) -> list[tuple[object, ...]]:
@@ -69,9 +73,9 @@ def ask(engine: sa.Engine, query: str, **values: object) -> list[tuple[object, .
         return [tuple(found) for found in connection.execute(sa.text(query), values)]
 
 
-def chunks_of(engine: sa.Engine) -> dict[str, timescale.Chunks]:
+def chunks_of(engine: sa.Engine) -> dict[str, Chunks]:
     with transaction(engine) as connection:
-        found = timescale.chunks(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
+        found = chunks(lambda query: [dict(row) for row in connection.execute(sa.text(query)).mappings()])
     return {chunks.table: chunks for chunks in found}
 
 
@@ -205,6 +209,48 @@ def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_
     assert left == [(0,)]
 
 
+_ORDERS = """
+    SELECT attname FROM timescaledb_information.compression_settings
+    WHERE hypertable_schema = 'otc' AND hypertable_name = 'venue_volume' AND orderby_column_index IS NOT NULL
+    ORDER BY orderby_column_index
+"""
+
+
+def test_a_changed_layout_is_applied_by_migrate_and_keeps_every_row(
+    engine: sa.Engine, community_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine, OLD)
+    run_jobs(engine, "policy_compression")
+    before = stored(engine, "venue_volume", OLD)
+    table = TABLES["venue_volume"]
+    layout = replace(table.layout, chunk=14, order_by="venue_id, symbol")
+    monkeypatch.setitem(TABLES, "venue_volume", replace(table, layout=layout))
+    migrate(community_database, start=NEVER)
+    assert dict(ask(engine, _INTERVALS))["venue_volume"] == dt.timedelta(days=14)
+    assert [column for (column,) in ask(engine, _ORDERS)] == ["venue_id", "symbol"]
+    write(engine, YOUNG)
+    run_jobs(engine, "policy_compression")
+    assert stored(engine, "venue_volume", OLD) == before
+    assert len(stored(engine, "venue_volume", YOUNG)) == 120
+
+
+def test_a_schema_of_before_definitions_were_stored_keeps_its_hypertables_and_filled_aggregates(
+    engine: sa.Engine, community_database: str
+) -> None:
+    write(engine, OLD)
+    digests = "SELECT name, digest FROM otc.definition WHERE name !~ '_as_of$|comments' ORDER BY name"
+    before, weekly, ids = ask(engine, digests), ask(engine, _WEEKLY), ask(engine, _AGGREGATE_IDS)
+    assert (len(before), len(weekly)) == (len(hypertables()) + 2, 40)
+    migrate(community_database, "030", start=NEVER)
+    migrate(community_database, start=NEVER)
+    assert ask(engine, digests) == before
+    assert ask(engine, _WEEKLY) == weekly
+    assert ask(engine, _AGGREGATE_IDS) == ids
+
+
+_AGGREGATE_IDS = "SELECT oid FROM pg_class WHERE relname IN ('weekly_summary_agg', 'monthly_summary_agg') ORDER BY 1"
+
+
 # --- compression ---------------------------------------------------------------------------------------
 
 
@@ -239,7 +285,7 @@ def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: 
         change = load.replace_volume(connection, OLD, T1, revised)
     assert (change.added, change.changed, change.removed, change.unchanged) == (0, 1, 3, 116)
     assert not compressed(engine, "venue_volume")[OLD]
-    timescale.settle(engine, OLD, ["venue_volume"])
+    refresh_after_load(engine, OLD, ["venue_volume"])
     assert compressed(engine, "venue_volume")[OLD]
     assert stored(engine, "venue_volume", OLD) == sorted(revised.rows(), key=str)
     kept = ask(engine, "SELECT symbol, venue_id, share_volume, change FROM otc.venue_volume_revision ORDER BY 1, 2")
@@ -309,7 +355,7 @@ def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_
         return {week for (week,) in found}
 
     assert wrong() == {OLD, YOUNG}
-    timescale.settle(engine, YOUNG, ["symbol_summary"])
+    refresh_after_load(engine, YOUNG, ["symbol_summary"])
     assert wrong() == {OLD}
     run_jobs(engine, "policy_refresh_continuous_aggregate")
     assert wrong() == set()
@@ -353,7 +399,7 @@ def test_dropped_weeks_never_take_their_summaries_along_whatever_is_refreshed_af
     weekly, monthly = ask(engine, _WEEKLY), ask(engine, _MONTHLY)
     summaries = {week: stored(engine, "symbol_summary", week) for week in WEEKS}
     keep(community_database, monkeypatch, 10)
-    run_jobs(engine, timescale.RETENTION_JOB)
+    run_jobs(engine, RETENTION_JOB)
     gone = week_containing(dt.date.today()) - dt.timedelta(weeks=10)  # noqa: DTZ011 - the job's clock
     left = [week for week in WEEKS if week >= gone]
     assert [week for (week,) in ask(engine, "SELECT DISTINCT week_ending FROM otc.venue_volume ORDER BY 1")] == left
@@ -364,13 +410,13 @@ def test_dropped_weeks_never_take_their_summaries_along_whatever_is_refreshed_af
 
     assert unharmed()
     with autocommit(engine) as connection:
-        timescale.refresh_aggregates(connection)
+        refresh_aggregates(connection)
     assert unharmed()
     with transaction(engine) as connection:  # past the loader, which refuses it
         connection.execute(sa.text(_LATE_ROW), {"late": f'{{"week_ending": "{OLD}", "symbol": "LATE"}}'})
     run_jobs(engine, "policy_refresh_continuous_aggregate")
     with autocommit(engine) as connection:
-        for name in timescale.AGGREGATES:
+        for name in AGGREGATES:
             connection.exec_driver_sql(f"CALL refresh_continuous_aggregate('otc.{name}', NULL, NULL, force => true)")
     assert unharmed()
 
@@ -391,7 +437,7 @@ def test_a_week_beyond_retention_is_refused_and_can_be_loaded_again_once_it_is_k
 
 
 def everything(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
-    tables = (*hypertables(), *timescale.AGGREGATES)
+    tables = (*hypertables(), *AGGREGATES)
     return {table: sorted(ask(engine, f"SELECT * FROM otc.{table}"), key=str) for table in tables}
 
 
@@ -402,10 +448,10 @@ def test_a_database_that_gets_timescaledb_or_its_community_edition_later_is_brou
     """A server can't be restarted with another edition here, so it is said to be less than it is at first."""
     with monkeypatch.context() as less:
         if earlier == "plain PostgreSQL":
-            less.setattr(timescale, "install", lambda connection: "")
+            less.setattr(capabilities, "install", lambda connection: "")
         else:
-            more = timescale.ask
-            less.setattr(timescale, "ask", lambda connection: replace(more(connection), community=False))
+            more = capabilities.detect
+            less.setattr(capabilities, "detect", lambda connection: replace(more(connection), community=False))
         assert migrate(bare_community_database, start=NEVER).server.endswith(earlier)
         engine = connect(bare_community_database)
         for week in (OLD, YOUNG):
@@ -449,7 +495,7 @@ def test_raw_rows_are_restored_into_a_compressed_chunk(engine: sa.Engine) -> Non
         connection.execute(sa.text("DELETE FROM otc.raw_record WHERE week_ending = :w AND record < 'C'"), {"w": OLD})
         (lacking,) = read.without_raw_rows(connection, OLD)
         load.restore_raw_rows(connection, OLD, lacking.id, pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]}))
-    timescale.settle(engine, OLD, ["raw_record"])
+    refresh_after_load(engine, OLD, ["raw_record"])
     assert ask(engine, rows) == before
     assert compressed(engine, "raw_record")[OLD]
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import polars as pl
 
 from otc_assets.domain.schema import VENUE_VOLUME
-from otc_assets.warehouse.load import NewPublication
+from otc_assets.warehouse.publication import NewPublication
 
 WEEK = dt.date(2026, 8, 21)
 T1 = "NMS Tier 1"

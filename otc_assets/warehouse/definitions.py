@@ -1,0 +1,69 @@
+"""Definitions in the database that follow the code: as-of functions and comments. ``migrate`` reconciles them.
+
+Tables and all other functions are in ``migrations``; hypertables, aggregates and jobs are in ``timescale``.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from otc_assets.domain.tables import TABLES, with_history
+from otc_assets.warehouse.digests import Digests
+from otc_assets.warehouse.sql import statement, text
+
+_INVALID_FUNCTION_DEFINITION = "42P13"
+
+
+def reconcile(connection: sa.Connection, digests: Digests) -> None:
+    """Replaces the definitions that differ from the code's."""
+    columns = connection.execute(statement("as_of_columns"), {"tables": with_history()})
+    functions = {f"{row.name}_as_of": text("as_of").format(**row._mapping, table=row.name) for row in columns}
+    functions |= {name: text(name) for name in ("weekly_summary_agg_as_of", "monthly_summary_agg_as_of")}
+    for name, definition in functions.items():
+        if digests.differs(name, definition):
+            _replace_as_of(connection, name, definition)
+            digests.save(name, definition)
+    if digests.differs("comments", comments := text("comments")):
+        connection.exec_driver_sql(comments)
+        digests.save("comments", comments)
+    save_comments(connection)
+
+
+def _replace_as_of(connection: sa.Connection, name: str, definition: str) -> None:
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(definition)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _INVALID_FUNCTION_DEFINITION:
+            raise
+        # Other columns than before: such a function can't be replaced in place.
+        connection.exec_driver_sql(f"DROP FUNCTION otc.{name}(timestamptz)")
+        connection.exec_driver_sql(definition)
+
+
+# COMMENT takes no bound parameters: the server quotes the text.
+_COMMENT = sa.text("SELECT format('COMMENT ON %s IS %L', CAST(:object AS text), CAST(:comment AS text))")
+
+
+def save_comments(connection: sa.Connection) -> int:
+    """Saves the description of every registered table, and the note and unit of every column, as comments.
+
+    Returns:
+        The number of comments that differed.
+    """
+    tables = {name: table for table in TABLES.values() for name in (table.name, f"{table.name}_revision")}
+    changed = 0
+    for name, column, stored in connection.execute(statement("comments_stored"), {"tables": list(tables)}).all():
+        table = tables[name]
+        if column is not None:
+            kind, comment = f"COLUMN otc.{name}.{column}", str(table.note(column))
+        elif name == table.name:
+            kind, comment = f"TABLE otc.{name}", table.description.partition("\n\n")[0]
+        else:
+            kind = f"TABLE otc.{name}"
+            comment = f"A row of {table.name} as it was before it changed, valid from known_from until known_to."
+        if comment != stored:
+            command = connection.execute(_COMMENT, {"object": kind, "comment": comment}).scalar_one()
+            connection.exec_driver_sql(command.replace("%", "%%"))
+            changed += 1
+    return changed

@@ -1,0 +1,247 @@
+"""The event store: appending events and reading them in order.
+
+An event is appended in the transaction that writes the data it is about: by ``load``, the assets and the checks. The
+fields of each event are in ``payloads``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.errors import OtcError
+from otc_assets.tracing import current_trace_id
+from otc_assets.warehouse.events.payloads import PAYLOADS, GapClosed, GapOpened, Payload
+from otc_assets.warehouse.sql import statement
+
+
+class ConcurrentChange(OtcError):
+    """Another transaction has appended to the aggregate since it was read. Roll back, read again, decide again."""
+
+
+class ForeignOrder(OtcError, RuntimeError):
+    """Events restored from a dump of another server can't be ordered with new ones."""
+
+
+class UnknownEvent(OtcError):
+    """An event type or schema that this version of the code does not know."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The position of a reader: the last event that it has read. A reader begins with ``START``."""
+
+    xid: int
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.xid}-{self.id}"
+
+
+START = Cursor(0, 0)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stored event: a row of ``otc.events``.
+
+    Attributes:
+        id: ascending in the order of appending, possibly with gaps.
+        version: 1, 2, ... of the aggregate.
+        payload: the stored JSON; ``typed_payload`` returns it as an instance of its class.
+        metadata: ``schema``; ``run_id``, ``trace_id`` and ``digest`` if they are known.
+        cursor: the position of a reader that has read this event.
+    """
+
+    id: int
+    event_id: UUID
+    event_type: str
+    aggregate_type: str
+    aggregate_id: str
+    version: int
+    payload: dict[str, Any]
+    metadata: dict[str, Any]
+    created_at: dt.datetime
+    cursor: Cursor
+
+    def typed_payload(self) -> Payload:
+        """The payload as an instance of its class.
+
+        Raises:
+            UnknownEvent: a newer version of the code wrote it.
+        """
+        kind = PAYLOADS.get(self.event_type)
+        if kind is None or self.metadata["schema"] > kind.schema_version:
+            raise UnknownEvent(
+                f"event {self.id} is {self.event_type}, schema {self.metadata['schema']}, which this version of "
+                "otc-assets does not know: a newer one wrote it",
+                remedy="Update this installation.",
+            )
+        return kind.model_validate(self.payload)
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    columns = dict(row._mapping)
+    cursor = Cursor(int(columns.pop("xid")), row.id)
+    return Event(**columns, cursor=cursor)
+
+
+# --- appending -----------------------------------------------------------------------------------------
+
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+
+
+@contextmanager
+def event_context(run_id: str | None) -> Iterator[None]:
+    """Events that are appended in the block have ``run_id`` in their metadata."""
+    token = _run_id.set(run_id)
+    try:
+        yield
+    finally:
+        _run_id.reset(token)
+
+
+def metadata_of(kind: type[Payload], digest: str | None = None) -> str:
+    """An event's metadata as JSON: its schema; the run, trace and digest if they are known."""
+    known = {"run_id": _run_id.get(), "trace_id": current_trace_id(), "digest": digest}
+    return json.dumps({"schema": kind.schema_version} | {n: v for n, v in known.items() if v is not None})
+
+
+#: The error of ``otc.append_event`` if the aggregate does not have the expected version.
+_OTHER_VERSION = "OTC01"
+
+
+def append(connection: sa.Connection, payload: Payload, *, expected_version: int | None = None) -> Event:
+    """Appends an event in the caller's transaction, as the next version of its aggregate, and projects it.
+
+    Until the transaction ends, others that append to the same aggregate or write the same week wait.
+
+    Args:
+        connection: inside the transaction that writes the data that the event is about.
+        payload: the event's fields.
+        expected_version: the version of the aggregate on which the caller's decision is based, 0 if it had none; None
+            if the event is true whatever else has happened.
+
+    Returns:
+        The event as it is stored.
+
+    Raises:
+        ConcurrentChange: the aggregate does not have the expected version, or another transaction has just taken the
+            next one. The transaction can only be rolled back.
+    """
+    values = {
+        "event_type": payload.event_type,
+        "aggregate_type": payload.aggregate_type,
+        "aggregate_id": payload.aggregate_id,
+        "payload": payload.model_dump_json(exclude_none=True),
+        "metadata": metadata_of(type(payload), getattr(payload, "digest", None)),
+        "expected_version": expected_version,
+    }
+    try:
+        return _event(connection.execute(statement("append_event"), values).one())
+    except sa.exc.DBAPIError as error:
+        diagnostics = getattr(error.orig, "diag", None)
+        if diagnostics is None:
+            raise
+        if diagnostics.sqlstate == _OTHER_VERSION:
+            reason = diagnostics.message_primary
+        elif diagnostics.constraint_name == "events_one_version":
+            reason = f"another transaction has appended to {payload.aggregate_type} {payload.aggregate_id}"
+        else:
+            raise
+        raise ConcurrentChange(reason, remedy="Read it again, and decide again.") from error
+
+
+_OPEN_GAPS = sa.text("""
+    SELECT tier, status FROM otc.gap_ledger WHERE week_ending = :week_ending AND closed_at IS NULL ORDER BY tier
+""")
+
+
+def append_gap_changes(connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame) -> None:
+    """Appends how the week's gaps (GAP) differ from the open ones; a gap with another status closes and opens."""
+    found = {row["tier"]: row for row in gaps.iter_rows(named=True)}
+    before = {row.tier: row.status for row in connection.execute(_OPEN_GAPS, {"week_ending": week_ending})}
+    for tier, status in before.items():
+        if tier not in found or found[tier]["status"] != status:
+            append(connection, GapClosed(week_ending=week_ending, tier=tier, status=status))
+    for tier, row in found.items():
+        if before.get(tier) != row["status"]:
+            append(connection, GapOpened(**{name: row[name] for name in GapOpened.model_fields}))
+
+
+# --- reading -------------------------------------------------------------------------------------------
+
+
+def read(
+    connection: sa.Connection, after: Cursor = START, limit: int = 1_000, event_type: str | None = None
+) -> list[Event]:
+    """The events after a cursor, at most ``limit``; none is ever skipped, and none is returned twice.
+
+    They come in the order in which their transactions began to write, once all transactions that began before have
+    ended. For events of one week this is the order of versions, because a transaction locks the week before it writes
+    anything else; for a file that two processes ingest at once, ``version`` has the order.
+
+    Args:
+        connection: a transaction of its own, or one that has written nothing.
+        after: the ``cursor`` of the last event that was processed. Saved in the transaction that processes the
+            events, it makes that happen exactly once.
+        limit: the maximum number; fewer mean that there are no more yet.
+        event_type: only events of this type.
+
+    Raises:
+        ForeignOrder: the table was restored from a dump of another server.
+    """
+    values = {"xid": str(after.xid), "id": after.id, "limit": limit, "event_type": event_type}
+    _require_order(connection)
+    return [_event(row) for row in connection.execute(statement("events_after"), values)]
+
+
+def _require_order(connection: sa.Connection) -> None:
+    """Refuses to order events that came with a dump: by their transactions, they would all be newer than ours.
+
+    Raises:
+        ForeignOrder: the table was restored from a dump of another server.
+    """
+    if connection.execute(statement("events_foreign")).scalar():
+        raise ForeignOrder(
+            "otc.events was restored from a dump of another server, whose transaction numbers are higher than this "
+            "server's: restored events can't be ordered with new ones",
+            remedy="Renumber them as docs/events.md describes.",
+        )
+
+
+def newest(connection: sa.Connection, count: int, event_type: str | None = None, *, final: bool = False) -> list[Event]:
+    """The newest ``count`` events, oldest first; with ``final`` only those whose cursors ``read`` can continue from.
+
+    Raises:
+        ForeignOrder: the table was restored from a dump of another server.
+    """
+    _require_order(connection)
+    values = {"count": count, "event_type": event_type, "final": final}
+    return [_event(row) for row in connection.execute(statement("events_newest"), values)][::-1]
+
+
+_BY_ID = sa.text("SELECT * FROM otc.events WHERE id = CAST(:id AS bigint) OR event_id = CAST(:event_id AS uuid)")
+
+
+def find(connection: sa.Connection, which: int | UUID) -> Event | None:
+    """The event with an ``id`` or an ``event_id``; None if there is none."""
+    is_id = isinstance(which, int)
+    values = {"id": which if is_id else None, "event_id": None if is_id else which}
+    row = connection.execute(_BY_ID, values).one_or_none()
+    return _event(row) if row is not None else None
+
+
+def history(connection: sa.Connection, week_ending: dt.date) -> list[Event]:
+    """Everything that happened to a week, oldest first: its own events, and those of retention that deleted it."""
+    found = connection.execute(statement("events_of_week"), {"week_ending": week_ending.isoformat()})
+    return [_event(row) for row in found]

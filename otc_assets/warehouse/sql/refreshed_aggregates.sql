@@ -1,0 +1,6 @@
+-- The names of the continuous aggregates that a job of the server refreshes.
+SELECT c.view_name FROM timescaledb_information.jobs j
+JOIN timescaledb_information.continuous_aggregates c
+  ON (j.hypertable_schema, j.hypertable_name) IN
+     ((c.materialization_hypertable_schema, c.materialization_hypertable_name), (c.view_schema, c.view_name))
+WHERE c.view_schema = 'otc' AND j.proc_name = 'policy_refresh_continuous_aggregate'

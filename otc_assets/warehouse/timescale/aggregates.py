@@ -1,0 +1,120 @@
+"""The aggregates of ``symbol_summary``: continuous ones or views, and refreshing them after a load.
+
+They are computed from ``symbol_summary``, which is kept indefinitely by default, and not from ``venue_volume``: a
+continuous aggregate on a table that loses weeks loses them too, at the next refresh that covers them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+import stamina
+
+from otc_assets.tracing import REFRESH, span
+from otc_assets.warehouse.digests import Digests
+from otc_assets.warehouse.server import autocommit
+from otc_assets.warehouse.sql import text
+from otc_assets.warehouse.timescale import capabilities
+from otc_assets.warehouse.timescale.capabilities import Capabilities
+
+#: In the order in which they are refreshed: the second is computed from the first. Their queries are in
+#: ``sql/<name>.sql``.
+AGGREGATES = ("weekly_summary_agg", "monthly_summary_agg")
+
+#: The errors of a chunk or an aggregate that a job is working on: deadlock, serialization failure, lock not available,
+#: object in use. They pass.
+_BUSY = ("40P01", "40001", "55P03", "55006")
+
+_CONTINUOUS = sa.text("SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'otc'")
+_VIEWS = sa.text("SELECT viewname FROM pg_views WHERE schemaname = 'otc' AND viewname = ANY(:names)")
+
+
+def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) -> bool:
+    """Creates the aggregates, or replaces them if their form or a query has changed.
+
+    They are continuous aggregates if the server has those, otherwise views of the same names and columns.
+
+    Returns:
+        Whether continuous aggregates were created. They are empty until ``refresh_aggregates``, which can't run in a
+        transaction.
+    """
+    continuous = set(connection.execute(_CONTINUOUS).scalars()) if can.hypertables else set()
+    existing = continuous if can.community else set(connection.execute(_VIEWS, {"names": list(AGGREGATES)}).scalars())
+    if existing == set(AGGREGATES) and not any(digests.differs(name, text(name)) for name in AGGREGATES):
+        return False
+    for name in reversed(AGGREGATES):
+        kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
+        connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
+    if can.community:
+        create = (
+            "CREATE MATERIALIZED VIEW otc.{name} WITH (timescaledb.continuous, timescaledb.materialized_only = true)"
+            " AS {query} WITH NO DATA"
+        )
+        connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")
+    else:
+        create = "CREATE VIEW otc.{name} AS {query}"
+        connection.exec_driver_sql(text("bucket"))
+    for name in AGGREGATES:
+        query = text(name).format(bucket="time_bucket" if can.community else "otc.bucket")
+        connection.exec_driver_sql(create.format(name=name, query=query))
+        digests.save(name, text(name))
+    return can.community
+
+
+def _busy(error: Exception) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and getattr(error.orig, "sqlstate", None) in _BUSY
+
+
+@stamina.retry(on=_busy, attempts=5, wait_initial=0.5)
+def _call(connection: sa.Connection, statement: str) -> None:
+    connection.exec_driver_sql(statement)
+
+
+_COMPRESSED_CHUNKS = sa.text("""
+    SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks
+    WHERE hypertable_schema = 'otc' AND hypertable_name = ANY(:tables) AND is_compressed
+      AND range_start <= :week AND range_end > :week
+""")
+
+
+def refresh_after_load(engine: sa.Engine, week_ending: dt.date, tables: Sequence[str]) -> None:
+    """Refreshes the week's aggregates and compresses its chunks again, after the transaction that wrote the week.
+
+    The server's jobs would do both within a day.
+
+    Args:
+        engine: the server's.
+        week_ending: the week that was written.
+        tables: the tables that were written; their revision tables are included.
+    """
+    if not capabilities.of(engine).community:
+        return
+    both = [name for table in tables for name in (table, f"{table}_revision")]
+    # A refresh can't run inside a transaction.
+    with span(REFRESH), autocommit(engine) as connection:
+        if "symbol_summary" in tables:
+            refresh_aggregates(connection, week_ending)
+        chunks = connection.execute(_COMPRESSED_CHUNKS, {"tables": both, "week": week_ending}).scalars().all()
+        for chunk in chunks:
+            _call(connection, f"SELECT compress_chunk('{chunk}', if_not_compressed => true)")
+
+
+def refresh_aggregates(connection: sa.Connection, week_ending: dt.date | None = None) -> None:
+    """Refreshes the continuous aggregates in order: refreshing one does not refresh those computed from it.
+
+    Args:
+        connection: in autocommit mode.
+        week_ending: only this week and its month; None: everything that has changed.
+    """
+    windows = dict.fromkeys(AGGREGATES, "NULL, NULL")
+    if week_ending is not None:
+        month = week_ending.replace(day=1)
+        next_month = (month + dt.timedelta(days=31)).replace(day=1)
+        windows = {
+            "weekly_summary_agg": f"DATE '{week_ending}', DATE '{week_ending + dt.timedelta(days=1)}'",
+            "monthly_summary_agg": f"DATE '{month}', DATE '{next_month}'",
+        }
+    for name, window in windows.items():
+        _call(connection, f"CALL refresh_continuous_aggregate('otc.{name}', {window})")

@@ -1,0 +1,120 @@
+"""Versions and staleness: what a changed capture or a changed rule makes stale."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+from warehouse_rows import publication
+
+from otc_assets.domain import normalize
+from otc_assets.domain.schema import REJECTED
+from otc_assets.domain.tables import TABLES, Figure, in_order, rolling_figures, weekly_figures
+from otc_assets.domain.weeks import weeks_up_to
+from otc_assets.warehouse import load
+from otc_assets.warehouse.lineage import Lineage, lineage
+from otc_assets.warehouse.server import transaction
+
+WEEKS = weeks_up_to(dt.date(2026, 8, 21), 3)
+
+
+def now(engine: sa.Engine) -> Lineage:
+    with transaction(engine) as connection:
+        return lineage(connection)
+
+
+def stale(engine: sa.Engine) -> dict[str, list[dt.date]]:
+    """By table, its stale weeks; tables without any are left out."""
+    found = now(engine)
+    return {table: weeks for table in in_order() if (weeks := found.stale(table))}
+
+
+def recompute(engine: sa.Engine, *tables: str) -> None:
+    """Records the stale weeks of each table as computed, one table after another."""
+    for table in tables:
+        found = now(engine)
+        with transaction(engine) as connection:
+            for week in found.stale(table):
+                version = found.version(table, week)
+                assert version is not None
+                load.mark_computed(connection, table, week, version, 1)
+
+
+@pytest.fixture
+def computed(engine: sa.Engine) -> sa.Engine:
+    """A database with three weeks of captures, every table computed from them."""
+    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
+    with transaction(engine) as connection:
+        for week in WEEKS:
+            load.record_publication(connection, publication(week_ending=week), raw, REJECTED.to_frame())
+    recompute(engine, *in_order())
+    assert stale(engine) == {}
+    return engine
+
+
+def raise_code_version(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    figure = TABLES[name]
+    assert isinstance(figure, Figure)
+    monkeypatch.setitem(TABLES, name, replace(figure, code_version="2"))
+
+
+def test_a_changed_rule_of_a_figure_makes_exactly_its_weeks_stale(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_code_version(monkeypatch, "venue_rolling")
+    assert stale(computed) == {"venue_rolling": WEEKS}
+    recompute(computed, "venue_rolling")
+    assert stale(computed) == {}
+
+
+def test_downstream_figures_become_stale_once_a_changed_rule_has_recomputed_their_source(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_code_version(monkeypatch, "symbol_summary")
+    assert stale(computed) == {"symbol_summary": WEEKS}
+    recompute(computed, "symbol_summary")
+    assert stale(computed) == {"symbol_rolling": WEEKS}
+    recompute(computed, "symbol_rolling")
+    assert stale(computed) == {}
+
+
+def test_a_changed_normalizer_makes_venue_volume_stale_and_then_every_figure(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalize, "NORMALIZER_VERSION", "2")
+    assert stale(computed) == {"venue_volume": WEEKS}
+    recompute(computed, "venue_volume")
+    assert set(stale(computed)) == set(weekly_figures())
+    recompute(computed, *weekly_figures())
+    assert set(stale(computed)) == set(rolling_figures())
+    recompute(computed, *rolling_figures())
+    assert stale(computed) == {}
+
+
+def test_weeks_computed_before_code_versions_were_recorded_are_current(computed: sa.Engine) -> None:
+    """Otherwise an upgrade would recompute years of weeks."""
+    with transaction(computed) as connection:
+        versions = dict(
+            connection.execute(
+                sa.text("SELECT table_name, version FROM otc.computed_week WHERE week_ending = :week"),
+                {"week": WEEKS[0]},
+            ).all()
+        )
+    assert versions["venue_volume"] == "T1:1"
+    assert versions["symbol_summary"] == "T1:1"
+    assert versions["symbol_rolling"] == "a7d9766bbce50275"
+
+
+def test_versions_name_the_code_of_every_rule_that_was_changed(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(normalize, "NORMALIZER_VERSION", "3")
+    raise_code_version(monkeypatch, "symbol_summary")
+    recompute(computed, *in_order())
+    found = now(computed)
+    assert found.version("venue_volume", WEEKS[0]) == "T1:1 venue_volume@3"
+    assert found.version("symbol_summary", WEEKS[0]) == "T1:1 venue_volume@3 symbol_summary@2"
+    assert found.version("venue_share", WEEKS[0]) == "T1:1 venue_volume@3"
