@@ -42,7 +42,7 @@ class Terminal:
         """What it has printed so far."""
         return "".join(self.lines)
 
-    def wait_for(self, words: str, seconds: float = 180) -> None:
+    def wait_for(self, words: str, seconds: float = 600) -> None:
         """Waits until it has printed ``words``."""
         deadline = time.monotonic() + seconds
         while words not in self.text:
@@ -54,7 +54,7 @@ class Terminal:
         """Sends a signal to the command alone."""
         self.process.send_signal(number)
 
-    def end(self, seconds: float = 180) -> int:
+    def end(self, seconds: float = 600) -> int:
         """Waits for its end. Returns the exit code."""
         code = self.process.wait(timeout=seconds)
         self._reader.join(timeout=10)
