@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from otc_assets.domain.enums import SourceKind
 from otc_assets.domain.weeks import week_start_of
 from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
@@ -73,7 +74,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     home: Path = Field(default_factory=default_home)
-    source: Literal["simulator", "api", "files"] = "simulator"
+    source: SourceKind = SourceKind.SIMULATOR
     files: Path | None = None
     first_week: dt.date = dt.date(2021, 12, 10)
     finra_url: str = "https://api.finra.org"

@@ -9,6 +9,14 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class SourceKind(StrEnum):
+    """Where publications come from; ``finra.sources`` has a function that opens each."""
+
+    SIMULATOR = "simulator"
+    API = "api"
+    FILES = "files"
+
+
 class VenueKind(StrEnum):
     """The kind of a venue; ATS and NON_ATS are also the two halves of a publication."""
 
