@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from copies import Copy
 from dagster import DagsterInstance
 from support import installed
 
@@ -55,9 +56,6 @@ def _filled_template(server: EmbeddedServer, _template: str, tmp_path_factory: p
     yield name
     with server._connect("postgres") as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
-
-
-Copy = Callable[[], AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,9 @@ import httpx
 import psycopg
 import pytest
 import yaml
-from conftest import Copy
+from appended import check_failed, ingested, revised
+from copies import Copy
 from prometheus_server import Prometheus
-from telling import check_failed, ingested, revised
 
 import otc_assets
 from otc_assets.exporter.server import Exporter, serving

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from appended import append, check_failed, ingested, normalized, revised
 from dagster import DagsterInstance, DagsterRunStatus
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickData, TickStatus
@@ -28,7 +29,6 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import Prometheus, tool
-from telling import check_failed, ingested, normalized, revised, tell
 
 from otc_assets.defs import launch
 from otc_assets.exporter import events, orchestrator
@@ -36,6 +36,7 @@ from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import Settings
+from otc_assets.warehouse.events import FileRejected, MetricsComputed, SummaryComputed
 from otc_assets.warehouse.server import dagster_storage_url
 
 pytestmark = pytest.mark.slow
@@ -72,13 +73,12 @@ def test_counters_and_histograms_are_what_the_events_add_up_to(sql: Sql, exporte
     ingested(sql, T1, accepted=100, rejected=3, seconds=0.25)
     ingested(sql, T1, week="2026-08-14", accepted=50, seconds=4.0, digest="b" * 64)
     ingested(sql, OTC, accepted=7, seconds=900.0, digest="c" * 64)
-    tell(sql, "otc.file.rejected", "file", "drop/odd.csv", origin="drop/odd.csv", reason="no header")
+    append(sql, FileRejected(origin="drop/odd.csv", reason="no header"))
     normalized(sql, T1)
     revised(sql, T2)
-    tell(sql, "otc.summary.computed", "week", "2026-08-21", week_ending="2026-08-21", table="venue_share", rows=3,
-         version="v", seconds=0.11)  # fmt: skip
-    tell(sql, "otc.metrics.computed", "week", "2026-08-21", week_ending="2026-08-21", table="symbol_rolling", rows=3,
-         version="v", seconds=2.5)  # fmt: skip
+    week = dt.date(2026, 8, 21)
+    append(sql, SummaryComputed(week_ending=week, table="venue_share", rows=3, version="v", seconds=0.11))
+    append(sql, MetricsComputed(week_ending=week, table="symbol_rolling", rows=3, version="v", seconds=2.5))
     check_failed(sql, "grade")
     check_failed(sql, "grade", week="2026-08-14")
     check_failed(sql, "volume_swing", severity="WARN", blocking=False)
