@@ -24,7 +24,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.layout import REVISED_ROWS, revised
-from benchmarks.servers import community, prepared, told
+from benchmarks.servers import community, description, prepared
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import FIELDS, parse
 from otc_assets.domain.schema import RECORD, VENUE_VOLUME
@@ -63,7 +63,7 @@ def whole_week() -> dict[Tier, bytes]:
 
 @dataclass(frozen=True)
 class Row:
-    """What a parser that goes row by row makes of a row; hashable, to find rows that stand twice."""
+    """What a parser that goes row by row makes of a row; hashable, to find rows that occur twice."""
 
     week_start: dt.date
     tier: str
@@ -169,7 +169,7 @@ def load(week: dict[Tier, bytes], engine: sa.Engine) -> None:
         theirs.append(best(bare, 1))
         empty()
         mine.append(best(ours, 1))
-    print(f"load, {rows:,} rows of venue volume, {told(engine)}")
+    print(f"load, {rows:,} rows of venue volume, {description(engine)}")
     print(f"  ours {min(mine):.3f} s   bare COPY {min(theirs):.3f} s")
     print(f"  {min(mine) / min(theirs):.2f} x a bare COPY (wanted: at most 1.5)")
     again, revision = best(ours, 3), best(lambda: ours(changed), 1)

@@ -24,7 +24,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.layout import busy_symbol, busy_venue, rows_of
-from benchmarks.servers import Stopwatch, community, prepared, table_of, timed, told
+from benchmarks.servers import Stopwatch, community, description, prepared, table_of, timed
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
 from otc_assets.local import embedded
 from otc_assets.local.embedded import EmbeddedServer
@@ -273,7 +273,7 @@ def main() -> None:
         with EmbeddedServer(home / "plain", durable=False) as server:
             engines = {"plain": prepared(server.url), "community": ours}
             for engine in engines.values():
-                print(told(engine))
+                print(description(engine))
             print(f"loading {len(weeks)} weeks into both", flush=True)
             taken = timed(lambda: fill(engines, weeks))
             print(f"  loaded in {taken / 60_000:.0f} minutes\n\n{table_of(sizes(engines))}\n", flush=True)

@@ -1,6 +1,6 @@
 """The servers that are compared: databases of our own on a TimescaleDB community server, and an embedded one.
 
-Here: making and dropping them, their settings side by side, and timing. Not here: what is measured.
+This creates and drops them, shows their settings, and measures time. What is measured is in the other modules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SESSION = "SET jit = off; SET work_mem = '32MB'; SET max_parallel_workers_per_g
 _SESSIONS = """
     SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
 """
-_TOLD = ("server_version", "shared_buffers", "work_mem", "fsync", "synchronous_commit", "full_page_writes")
+_SHOWN = ("server_version", "shared_buffers", "work_mem", "fsync", "synchronous_commit", "full_page_writes")
 
 
 def timescale_url() -> str:
@@ -83,10 +83,10 @@ def community(name: str) -> Iterator[sa.Engine]:
         admin.dispose()
 
 
-def told(engine: sa.Engine) -> str:
-    """What the server is, and the settings that matter."""
+def description(engine: sa.Engine) -> str:
+    """The server's kind and version, and the settings that matter."""
     with engine.connect() as connection:
-        values = [f"{name} {connection.exec_driver_sql(f'SHOW {name}').scalar()}" for name in _TOLD]
+        values = [f"{name} {connection.exec_driver_sql(f'SHOW {name}').scalar()}" for name in _SHOWN]
         return f"{capabilities.detect(connection)}: {', '.join(values)}"
 
 

@@ -3,7 +3,7 @@
 A web page of any site can make its visitor's browser send requests to 127.0.0.1, and can resolve its own host name to
 our address (DNS rebinding). The servers require no login, so the checks use the headers that a page cannot forge:
 ``Host``, ``Origin`` and ``Content-Type``. This module has the rules and an ASGI middleware that applies them. The
-servers are in ``web`` (the Dagster UI) and ``exporter`` (metrics).
+servers are in ``defs.web`` (the Dagster UI) and ``exporter`` (metrics).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures: a real PostgreSQL, a fresh database a test, an installation to run in, and FINRA's real rows."""
+"""Fixtures: a real PostgreSQL, a fresh database per test, an installation to run in, and FINRA's real rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _number = itertools.count(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_between_tries() -> None:
-    """Retries happen, but nobody waits for them."""
+    """Retries happen without waiting."""
     stamina.set_testing(True, attempts=6)
 
 
@@ -211,19 +211,19 @@ def dagster(installation: Path) -> Iterator[DagsterInstance]:
 
 @pytest.fixture(scope="session")
 def finra_data() -> Path:
-    """Real rows of FINRA's, which lie beside the project and never in it."""
+    """Real rows of FINRA's, in a folder beside the project."""
     folder = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"FINRA's real rows are not here ({folder}): what they show is tested on made rows as well")
+        pytest.skip(f"FINRA's real rows are not in {folder}: other tests use written rows")
     return folder
 
 
 @pytest.fixture
 def week() -> dt.date:
-    """A week that is long out in every tier."""
+    """A week that is published in every tier."""
     return dt.date(2026, 8, 21)
 
 
 def pytest_report_header() -> str:
-    """What the run has at hand."""
+    """A line about the account of the run."""
     return f"running as uid {os.geteuid()}"

@@ -32,7 +32,7 @@ def test_the_domain_is_pure() -> None:
         assert not calls & {"now", "today", "utcnow"}, f"{path.name} looks at the clock"
 
 
-def test_the_graph_is_as_it_is_known() -> None:
+def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
     """A changed dependency, group or check is seen here before users see it."""
     graph = installed.definitions().resolve_asset_graph()
     edges = {
@@ -66,7 +66,7 @@ def test_the_graph_is_as_it_is_known() -> None:
     }
 
 
-def test_every_asset_tells_who_owns_it_what_it_is_and_what_columns_it_has() -> None:
+def test_every_asset_has_an_owner_a_description_and_columns() -> None:
     graph = installed.definitions().resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -124,7 +124,7 @@ def test_no_statement_copies_a_hypertable_into_a_new_table() -> None:
         texts = [
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
-        # Of an f-string all parts together: a name may stand between them.
+        # Of an f-string all parts together: a name may be between them.
         texts += [
             "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)  # type: ignore[misc]
             for node in ast.walk(tree)

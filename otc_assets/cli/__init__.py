@@ -1,4 +1,4 @@
-"""Command-line interface: parsing, dispatch, output. The work is done in ``running``, ``reports`` and ``local``.
+"""Command-line interface: parsing, dispatch, output. The work is done in ``defs``, ``reports`` and ``local``.
 
 ``app`` assembles the commands and handles errors; each group of commands has a module; ``options`` has what they
 share on the command line, and ``output`` and ``terminal`` what they print with. Commands import what they need when

@@ -125,10 +125,10 @@ def _narrowest(text: str) -> int:
     return max((min(cell_len(word.rstrip()), _LONGEST_WORD) for word in _words(text)), default=0)
 
 
-def _fit(natural: Sequence[int], narrowest: Sequence[int], room: int) -> list[int] | None:
-    """Widths of columns that take ``room`` at most, the widest narrowed first; None where nothing fits."""
+def _fit(natural: Sequence[int], narrowest: Sequence[int], available: int) -> list[int] | None:
+    """Widths of columns that take ``available`` at most, the widest narrowed first; None where nothing fits."""
     widths = list(natural)
-    while sum(widths) > room:
+    while sum(widths) > available:
         over, column = max(
             (width - least, number) for number, (width, least) in enumerate(zip(widths, narrowest, strict=True))
         )

@@ -1,6 +1,6 @@
 """The assets, in the order in which data flows. Each runs one function of ``pipeline`` for every week of the run.
 
-Assets are made by functions, because their partitions begin with the first week of the settings. What a run over one
+Functions return the assets, because their partitions begin with the first week of the settings. What a run over one
 week or several has in common is in ``weekly``.
 """
 

@@ -1,8 +1,8 @@
 """Requests that are repeated until their run has succeeded, with a growing pause.
 
-Dagster starts one run for a run key and ignores the key ever after, also when that run failed or was canceled. What
-is still wanted is therefore requested under a key with the number of the attempt. How many attempts there were is
-read from the runs themselves, so nothing has to be remembered. What is requested is in ``sensors``, ``schedules``.
+Dagster starts one run per run key and then ignores the key, even if that run failed or was canceled. What is still
+wanted is therefore requested under a key with the number of the attempt. The number of attempts is read from the runs
+themselves. What is requested is decided in ``sensors`` and ``schedules``.
 """
 
 import datetime as dt
@@ -16,7 +16,7 @@ from otc_assets.defs.internals import RUN_KEY_TAG
 #: The run key of the first attempt, which says what is wanted; and the number of the attempt.
 REQUEST_TAG, ATTEMPT_TAG = "otc/request", "otc/attempt"
 
-#: After the first attempt 2 minutes pass, then 4, 8, ... and never more than so many.
+#: The pause is 2 minutes after the first attempt, then 4, 8, ... and at most this long.
 LONGEST_PAUSE = dt.timedelta(hours=6)
 
 _KEYS_A_QUERY = 200
@@ -24,7 +24,7 @@ _KEYS_A_QUERY = 200
 
 @dataclass(frozen=True)
 class Waiting:
-    """A request that is not made now, because its last attempt ended a short while ago."""
+    """A request that is postponed, because its last attempt ended a short while ago."""
 
     key: str
     attempts: int
@@ -59,7 +59,7 @@ def _ended_at(record: RunRecord) -> dt.datetime:
 def attempts(
     instance: DagsterInstance, requests: Iterable[RunRequest], now: dt.datetime, *, after_success: bool = False
 ) -> tuple[list[RunRequest], list[Waiting]]:
-    """The requests to make now, each under the key of its next attempt, and those that wait.
+    """The requests that are due, each under the key of its next attempt, and those that wait.
 
     A request whose run is under way is left out. So is one whose run succeeded, unless ``after_success``.
 

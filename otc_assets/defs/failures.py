@@ -1,4 +1,4 @@
-"""Explains why a run failed, in the words of the error that says most.
+"""Explains why a run failed, by the message of its most informative error.
 
 Alerts and commands show it.
 """

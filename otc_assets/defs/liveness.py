@@ -1,9 +1,9 @@
-"""Runs whose process has ended without a word: found, marked as failed, and their slots freed.
+"""Finds runs whose process has ended, marks them as failed, and frees their slots.
 
 Dagster's default launcher has no health check, and a run in the process of a command has no launcher at all: a
 closed terminal would leave it STARTED for hours, with a slot of its pool. Every run therefore carries the identity
 of its process as a tag, set when it is created (by a command) or when it begins to execute (by the executor). What
-executes runs is in ``running`` and ``assets.executor``.
+executes runs is in ``launch`` and ``executor``.
 """
 
 from __future__ import annotations

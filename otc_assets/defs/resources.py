@@ -1,7 +1,7 @@
 """What Dagster passes to assets, checks, schedules and sensors: the database, the archive, the source, the settings.
 
-They are plain objects, made once per code location; a function asks for one with ``ResourceParam``. They have no
-configuration of their own, so that whoever can reach the UI can't point a run at another database or folder.
+They are plain objects, created once per code location; a function requests one with ``ResourceParam``. They have no
+configuration of their own, so that a user of the UI can't point a run at another database or folder.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def wednesday_requests(
 ) -> Iterator[RunRequest]:
     """The newest week of the tier, and of the weeks before it those that FINRA has changed.
 
-    Run keys are made of the week and of FINRA's state of it, so that a repeated request runs once.
+    Run keys consist of the week and of FINRA's state of it, so that a repeated request runs once.
     """
     newest = newest_due(tier, now)
     if newest < settings.first_week:

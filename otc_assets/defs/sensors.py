@@ -92,7 +92,7 @@ def file_drop(context: SensorEvaluationContext, settings: ResourceParam[Settings
     jobs=list(CAPTURE_JOBS.values()),
     minimum_interval_seconds=900,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Captures weeks that came late, and those that FINRA has revised, within the look-back.",
+    description="Captures weeks that were published late, and those that FINRA has revised, within the look-back.",
 )
 def late_and_revised(
     context: SensorEvaluationContext,
@@ -138,7 +138,7 @@ def late_and_revised(
 
 @dataclass(frozen=True)
 class _Round:
-    """How far the revision sensor is, and since when it has been at work."""
+    """How far the revision sensor is, and since when it runs."""
 
     position: int
     since: dt.datetime

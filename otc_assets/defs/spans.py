@@ -1,7 +1,7 @@
-"""Spans of Dagster's runs and steps: one trace a run, below it the steps, in whichever process they run.
+"""Spans of Dagster's runs and steps: one trace per run, and below it the steps, whichever process runs them.
 
-Here: what of Dagster's contexts becomes a span. Not here: how spans come about (``tracing``), and what is inside a
-step: whoever does it opens those.
+This turns Dagster's contexts into spans. Opening spans is in ``tracing``; the code that a step runs opens the spans
+inside it.
 """
 
 import inspect
@@ -59,7 +59,7 @@ def _step(context: Context) -> AbstractContextManager[None]:
 
 
 def traced_step(body: Body) -> Body:
-    """Has an asset, check or op leave a span: a try, a span. To stand below Dagster's decorator.
+    """Makes an asset, check or op record a span, one per attempt. Write it below Dagster's decorator.
 
     Args:
         body: the function, whose first parameter is Dagster's context.
@@ -87,12 +87,12 @@ def traced_step(body: Body) -> Body:
 
 
 class _TracedExecutor(Executor):
-    """An executor that leaves the root span of its run.
+    """An executor that records the root span of its run.
 
-    Of all that has to do with a run, its executor alone is there exactly once, wherever the run comes from (UI,
-    schedule, sensor, backfill, terminal) and wherever its steps run: a sensor on the end of runs would miss those of
-    a terminal without a daemon, and tell those twice of which the terminal tells too. What it can't tell of is a run
-    whose process was killed: the spans that were sent until then stand in the trace without a root.
+    Every run has exactly one executor, wherever it was launched (UI, schedule, sensor, backfill, terminal) and
+    wherever its steps run. A sensor on the end of runs would miss those of a terminal without a daemon, and would
+    record others twice. A run whose process is killed has no root span: the spans that were sent before stay in the
+    trace.
     """
 
     def __init__(self, executor: Executor) -> None:
@@ -118,7 +118,7 @@ class _TracedExecutor(Executor):
 
 
 def traced_executor(definition: ExecutorDefinition) -> ExecutorDefinition:
-    """The executor of ``definition``, which leaves the root span of each run it executes."""
+    """The executor of ``definition``, which records the root span of each run that it executes."""
 
     def create(context: InitExecutorContext) -> Executor:
         assert definition.executor_creation_fn is not None
@@ -127,7 +127,7 @@ def traced_executor(definition: ExecutorDefinition) -> ExecutorDefinition:
 
     return ExecutorDefinition(
         name=definition.name,
-        config_schema=definition.config_schema,  # type: ignore[arg-type]  # taken as it is, being one already
+        config_schema=definition.config_schema,  # type: ignore[arg-type]  # it is one already
         requirements=definition.get_requirements,
         executor_creation_fn=create,
         description=definition.description,

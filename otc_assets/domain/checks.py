@@ -1,7 +1,7 @@
 """The registry of asset checks, and the grade A to F that the checks of venue volume are combined into.
 
 Every check is declared once, here: specs, grades and documentation derive from it. What a check compares is in
-``quality``; gathering its evidence and reporting to Dagster is in ``otc_assets.checks``.
+``quality``; gathering its evidence is in ``pipeline.checks``, and reporting to Dagster in ``defs.checks``.
 
 The score is 100 minus the ``cost`` of each failed check; A from 95, B from 85, C from 70, D from 50. An error of a
 ``fatal`` check is grade F: the rows differ from FINRA's, and nothing may be computed from them. A correct part of a

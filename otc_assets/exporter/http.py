@@ -111,7 +111,7 @@ class _Server:
             writer.transport.abort()
 
     def _close_the_oldest_idle(self) -> bool:
-        """Makes room for a new connection; False if every other one waits for its response."""
+        """Closes an idle connection for a new one; False if every other one waits for its response."""
         oldest = next(iter(self._waiting), None)
         if oldest is None:
             return False

@@ -65,7 +65,7 @@ def capture_all(
         since = time.perf_counter()
         try:
             if capture.scope != PARTIAL:
-                # Held by nobody but the call, which lets go of it as soon as it can.
+                # Only the call has a reference to the parsed rows, so that it can free them early.
                 yield _record(capture, parsed_rows(capture.content, capture.origin), archive, database, run_id, since)
                 continue
             if capture.content is not content:
@@ -158,7 +158,7 @@ def _record(
         ats_last_update_date=result.last_update_of(HALVES[VenueKind.ATS]),
         non_ats_last_update_date=result.last_update_of(HALVES[VenueKind.NON_ATS]),
     )
-    # A full-size week stands in memory as text, as records and as figures: only what is still needed stays.
+    # A full-size week is in memory as text, as records and as volume: only what is still needed is kept.
     read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), database.transaction() as connection:

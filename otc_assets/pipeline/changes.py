@@ -89,11 +89,11 @@ def changed(
     source: Source,
     wanted_anyway: Set[TierWeek] = frozenset(),
 ) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
-    """Those of ``candidates`` that stand otherwise at the source than they were captured.
+    """Those of ``candidates`` whose state at the source differs from the captured one.
 
-    A week that was never captured counts where a week before it is captured: it came late. Weeks before
-    the first captured one are history that nobody asked for yet, and are left to a backfill, unless they are
-    ``wanted_anyway``; those that retention has dropped are left alone.
+    A week that was never captured counts if an earlier week is captured: it was published late. Weeks before the
+    first captured one were never requested, and are left to a backfill unless they are in ``wanted_anyway``. Weeks
+    that retention has dropped are left out.
 
     Raises:
         SourceError: the source did not answer.

@@ -1,8 +1,8 @@
 """The folder of dropped files: what is new in it, in batches, and how far the batches are.
 
-Anything may lie in such a folder, and nothing in it may stop the sensor: names that are not UTF-8, folders, pipes,
+Such a folder may have any content, and none of it may stop the sensor: names that are not UTF-8, folders, pipes,
 links, files that can't be read or are still being written, and thousands of files at once. What a run does with the
-files is in ``jobs``; the sensor is in ``sensors``.
+files is in ``ingest``; the sensor is in ``defs.sensors``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from otc_assets.text import printable_name
 
-#: A file younger than this may still be on its way into the folder.
-SETTLED_SECONDS = 5
+#: A file that was changed more recently may still be incomplete.
+UNCHANGED_SECONDS = 5
 
 #: The files of one run: the cost of a run is shared, and a crash repeats no more than this.
 FILES_A_RUN, BYTES_A_RUN = 200, 256_000_000
-#: Runs at once, so that the queue has room for others.
+#: Runs at a time; other runs can start beside them.
 RUNS_AT_ONCE = 4
 #: Entries of the folder that are looked at in one tick.
 ENTRIES_A_TICK = 100_000
@@ -91,7 +91,7 @@ class Progress:
         return json.dumps({"seen": joined, "pending": [batch.__dict__ for batch in self.pending]})
 
     def done_with(self, batch: Batch) -> None:
-        """Remembers the batch's files as taken in."""
+        """Records that the batch's files are ingested."""
         self.pending.remove(batch)
         self.seen |= {bytes.fromhex(mark) for mark in batch.marks}
 
@@ -148,7 +148,7 @@ def look(folder: Path, progress: Progress, now: float, warn: Callable[[str], Non
             continue
         mark = _mark(entry.name, f"{found.st_mtime_ns}:{found.st_size}")
         there.add(mark)
-        if mark not in progress.seen and mark not in taken and now - found.st_mtime >= SETTLED_SECONDS:
+        if mark not in progress.seen and mark not in taken and now - found.st_mtime >= UNCHANGED_SECONDS:
             new.append(_File(entry.path, found.st_size, mark))
     progress.seen &= there  # what is gone is forgotten
     return list(_batches(sorted(new, key=lambda file: os.fsencode(file.path)), RUNS_AT_ONCE - len(progress.pending)))

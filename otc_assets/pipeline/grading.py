@@ -1,7 +1,7 @@
 """The grade of a week: judged when venue volume was computed, and again whenever it has changed.
 
 Gathers the evidence and saves the grade. How a week is judged is in ``domain.checks``; reporting to Dagster is in
-``checks``.
+``defs.checks``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from otc_assets.warehouse.read import (
     week_rows,
 )
 
-#: What of the week before is compared with the week.
+#: The columns of the week before that are compared with those of the week.
 _OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "venue_name", "share_volume")
 
 
 def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    """Judges the week's venue volume, tier by tier, and keeps the grades. Returns the findings (FINDING)."""
+    """Judges the week's venue volume, tier by tier, and saves the grades. Returns the findings (FINDING)."""
     findings = [FINDING.to_frame()]
     for (_, tier), found in sorted(effective_publications(connection, week_ending, week_ending).items()):
         captures = found.captures
@@ -70,7 +70,7 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
 def grade_of_week(connection: sa.Connection, week_ending: dt.date) -> str | None:
     """The week's grade, the worst of its tiers'; None where nothing is there to be graded.
 
-    A grade that was given to an earlier version of the week is given anew.
+    If the grade is that of an earlier version of the week, the week is graded again.
     """
     version = computed_version(connection, "venue_volume", week_ending)
     grades = quality(connection, week_ending)

@@ -33,10 +33,10 @@ Refuse = Callable[[str, Exception | None], None]
 
 
 def allowed_file(path: str, folder: Path, given: Set[str]) -> Path:
-    """The file to open for a path that was asked for.
+    """The file to open for a requested path.
 
     Args:
-        path: as asked for, absolute or relative to ``folder``.
+        path: as requested, absolute or relative to ``folder``.
         folder: the folder for files.
         given: files outside of it that may be opened too, because the user of this process named them.
 

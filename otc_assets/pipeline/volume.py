@@ -74,13 +74,13 @@ def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozense
 def _append_events(
     connection: sa.Connection, week_ending: dt.date, tier: str, change: Change, version: str, seconds: float
 ) -> None:
-    """That the tier's week was normalized, and how its rows differ from those of before, where they do."""
+    """Appends that the tier's week was normalized; if its rows differ from the earlier ones, also how."""
     whose: dict[str, Any] = {"week_ending": week_ending, "tier": tier, "version": version}
     rows, shares = change.rows, change.shares_after
     events.append(connection, events.WeekNormalized(**whose, rows=rows, shares=shares, seconds=seconds))
     if change.revised:
-        told = ("added", "changed", "removed", "shares_before", "shares_after")
-        difference = {name: getattr(change, name) for name in told}
+        columns = ("added", "changed", "removed", "shares_before", "shares_after")
+        difference = {name: getattr(change, name) for name in columns}
         events.append(connection, events.WeekRevised(**whose, **difference))
 
 

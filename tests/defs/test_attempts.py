@@ -1,4 +1,4 @@
-"""Requests whose run failed or was canceled: made again, after a growing pause, and by the real sensors."""
+"""Requests whose run failed or was canceled are repeated, after a growing pause, by the real sensors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clock() -> Iterator[time_machine.Coordinates]:
 
 
 def launched(dagster: DagsterInstance, request: RunRequest, job: str) -> str:
-    """The run that Dagster's daemon makes of a request."""
+    """The run that Dagster's daemon launches for a request."""
     tags = {**request.tags, "dagster/run_key": str(request.run_key)}
     if request.partition_key:
         tags["dagster/partition"] = request.partition_key
@@ -158,10 +158,10 @@ def wednesday(dagster: DagsterInstance) -> RunRequest:
 
 
 @pytest.mark.parametrize("daemon_was_down", [False, True])
-def test_a_wednesday_that_failed_or_was_missed_is_made_up_for_on_thursday(
+def test_a_wednesday_that_failed_or_was_missed_is_repeated_on_thursday(
     dagster: DagsterInstance, clock: time_machine.Coordinates, daemon_was_down: bool
 ) -> None:
-    """On an empty installation nothing was captured yet, and nothing asked for the week until next Wednesday."""
+    """On an empty installation nothing was captured yet, and the week was not requested until the next Wednesday."""
     clock.shift(dt.timedelta(days=-1))
     cursor = tick("late_and_revised", dagster).cursor  # the installation is there before Wednesday
     clock.shift(dt.timedelta(days=1))
@@ -185,7 +185,7 @@ def test_a_wednesday_that_failed_or_was_missed_is_made_up_for_on_thursday(
     ]
 
 
-def test_history_that_nobody_asked_for_is_not_captured(
+def test_history_that_was_not_requested_is_not_captured(
     dagster: DagsterInstance, clock: time_machine.Coordinates
 ) -> None:
     """A new installation, between two Wednesdays."""

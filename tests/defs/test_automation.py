@@ -39,7 +39,7 @@ def tick(name: str, dagster: DagsterInstance, cursor: str | None = None) -> sens
     return sensor.evaluate_tick(context)  # type: ignore[return-value]
 
 
-def test_on_wednesday_morning_the_newest_week_of_each_tier_is_asked_for(dagster: DagsterInstance) -> None:
+def test_on_wednesday_morning_the_newest_week_of_each_tier_is_requested(dagster: DagsterInstance) -> None:
     """Three and five weeks of lag: on one Wednesday the tiers are at different weeks."""
     asked = {}
     for tier in TIERS:
@@ -67,7 +67,7 @@ def revised_in_look_back() -> tuple[dt.date, dt.date]:
     raise AssertionError("the simulator revises nothing in half a year: another seed is needed")
 
 
-def test_the_look_back_asks_for_what_finra_revised_and_for_nothing_else(dagster: DagsterInstance) -> None:
+def test_the_look_back_requests_only_what_finra_revised(dagster: DagsterInstance) -> None:
     """A look-back that fetches everything again costs 26 times as much; one that fetches nothing misses revisions."""
     week, day = revised_in_look_back()
     others = [week + dt.timedelta(weeks=1)]
@@ -88,7 +88,7 @@ def test_the_look_back_asks_for_what_finra_revised_and_for_nothing_else(dagster:
     assert len({r.run_key for r in requests}) == len(requests)
 
 
-def test_the_newest_week_is_asked_for_even_when_finra_does_not_answer_the_look_back(
+def test_the_newest_week_is_requested_even_when_finra_does_not_answer_the_look_back(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(*_: object) -> None:
@@ -102,8 +102,8 @@ def test_the_newest_week_is_asked_for_even_when_finra_does_not_answer_the_look_b
     assert request.partition_key == "2026-09-11"
 
 
-def test_a_week_that_came_late_is_found_and_asked_for_once(dagster: DagsterInstance) -> None:
-    """The week after a captured one is there, and nobody fetched it."""
+def test_a_week_that_was_published_late_is_requested_once(dagster: DagsterInstance) -> None:
+    """The week after a captured one is published, and was not requested."""
     first = dt.date(2026, 9, 11)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], first, first)
     data = tick("late_and_revised", dagster)
@@ -123,7 +123,7 @@ def test_the_revision_sensor_goes_round_all_publications_a_few_at_a_time(dagster
     assert places == [30, 60, 0, 30]
 
 
-def test_a_revision_sensor_that_gets_no_answer_asks_the_same_again(
+def test_a_revision_sensor_that_gets_no_answer_tries_the_same_publications_again(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def silent(*_: object) -> None:
@@ -136,7 +136,7 @@ def test_a_revision_sensor_that_gets_no_answer_asks_the_same_again(
     assert json.loads(data.cursor or "{}")["position"] == 30
 
 
-def test_stale_weeks_are_asked_for_whole_or_their_six_week_figures_alone(dagster: DagsterInstance) -> None:
+def test_stale_weeks_are_requested_whole_or_their_six_week_figures_alone(dagster: DagsterInstance) -> None:
     weeks = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 8, 21))
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
     installed.launcher(dagster).run_assets(["publication_otce"], weeks[1], weeks[1])
@@ -144,7 +144,7 @@ def test_stale_weeks_are_asked_for_whole_or_their_six_week_figures_alone(dagster
     assert [(r.job_name, r.partition_key) for r in requests] == [("make_week", w.isoformat()) for w in weeks]
     installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[-1])
     assert "up to date" in str(tick("stale_weeks", dagster).skip_message)
-    # Another tier of the first week arrives: the week is made anew, and then the two after it are stale.
+    # Another tier of the first week arrives: the week is recomputed, and then the two after it are stale.
     installed.launcher(dagster).run_assets(["publication_t2"], weeks[0], weeks[0])
     (request,) = tick("stale_weeks", dagster).run_requests or []
     assert (request.job_name, request.partition_key) == ("make_week", weeks[0].isoformat())
@@ -153,7 +153,7 @@ def test_stale_weeks_are_asked_for_whole_or_their_six_week_figures_alone(dagster
     assert [(r.job_name, r.partition_key) for r in after] == [("make_rolling", w.isoformat()) for w in weeks[1:]]
 
 
-def test_nothing_is_asked_for_while_runs_are_under_way(dagster: DagsterInstance) -> None:
+def test_nothing_is_requested_while_runs_are_under_way(dagster: DagsterInstance) -> None:
     """A backfill leaves weeks stale between its runs: the sensor must not run into it."""
     week = dt.date(2026, 8, 21)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
@@ -164,10 +164,10 @@ def test_nothing_is_asked_for_while_runs_are_under_way(dagster: DagsterInstance)
     assert "under way" in str(tick("stale_weeks", dagster).skip_message)
 
 
-def test_a_week_that_never_comes_is_reported_as_a_gap_once_it_is_due(
+def test_a_week_that_is_never_published_is_reported_as_a_gap_once_it_is_due(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No run is asked for by a week that is not there: it once stayed pending for ever."""
+    """No run is requested for a week that does not exist: its request once stayed pending indefinitely."""
     monkeypatch.setenv("OTC_LOOKBACK_WEEKS", "3")
     settings.cache_clear()
     newest = dt.date(2026, 9, 25)
@@ -193,7 +193,7 @@ def test_a_week_that_never_comes_is_reported_as_a_gap_once_it_is_due(
     assert statuses(newest) == {("NMS Tier 2", "missing_at_end"), ("OTC", "missing_at_end")}
 
 
-def test_everything_runs_unless_somebody_turns_it_off() -> None:
+def test_schedules_and_sensors_run_unless_a_user_turns_them_off() -> None:
     """Schedules and sensors that must be switched on by hand are forgotten."""
     found = installed.definitions()
     wednesdays = {f"wednesday_{t.slug}" for t in (T1, T2, OTCE)}

@@ -1,4 +1,4 @@
-"""One result: plain PostgreSQL, TimescaleDB's Apache edition and its community edition give the same rows."""
+"""Plain PostgreSQL, TimescaleDB's Apache edition and its community edition give the same rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ITS_OWN = {"id", "publication_id", "known_from", "known_to", "captured_at", "co
 _ITS_OWN |= {"run_id", "xid", "version", "event_id", "created_at", "metadata"}
 _ITS_OWN |= {f"{done}_at" for done in ("first", "last", "opened", "closed", "updated", "captured", "normalized")}
 _ITS_OWN |= {f"{done}_at" for done in ("revised", "symbol_summary", "venue_share", "checked", "retired")}
-#: What is told of a publication's number, of a version and of seconds is a database's own, too.
+#: In the events, a publication's number, a version and seconds also differ by database.
 _TOLD = {"payload": "payload - ARRAY['publication_id', 'version', 'seconds']"}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'otc' ORDER BY ordinal_position
@@ -71,7 +71,7 @@ def installation_on(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of all tables and aggregates, without what is a database's own."""
+    """All rows of all tables and aggregates, without values that differ by database."""
     with psycopg.connect(url, autocommit=True) as connection:
         columns: dict[str, list[str]] = {}
         for table, column in connection.execute(_COLUMNS):
@@ -103,7 +103,7 @@ def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[obj
 
 
 def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Four weeks are captured, one is revised, one is dropped; what stands there, and what was answered when."""
+    """Four weeks are captured, one is revised, one is dropped; the rows, and the answers as of each moment."""
     week, day = a_revised_week()
     weeks = weeks_up_to(week, 4)
     moments = []
@@ -162,7 +162,7 @@ def test_the_same_weeks_with_a_revision_and_a_retention_are_the_same_on_every_se
         assert life["later"] == plain["later"]
     first, second = plain["answered"]
     assert first["venue_volume"] != second["venue_volume"]
-    # Of what is computed, old answers are the same after retention; of venue volume, those of the weeks it kept.
+    # Old answers about figures are the same after retention; those about venue volume, for the weeks that are kept.
     for then, later in zip(plain["answered"], plain["later"], strict=True):
         kept = {table: [row for row in rows if row[0] != weeks[0]] for table, rows in then.items()}
         assert {**then, "venue_volume": kept["venue_volume"]} == later

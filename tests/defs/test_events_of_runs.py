@@ -1,4 +1,4 @@
-"""What whole runs tell: each thing once, in the transaction of its data, and a replay gives the same rows."""
+"""The events of whole runs: each appended once, in the transaction of its data; a replay gives the same rows."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def quiet(done: int, note: str) -> None:
     """No progress bar."""
 
 
-def told(after: int = 0) -> list[events.Event]:
-    """What was told after the event of that id, in the order of ids."""
+def recorded(after: int = 0) -> list[events.Event]:
+    """The events after the event of that id, in the order of ids."""
     with installed.database().transaction() as connection:
         return [e for e in sorted(events.read(connection, limit=100_000), key=lambda e: e.id) if e.id > after]
 
@@ -68,11 +68,11 @@ def states(sql: Sql, week: dt.date = WEEK) -> dict[str, str]:
     return dict(sql.execute("SELECT tier, state FROM otc.week_state WHERE week_ending = %s", [week]).fetchall())
 
 
-def test_a_week_is_told_from_its_files_to_its_figures_and_a_second_run_says_of_nothing_that_it_changed(
+def test_a_week_has_events_from_its_files_to_its_figures_and_a_second_run_records_no_change(
     dagster: DagsterInstance, sql: Sql
 ) -> None:
     assert installed.materialize_weeks(dagster, [WEEK]) == []
-    first = told()
+    first = recorded()
     made = {"summary.computed": 2, "metrics.computed": 4, "week.checked": 1, "week.normalized": 3}
     assert kinds(first) == {"file.ingested": 3, **made, "check.failed": 1}  # other weeks are missing: newest_week
     assert states(sql) == {tier.name: "checked" for tier in TIERS}
@@ -90,12 +90,12 @@ def test_a_week_is_told_from_its_files_to_its_figures_and_a_second_run_says_of_n
     assert runs == {run.run_id for run in dagster.get_runs()}
 
     assert installed.materialize_weeks(dagster, [WEEK]) == []
-    again = told(first[-1].id)
+    again = recorded(first[-1].id)
     assert kinds(again) == {**made, "check.failed": 1}
     assert states(sql) == {tier.name: "checked" for tier in TIERS}
 
 
-def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dagster: DagsterInstance, sql: Sql) -> None:
+def test_a_revision_is_an_event_and_a_replay_rebuilds_the_same_rows(dagster: DagsterInstance, sql: Sql) -> None:
     """Several weeks, one of them revised by FINRA in between; a folder's file, a refused one, and gaps beside them."""
     simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
     revised = next(
@@ -109,21 +109,21 @@ def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dags
         installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], revised, revised)
         installed.launcher(dagster).run_assets(list(DOWNSTREAM), revised, revised)
     assert states(sql, revised)[T1.name] == "checked"
-    before = told()[-1].id
+    before = recorded()[-1].id
 
     assert installed.materialize_weeks(dagster, weeks) == []
-    (event,) = (e for e in told(before) if e.event_type == "otc.week.revised")
+    (event,) = (e for e in recorded(before) if e.event_type == "otc.week.revised")
     change = event.typed_payload()
     assert isinstance(change, events.WeekRevised)
     assert (change.week_ending, change.tier) == (revised, T1.name)
     kept = dict(sql.execute("SELECT change, count(*) FROM otc.venue_volume_revision GROUP BY 1").fetchall())
     assert (change.changed, change.removed) == (kept.get("changed", 0), kept.get("removed", 0))
-    stands = sql.execute(
+    stored = sql.execute(
         "SELECT sum(share_volume) FROM otc.venue_volume WHERE week_ending = %s AND tier = %s", [revised, T1.name]
     ).fetchone()
-    assert stands == (change.shares_after,)
+    assert stored == (change.shares_after,)
     assert change.shares_before != change.shares_after
-    assert [e.payload["outcome"] for e in told() if e.aggregate_type == "file" and e.payload["tier"] == T1.name][
+    assert [e.payload["outcome"] for e in recorded() if e.aggregate_type == "file" and e.payload["tier"] == T1.name][
         :2
     ] == ["new", "revised"]
     for week in weeks:
@@ -142,7 +142,7 @@ def test_weeks_with_a_revision_are_told_and_a_replay_rebuilds_the_same_rows(dags
     assert projections() == live
 
 
-def test_events_of_each_week_come_to_a_follower_in_the_order_of_their_versions(dagster: DagsterInstance) -> None:
+def test_a_follower_reads_the_events_of_each_week_in_the_order_of_their_versions(dagster: DagsterInstance) -> None:
     assert installed.materialize_weeks(dagster, weeks_between(WEEK - dt.timedelta(weeks=1), WEEK), [T1]) == []
     with installed.database().transaction() as connection:
         found = events.read(connection, limit=100_000)
@@ -154,7 +154,7 @@ def test_events_of_each_week_come_to_a_follower_in_the_order_of_their_versions(d
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_not_summarized(
+def test_a_week_that_fails_its_blocking_check_has_an_event_with_the_findings_and_is_not_summarized(
     dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
     """In a run of one week, and in one over a range."""
@@ -165,7 +165,7 @@ def test_a_week_that_fails_its_blocking_check_is_told_with_what_failed_and_is_no
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], WEEK, last)
     with pytest.raises(launch.RunFailed):
         installed.launcher(dagster).run_assets(["venue_volume", "symbol_summary"], WEEK, last)
-    failures = [e for e in told() if e.event_type == "otc.check.failed"]
+    failures = [e for e in recorded() if e.event_type == "otc.check.failed"]
     for week in weeks_between(WEEK, last):
         of_week = {e.payload["check"]: e for e in failures if e.payload["week_ending"] == str(week)}
         assert of_week.keys() == {"plausible_values", "grade"}
@@ -200,14 +200,14 @@ def test_a_week_that_is_not_due_is_pending_and_then_captured(dagster: DagsterIns
     ]
 
 
-def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired(
+def test_retention_is_one_event_whatever_applies_it_and_its_weeks_are_retired(
     dagster: DagsterInstance, database: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Dagster's job, and as a job of the server's calls it: in SQL, without any code of ours."""
+    """By Dagster's job, and as the server's own job calls it: in SQL, without our code."""
     weeks = weeks_between(WEEK - dt.timedelta(weeks=2), WEEK)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
     installed.launcher(dagster).run_assets(["venue_volume"], weeks[0], weeks[-1])
-    before = told()[-1].id
+    before = recorded()[-1].id
     for kept, by_the_server in ((9, False), (8, True)):
         monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(kept))
         settings.cache_clear()
@@ -217,7 +217,7 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
                 sql.execute("SELECT otc.apply_retention(%s)", [NOW.date()])
             else:
                 assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
-    by_dagster, by_server = told(before)
+    by_dagster, by_server = recorded(before)
     assert by_dagster.typed_payload() == events.RetentionApplied(what="venue_volume", retained_from=weeks[1], weeks=1)
     assert by_server.typed_payload() == events.RetentionApplied(what="venue_volume", retained_from=weeks[2], weeks=1)
     assert by_dagster.metadata["run_id"] in {run.run_id for run in dagster.get_runs()}
@@ -228,20 +228,20 @@ def test_retention_is_told_by_whatever_applies_it_once_and_its_weeks_are_retired
 def test_a_reply_that_is_more_than_any_publication_is_recorded_as_refused(
     dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A Record-Total of a billion was read on without end, and left no event."""
+    """A Record-Total of a billion was read indefinitely, and left no event."""
     text = "|".join(query_api.FIELDS) + "\n" + "|" * (len(query_api.FIELDS) - 1) + "\n"
     reply = httpx.Response(200, text=text, headers={"Record-Total": "1000000000"})
     source = query_api.QueryApi("http://api", transport=httpx.MockTransport(lambda request: reply))
     installed.replace(monkeypatch, source=source)
     failed = installed.materialize_weeks(dagster, [WEEK], [T1])
-    (event,) = [event for event in told() if event.event_type == "otc.file.rejected"]
+    (event,) = [event for event in recorded() if event.event_type == "otc.file.rejected"]
     assert (event.payload["tier"], str(event.payload["week_ending"])) == ("NMS Tier 1", str(WEEK))
     assert "1,000,000,000 rows by Record-Total" in event.payload["reason"]
     assert "1,000,000,000 rows by Record-Total" in "".join(failed)
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
 
 
-def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week_is_told(
+def test_refused_files_have_an_event_with_the_reason_and_are_ingested_once_their_week_is_stated(
     dagster: DagsterInstance, sql: Sql, tmp_path: Path
 ) -> None:
     page, late = tmp_path / "page.csv", tmp_path / "revised.csv"
@@ -250,7 +250,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     files = [str(page), str(late), str(tmp_path / "gone.csv")]
     with pytest.raises(launch.RunFailed) as refused:
         installed.launcher(dagster).ingest(FilesToIngest(paths=files))
-    first = told()
+    first = recorded()
     assert kinds(first) == {"file.rejected": 3}
     reasons = {e.payload["origin"]: e.payload["reason"] for e in first}
     assert "it is a page of HTML" in reasons["page.csv"]
@@ -264,7 +264,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     assert {e.metadata["run_id"] for e in first} == {refused.value.run_id}
     for _ in range(2):
         installed.launcher(dagster).ingest(FilesToIngest(paths=[str(late)], week_ending=str(WEEK)))
-    assert kinds(told(first[-1].id)) == {"file.ingested": 1}
+    assert kinds(recorded(first[-1].id)) == {"file.ingested": 1}
     ledger = "SELECT origin, state, publications, rejections FROM otc.file_ledger ORDER BY origin"
     assert sql.execute(ledger).fetchall() == [
         ("gone.csv", "rejected", 0, 1),
@@ -274,7 +274,7 @@ def test_refused_files_are_told_with_the_reason_and_are_taken_in_once_their_week
     assert states(sql) == {"OTC": "captured"}
 
 
-def test_what_a_source_sends_and_nobody_can_read_is_told_with_its_week_and_tier(
+def test_an_unreadable_reply_has_an_event_with_its_week_and_tier(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from otc_assets.finra.source import FULL, Capture
@@ -286,7 +286,7 @@ def test_what_a_source_sends_and_nobody_can_read_is_told_with_its_week_and_tier(
     installed.replace(monkeypatch, source=Garbled())
     with pytest.raises(launch.RunFailed):
         installed.launcher(dagster).run_assets(["publication_t1"], WEEK, WEEK)
-    (event,) = told()
+    (event,) = recorded()
     rejected = event.typed_payload()
     assert isinstance(rejected, events.FileRejected)
     assert (rejected.origin, rejected.week_ending, rejected.tier) == ("api.finra.org", WEEK, "NMS Tier 1")

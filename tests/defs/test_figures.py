@@ -1,4 +1,4 @@
-"""A figure is an entry in the registry and a formula: everything else follows from the two."""
+"""A figure is an entry in the registry and a formula; everything else derives from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands leave behind: nothing stale, and no week held up by another one's trouble."""
+"""After a command nothing is stale, and a week that fails does not delay another."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_after_a_revision_is_ingested_the_five_weeks_after_it_are_up_to_date(
 
 
 def test_after_a_gap_is_filled_the_weeks_behind_it_are_up_to_date(dagster: DagsterInstance, sql: SQL) -> None:
-    """`materialize` did not look at what its weeks had made stale."""
+    """`materialize` did not recompute the weeks that its weeks had made stale."""
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
         assert installed.materialize_weeks(dagster, WEEKS[:1], [T1]) == []
         assert installed.materialize_weeks(dagster, WEEKS[2:4], [T1]) == []
@@ -116,7 +116,7 @@ def test_a_week_that_cannot_be_computed_holds_up_no_other_week_and_no_other_comm
     # Also where the bad week is one of the five after the command's.
     code, _, text = run("ingest", download(tmp_path, WEEKS[0] - dt.timedelta(weeks=1)))
     assert (code, "other weeks" in text) == (0, True)
-    # Taken in again, the bytes are back in the archive, and the week is computed.
+    # Ingested again, the bytes are back in the archive, and the week is computed.
     code, _, text = run("ingest", download(tmp_path, WEEKS[0], name="ats"))
     assert (code, "other weeks" in text) == (0, False)
     assert set(states(run).values()) == {""}

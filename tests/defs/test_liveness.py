@@ -30,7 +30,7 @@ UNFINISHED = ("NOT_STARTED", "STARTING", "STARTED", "CANCELING", "QUEUED")
 
 
 def newest(count: int) -> list[str]:
-    """The newest weeks that have been out in every tier for a while."""
+    """The newest weeks that were published in every tier some time ago."""
     keys = installed.weeks().of_figures.get_partition_keys()[:-8]
     return keys[-count:]
 
@@ -120,7 +120,7 @@ def test_a_reused_process_id_and_an_earlier_boot_are_recognized() -> None:
 def test_a_killed_command_leaves_no_run_and_no_slot_to_the_next_one(
     installation: Path, database: str, sql: SQL
 ) -> None:
-    """Two kills once filled the pool, and the next command waited without end."""
+    """Two killed commands once filled the pool, and the next command waited indefinitely."""
     first, last = newest(3)[0], newest(3)[-1]
     env = environment(database, installation)
     killed = Terminal("materialize", "--weeks", f"{first}..{last}", settings=env)
@@ -199,7 +199,7 @@ def test_a_run_of_the_daemon_that_is_interrupted_in_a_step_ends(
 def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
     installation: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full pool once made a command hang after one line, deaf to Ctrl-C."""
+    """With a full pool, a command once hung after one line, and ignored Ctrl-C."""
     monkeypatch.setenv("OTC_PORT", "3000")
     monkeypatch.setenv("OTC_SLOT_WAIT_SECONDS", "1")
     prepared = setup.prepare(settings(), database)
@@ -224,7 +224,7 @@ def test_waiting_for_a_slot_is_announced_and_ends_with_what_to_do(
         installed.launcher(instance).run_assets(["week_calendar"], week, week)
 
 
-def test_only_partial_files_that_nobody_writes_are_removed(tmp_path: Path) -> None:
+def test_only_partial_files_that_no_process_writes_are_removed(tmp_path: Path) -> None:
     """A kill in the midst of writing left files in the archive that nothing ever removed."""
     from otc_assets.archive import store
 

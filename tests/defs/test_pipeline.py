@@ -1,4 +1,4 @@
-"""From publications to gap report: whole runs, judged by DuckDB on what FINRA (simulated) published."""
+"""From publications to gap report: whole runs, compared with DuckDB on what the simulated FINRA published."""
 
 from __future__ import annotations
 
@@ -159,10 +159,10 @@ def test_a_second_run_of_the_same_weeks_changes_nothing(
     assert sql.execute("SELECT count(*) FROM otc.venue_volume_revision").fetchone() == (0,)
 
 
-def test_metadata_tells_rows_a_week_and_checks_are_recorded_week_by_week_in_a_range_run(
+def test_a_range_run_records_rows_and_checks_week_by_week(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    """A range run's one result once left every week PLANNED for ever."""
+    """A range run's one result once left every week PLANNED indefinitely."""
     installed.materialize_weeks(dagster, WEEKS[:2])
     for week in WEEKS[:2]:
         (record,) = dagster.fetch_materializations(
@@ -203,7 +203,7 @@ def _tamper(week: dt.date) -> None:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_week_graded_f_blocks_what_stands_downstream_and_not_the_other_weeks(
+def test_a_week_graded_f_blocks_its_downstream_assets_and_not_the_other_weeks(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], alone: bool
 ) -> None:
     """One share off FINRA's own total is F."""
@@ -223,7 +223,7 @@ def test_a_week_graded_f_blocks_what_stands_downstream_and_not_the_other_weeks(
         assert materialized == {good.isoformat()}
 
 
-def test_a_failed_grade_stops_the_run_before_anything_is_made_of_the_week(
+def test_a_failed_grade_stops_the_run_before_figures_of_the_week_are_computed(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The blocking check, in the run that loads the week."""
@@ -235,7 +235,7 @@ def test_a_failed_grade_stops_the_run_before_anything_is_made_of_the_week(
     assert sql.execute("SELECT count(*) FROM otc.symbol_summary").fetchone() == (0,)
 
 
-def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_made_anew(
+def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_recomputed(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], installation: Path
 ) -> None:
     """FINRA rewrites single rows up to half a year later."""
@@ -277,7 +277,7 @@ def test_a_revised_week_makes_the_five_weeks_after_it_stale_and_they_are_made_an
     assert kept == [("changed",), ("removed",)]
 
 
-def test_a_week_before_its_publication_day_is_made_with_no_rows_and_says_so(
+def test_a_week_before_its_publication_day_has_no_rows_and_is_shown_as_pending(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     """On a weekend the newest partition is there three days before its publication."""
@@ -291,7 +291,7 @@ def test_a_week_before_its_publication_day_is_made_with_no_rows_and_says_so(
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
 
 
-def test_the_gap_report_tells_what_is_there_what_is_missing_and_what_is_not_due(
+def test_the_gap_report_lists_what_is_missing_and_what_is_not_due(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     installed.materialize_weeks(dagster, [WEEKS[1]], [T1])
@@ -303,10 +303,10 @@ def test_the_gap_report_tells_what_is_there_what_is_missing_and_what_is_not_due(
     assert found[WEEKS[1], "NMS Tier 2"] == "missing_at_end"
 
 
-def test_the_archive_alone_is_enough_to_make_a_week_again(
+def test_a_week_can_be_recomputed_from_the_archive_alone(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Raw rows go after half a year; the bytes stay for ever."""
+    """Raw rows are deleted after half a year; the bytes are kept indefinitely."""
     installed.materialize_weeks(dagster, WEEKS[:1])
     before = everything(sql, "venue_volume")
     sql.execute("TRUNCATE otc.raw_record, otc.venue_volume, otc.published_total")
@@ -344,7 +344,7 @@ def test_a_folder_of_download_files_is_a_source_like_any_other(
     assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     scopes = sql.execute("SELECT tier, scope, complete FROM otc.publication ORDER BY 1, 2").fetchall()
     assert scopes == [(tier.name, half, True) for tier in TIERS for half in ("ATS", "NON_ATS")]
-    # The files have no dollars and no CRD numbers: firms go by their names.
+    # The files have no dollars and no CRD numbers: firms are identified by their names.
     same = [
         n for n, column in enumerate(TABLES["symbol_summary"].schema) if column not in ("total_notional", "top_venue")
     ]

@@ -1,4 +1,4 @@
-"""FINRA's own rows, taken in as a user would: downloaded files, and records of the Query API."""
+"""FINRA's own rows, ingested as a user would: downloaded files, and records of the Query API."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_169_weeks_of_api_records_load_as_parts_whose_sums_are_finras_own_totals
     finra_data: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """17 of the weeks stand twice, under T1 and NMS: public copies count them double."""
+    """17 of the weeks occur twice, under T1 and NMS: public copies count them double."""
     firm_rows = finra_data / "api" / "aapl_ats_w_smbl_firm.json.gz"
     totals = finra_data / "api" / "aapl_ats_w_smbl_totals.json.gz"
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
@@ -98,5 +98,5 @@ def test_169_weeks_of_api_records_load_as_parts_whose_sums_are_finras_own_totals
     assert differing == []
     assert sql.execute("SELECT count(*) FROM otc.published_total").fetchone() == (169,)
     grades = dict(sql.execute("SELECT grade, count(*) FROM otc.week_quality GROUP BY 1").fetchall())  # type: ignore[arg-type]
-    # In part there, and right as far as it goes; a share that is off would be F.
+    # Incomplete, and correct as far as it goes; a share that differs would be F.
     assert grades == {"D": 169}

@@ -1,4 +1,4 @@
-"""What retention has dropped is known to everyone: gaps, checks, backfills, sensors; and its summaries stay."""
+"""Gaps, checks, backfills and sensors leave out what retention has dropped, and its summaries stay."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
-    """Four weeks made, and the first two of them dropped by the daily job; what GONE was."""
+    """Four computed weeks, the first two of which the daily job has dropped; the rows of GONE before."""
     assert installed.materialize_weeks(dagster, WEEKS) == []
     before = {table: everything(sql, table, GONE) for table in READ_BY_TIER}
     keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
@@ -132,17 +132,17 @@ def test_checks_of_a_dropped_week_pass_and_keep_its_grade(
 
 
 @pytest.mark.parametrize("asset", ["publication_t1", "venue_volume", "symbol_summary", "market_concentration"])
-def test_a_dropped_week_is_refused_in_words_and_its_summaries_stay(
+def test_a_dropped_week_is_refused_with_a_reason_and_its_summaries_stay(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql, asset: str
 ) -> None:
-    """Made of nothing, a summary would have become nothing."""
+    """Computed from no rows, the summary would have become empty."""
     with pytest.raises(launch.RunFailed, match=rf"{GONE} is outside.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
         installed.launcher(dagster).run_assets([asset], GONE, GONE)
     for table in ("symbol_summary", "market_concentration"):
         assert everything(sql, table, GONE) == dropped[table]
 
 
-def test_in_a_range_the_weeks_that_are_kept_are_made_all_the_same(
+def test_in_a_range_the_weeks_that_are_kept_are_computed(
     dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
 ) -> None:
     sql.execute("DELETE FROM otc.venue_volume WHERE week_ending = %s", [FIRST_KEPT])
@@ -174,7 +174,7 @@ def test_the_look_back_leaves_dropped_weeks_alone(dropped: dict[str, list[tuple[
     assert min(found) == FIRST_KEPT
 
 
-def test_once_they_are_kept_for_longer_dropped_weeks_are_made_again_from_the_archive(
+def test_once_they_are_kept_for_longer_dropped_weeks_are_recomputed_from_the_archive(
     dropped: dict[str, list[tuple[object, ...]]],
     dagster: DagsterInstance,
     sql: Sql,
@@ -186,7 +186,7 @@ def test_once_they_are_kept_for_longer_dropped_weeks_are_made_again_from_the_arc
     assert installed.stale_weeks() == WEEKS[:2]
     with installed.database().transaction() as connection:
         requests = list(requests_for_stale_weeks(lineage(connection)))
-    # Their version was made before: a run key without more would never be asked for again.
+    # Their version was made before: the same run key would never be requested again.
     assert [request.partition_key for request in requests] == [week.isoformat() for week in WEEKS[:2]]
     assert all("kept from" in str(request.run_key) for request in requests)
     installed.launcher(dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
@@ -257,7 +257,7 @@ def test_raw_rows_within_their_retention_alone_are_restored_and_a_lost_capture_d
 def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
     dropped: dict[str, list[tuple[object, ...]]], keep: Callable[..., None]
 ) -> None:
-    """They were shown as missing, as if FINRA had to be asked for them again."""
+    """They were shown as missing, as if they had to be requested from FINRA again."""
 
     def t1() -> list[object]:
         weeks = {
@@ -271,7 +271,7 @@ def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
     assert t1() == ["captured", "stale: venue_volume", "missing"]
 
 
-def test_raw_rows_of_a_week_beyond_their_retention_are_not_kept_and_it_is_said(
+def test_raw_rows_of_a_week_outside_the_retention_window_are_not_kept_and_the_run_reports_it(
     dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]
 ) -> None:
     keep(raw_record=1)
@@ -284,7 +284,7 @@ def test_raw_rows_of_a_week_beyond_their_retention_are_not_kept_and_it_is_said(
     assert "OTC_KEEP_RAW_RECORD_WEEKS" in str(event.asset_materialization.metadata["raw rows"].value)
 
 
-def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
+def test_of_a_file_of_many_weeks_those_that_are_kept_are_ingested(
     dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
 ) -> None:
     keep(venue_volume=KEPT_WEEKS)
@@ -296,7 +296,7 @@ def test_of_a_file_of_many_weeks_those_that_are_kept_are_taken_in(
     assert sql.execute("SELECT week_ending FROM otc.publication").fetchall() == [(FIRST_KEPT,)]
 
 
-def test_the_daily_job_is_asked_for_where_the_server_has_no_jobs(dagster: DagsterInstance) -> None:
+def test_the_daily_job_is_requested_where_the_server_has_no_jobs(dagster: DagsterInstance) -> None:
     schedule = installed.definitions().resolve_schedule_def("daily_retention")
     context = build_schedule_context(
         dagster,
@@ -311,7 +311,7 @@ def test_the_daily_job_is_asked_for_where_the_server_has_no_jobs(dagster: Dagste
 @pytest.mark.parametrize(
     ("volume", "summaries", "fits"), [(104, 0, True), (104, 110, True), (104, 109, False), (0, 500, False)]
 )
-def test_summaries_must_outlive_what_they_are_made_of(
+def test_summaries_must_be_kept_longer_than_venue_volume(
     monkeypatch: pytest.MonkeyPatch, volume: int, summaries: int, *, fits: bool
 ) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(volume))

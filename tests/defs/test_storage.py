@@ -100,7 +100,7 @@ def test_a_running_daemon_keeps_its_tables(earlier: tuple[str, str], sql: Sql, m
     assert schemas(sql) == before
 
 
-def test_a_daemon_that_has_stopped_is_told_from_a_running_one_by_its_silence(
+def test_a_daemon_that_has_stopped_is_recognized_by_its_silence(
     earlier: tuple[str, str], sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, _ = earlier
@@ -138,7 +138,7 @@ def test_tables_of_another_dagster_installation_on_the_database_are_not_moved(
     assert set(schemas(sql)) == ({"dagster"} if moved else {old})
 
 
-def test_tables_that_an_earlier_version_made_afterwards_are_left_and_named(
+def test_tables_that_an_earlier_version_created_afterwards_are_left_and_named(
     earlier: tuple[str, str], sql: Sql, tmp_path: Path
 ) -> None:
     url, _ = earlier

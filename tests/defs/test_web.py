@@ -1,4 +1,4 @@
-"""Who may use the Dagster UI: a real web server, and requests as other sites' pages make a browser send them."""
+"""Who may use the Dagster UI: a real web server, and requests as a browser sends them from pages of other sites."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_a_public_url_without_a_host_is_refused() -> None:
 
 
 def test_a_dagster_that_starts_its_web_server_in_another_way_is_not_served_unguarded() -> None:
-    """The guard is put in by the name of Dagster's module: a release that renames it must not go without."""
+    """The guard depends on the name of Dagster's module: a release that renames it must not run without the guard."""
     started: list[list[str]] = []
     start: Callable[..., Any] = _with_our_webserver(lambda parts, **options: started.append(list(parts)))
     start(["python", "-m", "dagster_webserver", "--port", "1"])

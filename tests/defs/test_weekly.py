@@ -13,7 +13,7 @@ from otc_assets.defs.weekly import preview
 
 
 def test_a_preview_shows_every_character_of_the_data_in_its_own_column() -> None:
-    """Markdown ended a cell at a bar in an issuer's name, and took the rest of the row for other columns."""
+    """Markdown ended a cell at a bar in an issuer's name, and the rest of the row was in the wrong columns."""
     name = "A | B | [x](http://evil.example) <b>\n`c`"
     frame = pl.DataFrame(
         {

@@ -146,7 +146,7 @@ def test_trading_days_are_those_of_the_nyse(week: D, days: int) -> None:
     ],
 )
 def test_publication_days_are_those_on_which_finra_published(week: D, tier: Tier, published: D) -> None:
-    """The week of a file is settled by these days: one off, and a file lands in the wrong week."""
+    """The week of a file is inferred from these days: if one is wrong, the file is loaded as another week."""
     assert publication_date(week, tier) == published
     assert week_published_on(published, tier) == week
 

@@ -1,6 +1,6 @@
 """Rows of venue volume for the tests of this folder: worked by hand, or drawn by hypothesis.
 
-Here: making VENUE_VOLUME out of few words. Not here: what is expected of it.
+These functions build VENUE_VOLUME from short rows. What is expected of it is in the tests.
 """
 
 from __future__ import annotations

@@ -183,7 +183,7 @@ def test_a_scrape_reads_only_the_events_that_are_new(sql: Sql, database: str) ->
 
 
 def _rows_read(sql: Sql, exporter: Exporter) -> int:
-    exporter.close()  # a session tells what it read as it ends
+    exporter.close()  # a session reports what it read when it ends
     read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'events'"
     before, deadline = -1, time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -516,7 +516,7 @@ def test_a_server_that_is_not_there_is_said_at_once_and_found_again_later(sql: S
         found = scraped(exporter)
         assert found["otc_up"] == 1
         assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 1
-        # Whoever ends our session, as a restarted server does: the next scrape connects anew.
+        # The session is ended, as by a restarted server: the next scrape connects again.
         sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '%metrics'")
         found = scraped(exporter)
         assert found["otc_up"] == 1

@@ -1,4 +1,4 @@
-"""Captures taken in one after another: which one is effective, what is quarantined, and an operator's decisions."""
+"""Captures recorded one after another: which one is effective, what is quarantined, and an operator's decisions."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_small_revision_is_effective_at_once(dagster: DagsterInstance, sql: Sq
 def test_an_operator_accepts_withdraws_and_restores_captures_and_the_week_follows(
     dagster: DagsterInstance, sql: Sql, tmp_path: Path
 ) -> None:
-    """Every decision is an event, and can be taken back; nothing is deleted."""
+    """Every decision is an event, and can be revoked; nothing is deleted."""
     ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
     ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
 
@@ -274,7 +274,7 @@ def test_a_newer_file_of_one_half_overrides_that_half_of_a_full_publication_and_
     assert sql.execute("SELECT grade FROM otc.week_quality").fetchone() != ("F",)
 
 
-def test_what_is_quarantined_is_not_asked_for_once_more(dagster: DagsterInstance, tmp_path: Path) -> None:
+def test_what_is_quarantined_is_not_requested_again(dagster: DagsterInstance, tmp_path: Path) -> None:
     """The sensor compares states: one that was captured and is not effective would be captured at every tick."""
     ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
     ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
@@ -321,9 +321,7 @@ def test_pages_of_one_reply_in_files_of_their_own_add_up(
     assert "4 rows captured" in findings(sql)["complete"]
 
 
-def test_a_publication_without_an_accepted_row_is_a_failure_and_not_a_week(
-    dagster: DagsterInstance, sql: Sql, tmp_path: Path
-) -> None:
+def test_a_publication_without_an_accepted_row_is_a_failure(dagster: DagsterInstance, sql: Sql, tmp_path: Path) -> None:
     """All rows rejected was once exit code 0, a successful run, and 'complete'."""
     bad = ats_file(tmp_path / "bad.csv", *(line("", 5) for _ in range(3)))
     failed = ingest(dagster, bad)
@@ -344,7 +342,7 @@ def test_a_publication_of_finras_without_an_accepted_row_fails_the_run(
     assert sql.execute("SELECT rows_accepted FROM otc.publication").fetchone() == (0,)
 
 
-def test_captures_that_stand_in_an_older_database_keep_their_dates_and_are_effective(database: str) -> None:
+def test_captures_of_an_older_database_keep_their_dates_and_are_effective(database: str) -> None:
     """The migration gives each half of a capture the capture's date."""
     from otc_assets.warehouse.migrate import migrate
 

@@ -1,4 +1,4 @@
-"""The folder of dropped files, with everything in it that a folder can hold, and real runs of what is asked for."""
+"""The folder of dropped files, with every kind of entry that a folder can hold, and real runs of what is requested."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def execute(dagster: DagsterInstance, config: Any, tags: dict[str, str] | None =
     return job.execute_in_process(run_config=stored, instance=dagster, tags=tags, raise_on_error=False).success
 
 
-def test_new_files_are_taken_in_by_one_run_and_again_only_when_they_change(
+def test_new_files_are_ingested_by_one_run_and_again_only_when_they_change(
     dagster: DagsterInstance, folder: Path
 ) -> None:
     names = ["a.csv", "b.csv"]
@@ -117,7 +117,7 @@ def test_a_run_that_died_is_requested_again_and_one_that_refused_a_file_is_not(
 def test_nothing_that_a_folder_can_hold_stops_the_sensor_and_each_oddity_is_reported_once(
     dagster: DagsterInstance, folder: Path, tmp_path: Path, sql: SQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One name that was not UTF-8 once stopped it for good, without an alert."""
+    """One name that was not UTF-8 once stopped it indefinitely, without an alert."""
     drop(folder, LATIN_1)
     drop(folder, "good.csv", HEADER + "OTC|AABB|Asia|V ONE|VONE|200|1|2026-09-28\n")
     (folder / "a folder").mkdir()
@@ -163,7 +163,7 @@ def test_one_bad_file_of_a_batch_does_not_stop_the_others(dagster: DagsterInstan
     assert run.status == DagsterRunStatus.FAILURE
 
 
-def test_thousands_of_files_are_taken_in_by_a_few_runs_at_a_time(dagster: DagsterInstance, folder: Path) -> None:
+def test_thousands_of_files_are_ingested_by_a_few_runs_at_a_time(dagster: DagsterInstance, folder: Path) -> None:
     """One run a file would take 17 hours for 20,000."""
     count = 1_900
     old = time.time() - 60
@@ -217,7 +217,7 @@ def test_a_cursor_of_an_earlier_version_is_understood(folder: Path) -> None:
 def test_a_run_from_the_ui_opens_no_file_outside_of_the_folder(
     dagster: DagsterInstance, folder: Path, tmp_path: Path, sql: SQL, how: str
 ) -> None:
-    """Whoever reached the UI could have any file of the machine read, and its first lines quoted."""
+    """Any user of the UI could have any file of the machine read, and its first lines shown."""
     secret = drop(tmp_path, "secret.csv", "password=hunter2\n")
     (folder / "link.csv").symlink_to(secret)
     path = {
@@ -226,7 +226,7 @@ def test_a_run_from_the_ui_opens_no_file_outside_of_the_folder(
         "link": str(folder / "link.csv"),
         "encoded": "bytes:" + str(secret).replace("s", "%73"),
     }[how]
-    # Tags can be set by anyone, and give no right.
+    # Any user can set tags, so they give no permission.
     assert not execute(dagster, {"ops": {"ingest": {"config": {"paths": [path]}}}}, {"otc/launched_by": "otc-assets"})
     (event,) = sql.execute("SELECT payload->>'reason' FROM otc.events WHERE event_type = 'otc.file.rejected'")
     assert "is not in the folder for files (OTC_FILES)" in str(event[0])
@@ -235,7 +235,7 @@ def test_a_run_from_the_ui_opens_no_file_outside_of_the_folder(
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
 
 
-def test_a_command_takes_in_files_from_anywhere_also_with_odd_names(
+def test_a_command_ingests_files_from_any_folder_also_with_unusual_names(
     dagster: DagsterInstance, installation: Path, tmp_path: Path, sql: SQL
 ) -> None:
     path = drop(tmp_path, LATIN_1)

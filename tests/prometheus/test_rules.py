@@ -75,7 +75,7 @@ def test_every_alert_says_how_serious_it_is_what_is_wrong_in_figures_and_what_to
 
 
 def test_rules_ask_only_for_what_the_exporter_serves() -> None:
-    """A rule on a name that nobody serves never fires, and nobody knows."""
+    """A rule on a metric that does not exist never fires, and no error is shown."""
     exporter = RULES.parent.parent / "exporter"
     served = {name for path in exporter.glob("*.py") for name in re.findall(r'"(otc_\w+)"', path.read_text())}
     asked = set()
@@ -166,7 +166,7 @@ def test_a_wednesday_run_that_fails_is_late_by_noon_and_a_day_later_after_a_holi
         return run - dt.timedelta(weeks=1) if run.date() in failed else run
 
     spans = [
-        # Due on the Tuesday at 06:00, told 54 hours later, at noon of the Thursday; captured on the next Wednesday.
+        # Due on the Tuesday at 06:00, alerted 54 hours later, at noon of the Thursday; captured on the next Wednesday.
         (dt.datetime(2026, 1, 22, 12, tzinfo=NEW_YORK), dt.datetime(2026, 1, 28, 6, 20, tzinfo=NEW_YORK)),
         (dt.datetime(2026, 2, 11, 12, tzinfo=NEW_YORK), dt.datetime(2026, 2, 18, 6, 20, tzinfo=NEW_YORK)),
     ]

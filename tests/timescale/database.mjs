@@ -1,7 +1,7 @@
 // One database: a PostgreSQL in WebAssembly with one backend, for which sessions take turns.
 //
-// Here: the instance, its data while it does not run, whose turn it is, whose settings are in force.
-// Not here: what a client says (session.mjs).
+// This has the instance, its data while it does not run, whose turn it is, and whose settings are in force. What a
+// client sends is in session.mjs.
 
 import fs from 'node:fs/promises'
 
@@ -142,7 +142,7 @@ export class Database {
     const instance = await this.#instance
     const answers = []
     for (const portion of portions(messages)) {
-      // Not execProtocolRaw: it keeps every answer for ever.
+      // Not execProtocolRaw: it keeps every answer indefinitely.
       const { data } = await instance.execProtocol(new Uint8Array(portion), { throwOnError: false })
       answers.push(Buffer.from(data))
     }

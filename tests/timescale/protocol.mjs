@@ -1,6 +1,6 @@
 // PostgreSQL's wire protocol, as far as the server needs it: messages taken apart and put together.
 //
-// Here: bytes. Not here: what a message means for a session (session.mjs) or where it is executed (database.mjs).
+// What a message means for a session is in session.mjs; executing it is in database.mjs.
 
 const SSL_REQUEST = 80877103
 const GSS_REQUEST = 80877104

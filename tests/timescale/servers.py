@@ -1,8 +1,8 @@
-"""Servers with TimescaleDB for tests: a native one that somebody names, or PostgreSQL in WebAssembly.
+"""Servers with TimescaleDB for tests: a native one whose URL is set, or PostgreSQL in WebAssembly.
 
-Here: finding or starting a server, and databases on it that nobody else uses. The server in WebAssembly is the
-Node.js program beside this module; ``CREATE DATABASE`` and ``DROP DATABASE`` mean the same on both. Not here:
-anything of ours in a database, but for what a test asks to have prepared.
+This finds or starts a server, and creates databases on it that one test uses. The server in WebAssembly is the
+Node.js program in this folder; ``CREATE DATABASE`` and ``DROP DATABASE`` mean the same on both. The databases have
+nothing of ours, except for what a test has prepared.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class TimescaleServer:
             self.stop_jobs(self._url_of(name))
             if prepare is not None:
                 prepare(self._url_of(name))
-            # A template is copied only while nobody is in it. TimescaleDB's scheduler, which comes back just
+            # A template is copied only while no session uses it. TimescaleDB's scheduler, which comes back just
             # before that, can't get into a closed one.
             self._run_in("", f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
         return self._templates[key]

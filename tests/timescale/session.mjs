@@ -1,6 +1,7 @@
 // One client's session: what it says, made to fit a backend that it shares with others.
 //
-// Here: start-up, COPY, prepared statements, leaving. Not here: bytes (protocol.mjs), turns and settings (database.mjs).
+// This handles start-up, COPY, prepared statements and termination. Bytes are in protocol.mjs, turns and settings in
+// database.mjs.
 
 import {
   authenticated,

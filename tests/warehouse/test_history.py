@@ -76,7 +76,7 @@ def test_each_moment_has_its_own_truth(engine: sa.Engine) -> None:
 
 @pytest.mark.parametrize("table", ["symbol_summary", "venue_share", "symbol_concentration", "market_concentration"])
 def test_figures_are_known_as_they_were_when_their_volume_was(engine: sa.Engine, table: str) -> None:
-    """The witness: the figures computed anew from the volume of that moment."""
+    """The witness: the figures recomputed from the volume of that moment."""
     compute = {
         "symbol_summary": symbol_summary,
         "venue_share": venue_share,
@@ -119,16 +119,16 @@ def test_a_row_that_did_not_change_keeps_the_moment_from_which_it_is_known(engin
 
 
 def test_a_moment_that_a_running_load_could_still_change_is_refused_until_it_has_ended(engine: sa.Engine) -> None:
-    """The load takes its moment before it commits: asked in between, an answer would lack its rows for ever."""
+    """The load takes its moment before it commits: an answer given in between would lack its rows indefinitely."""
     write(engine, FIRST)
-    settled = now(engine)
+    final = now(engine)
     with transaction(engine) as loading:
         load.replace_volume(loading, WEEK, T1, SECOND)
         moment = dt.datetime.now(dt.UTC)
         time.sleep(0.01)
         with pytest.raises(NotFinal, match="could still change.* a load is under way"):
             known(engine, moment)
-        assert [r[2] for r in known(engine, settled)] == ["AAPL", "AAPL", "MSFT"]
+        assert [r[2] for r in known(engine, final)] == ["AAPL", "AAPL", "MSFT"]
     assert [r[2] for r in known(engine, moment)] == ["AAPL", "AAPL", "TSLA"]
 
 
@@ -169,7 +169,7 @@ def test_answers_that_were_given_while_loads_ran_are_the_same_ever_after(engine:
                 symbols = dice.sample(["AAPL", "MSFT", "TSLA", "NVDA"], dice.randint(1, 4))
                 volume = frame(*(row(s, "V1", str(dice.randint(1, 3))) for s in symbols))
                 write(engine, volume)
-        except Exception as error:  # told by the test, which the thread can't fail
+        except Exception as error:  # reported by the test: the thread can't fail it
             errors.append(error)
 
     def ask() -> None:
@@ -191,7 +191,7 @@ def test_answers_that_were_given_while_loads_ran_are_the_same_ever_after(engine:
     reader.join()
     assert not errors
     assert refused > 10, "no load was ever under way when the reader asked"
-    # Moments a little before the running loads are settled: most questions of a patient reader are answered.
+    # Moments a little before the running loads are final: most requests of a patient reader are answered.
     answers.append((now(engine), known(engine, now(engine))))
     assert all(known(engine, moment) == answer for moment, answer in answers)
 

@@ -120,7 +120,7 @@ def test_the_same_bytes_again_are_not_recorded_twice_but_other_bytes_are_a_revis
         back = load.record_publication(connection, publication(), RAW, BAD)
     assert (again.outcome, again.publication_id) == ("unchanged", first.publication_id)
     assert (other.outcome, other.revision) == ("revised", 2)
-    # FINRA took the revision back: the old bytes are news again, and speak from now on.
+    # FINRA took the revision back: the old bytes are a new capture, which is effective from now on.
     assert (back.outcome, back.revision) == ("revised", 3)
 
 

@@ -54,7 +54,7 @@ def volume_of(week: dt.date, **shares: int) -> pl.DataFrame:
 
 
 def write(engine: sa.Engine, week: dt.date, volume: pl.DataFrame | None = None) -> None:
-    """Loads the week with two of its figures, as the assets do, and settles it."""
+    """Loads the week with two of its figures, as the assets do, and refreshes the aggregates."""
     rows = volume_of(week) if volume is None else volume
     raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
     digest = f"{abs(hash(rows['share_volume'].sum())):064x}"[-64:]
@@ -173,9 +173,9 @@ def test_jobs_follow_the_settings_whenever_the_database_is_migrated(
         monkeypatch.setenv("OTC_COMPRESS_AFTER_WEEKS", weeks)
         settings.cache_clear()
         migrate(community_database, start=NEVER)
-        stands = jobs(engine)
-        assert {after for (proc, _), (_, after) in stands.items() if proc == "policy_compression"} == wanted
-        others = {key: job for key, job in stands.items() if key[0] != "policy_compression"}
+        stored = jobs(engine)
+        assert {after for (proc, _), (_, after) in stored.items() if proc == "policy_compression"} == wanted
+        others = {key: job for key, job in stored.items() if key[0] != "policy_compression"}
         assert others == {key: job for key, job in first.items() if key[0] != "policy_compression"}
     settings.cache_clear()
 
@@ -336,7 +336,7 @@ def test_the_aggregates_are_what_the_database_sums_up_itself_and_their_weeks_are
 
 
 def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_changed(engine: sa.Engine) -> None:
-    """Weeks that are older than a policy's window once stayed stale for ever."""
+    """Weeks that are older than a policy's window once stayed stale indefinitely."""
     for week in (OLD, YOUNG):
         write(engine, week)
     stale = sa.text("UPDATE otc.symbol_summary SET total_volume = total_volume + 1 WHERE symbol = 'S7'")
