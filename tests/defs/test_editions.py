@@ -84,7 +84,7 @@ def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
                 key=str,
             )
             for table, names in columns.items()
-            if table != "retention"
+            if table not in ("retention", "definition")
         }
 
 
