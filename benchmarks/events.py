@@ -14,6 +14,7 @@ import psycopg
 from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import migrate
 
 EVENTS = 1_000_000
@@ -42,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
         Path(folder).chmod(0o755)
         with EmbeddedServer(Path(folder) / "events") as server:
-            migrate(server.url)
+            migrate(server.url, settings())
             with psycopg.connect(server.url, autocommit=True) as sql:
                 sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
                 sql.execute(_FILL, [EVENTS])

@@ -19,12 +19,12 @@ import stamina
 from dagster import DagsterInstance
 from support import installed
 from support.hostile_defaults import make_hostile
+from support.migration import migrate
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
-from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, session_options
 
 # A busy machine is slow; no test asserts how long an example takes.

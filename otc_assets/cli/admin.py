@@ -73,7 +73,7 @@ def migrate(
             done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
             restore_raw_rows(setup.resolved(chosen, url))
         else:
-            done = migrate_database(url, to, shorten_retention=yes)
+            done = migrate_database(url, chosen, to, shorten_retention=yes)
     before = "" if done.before == done.after else f", was {done.before or 'none'}"
     out.print(f"schema {done.after or 'none'}{before}; {done.server}")
     print_remarks(done)

@@ -79,7 +79,7 @@ def upgrade(
     separate = chosen.dagster_storage_url
     is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
     unused = move_tables(url, waiting) if is_ours else ""
-    migrated = migrate(url, shorten_retention=shorten_retention)
+    migrated = migrate(url, chosen, shorten_retention=shorten_retention)
     migrated = migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused])))
     _write_files(chosen, replace=True)
     return migrated
@@ -97,7 +97,7 @@ def prepare(chosen: Settings, url: str) -> Settings:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
     """
     if chosen.database_url is None and is_unmigrated(url):
-        migrate(url)
+        migrate(url, chosen)
     require_current(url)
     _write_files(chosen, replace=False)
     return resolved(chosen, url)

@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
-from otc_assets.settings import PROJECT_ROOT, settings
+from otc_assets.settings import PROJECT_ROOT, Settings
 from otc_assets.warehouse import definitions
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -119,7 +119,12 @@ _RETENTION, _DEFINITION = "026", "032"
 
 
 def migrate(
-    url: str, to: str = "head", *, start: dt.datetime | None = None, shorten_retention: bool = False
+    url: str,
+    chosen: Settings,
+    to: str = "head",
+    *,
+    start: dt.datetime | None = None,
+    shorten_retention: bool = False,
 ) -> Migrated:
     """Migrates the database at ``url`` and brings it to the settings; safe to run twice, and from two processes.
 
@@ -131,6 +136,7 @@ def migrate(
 
     Args:
         url: a PostgreSQL URL whose user may create a schema.
+        chosen: the settings, of which retention and compression are stored.
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; None: at once.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
@@ -146,18 +152,19 @@ def migrate(
             # A second process waits here, and then has nothing left to do.
             guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
             try:
-                return _migrate(engine, to, start, shorten_retention)
+                return _migrate(engine, chosen, to, start, shorten_retention)
             finally:
                 guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
     finally:
         engine.dispose()
 
 
-def _migrate(engine: sa.Engine, to: str, start: dt.datetime | None, shorten_retention: bool) -> Migrated:
+def _migrate(
+    engine: sa.Engine, chosen: Settings, to: str, start: dt.datetime | None, shorten_retention: bool
+) -> Migrated:
     with autocommit(engine) as fresh:
         remark = capabilities.install(fresh)
         fresh.invalidate()
-    chosen = settings()
     with transaction(engine) as connection:
         ensure_schema(connection, "otc")
         ensure_schema(connection, DAGSTER_SCHEMA)

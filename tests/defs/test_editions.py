@@ -15,13 +15,13 @@ import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.domain.tables import with_history
 from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
 from otc_assets.warehouse.history import known_until
-from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import autocommit, connect
 from otc_assets.warehouse.timescale.aggregates import AGGREGATES
 from otc_assets.warehouse.timescale.jobs import RETENTION_JOB
@@ -84,7 +84,7 @@ def everything(url: str) -> dict[str, list[tuple[object, ...]]]:
                 key=str,
             )
             for table, names in columns.items()
-            if table != "retention"
+            if table not in ("retention", "definition")
         }
 
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import DOWNSTREAM, FilesToIngest
@@ -24,7 +25,6 @@ from otc_assets.finra import query_api
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
 from otc_assets.warehouse import events
-from otc_assets.warehouse.migrate import migrate
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 

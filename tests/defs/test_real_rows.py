@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import FilesToIngest
 from otc_assets.settings import settings
-from otc_assets.warehouse.migrate import migrate
 
 
 def quiet(done: int, note: str) -> None:

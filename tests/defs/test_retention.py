@@ -12,6 +12,7 @@ import pytest
 import time_machine
 from dagster import AssetKey, DagsterInstance, build_schedule_context
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs import launch
 from otc_assets.defs.backfill import launch_backfill
@@ -26,7 +27,6 @@ from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.reports.weeks import week_status
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.lineage import lineage
-from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.read import previous_week
 from otc_assets.warehouse.retention import Dropped
 

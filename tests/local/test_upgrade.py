@@ -15,12 +15,13 @@ import pytest
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs.instance import POOLS, clean_instance
 from otc_assets.domain.weeks import TIERS, weeks_between
 from otc_assets.local import services, setup
 from otc_assets.settings import settings
-from otc_assets.warehouse.migrate import SchemaMismatch, migrate, newest_version, require_current
+from otc_assets.warehouse.migrate import SchemaMismatch, newest_version, require_current
 
 Command = Callable[..., tuple[int, str, str]]
 Sql = psycopg.Connection[tuple[object, ...]]

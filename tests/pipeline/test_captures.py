@@ -344,7 +344,7 @@ def test_a_publication_of_finras_without_an_accepted_row_fails_the_run(
 
 def test_captures_of_an_older_database_keep_their_dates_and_are_effective(database: str) -> None:
     """The migration gives each half of a capture the capture's date."""
-    from otc_assets.warehouse.migrate import migrate
+    from support.migration import migrate
 
     insert = """
         INSERT INTO otc.publication (week_ending, tier, scope, revision, digest, origin, layout, bytes, rows_received,

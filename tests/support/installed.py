@@ -21,13 +21,18 @@ from otc_assets.finra.source import Source
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.database import Database
 
+#: The databases whose connections have to be closed.
+_databases: list[Database] = []
+
 #: Resources that a test has replaced, by name.
 _replaced: dict[str, Any] = {}
 
 
 @lru_cache(maxsize=1)
 def _resources(chosen: Settings) -> dict[str, Any]:
-    return make_resources(chosen)
+    made = make_resources(chosen)
+    _databases.append(made["warehouse"])
+    return made
 
 
 @lru_cache(maxsize=1)
@@ -47,8 +52,9 @@ def replace(monkeypatch: pytest.MonkeyPatch, **replaced: Any) -> None:
 
 
 def close() -> None:
-    """Closes the connections of the installation."""
-    resources()["warehouse"].close()
+    """Closes the connections of the installation, if one was used."""
+    while _databases:
+        _databases.pop().close()
     _resources.cache_clear()
     _definitions.cache_clear()
 

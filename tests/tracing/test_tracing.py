@@ -704,10 +704,11 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded(installation: Pa
             import datetime as dt, sys
             import otc_assets.cli
             from dagster import DagsterInstance
-            from otc_assets.defs import launch
+            from otc_assets.definitions import make_launcher
+            from otc_assets.settings import settings
             week = dt.date.fromisoformat("{RECENT}")
             with DagsterInstance.ephemeral() as instance:
-                installed.launcher(instance).run_assets(["week_calendar", "venue_volume"], week, week)
+                make_launcher(instance, settings()).run_assets(["week_calendar", "venue_volume"], week, week)
             print([name for name in sys.modules if name.startswith("opentelemetry")])
         """)
     )

@@ -210,6 +210,20 @@ def test_the_backfilled_weeks_are_all_there_and_every_check_is_recorded_by_week(
     assert all(gap["last_week"] < found[0]["week_ending"] for gap in gaps if gap["status"] != "pending")
 
 
+def test_the_backfill_command_launches_a_backfill_on_the_running_daemon_and_follows_it(up: Running) -> None:
+    """It once wrote to Dagster's storage itself, with names that Dagster does not publish."""
+    first, last = weeks_offered(up)[-28:-26]
+    done = up.run("backfill", "--weeks", f"{first}..{last}", "--json")
+    assert done.returncode == 0, done.stderr
+    state = json.loads(done.stdout)
+    assert (state["status"], state["failed"]) == ("COMPLETED_SUCCESS", 0)
+    assert state["done"] == state["of"] == 2 * 12  # twelve assets
+    assert f"/runs/b/{state['backfill']}" in done.stderr
+    found = json.loads(up.run("status", "--json", "--newest", "28").stdout)
+    assert [row["week_ending"] for row in found][:2] == [first, last]
+    assert {row["grade"] for row in found[:2]} <= {"A", "B"}
+
+
 def test_ctrl_c_stops_everything_and_the_next_start_finds_it_all_again(up: Running) -> None:
     up.wait_until_ready()
     before = up.run("status", "--json", "--newest", "4").stdout

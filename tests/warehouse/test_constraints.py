@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 import psycopg
 from psycopg.types.json import Jsonb
+from support.migration import migrate
 
 from otc_assets.domain import enums
 from otc_assets.domain.weeks import TIER_BY_NAME
-from otc_assets.warehouse.migrate import migrate
 
 _CONSTRAINTS = """
     SELECT c.conrelid::regclass::text, pg_get_constraintdef(c.oid) FROM pg_constraint c

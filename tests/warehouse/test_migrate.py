@@ -9,11 +9,12 @@ from importlib import resources
 import psycopg
 import pytest
 import sqlalchemy as sa
+from support.migration import migrate
 
 from otc_assets.domain.tables import TABLES
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse import sql
-from otc_assets.warehouse.migrate import migrate, newest_version
+from otc_assets.warehouse.migrate import newest_version
 from otc_assets.warehouse.schema import schema_sql
 from otc_assets.warehouse.server import transaction
 

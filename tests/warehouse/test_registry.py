@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from support.migration import migrate
 
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.warehouse.definitions import save_comments
-from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, transaction
 
 Sql = psycopg.Connection[tuple[object, ...]]

@@ -7,12 +7,12 @@ import datetime as dt
 import psycopg
 import sqlalchemy as sa
 from support.hostile_defaults import HOSTILE_DEFAULTS, make_hostile
+from support.migration import migrate
 from timescale.servers import TimescaleServer
 from warehouse_rows import T1, WEEK, frame, row
 
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse import load
-from otc_assets.warehouse.migrate import migrate
 from otc_assets.warehouse.server import connect, transaction
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 

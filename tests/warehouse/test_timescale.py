@@ -11,6 +11,7 @@ from decimal import Decimal
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from support.migration import migrate
 from warehouse_rows import T1, frame, publication, row
 
 from otc_assets.domain.schema import REJECTED
@@ -19,7 +20,7 @@ from otc_assets.domain.tables import TABLES, hypertables
 from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
-from otc_assets.warehouse.migrate import migrate, newest_version
+from otc_assets.warehouse.migrate import newest_version
 from otc_assets.warehouse.server import autocommit, connect, transaction
 from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.aggregates import AGGREGATES, refresh_after_load, refresh_aggregates

@@ -1,0 +1,56 @@
+"""The client of the web server's GraphQL API that launches backfills. A real one is in ``ui/test_newcomer.py``."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from support import installed
+
+from otc_assets.defs.backfill import backfill_state, launch_backfill
+from otc_assets.domain.weeks import OTCE, T1, T2
+from otc_assets.errors import OtcError
+
+WEEKS = [dt.date(2026, 8, 14), dt.date(2026, 8, 21)]
+
+
+def launch(httpserver: HTTPServer) -> str:
+    return launch_backfill(
+        httpserver.url_for("").rstrip("/"), installed.database(), installed.weeks(), WEEKS, (T1, T2, OTCE)
+    )
+
+
+def test_every_asset_is_asked_for_with_the_weeks_of_its_tier(installation: Path, httpserver: HTTPServer) -> None:
+    reply = {"data": {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}}}
+    httpserver.expect_oneshot_request("/graphql", method="POST").respond_with_json(reply)
+    assert launch(httpserver) == "abc"
+    (request, _), *_ = httpserver.log
+    assert request.json is not None
+    wanted = request.json["variables"]["params"]["partitionsByAssets"]
+    assert {each["assetKey"]["path"][0] for each in wanted} == {
+        key.to_user_string() for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
+    }
+    assert all(each["partitions"] == {"ranges": [{"start": "2026-08-14", "end": "2026-08-21"}]} for each in wanted)
+
+
+def test_a_refusal_of_the_web_server_is_shown(installation: Path, httpserver: HTTPServer) -> None:
+    refused = {"__typename": "PartitionKeysNotFoundError", "message": "no such partitions"}
+    httpserver.expect_request("/graphql").respond_with_json({"data": {"launchPartitionBackfill": refused}})
+    with pytest.raises(OtcError, match="refused the request: no such partitions"):
+        launch(httpserver)
+
+
+def test_an_error_of_the_query_is_shown(installation: Path, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/graphql").respond_with_json({"errors": [{"message": "Cannot query field"}]})
+    with pytest.raises(OtcError, match="refused the request: Cannot query field"):
+        launch(httpserver)
+
+
+@pytest.mark.parametrize(("status", "body"), [(502, "bad gateway"), (200, "<html>"), (302, "")])
+def test_another_server_at_the_port_is_named_with_what_to_do(httpserver: HTTPServer, status: int, body: str) -> None:
+    httpserver.expect_request("/graphql").respond_with_data(body, status=status)
+    with pytest.raises(OtcError, match="did not answer as expected") as error:
+        backfill_state(httpserver.url_for("").rstrip("/"), "abc")
+    assert "OTC_PORT" in str(error.value)

@@ -1,0 +1,16 @@
+"""Migrates a database to the settings of the test's environment."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from otc_assets.settings import settings
+from otc_assets.warehouse import migrate as migrations
+from otc_assets.warehouse.migrate import Migrated
+
+
+def migrate(
+    url: str, to: str = "head", *, start: dt.datetime | None = None, shorten_retention: bool = False
+) -> Migrated:
+    """As ``warehouse.migrate.migrate``."""
+    return migrations.migrate(url, settings(), to, start=start, shorten_retention=shorten_retention)
