@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 import time_machine
 from dagster import AssetCheckKey, AssetKey, DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.pipeline.checks import judge_checks
 from otc_assets.warehouse.lineage import lineage
+from otc_assets.warehouse.migrate import newest_version
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -110,3 +113,19 @@ def test_the_check_fails_and_the_failure_is_an_event(dagster: DagsterInstance, s
         FROM otc.events WHERE event_type = 'otc.check.failed' AND payload ->> 'asset' = 'tier_summary'
     """).fetchall()
     assert events == [("tier_summary", "ats_within_total", week.isoformat(), "ERROR")]
+
+
+def test_after_a_downgrade_and_an_upgrade_the_weeks_are_stale_and_the_as_of_function_is_there(
+    dagster: DagsterInstance, sql: Sql, week: dt.date
+) -> None:
+    """Records that outlive the table would leave it empty, and without the function."""
+    assets = ["week_calendar", "publication_t1", "venue_volume", "tier_summary"]
+    installed.launcher(dagster).run_assets(assets, week, week)
+    assert stale() == []
+    newest = newest_version()
+    url = os.environ["OTC_DATABASE_URL"]
+    migrate(url, f"{int(newest) - 1:03}")
+    assert sql.execute("SELECT to_regclass('otc.tier_summary')").fetchone() == (None,)
+    migrate(url)
+    assert stale() == [week]
+    assert sql.execute("SELECT count(*) FROM otc.tier_summary_as_of(now() - interval '1 day')").fetchone() == (0,)
