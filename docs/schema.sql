@@ -13,7 +13,7 @@ CREATE TABLE otc.alert (
     title text NOT NULL,
     body text NOT NULL,
     run_id text,
-    event_id bigint NOT NULL, -- Dagster's storage id of the event that records the failure.
+    event_id bigint NOT NULL, -- The event that records the failure: for a check, its id in otc.events; for a run, Dagster's storage id.
     happened_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
     state text DEFAULT 'waiting'::text NOT NULL, -- unwanted: not sent, because OTC_ALERT_URL was not set.
@@ -96,18 +96,19 @@ CREATE TABLE otc.file_ledger (
     CONSTRAINT file_ledger_state_check CHECK ((state = ANY (ARRAY['ingested'::text, 'rejected'::text])))
 );
 
--- Expected publications that are missing inside or at the end, late, incomplete, empty, or still pending.
+-- Expected publications that are missing inside or at the end, late, incomplete, empty, or pending.
 CREATE TABLE otc.gap (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     status text NOT NULL, -- missing_inside, missing_at_end, late, incomplete, empty or pending
     due date NOT NULL, -- the publication day of the calendar
     fetchable boolean NOT NULL, -- whether FINRA still offers the week
     rows_loaded bigint NOT NULL, -- rows that were accepted (rows)
-    rows_expected bigint, -- rows that FINRA says there are; null where it said nothing (rows)
+    rows_expected bigint, -- rows that FINRA states; null where it states none (rows)
     detail text NOT NULL, -- explanation, in words
     reported_at timestamp with time zone DEFAULT now() NOT NULL, -- when the gap was reported
-    CONSTRAINT gap_pkey PRIMARY KEY (week_ending, tier)
+    CONSTRAINT gap_pkey PRIMARY KEY (week_ending, tier),
+    CONSTRAINT gap_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'late'::text, 'missing_inside'::text, 'missing_at_end'::text, 'incomplete'::text, 'empty'::text])))
 );
 
 -- Every gap that was reported, open if closed_at is NULL: a projection of otc.events.
@@ -124,20 +125,20 @@ CREATE TABLE otc.gap_ledger (
     CONSTRAINT gap_ledger_pkey PRIMARY KEY (week_ending, tier, version)
 );
 
--- How concentrated the market is, by tier and for all tiers: HHI, top shares, effective venues.
+-- The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.
 CREATE TABLE otc.market_concentration (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
     concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
-    top_venue text, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    top_3_share_pct numeric(18,6), -- share of the volume that the three largest venues have (percent)
+    top_venue text, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / HHI (venues)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT market_concentration_pkey PRIMARY KEY (week_ending, tier, venue_scope),
     CONSTRAINT market_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT market_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -145,19 +146,19 @@ CREATE TABLE otc.market_concentration (
 
 -- A row of market_concentration as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.market_concentration_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
     concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
-    top_venue text, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    top_3_share_pct numeric(18,6), -- share of the volume that the three largest venues have (percent)
+    top_venue text, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / HHI (venues)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT market_concentration_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, known_to),
     CONSTRAINT market_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
@@ -206,7 +207,7 @@ CREATE TABLE otc.publication (
 
 -- FINRA's own totals by symbol, by venue and of the market: used to reconcile our sums.
 CREATE TABLE otc.published_total (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     total_of text NOT NULL, -- SYMBOL (symbol set), VENUE (venue_id set) or MARKET (neither)
     venue_kind text NOT NULL, -- ATS or NON_ATS (De Minimis included)
@@ -217,7 +218,7 @@ CREATE TABLE otc.published_total (
     share_volume numeric(38,6) NOT NULL, -- share volume, exact to six places (shares)
     trade_count bigint NOT NULL, -- number of trades (trades)
     notional numeric(38,6), -- value traded; null where the source has none (US dollars)
-    last_update_date date, -- when FINRA last wrote the row
+    last_update_date date, -- when FINRA last updated the row
     CONSTRAINT published_total_pkey PRIMARY KEY (week_ending, tier, total_of, venue_kind, symbol, issue_name, product_type, venue_id),
     CONSTRAINT published_total_total_of_check CHECK ((total_of = ANY (ARRAY['SYMBOL'::text, 'VENUE'::text, 'MARKET'::text]))),
     CONSTRAINT published_total_venue_kind_check CHECK ((venue_kind = ANY (ARRAY['ATS'::text, 'NON_ATS'::text])))
@@ -225,7 +226,7 @@ CREATE TABLE otc.published_total (
 
 -- Every row as FINRA sent it, verbatim, by line of the publication.
 CREATE TABLE otc.raw_record (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     publication_id bigint NOT NULL, -- otc.publication.id
     line bigint NOT NULL, -- line of the publication, from 1; the header is line 1
     record text NOT NULL, -- the row as FINRA sent it, verbatim
@@ -262,9 +263,9 @@ CREATE TABLE otc.schema_version (
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
 );
 
--- How concentrated a symbol's trading is: HHI, top shares, effective venues; ATS, non-ATS, and both.
+-- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both.
 CREATE TABLE otc.symbol_concentration (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
@@ -272,11 +273,11 @@ CREATE TABLE otc.symbol_concentration (
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
     concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
-    top_venue text, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    top_3_share_pct numeric(18,6), -- share of the volume that the three largest venues have (percent)
+    top_venue text, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / HHI (venues)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT symbol_concentration_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope),
     CONSTRAINT symbol_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT symbol_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -284,7 +285,7 @@ CREATE TABLE otc.symbol_concentration (
 
 -- A row of symbol_concentration as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.symbol_concentration_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
@@ -292,21 +293,21 @@ CREATE TABLE otc.symbol_concentration_revision (
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
     concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
-    top_venue text, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    top_3_share_pct numeric(18,6), -- share of the volume that the three largest venues have (percent)
+    top_venue text, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / HHI (venues)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT symbol_concentration_revision_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope, known_to),
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A symbol's six-week averages, and how its week stands against them. Weeks without trades count as zero and are
--- stated.
+-- A symbol's six-week averages, and its week compared with them. Weeks without trades count as zero, and their number
+-- is stated.
 CREATE TABLE otc.symbol_rolling (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
@@ -320,15 +321,15 @@ CREATE TABLE otc.symbol_rolling (
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_venue_count numeric(38,6), -- average number of venues (venues per week)
-    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those in which another tier had some (weeks)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT symbol_rolling_pkey PRIMARY KEY (week_ending, tier, symbol),
     CONSTRAINT symbol_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text])))
 );
 
 -- A row of symbol_rolling as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.symbol_rolling_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
@@ -342,62 +343,62 @@ CREATE TABLE otc.symbol_rolling_revision (
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_venue_count numeric(38,6), -- average number of venues (venues per week)
-    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those in which another tier had some (weeks)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT symbol_rolling_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A symbol's week: volume, trades, venues, average trade size, and the venue with most of it.
+-- A symbol's week: volume, trades, venues, average trade size, and the venue with the most volume.
 CREATE TABLE otc.symbol_summary (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
-    issue_name text NOT NULL, -- the issue with most of the volume, where a ticker stands for several
+    issue_name text NOT NULL, -- the issue with the most volume, where a ticker has several
     issue_count bigint NOT NULL, -- issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at other firms, De Minimis included (shares)
     de_minimis_volume numeric(38,6) NOT NULL, -- share volume at the group of small firms (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row carries it (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
-    top_venue text NOT NULL, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT symbol_summary_pkey PRIMARY KEY (week_ending, tier, symbol)
 );
 
 -- A row of symbol_summary as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.symbol_summary_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
-    issue_name text NOT NULL, -- the issue with most of the volume, where a ticker stands for several
+    issue_name text NOT NULL, -- the issue with the most volume, where a ticker has several
     issue_count bigint NOT NULL, -- issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at other firms, De Minimis included (shares)
     de_minimis_volume numeric(38,6) NOT NULL, -- share volume at the group of small firms (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row carries it (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
-    top_venue text NOT NULL, -- venue_id with most shares; ties by venue_id
-    top_venue_share_pct numeric(18,6), -- share of the volume that the top venue has (percent)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
+    top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT symbol_summary_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A venue's six-week averages in a tier, and how its week stands against them.
+-- A venue's six-week averages in a tier, and its week compared with them.
 CREATE TABLE otc.venue_rolling (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
@@ -413,14 +414,14 @@ CREATE TABLE otc.venue_rolling (
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_symbol_count numeric(38,6), -- average number of symbols (symbols per week)
     avg_6w_share_pct numeric(18,6), -- average market share (percent)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT venue_rolling_pkey PRIMARY KEY (week_ending, tier, venue_id),
     CONSTRAINT venue_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text])))
 );
 
 -- A row of venue_rolling as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.venue_rolling_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
@@ -436,8 +437,8 @@ CREATE TABLE otc.venue_rolling_revision (
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_symbol_count numeric(38,6), -- average number of symbols (symbols per week)
     avg_6w_share_pct numeric(18,6), -- average market share (percent)
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT venue_rolling_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
@@ -445,7 +446,7 @@ CREATE TABLE otc.venue_rolling_revision (
 
 -- A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.
 CREATE TABLE otc.venue_share (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
@@ -458,13 +459,13 @@ CREATE TABLE otc.venue_share (
     rank bigint NOT NULL, -- rank by volume in the tier; 1 is largest, ties by venue_id
     kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
     kind_rank bigint NOT NULL, -- rank by volume among ATSs, or among other firms
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT venue_share_pkey PRIMARY KEY (week_ending, tier, venue_id)
 );
 
 -- A row of venue_share as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.venue_share_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
@@ -477,8 +478,8 @@ CREATE TABLE otc.venue_share_revision (
     rank bigint NOT NULL, -- rank by volume in the tier; 1 is largest, ties by venue_id
     kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
     kind_rank bigint NOT NULL, -- rank by volume among ATSs, or among other firms
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT venue_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
@@ -486,7 +487,7 @@ CREATE TABLE otc.venue_share_revision (
 
 -- Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
 CREATE TABLE otc.venue_volume (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text NOT NULL, -- the issue's name; '' where FINRA gives none
@@ -500,16 +501,16 @@ CREATE TABLE otc.venue_volume (
     trade_count bigint NOT NULL, -- number of trades (trades)
     notional numeric(38,6), -- value traded; null where the source has none (US dollars)
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
-    last_update_date date, -- when FINRA last wrote the row
+    last_update_date date, -- when FINRA last updated the row
     initial_published_date date, -- when FINRA first published the row
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT venue_volume_pkey PRIMARY KEY (week_ending, tier, symbol, issue_name, product_type, venue_id),
     CONSTRAINT venue_volume_venue_kind_check CHECK ((venue_kind = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'DE_MINIMIS'::text])))
 );
 
 -- A row of venue_volume as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.venue_volume_revision (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text NOT NULL, -- the issue's name; '' where FINRA gives none
@@ -523,20 +524,20 @@ CREATE TABLE otc.venue_volume_revision (
     trade_count bigint NOT NULL, -- number of trades (trades)
     notional numeric(38,6), -- value traded; null where the source has none (US dollars)
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
-    last_update_date date, -- when FINRA last wrote the row
+    last_update_date date, -- when FINRA last updated the row
     initial_published_date date, -- when FINRA first published the row
-    known_from timestamp with time zone NOT NULL, -- when the row was loaded: it is known from then on
-    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row: it was known until then
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT venue_volume_revision_pkey PRIMARY KEY (week_ending, tier, symbol, issue_name, product_type, venue_id, known_to),
     CONSTRAINT venue_volume_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- The week by the NYSE's calendar: how many days traded, and when FINRA publishes each tier of it.
+-- The week in the NYSE's calendar: its trading days, and when FINRA publishes each tier.
 CREATE TABLE otc.week_calendar (
-    week_ending date NOT NULL, -- the Friday that the week ends with
+    week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
-    week_start date NOT NULL, -- the Monday that the week begins with: FINRA's weekStartDate
+    week_start date NOT NULL, -- the Monday on which the week begins: FINRA's weekStartDate
     trading_days integer NOT NULL, -- days on which the NYSE traded (days)
     publication_date date NOT NULL, -- the day on which FINRA publishes the tier of the week
     CONSTRAINT week_calendar_pkey PRIMARY KEY (week_ending, tier),
