@@ -13,7 +13,7 @@ CREATE TABLE otc.alert (
     title text NOT NULL,
     body text NOT NULL,
     run_id text,
-    event_id bigint NOT NULL, -- Dagster's storage id of the event that records the failure.
+    event_id bigint NOT NULL, -- The event that records the failure: for a check, its id in otc.events; for a run, Dagster's storage id.
     happened_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
     state text DEFAULT 'waiting'::text NOT NULL, -- unwanted: not sent, because OTC_ALERT_URL was not set.

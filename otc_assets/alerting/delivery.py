@@ -1,7 +1,7 @@
 """Delivers alerts: what a message says, and sending it through Apprise.
 
-Makes one attempt to deliver what is pending in the outbox. What raises an alert is in ``defs.alerts``; the outbox
-itself is ``warehouse.alerts``.
+Makes one attempt to deliver what is pending in the outbox. Which failures become alerts is in ``checks`` and
+``defs.alerts``; the outbox itself is ``warehouse.alerts``.
 
 Apprise's URLs hold tokens and passwords. None of them leaves this module: a destination is named by its service
 and place in the list, what Apprise says is shown without any part of the URL, and its log lines are dropped.
@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import unquote
 
-from apprise import Apprise, AppriseAsset, AppriseResultStatus, NotifyFormat, NotifyType
+from apprise import Apprise
 from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
+from otc_assets.alerting.sending import send_in_child
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings
 from otc_assets.warehouse import alerts as outbox
@@ -138,15 +139,16 @@ class Destination:
         Raises:
             BadAlertUrl: Apprise does not know such a URL.
         """
-        self._apprise = Apprise(asset=AppriseAsset(app_id="otc-assets", app_desc="otc-assets", app_url=ui_url))
+        apprise = Apprise()
         with _without_debug_lines():
-            known = self._apprise.add(url)
-        if not known or len(list(self._apprise)) != 1:
+            known = apprise.add(url)
+        if not known or len(list(apprise)) != 1:
             raise BadAlertUrl(
                 f"OTC_ALERT_URL: URL {number} of {of} is not a valid Apprise URL",
                 remedy="The forms of URLs are on https://appriseit.com; 'otc-assets alerts test' sends a test message.",
             )
-        service = next(iter(self._apprise))
+        service = next(iter(apprise))
+        self._url, self._ui_url = url, ui_url
         self.name = f"{service.service_name} ({number} of {of})"
         self.fingerprint = _fingerprint(url)
         address = url.partition("://")[2]
@@ -157,30 +159,22 @@ class Destination:
         """Sends a message.
 
         Args:
-            message: what to say.
-            seconds: how long to wait.
+            message: the message.
+            seconds: the time limit.
 
         Returns:
-            None if the service took it, else why not, without a secret.
+            None if the service accepted it, else why not, without a secret.
         """
+        request = {"url": self._url, "ui_url": self._ui_url, **message.__dict__}
         try:
-            with _without_debug_lines():
-                result = self._apprise.notify(
-                    title=message.title,
-                    body=message.body,
-                    notify_type=NotifyType.FAILURE if message.serious else NotifyType.WARNING,
-                    body_format=NotifyFormat.TEXT,
-                    timeout=seconds,
-                )
-        except Exception as error:
-            # Whatever it was, its words may have the URL in them.
-            return f"{self.name}: {type(error).__name__}"
-        if result:
-            return None
-        if result.status is AppriseResultStatus.TIMEOUT:
+            reasons = send_in_child(request, seconds)
+        except TimeoutError:
             return f"{self.name}: no answer within {seconds:.0f} s"
-        said = dict.fromkeys(entry.message.strip() for entry in result.logs())
-        words = "; ".join(said) or "it was refused without a reason"
+        except RuntimeError as error:
+            return f"{self.name}: {error}"
+        if reasons is None:
+            return None
+        words = "; ".join(reasons) or "it was refused without a reason"
         for secret in self._secrets:
             words = re.sub(re.escape(secret), "***", words, flags=re.IGNORECASE)
         return f"{self.name}: {_cut(words, 300)}"

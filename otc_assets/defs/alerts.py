@@ -1,28 +1,22 @@
-"""What is worth telling people, out of Dagster's events: checks that began to fail, runs that failed.
+"""Sensors of alerts: record failed checks and failed runs in the outbox, and deliver it.
 
-Here: reading the events, and which of them are news. Not here: how it is told (``delivery``), and what is
-kept of it (``warehouse.alerts``).
+Which failed checks become alerts is in ``alerting.checks``; sending is in ``alerting.delivery``.
 
-Both sensors read events in the order of their ids. Ids are given out before events are seen: a run's event may
-turn up behind one with a higher id. So the cursor stops short of the newest events; those are read again, and
-the outbox knows them by their id. Dagster's own run-failure sensor is not used, because its cursor passes a
-failure that it could not handle: an alert would be lost whenever the database did not answer.
+Failed runs are read from Dagster's events in the order of their ids. An id is assigned before its event is visible, so
+an event can appear behind one with a higher id. The cursor therefore stays behind the newest events. These are read
+again, and the outbox recognizes them by their ids. Dagster's own run-failure sensor is not used, because its cursor
+passes a failure that it could not handle: an alert would be lost whenever the database did not answer.
 """
 
 import datetime as dt
 from collections.abc import Callable, Sequence
 
 from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
     DagsterEventType,
     DagsterInstance,
     DagsterRun,
     DefaultSensorStatus,
     EventLogRecord,
-    EventRecordsFilter,
-    MetadataValue,
-    RepositoryDefinition,
     ResourceParam,
     RunsFilter,
     RunStatusChangeRecordsFilter,
@@ -32,6 +26,7 @@ from dagster import (
     sensor,
 )
 
+from otc_assets.alerting.checks import record_check_alerts
 from otc_assets.alerting.delivery import QUIET, deliver
 from otc_assets.defs.failures import why_it_failed
 from otc_assets.defs.internals import (
@@ -55,8 +50,8 @@ _BEGIN_SECONDS = 86_400
 
 _PAGE, _PAGES = 1000, 10
 
-#: The longest text that an alert keeps of one figure, or of a step's words.
-_LONGEST = 400
+#: The longest text that an alert keeps of a failed step.
+_LONGEST = 1200
 
 #: (after this id, after this timestamp or None, at most so many): events, by ascending id.
 Fetch = Callable[[int, float | None, int], Sequence[EventLogRecord]]
@@ -90,93 +85,20 @@ def events_since(fetch: Fetch, cursor: str | None, now: float) -> tuple[list[Eve
 # --- checks --------------------------------------------------------------------------------------------
 
 
-def _text(value: MetadataValue) -> str:
-    plain = value.value
-    if isinstance(plain, float) and plain.is_integer():
-        plain = int(plain)
-    said = f"{plain:,}" if isinstance(plain, int | float) and not isinstance(plain, bool) else str(plain)
-    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
-
-
-def subject_of(evaluation: AssetCheckEvaluation) -> str:
-    """What an evaluation is about: the check, and its week where it is one of a week."""
-    name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
-    return f"{name} {evaluation.partition}" if evaluation.partition else name
-
-
-def alert_of_check(record: EventLogRecord, evaluation: AssetCheckEvaluation) -> NewAlert:
-    """The alert that a failed check is worth."""
-    serious = evaluation.severity == AssetCheckSeverity.ERROR
-    name = f"{evaluation.asset_key.to_user_string()}.{evaluation.check_name}"
-    kind = "ERROR" if serious else "WARN"
-    blocks = evaluation.blocking and serious
-    figures = [f"{label}: {_text(value)}" for label, value in evaluation.metadata.items()]
-    return NewAlert(
-        kind=AlertKind.CHECK,
-        subject=subject_of(evaluation),
-        severity=Severity.ERROR if serious else Severity.WARN,
-        week_ending=week_of(evaluation.partition) if evaluation.partition else None,
-        title=f"{name} failed" + (f" for week {evaluation.partition}" if evaluation.partition else ""),
-        body="\n".join([f"{kind}, blocking: nothing is made of the week" if blocks else kind, *figures]),
-        run_id=record.event_log_entry.run_id or None,
-        event_id=record.storage_id,
-        happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),
-    )
-
-
-def _evaluation(record: EventLogRecord, repository: RepositoryDefinition | None) -> AssetCheckEvaluation | None:
-    """The evaluation that an event tells of; None for the one result of a range, which stands beside its weeks'."""
-    event = record.event_log_entry.dagster_event
-    if event is None:
-        return None
-    evaluation = event.asset_check_evaluation_data
-    if evaluation.partition is None and repository is not None:
-        graph = repository.asset_graph
-        key = evaluation.asset_check_key
-        if graph.has(key) and graph.get(key).partitions_def is not None:
-            return None
-    return evaluation
-
-
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Records an alert for every check that begins to fail for a week (OTC_ALERT_SEVERITY: errors alone, or "
-        "warnings too). One that goes on failing is told once; after it has passed, its next failure is told."
+        "Records an alert when a check starts to fail for a week (OTC_ALERT_SEVERITY: errors only, or warnings too). "
+        "While it keeps failing, no further alert is recorded; after it has passed, its next failure is a new alert."
     ),
 )
 def failed_checks(
     context: SensorEvaluationContext, warehouse: ResourceParam[Database], settings: ResourceParam[Settings]
 ) -> SensorResult:
-    """Reads evaluations of checks, in the order of their ids, into the outbox."""
+    """Records alerts of new events of checks."""
     now = dt.datetime.now(dt.UTC)
-    storage = context.instance.event_log_storage
-
-    def fetch(after: int, since: float | None, limit: int) -> Sequence[EventLogRecord]:
-        wanted = EventRecordsFilter(DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=after, after_timestamp=since)
-        return storage.get_event_records(wanted, limit=limit, ascending=True)
-
-    records, cursor = events_since(fetch, context.cursor, now.timestamp())
-    recorded = 0
-    if records:
-        with warehouse.transaction() as connection:
-            outbox.lock_outbox(connection)
-            failing = outbox.unresolved_after(connection, records[0].storage_id)
-            for record in records:
-                evaluation = _evaluation(record, context.repository_def)
-                if evaluation is None:
-                    continue
-                subject = subject_of(evaluation)
-                if evaluation.passed:
-                    if subject in failing:
-                        at = dt.datetime.fromtimestamp(record.timestamp, dt.UTC)
-                        outbox.resolve(connection, subject, record.storage_id, at)
-                    continue
-                alert = alert_of_check(record, evaluation)
-                if alert.severity == Severity.ERROR or settings.alert_severity == Severity.WARN:
-                    recorded += outbox.record(connection, alert, now=now, quiet=QUIET)
-                    failing.add(subject)
+    recorded, cursor = record_check_alerts(warehouse, context.cursor, Severity(settings.alert_severity), now)
     return SensorResult(skip_reason=SkipReason(f"checks that began to fail: {recorded}"), cursor=cursor)
 
 
@@ -201,7 +123,7 @@ def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: Dagster
         severity=Severity.ERROR,
         week_ending=week_of(week) if week else None,
         title=f"the run of {what} failed{whose}",
-        body="\n".join(["ERROR", words if len(words) <= 3 * _LONGEST else f"{words[: 3 * _LONGEST - 1]}…"]),
+        body="\n".join(["ERROR", words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"]),
         run_id=run.run_id,
         event_id=record.storage_id,
         happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),

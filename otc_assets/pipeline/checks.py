@@ -1,4 +1,4 @@
-"""Judges the checks of a week or of all data: gathers the evidence, and records failures as events.
+"""Judges the checks of a week or of all data: gathers the evidence, and records failures and recoveries as events.
 
 How evidence is judged is in ``domain.checks``, where all checks are declared; the grade of a week is in ``grading``.
 """
@@ -22,7 +22,7 @@ from otc_assets.finra.source import Source
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.grading import grade_of_week, judge_week
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.events import CheckFailed, append
+from otc_assets.warehouse.events import CheckFailed, CheckRecovered, append, last_types
 from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
@@ -53,7 +53,7 @@ def weekly_checks_of(asset: str) -> list[Check]:
 
 
 def judge_checks(database: Database, asset: str, week_ending: dt.date) -> list[Verdict]:
-    """Judges the weekly checks of an asset for one week, and records those that failed as events."""
+    """Judges the weekly checks of an asset for one week, and records failures and recoveries as events."""
     judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
     with database.transaction() as connection:
         lock_week(connection, week_ending)
@@ -93,6 +93,13 @@ def _verdict(check: Check, found: pl.DataFrame) -> Verdict:
 
 
 def _record(connection: sa.Connection, verdicts: Sequence[Verdict], week_ending: dt.date | None) -> None:
+    """Appends an event for each check that failed, and for each that passed after it had failed."""
+    recoveries = {
+        verdict.check: CheckRecovered(week_ending=week_ending, asset=verdict.check.asset, check=verdict.check.name)
+        for verdict in verdicts
+        if verdict.passed
+    }
+    before = last_types(connection, "check", [recovery.aggregate_id for recovery in recoveries.values()])
     for verdict in verdicts:
         if not verdict.passed:
             append(
@@ -106,6 +113,8 @@ def _record(connection: sa.Connection, verdicts: Sequence[Verdict], week_ending:
                     detail={name: str(value) for name, value in verdict.details.items()},
                 ),
             )
+        elif before.get(recoveries[verdict.check].aggregate_id) == CheckFailed.event_type:
+            append(connection, recoveries[verdict.check])
 
 
 def _judge_volume(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:

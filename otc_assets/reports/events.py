@@ -47,6 +47,8 @@ def _summary(event: events.Event) -> str:
             what = payload.status
         case events.CheckFailed():
             what = f"{payload.asset}.{payload.check} {payload.severity}{', blocking' if payload.blocking else ''}"
+        case events.CheckRecovered():
+            what = f"{payload.asset}.{payload.check}"
         case events.RetentionApplied():
             what = f"{payload.what}: {payload.weeks:,} weeks before {payload.retained_from} dropped"
         case _:
@@ -88,7 +90,7 @@ def follow_events(
     yield [_event(event) for event in found] if count else []
     while not wait(0 if found else _FOLLOW_SECONDS):
         with database.transaction() as connection:
-            found = events.read(connection, cursor, event_type=event_type)
+            found = events.read(connection, cursor, event_types=[event_type] if event_type else None)
         if found:
             cursor = found[-1].cursor
             yield [_event(event) for event in found]

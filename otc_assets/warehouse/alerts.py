@@ -1,7 +1,7 @@
 """The outbox of alerts, ``otc.alert``: recorded once, claimed by one process at a time, delivered or kept.
 
-Every statement on that table is here. Which failures become alerts, their text and sending them are in
-``automation.alerts`` and ``automation.delivery``.
+Every statement on that table is here. Which failures become alerts is in ``alerting.checks`` and ``defs.alerts``;
+sending them is in ``alerting.delivery``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NewAlert:
         title: one line.
         body: lines with the figures.
         run_id: the run that reported it.
-        event_id: Dagster's storage id of the event that reported it.
+        event_id: the event that reported it: for a check, its id in ``otc.events``; for a run, Dagster's storage id.
         happened_at: when it happened, UTC.
     """
 
@@ -112,16 +112,6 @@ _RESOLVE = sa.text("""
 def resolve(connection: sa.Connection, subject: str, event_id: int, happened_at: dt.datetime) -> None:
     """Records that ``subject`` passed at the event ``event_id``: its next failure is a new alert."""
     connection.execute(_RESOLVE, {"subject": subject, "event_id": event_id, "happened_at": happened_at})
-
-
-_UNRESOLVED = sa.text("""
-    SELECT DISTINCT subject FROM otc.alert WHERE kind = 'check' AND (resolved_by IS NULL OR resolved_by > :event_id)
-""")
-
-
-def unresolved_after(connection: sa.Connection, event_id: int) -> set[str]:
-    """The checks, by subject, that had not passed again by the event ``event_id``."""
-    return set(connection.execute(_UNRESOLVED, {"event_id": event_id}).scalars())
 
 
 _SET_UNWANTED = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")

@@ -87,6 +87,7 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
         events.SummaryComputed(week_ending=WEEK, table="symbol_summary", rows=7, version="T1:1", seconds=0.1),
         events.MetricsComputed(week_ending=WEEK, table="symbol_rolling", rows=8, version="T1:1", seconds=0.1),
         check(1),
+        events.CheckRecovered(week_ending=WEEK, asset="venue_volume", check="c1"),
         events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3),
     )
 
@@ -106,6 +107,7 @@ SAID = [
     ("otc.summary.computed", "2026-08-21: symbol_summary, 7 rows"),
     ("otc.metrics.computed", "2026-08-21: symbol_rolling, 8 rows"),
     ("otc.check.failed", "2026-08-21: venue_volume.c1 WARN"),
+    ("otc.check.recovered", "2026-08-21: venue_volume.c1"),
     ("otc.retention.applied", "raw_record: 3 weeks before 2026-08-21 dropped"),
 ]
 
@@ -182,9 +184,9 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
     with psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as sql:
         sql.execute("TRUNCATE otc.week_state, otc.file_ledger, otc.gap_ledger")
     code, text, _ = run("replay")
-    assert (code, text) == (0, "15 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
+    assert (code, text) == (0, "16 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
     rows = {"week_state": 1, "file_ledger": 2, "gap_ledger": 1}
-    assert json.loads(run("replay", "--json")[1]) == {"events": 15, "rows": rows}
+    assert json.loads(run("replay", "--json")[1]) == {"events": 16, "rows": rows}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -18,11 +19,6 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from dagster import (
-    AssetCheckEvaluation,
-    AssetCheckSeverity,
-    AssetKey,
-    DagsterEvent,
-    DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
     build_sensor_context,
@@ -44,6 +40,7 @@ from otc_assets.domain.weeks import weeks_between
 from otc_assets.finra.source import SourceError
 from otc_assets.settings import settings
 from otc_assets.warehouse import alerts as outbox
+from otc_assets.warehouse import events
 from otc_assets.warehouse.alerts import Alert
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
@@ -125,20 +122,17 @@ def report(
     *,
     passed: bool = False,
     check: str = "matches_finra_totals",
-    severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
+    severity: str = "ERROR",
     asset: str = "venue_volume",
-) -> None:
-    """An evaluation of a check by a run of its own, as Dagster stores it."""
-    evaluation = AssetCheckEvaluation(
-        asset_key=AssetKey(asset),
-        check_name=check,
-        passed=passed,
-        severity=severity,
-        metadata={"NMS Tier 1": "FINRA says 5, we say 4"},
-        partition=week.isoformat() if week else None,
-    )
-    event = DagsterEvent(DagsterEventType.ASSET_CHECK_EVALUATION.value, "a job", event_specific_data=evaluation)
-    daemon.dagster.report_dagster_event(event, run_id=make_new_run_id())
+) -> events.Event:
+    """Appends that a check failed or recovered, as a run of its own does."""
+    of_check: dict[str, Any] = {"week_ending": week, "asset": asset, "check": check}
+    payload: events.Payload = events.CheckRecovered(**of_check)
+    if not passed:
+        detail = {"NMS Tier 1": "FINRA says 5, we say 4"}
+        payload = events.CheckFailed(**of_check, severity=severity, blocking=False, detail=detail)
+    with events.event_context(make_new_run_id()), installed.database().transaction() as connection:
+        return events.append(connection, payload)
 
 
 def subjects(sql: Sql) -> list[object]:
@@ -177,7 +171,10 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
     assert "NMS Tier 1 observed: 734\n" in f"{plausible[4]}\n"
     assert plausible[5] in runs
     assert graded[0] == "venue_volume.grade 2026-08-14"
-    assert str(graded[4]).splitlines() == ["ERROR, blocking: nothing is made of the week", "all tiers: F"]
+    assert str(graded[4]).splitlines() == [
+        "ERROR, blocking: downstream assets of the week are not computed",
+        "all tiers: F",
+    ]
 
     run(most_shares=1)
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
@@ -187,6 +184,29 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
     run(most_shares=1)
     assert daemon.tick("failed_checks") == "checks that began to fail: 2"
     assert sql.execute("SELECT count(*), count(resolved_at) FROM otc.alert").fetchone() == (4, 2)
+
+
+def test_a_check_of_a_real_run_recovers_once_after_it_has_failed(
+    daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check that has never failed, or has passed since, appends nothing."""
+    installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
+    for most_shares in (1, volume.MOST_SHARES, volume.MOST_SHARES):
+        with monkeypatch.context() as patch:
+            patch.setattr(volume, "MOST_SHARES", most_shares)
+            with pytest.raises(launch.RunFailed) if most_shares == 1 else nullcontext():
+                installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
+    installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[1], WEEKS[1])
+    appended = sql.execute(
+        "SELECT aggregate_id, event_type, payload FROM otc.events WHERE aggregate_type = 'check' ORDER BY id"
+    ).fetchall()
+    assert [row[:2] for row in appended] == [
+        ("venue_volume.plausible_values 2026-08-14", "otc.check.failed"),
+        ("venue_volume.grade 2026-08-14", "otc.check.failed"),
+        ("venue_volume.plausible_values 2026-08-14", "otc.check.recovered"),
+        ("venue_volume.grade 2026-08-14", "otc.check.recovered"),
+    ]
+    assert appended[3][2] == {"week_ending": "2026-08-14", "asset": "venue_volume", "check": "grade"}
 
 
 def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
@@ -220,6 +240,7 @@ def test_a_check_that_belongs_to_no_week_is_told_where_warnings_are_wanted(
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
+    daemon.cursors.clear()
     daemon.tick("failed_checks")
     found = sql.execute("SELECT subject, severity, body FROM otc.alert ORDER BY subject").fetchall()
     assert [row[:2] for row in found] == [("gap_report.newest_week", "warn"), ("gap_report.no_gap 2026-08-14", "warn")]
@@ -231,46 +252,36 @@ def test_a_warning_that_becomes_an_error_is_news_and_the_other_way_round_is_not(
 ) -> None:
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
-    for severity in (AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR, AssetCheckSeverity.WARN):
+    for severity in ("WARN", "ERROR", "WARN"):
         report(daemon, WEEKS[0], severity=severity)
     daemon.tick("failed_checks")
     assert sql.execute("SELECT severity FROM otc.alert ORDER BY id").fetchall() == [("warn",), ("error",)]
 
 
-def test_nothing_is_lost_or_told_twice_while_the_cursor_ascends(
-    daemon: Daemon, sql: Sql, clock: time_machine.Traveller
-) -> None:
-    """Between any two ticks, events; the cursor follows two minutes behind, and never goes back."""
+def test_each_tick_records_the_failures_since_the_last_one_and_the_cursor_ascends(daemon: Daemon, sql: Sql) -> None:
     cursors = []
     for number in range(8):
-        report(daemon, WEEKS[0] - dt.timedelta(weeks=number))
+        event = report(daemon, WEEKS[0] - dt.timedelta(weeks=number))
         assert daemon.tick("failed_checks") == "checks that began to fail: 1"
-        cursors.append(int(daemon.cursors["failed_checks"] or 0))
-        clock.shift(dt.timedelta(seconds=50))
+        assert daemon.cursors["failed_checks"] == str(event.cursor)
+        cursors.append(event.cursor.xid)
     assert len(subjects(sql)) == len(set(subjects(sql))) == 8
     assert cursors == sorted(cursors)
-    assert cursors[-1] > 0
-    clock.shift(dt.timedelta(hours=1))
-    daemon.tick("failed_checks")
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
+    assert daemon.cursors["failed_checks"] == str(event.cursor)
 
 
-def test_an_event_that_turns_up_behind_a_newer_one_is_not_lost(daemon: Daemon, sql: Sql) -> None:
-    """Ids are given out before a transaction ends: a cursor at the newest id would pass the slower one."""
-    from dagster._core.storage.event_log import SqlEventLogStorageTable as events
-
-    report(daemon, WEEKS[0])
-    report(daemon, WEEKS[1])
-    storage: Any = daemon.dagster.event_log_storage
-    with storage.index_connection() as connection:
-        slow = connection.execute(sa.select(events).order_by(events.c.id)).mappings().first()
-        connection.execute(events.delete().where(events.c.id == slow["id"]))
-    daemon.tick("failed_checks")
-    assert subjects(sql) == ["venue_volume.matches_finra_totals 2026-08-21"]
-    with storage.index_connection() as connection:
-        connection.execute(events.insert().values(**slow))
-    daemon.tick("failed_checks")
-    assert subjects(sql)[1:] == ["venue_volume.matches_finra_totals 2026-08-14"]
+def test_an_event_whose_transaction_commits_after_a_newer_one_is_not_lost(daemon: Daemon, sql: Sql) -> None:
+    """Ids are assigned before a transaction ends: a cursor at the newest id would pass the slower one."""
+    with installed.database().transaction() as slower:
+        failure = events.CheckFailed(
+            week_ending=WEEKS[0], asset="venue_volume", check="grade", severity="ERROR", blocking=True, detail={}
+        )
+        slow = events.append(slower, failure)
+        assert report(daemon, WEEKS[1]).id > slow.id
+        assert daemon.tick("failed_checks") == "checks that began to fail: 0"
+    assert daemon.tick("failed_checks") == "checks that began to fail: 2"
+    assert subjects(sql) == ["venue_volume.grade 2026-08-14", "venue_volume.matches_finra_totals 2026-08-21"]
 
 
 def test_events_that_are_read_again_after_a_pass_do_not_open_what_is_over(daemon: Daemon, sql: Sql) -> None:
@@ -281,17 +292,6 @@ def test_events_that_are_read_again_after_a_pass_do_not_open_what_is_over(daemon
         daemon.cursors.clear()
         daemon.tick("failed_checks")
         assert sql.execute("SELECT count(*), count(resolved_at) FROM otc.alert").fetchone() == (2, 1)
-
-
-def test_a_sensor_that_begins_late_looks_back_a_day_and_not_through_all_history(
-    daemon: Daemon, sql: Sql, clock: time_machine.Traveller
-) -> None:
-    report(daemon, WEEKS[0])
-    clock.shift(dt.timedelta(days=3))
-    report(daemon, WEEKS[1])
-    clock.shift(dt.timedelta(hours=1))
-    daemon.tick("failed_checks")
-    assert subjects(sql) == ["venue_volume.matches_finra_totals 2026-08-21"]
 
 
 def test_a_failed_run_is_recorded_with_its_steps_own_words(daemon: Daemon, sql: Sql, tmp_path: Any) -> None:
@@ -388,7 +388,7 @@ def test_an_alert_reaches_the_receiver_with_week_check_figures_and_a_link_to_the
     assert message["title"] == "otc-assets: venue_volume.grade failed for week 2026-08-14"
     assert message["type"] == "failure"
     assert message["message"].splitlines() == [
-        "ERROR, blocking: nothing is made of the week",
+        "ERROR, blocking: downstream assets of the week are not computed",
         "all tiers: F",
         f"https://dagster.example.org/otc/runs/{failure.value.run_id}",
     ]
@@ -502,7 +502,7 @@ def test_an_error_does_not_wait_because_a_warning_was_told(
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
     told = []
-    for number, severity in enumerate([AssetCheckSeverity.WARN, AssetCheckSeverity.ERROR, AssetCheckSeverity.WARN]):
+    for number, severity in enumerate(["WARN", "ERROR", "WARN"]):
         clock.shift(dt.timedelta(seconds=30))
         report(daemon, WEEKS[0] - dt.timedelta(weeks=number), severity=severity)
         daemon.tick("failed_checks")

@@ -82,6 +82,8 @@ def test_counters_and_histograms_are_what_the_events_add_up_to(sql: Sql, exporte
     check_failed(sql, "grade")
     check_failed(sql, "grade", week="2026-08-14")
     check_failed(sql, "volume_swing", severity="WARN", blocking=False)
+    tell(sql, "otc.check.recovered", "check", "venue_volume.grade 2026-08-21", week_ending="2026-08-21",
+         asset="venue_volume", check="grade")  # fmt: skip
     found = scraped(exporter)
     assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 2
     assert found[f'otc_files_ingested_total{{tier="{T2}"}}'] == 0
@@ -106,6 +108,7 @@ def test_counters_and_histograms_are_what_the_events_add_up_to(sql: Sql, exporte
     assert found['otc_summary_duration_seconds_count{table="market_concentration"}'] == 0
     assert found[f'otc_normalize_duration_seconds_count{{tier="{T1}"}}'] == 1
     assert found['otc_events_total{event_type="otc.check.failed"}'] == 3
+    assert found['otc_events_total{event_type="otc.check.recovered"}'] == 1
     assert found["otc_up"] == 1
 
 

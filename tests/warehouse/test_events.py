@@ -28,6 +28,7 @@ from otc_assets.warehouse.events import (
     CaptureRestored,
     CaptureWithdrawn,
     CheckFailed,
+    CheckRecovered,
     ConcurrentChange,
     Cursor,
     FileIngested,
@@ -179,6 +180,8 @@ EXAMPLES: list[Payload] = [
     closed(),
     failed(),
     failed("newest_week", week_ending=None),
+    CheckRecovered(week_ending=WEEK, asset="venue_volume", check="grade"),
+    CheckRecovered(asset="gap_report", check="newest_week"),
     RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3, rows=17),
     ingested(outcome="superseded"),
     CaptureQuarantined(**CAPTURE, reason="it would remove 42 of 100 rows (42.0 %) of capture 6"),
@@ -230,6 +233,8 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("gap", "2026-08-21 NMS Tier 1", 2),
         ("check", "venue_volume.grade 2026-08-21", 1),
         ("check", "venue_volume.newest_week", 1),
+        ("check", "venue_volume.grade 2026-08-21", 2),
+        ("check", "gap_report.newest_week", 1),
         ("retention", "raw_record", 1),
         ("file", "a" * 64, 2),
         *(("file", "c" * 64, version) for version in (1, 2, 3, 4)),
@@ -585,19 +590,26 @@ def test_transactions_are_ordered_as_numbers_and_not_as_text(engine: sa.Engine, 
 
 
 def test_reading_in_pages_and_by_type_gives_each_event_once_in_one_order(engine: sa.Engine) -> None:
-    tell(engine, *(payload for n in range(10) for payload in (failed(f"c{n}"), checked())))
+    recovered = CheckRecovered(asset="venue_volume", check="grade", week_ending=WEEK)
+    tell(engine, *(payload for n in range(10) for payload in (failed(f"c{n}"), checked(), recovered)))
     all_of_them = everything(engine)
-    for event_type, size in ((None, 20), ("otc.check.failed", 10)):
+    types: list[tuple[list[str] | None, int]] = [
+        (None, 30),
+        (["otc.check.failed"], 10),
+        (["otc.check.recovered", "otc.check.failed"], 20),
+        ([], 0),
+    ]
+    for event_types, size in types:
         cursor, pages = events.START, []
         while True:
             with transaction(engine) as connection:
-                page = events.read(connection, cursor, 3, event_type)
+                page = events.read(connection, cursor, 3, event_types)
             if not page:
                 break
             assert len(page) <= 3
             cursor = page[-1].cursor
             pages += page
-        assert pages == [e for e in all_of_them if event_type in (None, e.event_type)]
+        assert pages == [e for e in all_of_them if event_types is None or e.event_type in event_types]
         assert len(pages) == size
 
 
@@ -836,6 +848,19 @@ def test_an_event_is_found_by_its_number_and_by_its_event_id(engine: sa.Engine) 
         assert events.find(connection, event.id) == event
         assert events.find(connection, event.event_id) == event
         assert events.find(connection, 10**12) is None
+
+
+def test_the_last_type_of_each_aggregate_is_that_of_its_highest_version(engine: sa.Engine) -> None:
+    recovered = CheckRecovered(asset="venue_volume", check="grade", week_ending=WEEK)
+    tell(engine, failed("a"), failed("grade"), recovered, failed("b"), failed("b", week_ending=None), failed("a"))
+    names = [f"venue_volume.{name}" for name in ("a 2026-08-21", "grade 2026-08-21", "b", "c")]
+    with transaction(engine) as connection:
+        assert events.last_types(connection, "check", names) == {
+            "venue_volume.a 2026-08-21": "otc.check.failed",
+            "venue_volume.grade 2026-08-21": "otc.check.recovered",
+            "venue_volume.b": "otc.check.failed",
+        }
+        assert events.last_types(connection, "week", names) == {}
 
 
 def test_readers_of_years_of_events_use_the_indexes(engine: sa.Engine, sql: Sql) -> None:

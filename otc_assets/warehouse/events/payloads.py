@@ -225,23 +225,33 @@ class GapClosed(_OfGap):
     event_type: ClassVar[str] = "otc.gap.closed"
 
 
-class CheckFailed(Payload):
-    """A check of an asset failed, for a week if it is a weekly check; ``detail`` is shown on its page."""
-
-    event_type: ClassVar[str] = "otc.check.failed"
+class _OfCheck(Payload):
     aggregate_type: ClassVar[str] = "check"
 
     week_ending: dt.date | None = None
     asset: str
     check: str
-    severity: Annotated[str, one_of("ERROR", "WARN")]
-    blocking: bool
-    detail: dict[str, str]
 
     @property
     def aggregate_id(self) -> str:
         name = f"{self.asset}.{self.check}"
         return f"{name} {self.week_ending}" if self.week_ending else name
+
+
+class CheckFailed(_OfCheck):
+    """A check of an asset failed, for a week if it is a weekly check; ``detail`` is shown on its page."""
+
+    event_type: ClassVar[str] = "otc.check.failed"
+
+    severity: Annotated[str, one_of("ERROR", "WARN")]
+    blocking: bool
+    detail: dict[str, str]
+
+
+class CheckRecovered(_OfCheck):
+    """A check passed, and its event before this one is that it failed."""
+
+    event_type: ClassVar[str] = "otc.check.recovered"
 
 
 class RetentionApplied(Payload):

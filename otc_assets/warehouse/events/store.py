@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -45,6 +45,16 @@ class Cursor:
 
     def __str__(self) -> str:
         return f"{self.xid}-{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """The cursor that was stored as text.
+
+        Raises:
+            ValueError: it is not the text of a cursor.
+        """
+        xid, _, number = text.partition("-")
+        return cls(int(xid), int(number))
 
 
 START = Cursor(0, 0)
@@ -182,7 +192,7 @@ def append_gap_changes(connection: sa.Connection, week_ending: dt.date, gaps: pl
 
 
 def read(
-    connection: sa.Connection, after: Cursor = START, limit: int = 1_000, event_type: str | None = None
+    connection: sa.Connection, after: Cursor = START, limit: int = 1_000, event_types: Sequence[str] | None = None
 ) -> list[Event]:
     """The events after a cursor, at most ``limit``; none is ever skipped, and none is returned twice.
 
@@ -195,12 +205,17 @@ def read(
         after: the ``cursor`` of the last event that was processed. Saved in the transaction that processes the
             events, it makes that happen exactly once.
         limit: the maximum number; fewer mean that there are no more yet.
-        event_type: only events of this type.
+        event_types: only events of these types; None for all.
 
     Raises:
         ForeignOrder: the table was restored from a dump of another server.
     """
-    values = {"xid": str(after.xid), "id": after.id, "limit": limit, "event_type": event_type}
+    values = {
+        "xid": str(after.xid),
+        "id": after.id,
+        "limit": limit,
+        "event_types": None if event_types is None else list(event_types),
+    }
     _require_order(connection)
     return [_event(row) for row in connection.execute(statement("events_after"), values)]
 
@@ -219,14 +234,28 @@ def _require_order(connection: sa.Connection) -> None:
         )
 
 
-def newest(connection: sa.Connection, count: int, event_type: str | None = None, *, final: bool = False) -> list[Event]:
-    """The newest ``count`` events, oldest first; with ``final`` only those whose cursors ``read`` can continue from.
+def newest(
+    connection: sa.Connection,
+    count: int,
+    event_type: str | None = None,
+    *,
+    final: bool = False,
+    before: dt.datetime | None = None,
+) -> list[Event]:
+    """The newest ``count`` events, oldest first.
+
+    Args:
+        connection: inside a transaction.
+        count: the maximum number.
+        event_type: only events of this type.
+        final: only events whose cursors ``read`` can continue from.
+        before: only events that were appended before this time.
 
     Raises:
         ForeignOrder: the table was restored from a dump of another server.
     """
     _require_order(connection)
-    values = {"count": count, "event_type": event_type, "final": final}
+    values = {"count": count, "event_type": event_type, "final": final, "before": before}
     return [_event(row) for row in connection.execute(statement("events_newest"), values)][::-1]
 
 
@@ -239,6 +268,12 @@ def find(connection: sa.Connection, which: int | UUID) -> Event | None:
     values = {"id": which if is_id else None, "event_id": None if is_id else which}
     row = connection.execute(_BY_ID, values).one_or_none()
     return _event(row) if row is not None else None
+
+
+def last_types(connection: sa.Connection, aggregate_type: str, aggregate_ids: Sequence[str]) -> dict[str, str]:
+    """The type of the last event of each of these aggregates, by their ids; those without events are left out."""
+    values = {"aggregate_type": aggregate_type, "aggregate_ids": list(aggregate_ids)}
+    return dict(connection.execute(statement("events_last_types"), values).all())  # type: ignore[arg-type]
 
 
 def history(connection: sa.Connection, week_ending: dt.date) -> list[Event]:

@@ -6,5 +6,5 @@
 -- that an event is returned only when every transaction that began to write before its own has ended.
 SELECT * FROM otc.events
 WHERE (xid, id) > (CAST(CAST(:xid AS text) AS xid8), :id) AND xid < pg_snapshot_xmin(pg_current_snapshot())
-  AND (CAST(:event_type AS text) IS NULL OR event_type = :event_type)
+  AND (CAST(:event_types AS text[]) IS NULL OR event_type = ANY(:event_types))
 ORDER BY xid, id LIMIT :limit
