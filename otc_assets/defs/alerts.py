@@ -117,7 +117,7 @@ def alert_of_check(record: EventLogRecord, evaluation: AssetCheckEvaluation) -> 
         severity=Severity.ERROR if serious else Severity.WARN,
         week_ending=week_of(evaluation.partition) if evaluation.partition else None,
         title=f"{name} failed" + (f" for week {evaluation.partition}" if evaluation.partition else ""),
-        body="\n".join([f"{kind}, blocking: nothing is made of the week" if blocks else kind, *figures]),
+        body="\n".join([f"{kind}, blocking: downstream assets of the week are blocked" if blocks else kind, *figures]),
         run_id=record.event_log_entry.run_id or None,
         event_id=record.storage_id,
         happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),
@@ -142,8 +142,9 @@ def _evaluation(record: EventLogRecord, repository: RepositoryDefinition | None)
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Records an alert for every check that begins to fail for a week (OTC_ALERT_SEVERITY: errors alone, or "
-        "warnings too). One that goes on failing is told once; after it has passed, its next failure is told."
+        "Records an alert when a check starts to fail for a week (OTC_ALERT_SEVERITY: errors alone, or warnings too). "
+        "It records no further alert while the check keeps failing. After the check has passed, the next failure is "
+        "an alert again."
     ),
 )
 def failed_checks(
@@ -225,7 +226,7 @@ def is_final(instance: DagsterInstance, run: DagsterRun, age: float) -> bool:
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Records an alert for every run that failed and is not tried again by itself.",
+    description="Records an alert for every run that has failed and that Dagster will not retry.",
 )
 def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Database]) -> SensorResult:
     """Reads failures of runs, in the order of their ids, into the outbox."""
@@ -262,8 +263,9 @@ def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Datab
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Sends what waits in otc.alert to OTC_ALERT_URL: the first at once, what follows within five minutes in one "
-        "message. Tries again what did not arrive, and fails when something has not arrived for an hour."
+        "Sends the pending alerts in otc.alert to OTC_ALERT_URL: the first at once, and those of the next five minutes "
+        "in one message. Retries alerts that were not delivered, and fails if an alert has been undelivered for an "
+        "hour."
     ),
 )
 def deliver_alerts(warehouse: ResourceParam[Database], settings: ResourceParam[Settings]) -> SkipReason:

@@ -177,7 +177,7 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
     assert "NMS Tier 1 observed: 734\n" in f"{plausible[4]}\n"
     assert plausible[5] in runs
     assert graded[0] == "venue_volume.grade 2026-08-14"
-    assert str(graded[4]).splitlines() == ["ERROR, blocking: nothing is made of the week", "all tiers: F"]
+    assert str(graded[4]).splitlines() == ["ERROR, blocking: downstream assets of the week are blocked", "all tiers: F"]
 
     run(most_shares=1)
     assert daemon.tick("failed_checks") == "checks that began to fail: 0"
@@ -388,7 +388,7 @@ def test_an_alert_reaches_the_receiver_with_week_check_figures_and_a_link_to_the
     assert message["title"] == "otc-assets: venue_volume.grade failed for week 2026-08-14"
     assert message["type"] == "failure"
     assert message["message"].splitlines() == [
-        "ERROR, blocking: nothing is made of the week",
+        "ERROR, blocking: downstream assets of the week are blocked",
         "all tiers: F",
         f"https://dagster.example.org/otc/runs/{failure.value.run_id}",
     ]
@@ -403,7 +403,7 @@ def test_a_delivery_that_fails_is_tried_again_also_after_a_restart_and_arrives_o
     report(daemon, WEEKS[0])
     daemon.tick("failed_checks")
     said = daemon.tick("deliver_alerts")
-    assert re.match(r"to be tried again at 12:0\d:\d\d UTC: 1. JSON \(1 of 1\): Failed to send", said)
+    assert re.match(r"next attempt at 12:0\d:\d\d UTC: 1. JSON \(1 of 1\): Failed to send", said)
     assert "error=500" in said
     # Not before its time, and later each time it fails.
     assert daemon.tick("deliver_alerts") == "nothing is due"
