@@ -31,7 +31,7 @@ from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import Alert
 from otc_assets.warehouse.database import Database
 
-#: After an attempt, whatever is new is gathered for so long, and then told in one message.
+#: After an attempt, new alerts are collected for this long, and then sent in one message.
 QUIET = dt.timedelta(minutes=5)
 
 #: Alerts that a message lists; it counts the others.
@@ -65,7 +65,7 @@ class AlertsUndelivered(OtcError):
 
 @dataclass(frozen=True)
 class Message:
-    """What is told: a title of one line, a text of several, and whether something serious is among it."""
+    """A message: a title of one line, a text of several lines, and whether it has an error among its alerts."""
 
     title: str
     body: str
@@ -290,5 +290,5 @@ def _attempt(
             again_at=again_at,
         )
     if errors:
-        return f"to be tried again at {again_at:%H:%M:%S} UTC: {len(claimed)}. {'; '.join(errors)}"
+        return f"next attempt at {again_at:%H:%M:%S} UTC: {len(claimed)}. {'; '.join(errors)}"
     return f"alerts delivered: {len(claimed)}"

@@ -147,7 +147,7 @@ def is_final(instance: DagsterInstance, run: DagsterRun, age: float) -> bool:
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Records an alert for every run that failed and is not tried again by itself.",
+    description="Records an alert for every run that has failed and that Dagster will not retry.",
 )
 def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Database]) -> SensorResult:
     """Reads failures of runs, in the order of their ids, into the outbox."""
@@ -184,8 +184,9 @@ def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Datab
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Sends what waits in otc.alert to OTC_ALERT_URL: the first at once, what follows within five minutes in one "
-        "message. Tries again what did not arrive, and fails when something has not arrived for an hour."
+        "Sends the pending alerts in otc.alert to OTC_ALERT_URL: the first at once, and those of the next five minutes "
+        "in one message. Retries alerts that were not delivered, and fails if an alert has been undelivered for an "
+        "hour."
     ),
 )
 def deliver_alerts(warehouse: ResourceParam[Database], settings: ResourceParam[Settings]) -> SkipReason:

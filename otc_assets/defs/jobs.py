@@ -59,13 +59,13 @@ DOWNSTREAM = (*in_order(), "gap_report")
 MAKE_WEEK = define_asset_job(
     "make_week",
     selection=AssetSelection.assets("week_calendar", *DOWNSTREAM),
-    description="Computes everything of a week from what is captured of it.",
+    description="Computes venue volume, all figures and the gap report of a week from its captured publications.",
 )
 
 REPORT_GAPS = define_asset_job(
     "report_gaps",
     selection=AssetSelection.assets("gap_report"),
-    description="Reports the gaps of weeks again: what was pending may be late by now.",
+    description="Updates the gap report of weeks: a publication that was pending may be late now.",
 )
 
 MAKE_ROLLING = define_asset_job(
@@ -212,17 +212,17 @@ def drop_expired_weeks(context: OpExecutionContext, warehouse: ResourceParam[Dat
         context.log.info("no week is expired")
 
 
-@job(description="Drops weeks that are older than what is kept (OTC_KEEP_..._WEEKS). Summaries stay.")
+@job(description="Deletes weeks outside the retention window (OTC_KEEP_..._WEEKS).")
 def retention() -> None:
     drop_expired_weeks()
 
 
-@job(description="Accepts a quarantined capture: its id is in the failed check 'none_quarantined' of venue_volume.")
+@job(description="Accepts a quarantined capture. Its id is in the failed check 'none_quarantined' of venue_volume.")
 def accept_capture() -> None:
     accept_quarantined()
 
 
-@job(description="Withdraws a capture, so that it is not effective any more; or restores one that was withdrawn.")
+@job(description="Withdraws a capture, so that it is no longer effective, or restores a withdrawn capture.")
 def withdraw_capture() -> None:
     withdraw_or_restore()
 

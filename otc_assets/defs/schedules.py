@@ -61,7 +61,8 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
         execution_timezone="America/New_York",
         default_status=DefaultScheduleStatus.RUNNING,
         description=(
-            f"Captures the newest week of {tier.name}, and again the weeks of the look-back that FINRA revised."
+            f"Captures the newest week of {tier.name}, and recaptures earlier weeks that FINRA revised "
+            "(OTC_LOOKBACK_WEEKS)."
         ),
     )
     def wednesday(
@@ -81,7 +82,7 @@ def wednesday_schedule(tier: Tier) -> ScheduleDefinition:
     cron_schedule="30 3 * * *",
     execution_timezone="America/New_York",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="Drops weeks that are no longer kept, where the server has no jobs of its own.",
+    description="Deletes weeks outside the retention window, unless TimescaleDB has a job that does.",
 )
 def daily_retention(context: ScheduleEvaluationContext, warehouse: ResourceParam[Database]) -> RunRequest | SkipReason:
     """One run per day, or none where TimescaleDB's own job does the same work."""
@@ -95,7 +96,7 @@ def daily_retention(context: ScheduleEvaluationContext, warehouse: ResourceParam
     cron_schedule="30 6 * * *",
     execution_timezone="America/New_York",
     default_status=DefaultScheduleStatus.RUNNING,
-    description="Reports the gaps of the look-back's weeks again: no other run reports a week that is never published.",
+    description="Updates the gap report of the most recent weeks (OTC_LOOKBACK_WEEKS).",
 )
 def daily_gap_report(context: ScheduleEvaluationContext, settings: ResourceParam[Settings]) -> RunRequest | SkipReason:
     """One run per day over all weeks of the look-back."""
@@ -103,7 +104,7 @@ def daily_gap_report(context: ScheduleEvaluationContext, settings: ResourceParam
     newest = WeekPartitions(settings.first_week).newest()
     if newest is None:
         begins = publication_date(settings.first_week, T1)
-        return SkipReason(f"FINRA publishes the first week wanted on {begins} (OTC_FIRST_WEEK)")
+        return SkipReason(f"FINRA publishes the first week (OTC_FIRST_WEEK) on {begins}")
     first = max(settings.first_week, newest - dt.timedelta(weeks=settings.lookback_weeks))
     return RunRequest(
         run_key=f"gaps on {now:%Y-%m-%d}",

@@ -92,7 +92,7 @@ def file_drop(context: SensorEvaluationContext, settings: ResourceParam[Settings
     jobs=list(CAPTURE_JOBS.values()),
     minimum_interval_seconds=900,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Captures weeks that were published late, and those that FINRA has revised, within the look-back.",
+    description="Captures weeks that were published late or revised, among the most recent weeks (OTC_LOOKBACK_WEEKS).",
 )
 def late_and_revised(
     context: SensorEvaluationContext,
@@ -187,7 +187,7 @@ def something_runs(instance: DagsterInstance) -> bool:
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(
-        "Recomputes weeks whose inputs have changed: after a tier arrived or was revised, the week itself and "
+        "Recomputes weeks whose inputs have changed. If a tier is published or revised: the week itself and "
         "the six-week figures of the five weeks after it."
     ),
 )
@@ -196,7 +196,7 @@ def stale_weeks(
 ) -> SensorResult | SkipReason:
     """Compares what every week was computed from with what is captured now."""
     if something_runs(context.instance):
-        return SkipReason("runs are under way: stale weeks are determined when they have ended")
+        return SkipReason("runs are in progress: stale weeks are determined when they have ended")
     with warehouse.transaction() as connection:
         found = list(requests_for_stale_weeks(lineage(connection)))
     weeks = WeekPartitions(settings.first_week)
@@ -210,12 +210,12 @@ def stale_weeks(
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Marks runs as failed whose process has died, and frees the slots of their pools.",
+    description="Marks runs as failed whose process has ended, and frees their pool slots.",
 )
 def dead_runs(context: SensorEvaluationContext) -> SkipReason:
     """Looks for the processes of all runs that are under way."""
     ended = fail_dead_runs(context.instance)
-    return SkipReason(f"ended: {', '.join(ended)}" if ended else "every run that is under way has its process")
+    return SkipReason(f"ended: {', '.join(ended)}" if ended else "every run in progress has a process")
 
 
 SENSORS = [dead_runs, file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]

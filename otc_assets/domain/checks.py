@@ -107,7 +107,7 @@ CHECKS = (
     Check(
         "none_quarantined",
         "venue_volume",
-        "No capture of the week is quarantined: cut off, or lacking a large part of the one before it.",
+        "No capture of the week is quarantined because it was truncated or would remove a large part of the week.",
         volume.none_quarantined,
         cost=15,
     ),

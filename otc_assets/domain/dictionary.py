@@ -24,8 +24,9 @@ the same texts as comments.
 _CHECKS = """\
 ## Checks
 
-A failed check of `venue_volume` costs points of 100, or makes the grade F. Grade F blocks downstream assets.
-`otc_assets/domain/checks.py` says how points become a grade.
+A failed check of `venue_volume` costs points, or makes the grade F. Grade F blocks downstream assets. The score is 100
+minus these points. Grade A is a score from 95, B from 85, C from 70, D from 50. If the only errors are `complete` and
+`none_quarantined`, or there are none, the score is at least 50.
 
 Before schema version 031, `rows_reconciled` was named `books_balance`, `rejection_rate` was `few_rejected`, and
 `shares_sum_to_100` was `shares_add_up`. The history in Dagster, the events and the counters of that time keep the old

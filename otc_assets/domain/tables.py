@@ -274,7 +274,7 @@ _ALL_TABLES = (
     Table(
         name="gap",
         description=(
-            "Expected publications that are missing inside or at the end, late, incomplete, empty, or pending."
+            "Expected publications that are not captured completely: missing, late, incomplete, empty, or pending."
             "\n\nPublications are expected by the publication calendar, tier by tier. `fetchable` says whether FINRA "
             "still offers the week."
         ),

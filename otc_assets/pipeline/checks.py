@@ -75,7 +75,7 @@ def judge_newest_week(database: Database, source: Source, first_week: dt.date, n
             newest.append((due, tier.name, Newest(week, due, first_week)))
     verdict = _verdict(NEWEST_WEEK, findings([NEWEST_WEEK], newest))
     gaps = current_gaps(database, source, first_week, now)
-    verdict.details["publications missing since the first week wanted"] = gaps.filter(~_IS_PENDING).height
+    verdict.details["publications not captured since OTC_FIRST_WEEK"] = gaps.filter(~_IS_PENDING).height
     with database.transaction() as connection:
         _record(connection, [verdict], None)
     return verdict

@@ -276,7 +276,7 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
         severity="error",
         week_ending=dt.date(2026, 8, 21),
         title="venue_volume.grade failed for week 2026-08-21",
-        body="ERROR, blocking: nothing is made of the week\nall tiers: F",
+        body="ERROR, blocking: downstream assets of the week are blocked\nall tiers: F",
         run_id="a run",
         event_id=7,
         happened_at=now,

@@ -403,7 +403,7 @@ def test_a_delivery_that_fails_is_tried_again_also_after_a_restart_and_arrives_o
     report(daemon, WEEKS[0])
     daemon.tick("failed_checks")
     said = daemon.tick("deliver_alerts")
-    assert re.match(r"to be tried again at 12:0\d:\d\d UTC: 1. JSON \(1 of 1\): Failed to send", said)
+    assert re.match(r"next attempt at 12:0\d:\d\d UTC: 1. JSON \(1 of 1\): Failed to send", said)
     assert "error=500" in said
     # Not before its time, and later each time it fails.
     assert daemon.tick("deliver_alerts") == "nothing is due"

@@ -36,7 +36,7 @@ from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import Settings
-from otc_assets.warehouse.events import FileRejected, MetricsComputed, SummaryComputed
+from otc_assets.warehouse.events import CheckRecovered, FileRejected, MetricsComputed, SummaryComputed
 from otc_assets.warehouse.server import dagster_storage_url
 
 pytestmark = pytest.mark.slow
@@ -82,8 +82,7 @@ def test_counters_and_histograms_are_what_the_events_add_up_to(sql: Sql, exporte
     check_failed(sql, "grade")
     check_failed(sql, "grade", week="2026-08-14")
     check_failed(sql, "volume_swing", severity="WARN", blocking=False)
-    tell(sql, "otc.check.recovered", "check", "venue_volume.grade 2026-08-21", week_ending="2026-08-21",
-         asset="venue_volume", check="grade")  # fmt: skip
+    append(sql, CheckRecovered(week_ending=week, asset="venue_volume", check="grade"))
     found = scraped(exporter)
     assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 2
     assert found[f'otc_files_ingested_total{{tier="{T2}"}}'] == 0
