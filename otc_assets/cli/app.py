@@ -40,6 +40,7 @@ _RUN, _INSPECT, _INGEST, _ADMIN = "Run", "Inspect", "Ingest", "Administer"
 app.command(rich_help_panel=_RUN)(run.up)
 app.command(rich_help_panel=_RUN)(run.materialize)
 app.command(rich_help_panel=_RUN)(run.backfill)
+app.command(rich_help_panel=_RUN)(run.rebuild)
 app.command(rich_help_panel=_INSPECT)(inspect.status)
 app.command(rich_help_panel=_INSPECT)(inspect.gaps)
 app.command(rich_help_panel=_INSPECT)(inspect.storage)

@@ -17,14 +17,12 @@ import polars as pl
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.parsing.limits import UnreadableFile
-from otc_assets.domain.revisions import HALVES
 from otc_assets.domain.weeks import Tier, due_at
 from otc_assets.finra.source import PARTIAL, Capture, RefusedReply, Source
-from otc_assets.pipeline.captures import COMPARED, parsed_rows, record
+from otc_assets.pipeline.captures import COMPARED, counts_and_dates, parsed_rows, record
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.database import Database
@@ -135,9 +133,6 @@ def _record(
         set_attributes(rows=result.accepted, rejected=result.rejected.height)
     with span(ARCHIVE, **whose, bytes=len(capture.content)):
         digest = archive.put(capture.content)
-    whole = capture.scope != PARTIAL and not parsed.cut_off
-    if capture.rows_expected is not None:
-        whole = whole and parsed.received == capture.rows_expected
     publication = NewPublication(
         week_ending=capture.week_ending,
         tier=capture.tier.name,
@@ -145,18 +140,10 @@ def _record(
         digest=digest,
         origin=capture.origin,
         summary_type=capture.summary_type,
-        layout=parsed.layout,
         bytes=len(capture.content),
-        rows_received=result.received,
-        rows_accepted=result.accepted,
-        rows_rejected=result.rejected.height,
         rows_expected=capture.rows_expected,
-        complete=whole,
-        initial_published_date=result.initial_published_date,
-        last_update_date=result.last_update_date,
         run_id=run_id,
-        ats_last_update_date=result.last_update_of(HALVES[VenueKind.ATS]),
-        non_ats_last_update_date=result.last_update_of(HALVES[VenueKind.NON_ATS]),
+        **counts_and_dates(parsed, result, capture.scope, capture.rows_expected),
     )
     # A full-size week is in memory as text, as records and as volume: only what is still needed is kept.
     read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)

@@ -9,14 +9,16 @@ import datetime as dt
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive, ArchiveError
-from otc_assets.domain.enums import CaptureScope, CaptureStatus
+from otc_assets.domain.enums import CaptureScope, CaptureStatus, VenueKind
 from otc_assets.domain.normalize import Normalized, normalize, split
 from otc_assets.domain.parsing import Parsed, parse
+from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.revisions import HALVES, Part, effective, half_date, halves_covered, ranked, removal
 from otc_assets.domain.weeks import TIER_BY_NAME, Tier
 from otc_assets.errors import OtcError
@@ -68,11 +70,51 @@ def parsed_capture(publication: Publication, archive: Archive) -> Parsed:
 
     Raises:
         ArchiveError: the archive does not have its bytes, or they are damaged.
+        UnreadableFile: under the current rules, its bytes are no publication of its week and tier.
     """
     if publication.scope == CaptureScope.PARTIAL:
         parts = _parts_of_records(archive, publication.digest, publication.origin)  # type: ignore[arg-type]
-        return parts[publication.week_ending, TIER_BY_NAME[publication.tier]]
+        key = (publication.week_ending, TIER_BY_NAME[publication.tier])
+        if key not in parts:
+            raise UnreadableFile(
+                publication.origin,
+                f"it has no rows of {publication.tier}, week ending {publication.week_ending}, under the current rules",
+                f"Withdraw capture {publication.id}, which came from it",
+            )
+        return parts[key]
     return _archived_rows(archive, publication.digest, publication.origin)
+
+
+def counts_and_dates(parsed: Parsed, result: Normalized, scope: str, rows_expected: int | None) -> dict[str, Any]:
+    """The fields of a publication that follow from its bytes and the current rules.
+
+    Args:
+        parsed: the parsed rows.
+        result: the same rows, normalized.
+        scope: the capture's scope.
+        rows_expected: the number of rows that FINRA stated, if it did.
+    """
+    complete = scope != CaptureScope.PARTIAL and not parsed.cut_off
+    return {
+        "layout": parsed.layout,
+        "rows_received": result.received,
+        "rows_accepted": result.accepted,
+        "rows_rejected": result.rejected.height,
+        "complete": complete and rows_expected in (None, parsed.received),
+        "initial_published_date": result.initial_published_date,
+        "last_update_date": result.last_update_date,
+        "ats_last_update_date": result.last_update_of(HALVES[VenueKind.ATS]),
+        "non_ats_last_update_date": result.last_update_of(HALVES[VenueKind.NON_ATS]),
+    }
+
+
+def normalized_rows(publication: Publication, parsed: Parsed) -> Normalized:
+    """The normalized rows of a recorded capture, from its parsed rows."""
+    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
+    with span(NORMALIZE, tier=tier.name):
+        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
+        set_attributes(rows=result.accepted, rejected=result.rejected.height)
+    return result
 
 
 def archived(publication: Publication, archive: Archive) -> Normalized:
@@ -81,12 +123,7 @@ def archived(publication: Publication, archive: Archive) -> Normalized:
     Raises:
         ArchiveError: the archive does not have its bytes, or they are damaged.
     """
-    week, tier = publication.week_ending, TIER_BY_NAME[publication.tier]
-    parsed = parsed_capture(publication, archive)
-    with span(NORMALIZE, tier=tier.name):
-        result = normalize(parsed, week_ending=week, tier=tier, summary_type=publication.summary_type)
-        set_attributes(rows=result.accepted, rejected=result.rejected.height)
-    return result
+    return normalized_rows(publication, parsed_capture(publication, archive))
 
 
 def read_part(publication: Publication, archive: Archive, base_of: frozenset[str]) -> Part:

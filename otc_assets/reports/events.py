@@ -33,6 +33,10 @@ def _summary(event: events.Event) -> str:
             what = f"capture {payload.publication_id}: {payload.reason}"
         case events.CaptureAccepted() | events.CaptureRestored():
             what = f"capture {payload.publication_id} of {payload.origin}"
+        case events.CaptureRecounted():
+            what = f"capture {payload.publication_id}: {payload.rows_accepted:,} rows accepted, "
+            what += f"{payload.rows_rejected:,} rejected; before {payload.rows_accepted_before:,} and "
+            what += f"{payload.rows_rejected_before:,}"
         case events.FileRejected():
             what = payload.reason
         case events.WeekNormalized():

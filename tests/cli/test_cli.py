@@ -35,7 +35,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 COMMANDS = (
     *("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate"),
-    *("alerts", "metrics", "migrate", "storage", "events", "archive"),
+    *("alerts", "metrics", "migrate", "storage", "events", "archive", "rebuild"),
 )
 
 

@@ -73,6 +73,16 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
         events.CaptureAccepted(**of_week, **CAPTURE),
         events.CaptureWithdrawn(**of_week, **CAPTURE, reason="it was a test"),
         events.CaptureRestored(**of_week, **CAPTURE),
+        events.CaptureRecounted(
+            **of_week,
+            **CAPTURE,
+            rows_received=1235,
+            rows_accepted=1230,
+            rows_rejected=5,
+            rows_received_before=1235,
+            rows_accepted_before=1234,
+            rows_rejected_before=1,
+        ),
         events.WeekNormalized(**of_week, rows=1234, shares=Decimal("98765.500000"), version="T1:1", seconds=0.25),
         events.WeekRevised(
             **of_week,
@@ -101,6 +111,10 @@ SAID = [
     ("otc.capture.accepted", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
     ("otc.capture.withdrawn", "2026-08-21 NMS Tier 1: capture 7: it was a test"),
     ("otc.capture.restored", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
+    (
+        "otc.capture.recounted",
+        "2026-08-21 NMS Tier 1: capture 7: 1,230 rows accepted, 5 rejected; before 1,234 and 1",
+    ),
     ("otc.week.normalized", "2026-08-21 NMS Tier 1: 1,234 rows"),
     ("otc.week.revised", "2026-08-21 NMS Tier 1: 1 rows added, 2 changed, 3 removed"),
     ("otc.week.checked", "2026-08-21: NMS Tier 1 B"),

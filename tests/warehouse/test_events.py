@@ -25,6 +25,7 @@ from otc_assets.warehouse import events, load
 from otc_assets.warehouse.events import (
     CaptureAccepted,
     CaptureQuarantined,
+    CaptureRecounted,
     CaptureRestored,
     CaptureWithdrawn,
     CheckFailed,
@@ -188,6 +189,15 @@ EXAMPLES: list[Payload] = [
     CaptureAccepted(**CAPTURE),
     CaptureWithdrawn(**CAPTURE, reason="cut short"),
     CaptureRestored(**CAPTURE),
+    CaptureRecounted(
+        **CAPTURE,
+        rows_received=3,
+        rows_accepted=1,
+        rows_rejected=2,
+        rows_received_before=3,
+        rows_accepted_before=2,
+        rows_rejected_before=1,
+    ),
 ]
 
 
@@ -237,7 +247,7 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("check", "gap_report.newest_week", 1),
         ("retention", "raw_record", 1),
         ("file", "a" * 64, 2),
-        *(("file", "c" * 64, version) for version in (1, 2, 3, 4)),
+        *(("file", "c" * 64, version) for version in (1, 2, 3, 4, 5)),
     ]
 
 

@@ -110,6 +110,19 @@ class CaptureRestored(_OfCapture):
     event_type: ClassVar[str] = "otc.capture.restored"
 
 
+class CaptureRecounted(_OfCapture):
+    """A rebuild applied the current rules to the archived bytes of a capture, and its counts of rows changed."""
+
+    event_type: ClassVar[str] = "otc.capture.recounted"
+
+    rows_received: Count
+    rows_accepted: Count
+    rows_rejected: Count
+    rows_received_before: Count
+    rows_accepted_before: Count
+    rows_rejected_before: Count
+
+
 class FileRejected(_OfFile):
     """A file or reply is not a publication, or its week can't be determined. ``reason`` is written for users."""
 

@@ -1,0 +1,96 @@
+"""Replaces what is stored of a capture with what its bytes give under the current rules, and makes its week stale.
+
+Parsing the bytes is up to ``pipeline.rebuild``; recording a capture for the first time is in ``load``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain.rolling import WINDOW_WEEKS
+from otc_assets.domain.schema import REJECTED
+from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.warehouse import events
+from otc_assets.warehouse.history import moment
+from otc_assets.warehouse.load import restore_raw_rows
+from otc_assets.warehouse.publication import Publication
+from otc_assets.warehouse.server import copy_in, lock_week
+from otc_assets.warehouse.sql import statement
+
+_COUNTS = ("rows_received", "rows_accepted", "rows_rejected")
+_WHOSE = "week_ending = :week_ending AND publication_id = :id"
+_DELETE_REJECTED = sa.text(f"DELETE FROM otc.rejected_record WHERE {_WHOSE}")  # noqa: S608 - a constant
+_DELETE_RAW = sa.text(f"DELETE FROM otc.raw_record WHERE {_WHOSE}")  # noqa: S608 - a constant
+_RAW_LINES = sa.text(f"SELECT count(*), coalesce(sum(line), 0) FROM otc.raw_record WHERE {_WHOSE}")  # noqa: S608
+
+
+def recount(
+    connection: sa.Connection, capture: Publication, found: Mapping[str, Any], rejected: pl.DataFrame
+) -> dict[str, Any] | None:
+    """Replaces the counts, dates and rejected rows of a recorded capture; appends an event if a count changed.
+
+    Args:
+        connection: inside a transaction.
+        capture: as it is recorded.
+        found: the fields that follow from its bytes and the current rules.
+        rejected: REJECTED, the rows that are not accepted now.
+
+    Returns:
+        The counts of now and of before, as the event has them; None if they are the same.
+    """
+    lock_week(connection, capture.week_ending)
+    which = {"id": capture.id, "week_ending": capture.week_ending}
+    connection.execute(statement("recount_capture"), {**found, "id": capture.id})
+    connection.execute(_DELETE_REJECTED, which)
+    keys = [pl.lit(capture.week_ending).alias("week_ending"), pl.lit(capture.id, pl.Int64).alias("publication_id")]
+    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
+    counts = {name: int(found[name]) for name in _COUNTS}
+    before = {name: int(getattr(capture, name)) for name in _COUNTS}
+    if counts == before:
+        return None
+    changed: dict[str, Any] = {**counts, **{f"{name}_before": count for name, count in before.items()}}
+    whose: dict[str, Any] = {
+        name: getattr(capture, name) for name in ("week_ending", "tier", "scope", "origin", "digest")
+    }
+    events.append(connection, events.CaptureRecounted(**whose, publication_id=capture.id, **changed))
+    return changed
+
+
+def replace_raw_rows(
+    connection: sa.Connection, capture: Publication, lines: pl.Series, read_lines: Callable[[], pl.DataFrame]
+) -> None:
+    """Replaces the raw rows of a capture where other ``lines`` of its bytes are rows now than are stored.
+
+    A capture without raw rows gets none: retention has deleted them, or they are restored by ``pipeline.raw_rows``.
+
+    Args:
+        connection: inside a transaction that holds the week's lock.
+        capture: as it is recorded.
+        lines: the lines of its rows.
+        read_lines: reads every row received: columns ``line`` and ``record``.
+    """
+    which = {"id": capture.id, "week_ending": capture.week_ending}
+    count, total = connection.execute(_RAW_LINES, which).one()
+    if count and (count, total) != (lines.len(), lines.sum()):
+        moment(connection)  # also allows a whole week of compressed rows to be deleted
+        connection.execute(_DELETE_RAW, which)
+        restore_raw_rows(connection, capture.week_ending, capture.id, read_lines())
+
+
+def mark_stale(connection: sa.Connection, week_ending: dt.date) -> None:
+    """Makes a week stale, with the six-week figures that are computed from it, whatever their versions are.
+
+    Raised code versions do that already; this is for a rule that was changed without one.
+    """
+    values = {
+        "week_ending": week_ending,
+        "until": week_ending + dt.timedelta(weeks=WINDOW_WEEKS - 1),
+        "tables": in_order(),
+        "rolling": rolling_figures(),
+    }
+    connection.execute(statement("mark_stale"), values)
