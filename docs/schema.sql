@@ -96,7 +96,7 @@ CREATE TABLE otc.file_ledger (
     CONSTRAINT file_ledger_state_check CHECK ((state = ANY (ARRAY['ingested'::text, 'rejected'::text])))
 );
 
--- Expected publications that are missing inside or at the end, late, incomplete, empty, or pending.
+-- Expected publications that are not captured completely: missing, late, incomplete, empty, or pending.
 CREATE TABLE otc.gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
