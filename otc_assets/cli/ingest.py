@@ -12,7 +12,7 @@ import typer
 from otc_assets.cli.installation import launcher
 from otc_assets.cli.options import Json, OptionalWeeks, friday
 from otc_assets.cli.output import err, exit_on_failures, out, progress
-from otc_assets.domain.weeks import TIERS
+from otc_assets.domain.weeks import TIERS, stretches
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
 from otc_assets.settings import settings
@@ -91,8 +91,9 @@ def ingest(
         if captured and not failed and all(row["already_ingested"] for row in captured):
             out.print("already ingested; no changes")
         if computed.weeks:
-            first, last, count = computed.weeks[0], computed.weeks[-1], len(computed.weeks)
-            out.print(f"computed 1 week: {first}" if count == 1 else f"computed {count} weeks: {first}..{last}")
+            parts = [f"{s[0]}..{s[-1]}" if len(s) > 1 else str(s[0]) for s in stretches(computed.weeks)]
+            count = len(computed.weeks)
+            out.print(f"computed {count} week{'' if count == 1 else 's'}: {', '.join(parts)}")
     exit_on_failures(failed)
 
 

@@ -15,7 +15,7 @@ from otc_assets.defs.launch import Launcher, RunFailed
 from otc_assets.defs.partitions import WeekPartitions
 from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.tables import in_order, rolling_figures
-from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, weeks_between
+from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, stretches, weeks_between
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
@@ -250,12 +250,9 @@ def compute_downstream(
 
 
 def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int]]:
-    """(first, last, count) of stretches of consecutive weeks, at most so many at a time."""
-    stretch: list[dt.date] = []
-    for week in sorted(weeks):
-        if stretch and (week - stretch[-1] != dt.timedelta(weeks=1) or len(stretch) == 3 * _WEEKS_PER_RUN):
-            yield stretch[0], stretch[-1], len(stretch)
-            stretch = []
-        stretch.append(week)
-    if stretch:
-        yield stretch[0], stretch[-1], len(stretch)
+    """(first, last, count) of stretches of consecutive weeks, at most three runs' worth at a time."""
+    longest = 3 * _WEEKS_PER_RUN
+    for stretch in stretches(weeks):
+        for start in range(0, len(stretch), longest):
+            part = stretch[start : start + longest]
+            yield part[0], part[-1], len(part)

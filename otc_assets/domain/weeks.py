@@ -8,6 +8,7 @@ days were trading days; functions that need the time take it as an argument. Dag
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from zoneinfo import ZoneInfo
@@ -97,6 +98,17 @@ def weeks_between(first: dt.date, last: dt.date) -> list[dt.date]:
     """Every ``week_ending`` from ``first`` to ``last``, both Fridays included."""
     week_start_of(first), week_start_of(last)
     return [first + dt.timedelta(weeks=n) for n in range((last - first).days // 7 + 1)]
+
+
+def stretches(weeks: Iterable[dt.date]) -> list[list[dt.date]]:
+    """Weeks in any order as stretches of consecutive weeks, oldest first."""
+    found: list[list[dt.date]] = []
+    for week in sorted(set(weeks)):
+        if found and week - found[-1][-1] == dt.timedelta(weeks=1):
+            found[-1].append(week)
+        else:
+            found.append([week])
+    return found
 
 
 def weeks_up_to(week_ending: dt.date, count: int) -> list[dt.date]:

@@ -22,6 +22,7 @@ from otc_assets.domain.weeks import (
     is_trading_day,
     newest_due,
     publication_date,
+    stretches,
     tier_of,
     trading_days,
     week_containing,
@@ -236,3 +237,11 @@ def test_on_a_wednesday_every_tiers_publication_of_the_week_is_out(monday: D) ->
     wednesday = dt.datetime.combine(monday + dt.timedelta(days=2), dt.time(6), NEW_YORK)
     for tier in TIERS:
         assert newest_due(tier, wednesday) == monday + dt.timedelta(days=4) - dt.timedelta(weeks=tier.lag_weeks)
+
+
+def test_weeks_that_follow_each_other_are_one_stretch() -> None:
+    """`ingest` once named three weeks by the range from the first to the last, which held six."""
+    first = dt.date(2026, 8, 14)
+    week = [first + dt.timedelta(weeks=n) for n in range(6)]
+    assert stretches([week[5], week[0], week[1], week[3], week[1]]) == [[week[0], week[1]], [week[3]], [week[5]]]
+    assert stretches([]) == []
