@@ -653,7 +653,7 @@ def test_the_url_is_shown_nowhere_when_a_delivery_fails(
             told.append(str(error))
         clock.shift(dt.timedelta(minutes=70))
     assert len(told) == 2
-    assert "tried again" in told[0] or "URL 1 of 1 is not a valid Apprise URL" in told[0]
+    assert "next attempt at" in told[0] or "URL 1 of 1 is not a valid Apprise URL" in told[0]
     kept = str(sql.execute("SELECT a::text FROM otc.alert a").fetchall())
     logging.getLogger("urllib3.connectionpool").debug("the log is listened to")
     logged = everything_logged.getvalue()
