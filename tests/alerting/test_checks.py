@@ -9,12 +9,12 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from support.migration import migrate
 
 from otc_assets.alerting.checks import record_check_alerts
 from otc_assets.domain.enums import Severity
 from otc_assets.warehouse import events
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.migrate import migrate
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 

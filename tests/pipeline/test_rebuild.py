@@ -12,13 +12,13 @@ import pytest
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs.jobs import FilesToIngest
 from otc_assets.domain import normalize
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import weeks_between
 from otc_assets.settings import settings
-from otc_assets.warehouse.migrate import migrate
 
 Command = Callable[..., tuple[int, str, str]]
 Sql = psycopg.Connection[tuple[object, ...]]
