@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+
+
+def _default_signals() -> None:
+    """A terminal's own dispositions: a test run that was started by nohup, or in the background, ignores these."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Terminal:
@@ -29,9 +38,19 @@ class Terminal:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=_default_signals,
         )
+        atexit.register(self._stop)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    def _stop(self) -> None:
+        """Ends a command that a failed test left running, and with it the processes that it started."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=120)
+            self.process.kill()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
