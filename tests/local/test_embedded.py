@@ -59,6 +59,8 @@ def test_rows_that_were_committed_survive_a_kill(home: Path) -> None:
     os.kill(pid, signal.SIGKILL)
     with EmbeddedServer(home) as again:
         assert got(again) == [7]
+    server.stop()  # it still counts as a user, and the last user stops the server
+    assert not server.running()
 
 
 def test_a_second_process_joins_the_server_and_leaves_it_running(home: Path) -> None:
@@ -119,6 +121,8 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
         assert time.monotonic() - since < 20
         assert other.poll() is None
         other.kill()
+    server.stop()
+    assert not server.running()
 
 
 def test_another_port_is_used_if_another_program_uses_ours(home: Path) -> None:
