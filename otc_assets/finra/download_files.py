@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier
 from otc_assets.finra.file_reader import read_captures_and_rows, read_file
-from otc_assets.finra.source import PARTIAL, Capture, PermanentSourceError, Progress, PublicationState
+from otc_assets.finra.source import Capture, PermanentSourceError, Progress, PublicationState
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,11 @@ class DownloadFiles:
 
     def state(self, week_ending: dt.date, tier: Tier) -> PublicationState | None:
         """Rows and newest date of the files with the publication's halves."""
-        files = [known for known in self._files_of(week_ending, tier).values() if known.captures[0][2] != PARTIAL]
+        files = [
+            known
+            for known in self._files_of(week_ending, tier).values()
+            if known.captures[0][2] != CaptureScope.PARTIAL
+        ]
         if not files:
             return None
         dates = [known.last_update_date for known in files if known.last_update_date]
@@ -84,7 +89,7 @@ class DownloadFiles:
             for week, of_tier, scope in known.captures:
                 if (week, of_tier) != (week_ending, tier):
                     continue
-                part = f"{scope} {known.digest}" if scope == PARTIAL else scope
+                part = f"{scope} {known.digest}" if scope == CaptureScope.PARTIAL else scope
                 other = chosen.get(part)
                 if other is not None:
                     is_newer = (known.last_update_date or dt.date.min) > (other[1].last_update_date or dt.date.min)

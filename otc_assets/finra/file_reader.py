@@ -12,13 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
-from otc_assets.domain.enums import FileLayout
+from otc_assets.domain.enums import CaptureScope, FileLayout
 from otc_assets.domain.normalize import split
 from otc_assets.domain.parsing import Parsed, parse
 from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, join_bounded
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.finra.file_weeks import TierRows, refuse_future
-from otc_assets.finra.source import ATS_HALF, NON_ATS_HALF, PARTIAL, Capture, PermanentSourceError
+from otc_assets.finra.source import Capture, PermanentSourceError
 from otc_assets.text import printable_name
 
 #: FINRA's names of ATSs begin with the MPID, which no other venue has, followed by words.
@@ -80,7 +80,8 @@ def read_captures_and_rows(
     content, file_name = read_bounded(path), printable_name(path.name)
     parsed = parse(content, name=file_name)
     if parsed.layout in (FileLayout.API, FileLayout.API_JSON):
-        weeks, scope = [(week, tier) for week, tier in split(parsed) if week_ending in (None, week)], PARTIAL
+        scope = CaptureScope.PARTIAL
+        weeks = [(week, tier) for week, tier in split(parsed) if week_ending in (None, week)]
         if not weeks:
             raise UnreadableFile(
                 file_name, f"none of its records is of the week ending {week_ending}", "Leave out --week-ending"
@@ -120,7 +121,7 @@ def _rows_of_tier(parsed: Parsed, file_name: str) -> TierRows:
     return TierRows(file_name, TIER_BY_NAME[known[0]], parsed.records.filter(pl.col("tier_name") == known[0]))
 
 
-def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
+def _half(parsed: Parsed, name: str, summary_type: str | None) -> CaptureScope:
     """Which half of the publication a download file is: only ATSs have MPIDs.
 
     Raises:
@@ -128,10 +129,10 @@ def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
             would be taken for firms.
     """
     if summary_type is not None:
-        return ATS_HALF if summary_type.startswith("ATS") else NON_ATS_HALF
+        return CaptureScope.ATS if summary_type.startswith("ATS") else CaptureScope.NON_ATS
     with_mpid = parsed.records["mpid"].is_not_null().sum()
     if with_mpid:
-        return ATS_HALF if with_mpid * 2 > parsed.records.height else NON_ATS_HALF
+        return CaptureScope.ATS if with_mpid * 2 > parsed.records.height else CaptureScope.NON_ATS
     venues = parsed.records["participant_name"].unique().drop_nulls()
     mpids = venues.str.extract(_NAMED_BY_MPID).drop_nulls()
     if venues.len() >= _MIN_VENUES and mpids.n_unique() == mpids.len() > venues.len() / 2:
@@ -141,4 +142,4 @@ def _half(parsed: Parsed, name: str, summary_type: str | None) -> str:
             f"none of its rows has an MPID, but its venues are named as ATSs are ({examples})",
             "Download it again; if its venues are firms and not ATSs, add --summary-type OTC_W_SMBL_FIRM",
         )
-    return NON_ATS_HALF
+    return CaptureScope.NON_ATS

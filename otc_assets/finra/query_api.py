@@ -20,6 +20,7 @@ import httpx
 import stamina
 from pydantic import SecretStr
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing.limits import MAX_ROWS, MAX_UNPACKED_BYTES
 from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of, week_start_of
 from otc_assets.finra.exchange import (
@@ -41,15 +42,7 @@ from otc_assets.finra.replies import (
     retry_after,
     stated_rows,
 )
-from otc_assets.finra.source import (
-    FULL,
-    Capture,
-    PermanentSourceError,
-    Progress,
-    PublicationState,
-    RefusedReply,
-    SourceError,
-)
+from otc_assets.finra.source import Capture, PermanentSourceError, Progress, PublicationState, RefusedReply, SourceError
 from otc_assets.tracing import PAGE, set_attributes, span
 
 _DATA = "/data/group/otcMarket/name/weeklySummary"
@@ -183,7 +176,8 @@ class QueryApi:
                 continue
             if not total:
                 return []
-            return [Capture(week_ending, tier, FULL, content, f"{self._origin} {week_ending} {tier.id}", total)]
+            origin = f"{self._origin} {week_ending} {tier.id}"
+            return [Capture(week_ending, tier, CaptureScope.FULL, content, origin, total)]
         raise SourceError(
             f"{self._origin}: the rows of {tier.name}, week ending {week_ending}, changed while they were read, "
             f"{_RESTARTS} times in a row",

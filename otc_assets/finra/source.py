@@ -7,12 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import Tier
 from otc_assets.errors import OtcError
-
-#: The part of a publication that a capture is. FULL: every row that FINRA has for the (week, tier), with its totals.
-#: ATS, NON_ATS: all rows of that half, as in the website's download files. PARTIAL: some rows.
-FULL, ATS_HALF, NON_ATS_HALF, PARTIAL = "FULL", "ATS", "NON_ATS", "PARTIAL"
 
 #: Called with the number of rows received so far, and the number expected.
 Progress = Callable[[int, int], None]
@@ -44,7 +41,7 @@ class Capture:
 
     Attributes:
         content: what FINRA sent, unchanged (pages of the API joined, with one header line).
-        scope: FULL, ATS, NON_ATS or PARTIAL.
+        scope: what part of the publication it is.
         origin: where it came from, for people: the endpoint, or the file's name.
         rows_expected: how many rows FINRA says there are (``Record-Total``); None if it does not say.
         summary_type: the ``summaryTypeCode`` of all rows, stated by the caller for a file that has no such column.
@@ -52,7 +49,7 @@ class Capture:
 
     week_ending: dt.date
     tier: Tier
-    scope: str
+    scope: CaptureScope
     content: bytes
     origin: str
     rows_expected: int | None = None

@@ -17,11 +17,12 @@ import polars as pl
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier, due_at
-from otc_assets.finra.source import PARTIAL, Capture, RefusedReply, Source
+from otc_assets.finra.source import Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, counts_and_dates, parsed_rows, record
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
@@ -62,7 +63,7 @@ def capture_all(
         interruption.check()
         since = time.perf_counter()
         try:
-            if capture.scope != PARTIAL:
+            if capture.scope != CaptureScope.PARTIAL:
                 # Only the call has a reference to the parsed rows, so that it can free them early.
                 yield _record(capture, parsed_rows(capture.content, capture.origin), archive, database, run_id, since)
                 continue

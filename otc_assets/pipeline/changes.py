@@ -10,8 +10,9 @@ import datetime as dt
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Set
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
-from otc_assets.finra.source import ATS_HALF, FULL, NON_ATS_HALF, PARTIAL, PublicationState, Source
+from otc_assets.finra.source import PublicationState, Source
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import publications
@@ -34,15 +35,16 @@ def captured_states(
         captures = publications(connection, first, last)
     by_scope: dict[tuple[Tier, dt.date], dict[str, list[Publication]]] = {}
     for capture in captures:
-        if capture.scope != PARTIAL:
+        if capture.scope != CaptureScope.PARTIAL:
             scopes = by_scope.setdefault((TIER_BY_NAME[capture.tier], capture.week_ending), {})
             scopes.setdefault(capture.scope, []).append(capture)
     states = {}
     for key, scopes in by_scope.items():
-        halves: list[list[Publication]] = [scopes.get(ATS_HALF, []), scopes.get(NON_ATS_HALF, [])]
+        halves: list[list[Publication]] = [scopes.get(CaptureScope.ATS, []), scopes.get(CaptureScope.NON_ATS, [])]
         # Files are of one half each: a source of files states both halves together.
         pairs = itertools.product(*([*half, None] for half in halves))
-        wholes = [[capture] for capture in scopes.get(FULL, [])] + [[c for c in pair if c] for pair in pairs]
+        full = [[capture] for capture in scopes.get(CaptureScope.FULL, [])]
+        wholes = full + [[c for c in pair if c] for pair in pairs]
         states[key] = {_state(whole) for whole in wholes if whole}
     return states
 

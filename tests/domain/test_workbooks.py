@@ -14,12 +14,11 @@ import openpyxl
 import polars as pl
 import pytest
 
-from otc_assets.domain.enums import FileLayout
+from otc_assets.domain.enums import CaptureScope, FileLayout
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import UnreadableFile, parse
 from otc_assets.domain.weeks import T1
 from otc_assets.finra.file_reader import read_file
-from otc_assets.finra.source import ATS_HALF, PARTIAL
 
 API, API_JSON, WEBSITE = FileLayout.API, FileLayout.API_JSON, FileLayout.WEBSITE
 
@@ -115,7 +114,7 @@ def test_a_workbook_of_the_websites_columns_is_a_half_of_a_publication(tmp_path:
     path = tmp_path / "t1.xlsx"
     path.write_bytes(workbook([[], WEBSITE_NAMES, WEBSITE_ROW, [None] * 8, [""] * 8], [["notes"], ["mine"]]))
     (capture,) = read_file(path)
-    assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, T1, ATS_HALF)
+    assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, T1, CaptureScope.ATS)
     publication = parse(capture.content, name="t1.xlsx")
     (row,) = publication.records.iter_rows(named=True)
     assert (publication.layout, row["line"], row["issue_name"]) == (WEBSITE, 3, "Abc, Inc. | A\n")
@@ -126,7 +125,10 @@ def test_a_parquet_file_is_parts_of_its_weeks(tmp_path: Path) -> None:
     path = tmp_path / "weeks.parquet"
     other = {**RECORD, "weekStartDate": dt.date(2026, 8, 10)}
     path.write_bytes(records_in_parquet(RECORD, other))
-    assert [(c.week_ending, c.scope) for c in read_file(path)] == [(dt.date(2026, 8, 14), PARTIAL), (WEEK, PARTIAL)]
+    assert [(c.week_ending, c.scope) for c in read_file(path)] == [
+        (dt.date(2026, 8, 14), CaptureScope.PARTIAL),
+        (WEEK, CaptureScope.PARTIAL),
+    ]
     parts = split(parse(path.read_bytes(), name="f"))
     assert [part.raw["line"].to_list() for part in parts.values()] == [[2], [1]]
 

@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 from query_replies import A_ROW, HEADER_LINE, answering, page
 
+from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
 from otc_assets.finra.exchange import Deadlines
@@ -23,7 +24,7 @@ from otc_assets.finra.replies import retry_after
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app, serve
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
-from otc_assets.finra.source import FULL, PermanentSourceError, PublicationState, RefusedReply, SourceError
+from otc_assets.finra.source import PermanentSourceError, PublicationState, RefusedReply, SourceError
 
 WEEK = dt.date(2026, 8, 21)
 TODAY = dt.date(2026, 10, 14)
@@ -57,7 +58,7 @@ def test_a_publication_is_complete_after_temporary_failures(simulator: Simulator
     (capture,) = client(simulator, traps).fetch(WEEK, T2)
     wanted = simulator.publication(WEEK, T2, TODAY)
     assert wanted is not None
-    assert (capture.scope, capture.rows_expected) == (FULL, wanted.height)
+    assert (capture.scope, capture.rows_expected) == (CaptureScope.FULL, wanted.height)
     got = parse(capture.content, name="reply").records
     assert got.height == wanted.height
     ours = got.select("summary_type", "symbol", "mpid", "firm_crd", "shares", "trades", "notional").sort(pl.all())
