@@ -1,4 +1,4 @@
-"""Text from outside made safe to show: names of files, rows of FINRA's, messages of libraries.
+"""Text for people: text from outside made safe to show, shortened texts, and the first line of an error.
 
 How text is laid out on a terminal is in ``cli.terminal``.
 """
@@ -35,3 +35,14 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
 def printable_name(name: str) -> str:
     """A file's name for people, logs and the database: unsafe characters, and bytes that are not UTF-8, are escaped."""
     return printable(os.fsencode(name).decode("utf-8", "backslashreplace"), keep="")
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of at most ``length`` characters, with an ellipsis if it was longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def first_line(error: BaseException | None) -> str:
+    """The first line of an error's message; the name of its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from otc_assets.alerting.delivery import QUIET
 from otc_assets.domain.enums import AlertKind, Severity
+from otc_assets.text import shortened
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
 from otc_assets.warehouse.alerts import NewAlert
@@ -39,7 +40,7 @@ def _figure(text: str) -> str:
         if isinstance(number, float) and number.is_integer():
             number = int(number)
         text = f"{number:,}"
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return shortened(text, _LONGEST)
 
 
 def alert_of(event: events.Event, failure: CheckFailed) -> NewAlert:

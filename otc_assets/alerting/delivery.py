@@ -27,6 +27,7 @@ from pydantic import SecretStr
 from otc_assets.alerting.sending import send_in_child
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings
+from otc_assets.text import shortened
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import Alert
 from otc_assets.warehouse.database import Database
@@ -72,10 +73,6 @@ class Message:
     serious: bool
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
 def _link(alert: Alert, ui_url: str) -> str:
     return f"{ui_url}/runs/{alert.run_id}" if alert.run_id else ui_url
 
@@ -91,8 +88,8 @@ def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
     if len(alerts) == 1:
         (alert,) = alerts
         link = _link(alert, ui_url)
-        body = f"{_cut(alert.body, _LONGEST - len(link) - 200)}\n{link}"
-        return Message(_cut(f"otc-assets: {alert.title}", 150), body, serious)
+        body = f"{shortened(alert.body, _LONGEST - len(link) - 200)}\n{link}"
+        return Message(shortened(f"otc-assets: {alert.title}", 150), body, serious)
     listed, rest = alerts[:LISTED], len(alerts) - LISTED
     room = _LONGEST // LISTED - 2
     lines = []
@@ -100,7 +97,7 @@ def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
         link = _link(alert, ui_url)
         first_figure = (alert.body.splitlines()[1:] or [""])[0]
         words = f"{alert.severity.upper()} {alert.title}" + (f" ({first_figure})" if first_figure else "")
-        lines.append(f"{_cut(words, max(room - len(link), 60))} {link}")
+        lines.append(f"{shortened(words, max(room - len(link), 60))} {link}")
     if rest > 0:
         lines.append(f"and {rest} more: 'otc-assets alerts' lists them all")
     errors = sum(alert.severity == "error" for alert in alerts)
@@ -177,7 +174,7 @@ class Destination:
         words = "; ".join(reasons) or "it was refused without a reason"
         for secret in self._secrets:
             words = re.sub(re.escape(secret), "***", words, flags=re.IGNORECASE)
-        return f"{self.name}: {_cut(words, 300)}"
+        return f"{self.name}: {shortened(words, 300)}"
 
 
 @cache

@@ -23,7 +23,7 @@ from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
 from otc_assets.settings import InvalidSettings, without_secrets
-from otc_assets.text import printable
+from otc_assets.text import first_line, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,20 +110,15 @@ def _show_error(error: Exception) -> int:
         text = str(error)
     elif isinstance(error, DBAPIError | PsycopgError):
         cause = error.orig if isinstance(error, DBAPIError) else error
-        text = f"database error: {_first_line(cause)}"
+        text = f"database error: {first_line(cause)}"
     elif isinstance(error, OSError):
         text = str(error)
     else:
         version = importlib.metadata.version("otc-assets")
         command = shlex.join(["otc-assets", "--debug", *(a for a in sys.argv[1:] if a != "--debug")])
         text = (
-            f"bug in otc-assets {version}: {type(error).__name__}: {_first_line(error)}. Report it to the maintainers "
+            f"bug in otc-assets {version}: {type(error).__name__}: {first_line(error)}. Report it to the maintainers "
             f"with the output of: {command}"
         )
     err.note("", "red", without_secrets(text))
     return 2 if isinstance(error, InvalidSettings) else 1
-
-
-def _first_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -38,6 +38,7 @@ from otc_assets.defs.internals import (
 from otc_assets.defs.partitions import week_of
 from otc_assets.domain.enums import AlertKind, Severity
 from otc_assets.settings import Settings
+from otc_assets.text import shortened
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import NewAlert
 from otc_assets.warehouse.database import Database
@@ -123,7 +124,7 @@ def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: Dagster
         severity=Severity.ERROR,
         week_ending=week_of(week) if week else None,
         title=f"the run of {what} failed{whose}",
-        body="\n".join(["ERROR", words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"]),
+        body="\n".join(["ERROR", shortened(words, _LONGEST)]),
         run_id=run.run_id,
         event_id=record.storage_id,
         happened_at=dt.datetime.fromtimestamp(record.timestamp, dt.UTC),

@@ -19,7 +19,8 @@ PROCESS_TAG = "otc/process"
 #: Set by Dagster's default launcher: where the code server is that started the run's process.
 _CODE_SERVER_TAG = ".dagster/grpc_info"
 
-_UNFINISHED = [
+#: The states of a run that was taken from the queue and has not ended.
+UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
@@ -56,7 +57,7 @@ def fail_dead_runs(instance: DagsterInstance, *, no_code_server: bool = False) -
         The ids of the runs that were ended.
     """
     ended = []
-    for run in instance.get_runs(RunsFilter(statuses=_UNFINISHED)):
+    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
         process = process_of(run)
         if process is None:
             if not (no_code_server and _CODE_SERVER_TAG in run.tags):

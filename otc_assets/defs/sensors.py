@@ -34,7 +34,7 @@ from otc_assets.defs.jobs import (
     FilesToIngest,
     ingest_files,
 )
-from otc_assets.defs.liveness import fail_dead_runs
+from otc_assets.defs.liveness import UNFINISHED, fail_dead_runs
 from otc_assets.defs.partitions import WeekPartitions, key_of, week_of
 from otc_assets.domain.tables import rolling_figures, weekly_figures
 from otc_assets.domain.weeks import NEW_YORK
@@ -49,13 +49,7 @@ from otc_assets.warehouse.lineage import Lineage, lineage
 _QUESTIONS_A_TICK = 30
 
 
-_UNDER_WAY = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
+_UNDER_WAY = [DagsterRunStatus.QUEUED, *UNFINISHED]
 
 
 @sensor(

@@ -26,6 +26,7 @@ from otc_assets.exporter.events import EventTotals
 from otc_assets.exporter.http import serve
 from otc_assets.http_guard import LOOPBACK_NAMES
 from otc_assets.settings import Settings, without_secrets
+from otc_assets.text import first_line
 from otc_assets.warehouse.server import dagster_storage_url
 
 log = logging.getLogger(__name__)
@@ -148,8 +149,7 @@ class Exporter(Collector):
 
     def _log(self, what: str, error: Exception) -> None:
         """Logs a failure once, and again if it changes."""
-        lines = str(error).strip().splitlines()
-        reason = without_secrets(lines[0]) if lines else type(error).__name__
+        reason = without_secrets(first_line(error))
         if self._logged.get(what) != reason:
             self._logged[what] = reason
             log.warning("metrics: %s could not be read: %s", what, reason)

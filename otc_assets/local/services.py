@@ -23,7 +23,7 @@ from otc_assets.defs.instance import clean_instance, newest_heartbeat, open_inst
 from otc_assets.defs.liveness import fail_dead_runs
 from otc_assets.local.daemon import OnlyDaemon, wait_until_silent
 from otc_assets.local.server_folder import is_free, tail
-from otc_assets.local.setup import NotStarted, project_file
+from otc_assets.local.setup import NotStarted, project_file, write_whole
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import Settings
 
@@ -202,9 +202,7 @@ def _write_state(chosen: Settings, services: int) -> None:
         "services": str(replace(me, pid=services, started=started(services) or "")),
         "port": chosen.port,
     }
-    partial = _state_file(chosen).with_suffix(".partial")
-    partial.write_text(json.dumps(state))
-    partial.replace(_state_file(chosen))
+    write_whole(_state_file(chosen), json.dumps(state).encode())
 
 
 def served_url(chosen: Settings) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from otc_assets.defs.storage import move_tables
 from otc_assets.errors import OtcError
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT, Settings
@@ -75,6 +74,8 @@ def upgrade(
     Raises:
         StorageInUse: a daemon of an earlier version is running.
     """
+    from otc_assets.defs.storage import move_tables  # commands that only read need no Dagster, which takes a second
+
     # Tables that OTC_DAGSTER_STORAGE_URL keeps in another place are not moved.
     separate = chosen.dagster_storage_url
     is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
@@ -128,6 +129,13 @@ def warehouse(chosen: Settings) -> Iterator[Database]:
             database.close()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces a file, so that another process reads all of the old content or all of the new one."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
 def _write_files(chosen: Settings, *, replace: bool) -> None:
     """Creates the folders, and Dagster's configuration file, which a running 'up' may be reading at the moment."""
     home = chosen.dagster_home
@@ -136,6 +144,4 @@ def _write_files(chosen: Settings, *, replace: bool) -> None:
     content, path = project_file("dagster.yaml").read_bytes(), home / "dagster.yaml"
     if path.exists() and (not replace or path.read_bytes() == content):
         return
-    partial = home / f"dagster.yaml.{os.getpid()}"
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path, content)

@@ -18,7 +18,7 @@ from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import states
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.read import publications
+from otc_assets.warehouse.read import by_week_and_tier, publications
 
 
 def captures(database: Database, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> list[dict[str, Any]]:
@@ -28,11 +28,8 @@ def captures(database: Database, first: dt.date = dt.date.min, last: dt.date = d
     """
     with database.transaction() as connection:
         found = publications(connection, first, last)
-    groups: dict[tuple[dt.date, str], list[Publication]] = {}
-    for capture in found:
-        groups.setdefault((capture.week_ending, capture.tier), []).append(capture)
     rows = {}
-    for group in groups.values():
+    for group in by_week_and_tier(found).values():
         of_group = states(group)
         for capture in group:
             status = of_group[capture.id]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from otc_assets.domain.checks import worst
 from otc_assets.domain.enums import CaptureStatus, GapStatus
 from otc_assets.domain.gaps import ranges_and_history
+from otc_assets.domain.revisions import effective
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS, due_at, newest_weeks
 from otc_assets.finra.source import Source
@@ -20,7 +21,7 @@ from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.read import effective_publications, publications
+from otc_assets.warehouse.read import by_week_and_tier, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale.hypertables import chunks, sizes
 
@@ -49,9 +50,8 @@ def week_status(database: Database, count: int, first_week: dt.date, now: dt.dat
         for week, _, grade in connection.execute(_GRADES, span):
             grades.setdefault(week, []).append(grade)
         known = lineage(connection)
-        recorded = publications(connection, weeks[0], weeks[-1])
-        effective_now = effective_publications(connection, weeks[0], weeks[-1])
-    captured = {key for key, found in effective_now.items() if found.captures}
+        recorded = by_week_and_tier(publications(connection, weeks[0], weeks[-1]))
+    captured = {key for key, group in recorded.items() if effective(group).captures}
     remarks = _remarks(recorded)
     stale = {t: set(known.stale(t)) for t in in_order()}
     rows = []
@@ -93,13 +93,10 @@ def week_status(database: Database, count: int, first_week: dt.date, now: dt.dat
     return rows
 
 
-def _remarks(recorded: Sequence[Publication]) -> dict[dt.date, list[str]]:
+def _remarks(recorded: Mapping[tuple[dt.date, str], list[Publication]]) -> dict[dt.date, list[str]]:
     """By week, the captures that a user must know of: quarantined ones, and a newest one that is not effective."""
-    groups: dict[tuple[dt.date, str], list[Publication]] = {}
-    for capture in recorded:
-        groups.setdefault((capture.week_ending, capture.tier), []).append(capture)
     remarks: dict[dt.date, list[str]] = {}
-    for (week, _), group in sorted(groups.items()):
+    for (week, _), group in sorted(recorded.items()):
         of_group = states(group)
         newest = max(of_group)
         remarks.setdefault(week, []).extend(

@@ -6,7 +6,7 @@ Writing is in ``load``, events are in ``events``, staleness is in ``lineage``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
@@ -54,14 +54,19 @@ def without_raw_rows(connection: sa.Connection, first: dt.date | None) -> list[P
     return [Publication(**row) for row in rows]
 
 
+def by_week_and_tier(captures: Iterable[Publication]) -> dict[tuple[dt.date, str], list[Publication]]:
+    """Captures by (week_ending, tier), in the order in which they come."""
+    groups: dict[tuple[dt.date, str], list[Publication]] = {}
+    for capture in captures:
+        groups.setdefault((capture.week_ending, capture.tier), []).append(capture)
+    return groups
+
+
 def effective_publications(
     connection: sa.Connection, first: dt.date, last: dt.date
 ) -> dict[tuple[dt.date, str], Effective[Publication]]:
     """By (week_ending, tier), which of the recorded captures are effective."""
-    captures: dict[tuple[dt.date, str], list[Publication]] = {}
-    for publication in publications(connection, first, last):
-        captures.setdefault((publication.week_ending, publication.tier), []).append(publication)
-    return {key: effective(group) for key, group in captures.items()}
+    return {key: effective(group) for key, group in by_week_and_tier(publications(connection, first, last)).items()}
 
 
 def week_rows(
