@@ -66,8 +66,7 @@ class Settings(BaseSettings):
         metrics_port: the port on which ``otc-assets up`` and ``metrics`` serve metrics, on loopback; with 0, ``up``
             serves none.
         slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command fails.
-        dagster_storage_url: the URL of Dagster's storage. ``otc-assets`` sets it for its processes; if it is unset,
-            readers of the storage use the database.
+        dagster_storage_url: the URL of Dagster's storage; if it is unset, the storage is a schema of the database.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore", frozen=True)

@@ -1,7 +1,8 @@
-"""Commands for operators: ``metrics``, ``migrate`` and ``archive verify``."""
+"""Commands for operators: ``env``, ``metrics``, ``migrate`` and ``archive verify``."""
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import closing
 from typing import Annotated
@@ -52,6 +53,26 @@ def metrics(
             f"can't listen on {host}, port {listen}: {error.strerror}",
             remedy="Choose another with --host or --port (OTC_METRICS_PORT).",
         ) from None
+
+
+def env(as_json: Json = False) -> None:
+    """Print the environment variables with which Dagster's own commands use this installation.
+
+    For dagster dev, dg dev, dagster-webserver, dagster-daemon and dagster asset materialize. The embedded database must
+    be running: otc-assets up, or otc-assets up --database-only. The output has the database's password.
+
+    Example: eval "$(otc-assets env)"
+    """
+    from otc_assets.local import setup
+    from otc_assets.local.embedded import url_of_running
+
+    chosen = settings()
+    variables = setup.prepare(chosen, url_of_running(chosen)).environment()
+    if as_json:
+        out.print_as_json(variables)
+        return
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def migrate(

@@ -38,6 +38,9 @@ def up(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="The port of the UI, on loopback. [OTC_PORT]")
     ] = None,
+    database_only: Annotated[
+        bool, typer.Option("--database-only", help="Start only the database, for Dagster's own commands.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
     """Start everything: database, migrations, and the Dagster UI with daemon, schedules and sensors.
@@ -58,12 +61,15 @@ def up(
         print_remarks(done, indent=" " * 10)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
         resolved = setup.resolved(chosen, url)
+        if database_only:
+            _wait_for_interrupt()
+            return
         with services.right_to_serve(resolved, err.print) as only:
             with progress("starting the Dagster UI") as tick:
                 served = services.serve(resolved, lambda: tick(0, ""))
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
-                with _serve_metrics(chosen, url):
+                with _serve_metrics(resolved, url):
                     restore_raw_rows(resolved)
                     with launcher_of(resolved) as opened:
                         for text in _materialize_newest(opened, newest):
@@ -81,16 +87,27 @@ def up(
         raise typer.Exit(interruption.exit_code())
 
 
+def _wait_for_interrupt() -> None:
+    err.print('ready     for Dagster\'s own commands, after: eval "$(otc-assets env)"   Ctrl-C stops the database')
+    try:
+        while True:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        if interruption.received() != signal.SIGINT:
+            raise
+
+
 @contextmanager
 def _serve_metrics(chosen: Settings, url: str) -> Iterator[None]:
     """Serves metrics beside the UI. Where their port is taken, everything else runs without them."""
-    from otc_assets.exporter.server import Exporter, serving
+    from otc_assets.exporter.server import exporter_of, serving
 
     port = chosen.metrics_port
     with ExitStack() as stack:
         if port:
             try:
-                where = stack.enter_context(serving(Exporter(lambda: url), "127.0.0.1", port, chosen.host_names))
+                exporter = exporter_of(chosen, lambda: url)
+                where = stack.enter_context(serving(exporter, "127.0.0.1", port, chosen.host_names))
                 err.print(f"metrics   {where}")
             except OSError as error:
                 err.note(

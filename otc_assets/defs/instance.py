@@ -11,6 +11,7 @@ from dagster import DagsterInstance
 from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.internals import InstanceRef
 from otc_assets.defs.liveness import fail_dead_runs
+from otc_assets.defs.storage import storage_url
 from otc_assets.settings import Settings
 
 #: The pools of Dagster's concurrency limits: steps that request data from FINRA, and steps that use the database. Two
@@ -24,10 +25,9 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     ``DagsterInstance.get()`` takes folder and storage from environment variables, which a command would have to set.
 
     Args:
-        chosen: settings in which the URL of Dagster's storage is set.
+        chosen: settings in which the URL of the database is set.
     """
-    assert chosen.dagster_storage_url is not None
-    storage = {"postgres": {"postgres_url": chosen.dagster_storage_url.get_secret_value()}}
+    storage = {"postgres": {"postgres_url": storage_url(chosen)}}
     ref = InstanceRef.from_dir(str(chosen.dagster_home), overrides={"storage": storage})
     return DagsterInstance.from_ref(ref)
 
@@ -39,7 +39,7 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
     The limits of the pools are set, unless they were changed, for example in the UI.
 
     Args:
-        chosen: settings in which the URL of Dagster's storage is set.
+        chosen: settings in which the URL of the database is set.
         no_code_server: no code server is running, so runs that one was about to start are dead too.
     """
     with open_instance(chosen) as opened:

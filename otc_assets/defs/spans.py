@@ -6,7 +6,7 @@ inside it.
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -17,12 +17,14 @@ from dagster import (
     DagsterRun,
     Executor,
     ExecutorDefinition,
+    Failure,
     InitExecutorContext,
     OpExecutionContext,
 )
 
 from otc_assets import tracing
 from otc_assets.defs.internals import ExecutionPlan, PlanOrchestrationContext, RetryMode, StepDependencyConfig
+from otc_assets.warehouse.database import NOT_PREPARED
 
 Body = TypeVar("Body", bound=Callable[..., Any])
 Context = AssetExecutionContext | AssetCheckExecutionContext | OpExecutionContext
@@ -58,8 +60,19 @@ def _step(context: Context) -> AbstractContextManager[None]:
     return tracing.step_span(op.run_id, f"step {step_key}", attributes)
 
 
+@contextmanager
+def _attempt(context: Context) -> Iterator[None]:
+    try:
+        with _step(context) if tracing.is_on() else nullcontext():
+            yield
+    except NOT_PREPARED as error:
+        raise Failure(str(error), allow_retries=False) from None
+
+
 def traced_step(body: Body) -> Body:
     """Makes an asset, check or op record a span, one per attempt. Write it below Dagster's decorator.
+
+    A step that has no database, or one with another schema, fails without retries.
 
     Args:
         body: the function, whose first parameter is Dagster's context.
@@ -68,19 +81,14 @@ def traced_step(body: Body) -> Body:
 
         @wraps(body)
         def generate(context: Context, *args: Any, **kwargs: Any) -> Iterator[Any]:
-            if not tracing.is_on():
-                yield from body(context, *args, **kwargs)
-                return
-            with _step(context):
+            with _attempt(context):
                 yield from body(context, *args, **kwargs)
 
         return cast(Body, generate)
 
     @wraps(body)
     def call(context: Context, *args: Any, **kwargs: Any) -> Any:
-        if not tracing.is_on():
-            return body(context, *args, **kwargs)
-        with _step(context):
+        with _attempt(context):
             return body(context, *args, **kwargs)
 
     return cast(Body, call)

@@ -1,15 +1,15 @@
-"""Dagster's own storage: PostgreSQL, or a temporary folder for tools that only inspect the definitions.
+"""Dagster's own storage: in the installation's database, or in a folder where no database is configured.
 
-Chooses the storage that ``dagster.yaml`` names, and moves tables of earlier versions. Tools such as ``dg check defs``
-read ``dagster.yaml`` in the project's folder and need an instance, but keep nothing in it.
+Chooses the storage that ``dagster.yaml`` names, and moves tables of earlier versions.
 """
 
-import logging
-import tempfile
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import click
 import dagster_postgres
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -27,10 +27,16 @@ from otc_assets.defs.internals import (
     UserConfigSchema,
 )
 from otc_assets.errors import OtcError
-from otc_assets.settings import settings
-from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, ensure_schema, transaction
-
-log = logging.getLogger(__name__)
+from otc_assets.settings import Settings, settings
+from otc_assets.warehouse.migrate import require_current
+from otc_assets.warehouse.server import (
+    DAGSTER_SCHEMA,
+    dagster_storage_url,
+    database_url,
+    ensure_schema,
+    opened,
+    transaction,
+)
 
 
 class Storage(DagsterStorage, ConfigurableClass):
@@ -50,13 +56,34 @@ class Storage(DagsterStorage, ConfigurableClass):
     def from_config_value(  # type: ignore[override]  # it creates another class
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> DagsterStorage:
-        """PostgreSQL where its address is set; otherwise a temporary folder."""
+        """The schema ``dagster`` of the installation's database, or SQLite files in one folder of ``DAGSTER_HOME``.
+
+        All processes of an installation choose the same storage: the UI shows the runs that the daemon launches.
+
+        Raises:
+            ClickException: a setting is invalid, or the database is not reachable or not migrated. Dagster's commands
+                show it in one line.
+        """
         del config_value
-        if (url := settings().dagster_storage_url) is not None:
-            return DagsterPostgresStorage(url.get_secret_value(), inst_data=inst_data)
-        log.warning("OTC_DAGSTER_STORAGE_URL is not set: runs are kept in a temporary folder. 'otc-assets up' sets it.")
-        base = tempfile.mkdtemp(prefix="otc-dagster-")
-        return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": base})
+        try:
+            chosen = settings()
+            if chosen.database_url is not None:
+                with opened(chosen.database_url.get_secret_value()) as engine:
+                    require_current(engine)
+            url = storage_url(chosen)
+        except OtcError as error:
+            raise click.ClickException(str(error)) from None
+        if url is not None:
+            return DagsterPostgresStorage(url, inst_data=inst_data)
+        folder = Path(os.environ.get("DAGSTER_HOME") or chosen.dagster_home) / "sqlite"
+        return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": str(folder)})
+
+
+def storage_url(chosen: Settings) -> str | None:
+    """The URL of Dagster's storage: the setting, else derived from the database's; None where neither is set."""
+    if chosen.dagster_storage_url is not None:
+        return chosen.dagster_storage_url.get_secret_value()
+    return None if chosen.database_url is None else dagster_storage_url(chosen.database_url.get_secret_value())
 
 
 # --- tables of earlier versions ------------------------------------------------------------------------

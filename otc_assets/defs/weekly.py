@@ -34,6 +34,7 @@ from otc_assets.domain.tables import TABLES
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
+from otc_assets.warehouse.database import NOT_PREPARED
 from otc_assets.warehouse.events import event_context
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -82,7 +83,7 @@ def each_week(context: AssetExecutionContext, compute: Callable[[dt.date], WeekR
         except _EXPLAINED as error:
             refused[week] = str(error)
             context.log.error("%s: %s", week, error)
-        except _TEMPORARY:
+        except (*NOT_PREPARED, *_TEMPORARY):
             raise
         except Exception as error:
             refused[week] = f"{type(error).__name__}: {error}"

@@ -168,10 +168,9 @@ def _stop_session(leader: int, leader_runs: Callable[[], bool]) -> None:
     signalled: set[int] = set()
     while (members := session_members(leader)) or leader_runs():
         waited = time.monotonic() - begun
-        if waited > _STOP_SECONDS:
+        for pid in members if waited > _STOP_SECONDS else ():
             with suppress(ProcessLookupError):
-                os.killpg(leader, signal.SIGKILL)
-            return
+                os.kill(pid, signal.SIGKILL)
         for pid in members if waited > _RUNS_AFTER_SECONDS else ():
             # The code server waits for its runs: each rolls its transaction back, and is marked as failed.
             if pid not in signalled and (_is_run(pid) or not leader_runs()):

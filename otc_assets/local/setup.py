@@ -18,7 +18,7 @@ from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT, Settings
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
-from otc_assets.warehouse.server import dagster_storage_url
+from otc_assets.warehouse.server import dagster_storage_url, opened
 
 
 class NotStarted(OtcError):
@@ -46,13 +46,8 @@ def database(chosen: Settings) -> Iterator[str]:
 
 
 def resolved(chosen: Settings, url: str) -> Settings:
-    """The settings with the URLs of the database and of Dagster's storage in it.
-
-    Raises:
-        InvalidDatabaseUrl: not a PostgreSQL URL.
-    """
-    storage_url = SecretStr(dagster_storage_url(url))
-    return chosen.model_copy(update={"database_url": SecretStr(url), "dagster_storage_url": storage_url})
+    """The settings with the URL of the database."""
+    return chosen.model_copy(update={"database_url": SecretStr(url)})
 
 
 def upgrade(
@@ -92,14 +87,15 @@ def prepare(chosen: Settings, url: str) -> Settings:
     An embedded database without a schema is initialized first, because it has no data that could be lost.
 
     Returns:
-        The settings with the URLs of the database and of Dagster's storage in it.
+        The settings with the URL of the database.
 
     Raises:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
     """
     if chosen.database_url is None and is_unmigrated(url):
         migrate(url, chosen)
-    require_current(url)
+    with opened(url) as engine:
+        require_current(engine)
     _write_files(chosen, replace=False)
     return resolved(chosen, url)
 
@@ -109,7 +105,7 @@ def installation(chosen: Settings) -> Iterator[Settings]:
     """A prepared installation, for a command that leaves schema and retention as they are.
 
     Yields:
-        The settings with the URLs of the database and of Dagster's storage in it.
+        The settings with the URL of the database.
 
     Raises:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.

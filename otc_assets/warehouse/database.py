@@ -13,13 +13,26 @@ from functools import cached_property
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from otc_assets.warehouse.server import DatabaseUnreachable, connect, transaction
+from otc_assets.errors import OtcError
+from otc_assets.warehouse.migrate import SchemaMismatch, require_current
+from otc_assets.warehouse.server import connect, transaction
 from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 
+class NoDatabase(OtcError):
+    """No database is configured for this process."""
+
+
+#: Errors that no retry can repair, because the installation is not prepared.
+NOT_PREPARED = (NoDatabase, SchemaMismatch)
+
+
 class Database:
     """A database with one pool of connections, which is opened when it is first used.
+
+    The schema is checked then, so that a process that was started by a tool of Dagster's, and not by an otc-assets
+    command, reports an unmigrated database instead of a missing table.
 
     Args:
         url: the address; None where no database is known yet, which is an error only when it is used.
@@ -31,19 +44,27 @@ class Database:
     @cached_property
     def _engine(self) -> sa.Engine:
         if self._url is None:
-            raise DatabaseUnreachable(
-                "no database: OTC_DATABASE_URL is unset and no embedded server was started for this process",
-                remedy="Start through 'otc-assets up' (or another otc-assets command), or set OTC_DATABASE_URL to "
-                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
+            raise NoDatabase(
+                "no database: OTC_DATABASE_URL is unset, and no otc-assets command started this process",
+                remedy="Set it to postgresql://USER:PASSWORD@HOST:PORT/DATABASE. For the embedded database, start "
+                "'otc-assets up --database-only', and run: eval \"$(otc-assets env)\"",
             )
-        return connect(self._url)
+        engine = connect(self._url)
+        try:
+            require_current(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
         """One transaction on the database.
 
         Raises:
-            DatabaseUnreachable: there is no address, or the server does not answer.
+            NoDatabase: there is no address.
+            SchemaMismatch: the schema is of another version.
+            DatabaseUnreachable: the server does not answer.
         """
         with transaction(self._engine) as connection:
             yield connection

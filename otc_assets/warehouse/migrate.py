@@ -7,6 +7,7 @@ This runs Alembic, one process at a time, and then reconciles what follows the c
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from otc_assets.settings import PROJECT_ROOT, Settings
 from otc_assets.warehouse import definitions
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.retention import Shortening, set_retention
-from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, connect, ensure_schema, transaction
+from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, ensure_schema, opened, transaction
 from otc_assets.warehouse.timescale import aggregates, capabilities, hypertables, jobs
 
 _LOCK = 0x07C0_0001
@@ -43,6 +44,7 @@ def _versions() -> list[str]:
     return sorted(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
+@cache
 def newest_version() -> str:
     """The number of the newest migration that this code has."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
@@ -79,17 +81,19 @@ class SchemaMismatch(OtcError):
 
 def is_unmigrated(url: str) -> bool:
     """Whether the database at ``url`` has no schema of ours yet."""
-    return _version_of(url) is None
+    with opened(url) as engine, transaction(engine) as connection:
+        return current_version(connection) is None
 
 
-def require_current(url: str) -> None:
+def require_current(engine: sa.Engine) -> None:
     """Refuses to work with a schema of another version; changes nothing.
 
     Raises:
         SchemaMismatch: the database is empty, or its schema is older or newer than this code.
         DatabaseUnreachable: the server does not answer.
     """
-    stored, newest = _version_of(url), newest_version()
+    with transaction(engine) as connection:
+        stored, newest = current_version(connection), newest_version()
     if stored is None:
         raise SchemaMismatch("the database has no otc-assets schema yet", remedy="Run 'otc-assets migrate' first.")
     if stored < newest:
@@ -103,15 +107,6 @@ def require_current(url: str) -> None:
             "has migrated it",
             remedy="Update this installation.",
         )
-
-
-def _version_of(url: str) -> str | None:
-    engine = connect(url)
-    try:
-        with transaction(engine) as connection:
-            return current_version(connection)
-    finally:
-        engine.dispose()
 
 
 #: The migrations that create ``otc.retention`` and ``otc.definition``.
@@ -146,17 +141,13 @@ def migrate(
     """
     if to not in (known := ["base", *_versions(), "head"]):
         raise SchemaMismatch(f"there is no migration {to!r}", remedy=f"The migrations are {', '.join(known)}.")
-    engine = connect(url)
-    try:
-        with autocommit(engine) as guard:
-            # A second process waits here, and then has nothing left to do.
-            guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
-            try:
-                return _migrate(engine, chosen, to, start, shorten_retention)
-            finally:
-                guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
-    finally:
-        engine.dispose()
+    with opened(url) as engine, autocommit(engine) as guard:
+        # A second process waits here, and then has nothing left to do.
+        guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+        try:
+            return _migrate(engine, chosen, to, start, shorten_retention)
+        finally:
+            guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
 
 
 def _migrate(

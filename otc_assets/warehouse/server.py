@@ -159,6 +159,16 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     return engine
 
 
+@contextmanager
+def opened(url: str) -> Iterator[sa.Engine]:
+    """An engine for the server at ``url``, whose connections are closed at the end."""
+    engine = connect(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
 def _open(engine: sa.Engine) -> sa.Connection:
     try:
         return engine.connect()

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 from support.terminal import Terminal
+from support.web_server import free_port, launch, until
 
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.processes import Identity, is_dead, session_members
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def services(home: Path) -> Identity:
@@ -36,17 +33,17 @@ def test_orphans_of_a_killed_up_are_stopped_and_no_two_daemons_use_one_database(
         "OTC_DATABASE_URL": database,
         "OTC_HOME": str(tmp_path / "one"),
         "OTC_SIMULATOR_SCALE": "0.01",
-        "OTC_PORT": str(port),
+        "OTC_PORT": port,
         "OTC_METRICS_PORT": "0",
     }
     home = tmp_path / "one"
     killed = Terminal("up", "--newest", "0", settings=env)
     killed.wait_for("ready ")
     # Another one is refused: from the same folder, and from another one on the same database.
-    same = Terminal("up", "--newest", "0", "--port", str(free_port()), settings=env)
+    same = Terminal("up", "--newest", "0", "--port", free_port(), settings=env)
     assert same.end() == 1
     assert f"another 'otc-assets up' (process {killed.process.pid}) is running in {home}" in " ".join(same.text.split())
-    elsewhere = Terminal("up", settings={**env, "OTC_HOME": str(tmp_path / "two"), "OTC_PORT": str(free_port())})
+    elsewhere = Terminal("up", settings={**env, "OTC_HOME": str(tmp_path / "two"), "OTC_PORT": free_port()})
     assert elsewhere.end() == 1
     assert "another 'otc-assets up' uses this database" in " ".join(elsewhere.text.split())
     # After a kill its children remain; the next `up` stops them, and the port is free.
@@ -68,3 +65,42 @@ def test_orphans_of_a_killed_up_are_stopped_and_no_two_daemons_use_one_database(
     assert not (home / "up.json").exists()
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM dagster.daemon_heartbeats").fetchone() == (0,)
+
+
+def begun(database: str) -> set[str]:
+    """The runs of which a step has begun to capture."""
+    query = "SELECT run_id FROM dagster.event_logs WHERE dagster_event_type = 'STEP_START'"
+    with psycopg.connect(database) as connection:
+        return {run_id for (run_id,) in connection.execute(query)}
+
+
+def test_ctrl_c_ends_the_runs_in_flight_and_only_then_the_database(folder_for_all: Path) -> None:
+    """The code server was still alive after an hour, and the database had been stopped underneath its runs."""
+    home, port = folder_for_all / "in_flight", free_port()
+    home.mkdir(mode=0o755)
+    with closing(socket.create_server(("127.0.0.1", 0))) as finra:  # never replies
+        env = {
+            "OTC_HOME": str(home),
+            "OTC_SOURCE": "api",
+            "OTC_FINRA_URL": f"http://127.0.0.1:{finra.getsockname()[1]}",
+            "OTC_PORT": port,
+            "OTC_METRICS_PORT": "0",
+        }
+        up = Terminal("up", "--newest", "0", settings=env)
+        up.wait_for("ready ")
+        run_ids = [
+            until(lambda week=week: launch(port, "publication_t1", week), [up]) for week in ("2026-08-14", "2026-08-21")
+        ]
+        server = EmbeddedServer(home / "postgres")
+        until(lambda: begun(server.url) >= set(run_ids) or None, [up])
+        serving = services(home)
+        assert len(session_members(serving.pid)) > len(run_ids)
+        up.send(signal.SIGINT)
+        assert up.end() == 0, up.text
+    assert session_members(serving.pid) == []
+    log = (home / "dagster.log").read_text(errors="replace")
+    assert "terminating connection due to administrator command" not in log
+    assert not server.running()
+    with server, psycopg.connect(server.url) as connection:
+        ended = connection.execute("SELECT status FROM dagster.runs WHERE run_id = ANY(%s)", [run_ids]).fetchall()
+    assert [status for (status,) in ended] == ["FAILURE", "FAILURE"]

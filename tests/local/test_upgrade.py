@@ -22,6 +22,7 @@ from otc_assets.domain.weeks import TIERS, weeks_between
 from otc_assets.local import services, setup
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import SchemaMismatch, newest_version, require_current
+from otc_assets.warehouse.server import opened
 
 Command = Callable[..., tuple[int, str, str]]
 Sql = psycopg.Connection[tuple[object, ...]]
@@ -155,8 +156,8 @@ def test_a_schema_that_is_behind_is_refused_in_one_line_and_not_touched(
 
 def test_a_schema_of_a_newer_version_is_refused(database: str, sql: Sql) -> None:
     sql.execute("UPDATE otc.schema_version SET version_num = '999'")
-    with pytest.raises(SchemaMismatch, match="at version 999.*Update this installation"):
-        require_current(database)
+    with opened(database) as engine, pytest.raises(SchemaMismatch, match="at version 999.*Update this installation"):
+        require_current(engine)
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from otc_assets.settings import PROJECT_ROOT
+
 
 def _default_signals() -> None:
     """A terminal's own dispositions: a test run that was started by nohup, or in the background, ignores these."""
@@ -20,18 +22,20 @@ def _default_signals() -> None:
 
 
 class Terminal:
-    """``otc-assets`` with arguments, in a process group of its own.
+    """A console script with arguments, in the project's folder and in a process group of its own.
 
     Args:
         arguments: of the command.
+        program: the console script.
         settings: environment variables; those of this process that begin with OTC_ or DAGSTER_ are left out.
     """
 
-    def __init__(self, *arguments: str, settings: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, settings: dict[str, str], program: str = "otc-assets") -> None:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))} | settings
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "otc-assets"), *arguments],
+            [str(Path(sys.executable).parent / program), *arguments],
+            cwd=PROJECT_ROOT,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
