@@ -7,6 +7,7 @@ from dagster import DagsterInstance, Definitions, definitions
 
 from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
+from otc_assets.defs.clean_up import clean_up, daily_clean_up
 from otc_assets.defs.executor import in_process
 from otc_assets.defs.jobs import JOBS
 from otc_assets.defs.launch import Launcher
@@ -30,8 +31,8 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
     return Definitions(
         assets=all_assets(weeks),
         asset_checks=all_checks(weeks.of_figures),
-        jobs=JOBS,
-        schedules=SCHEDULES,
+        jobs=[*JOBS, clean_up],
+        schedules=[*SCHEDULES, daily_clean_up],
         sensors=SENSORS,
         resources={**make_resources(chosen), **(resources or {})},
         executor=traced_executor(in_process),

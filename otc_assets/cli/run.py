@@ -49,6 +49,7 @@ def up(
     continues from there.
     """
     from otc_assets.local import services, setup
+    from otc_assets.local.log_files import rotate
 
     chosen = settings()
     if port is not None:
@@ -77,6 +78,8 @@ def up(
                     err.print(f"ready     {served.url}/asset-groups")
                     while served.running():
                         only.hold()
+                        for log in (served.log, chosen.home / "postgres" / "postgres.log"):
+                            rotate(log)
                         time.sleep(0.5)
                 raise setup.NotStarted(served.ended())
             except KeyboardInterrupt:
