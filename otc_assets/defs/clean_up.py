@@ -100,9 +100,11 @@ def delete_run_logs(context: OpExecutionContext, settings: ResourceParam[Setting
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
     cleaned = clean_up_runs(context.instance, storage_url(settings), before)
     context.log.info(
-        "of runs that ended before %s: %s log events, %s older results of checks and %s log files were deleted",
+        "of runs that ended before %s: %d log events, %d older results of checks and %d log files were deleted",
         f"{before:%Y-%m-%d %H:%M} UTC",
-        *(f"{count:,}" for count in cleaned),
+        cleaned.events,
+        cleaned.check_results,
+        cleaned.files,
     )
 
 
