@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.warehouse.digests import Digests
+from otc_assets.warehouse.grants import kept_grants
 from otc_assets.warehouse.sql import statement, text
 
 _INVALID_FUNCTION_DEFINITION = "42P13"
@@ -37,8 +38,9 @@ def _replace_as_of(connection: sa.Connection, name: str, definition: str) -> Non
         if getattr(error.orig, "sqlstate", None) != _INVALID_FUNCTION_DEFINITION:
             raise
         # Other columns than before: such a function can't be replaced in place.
-        connection.exec_driver_sql(f"DROP FUNCTION otc.{name}(timestamptz)")
-        connection.exec_driver_sql(definition)
+        with kept_grants(connection, [name]):
+            connection.exec_driver_sql(f"DROP FUNCTION otc.{name}(timestamptz)")
+            connection.exec_driver_sql(definition)
 
 
 # COMMENT takes no bound parameters: the server quotes the text.

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from support.migration import migrate
 
 from otc_assets.domain.tables import TABLES
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse import sql
 from otc_assets.warehouse.migrate import newest_version
@@ -140,3 +141,35 @@ def test_the_tables_of_a_retention_class_follow_the_registry(
             sa.text("SELECT tables FROM otc.retention WHERE what = 'venue_volume'")
         ).scalar_one()
     assert tables == ["venue_volume", "venue_volume_revision"]
+
+
+def test_what_migrate_replaces_keeps_its_grants(empty_database: str, server: EmbeddedServer) -> None:
+    """An analyst could not read the aggregate any more after an upgrade that changed it."""
+    migrate(empty_database)
+    name = empty_database.rpartition("/")[2]
+    reader = f"reader_of_{name}"
+    with server._connect(name) as admin:
+        admin.execute(f"CREATE ROLE {reader}")
+        try:
+            admin.execute(f"""
+                GRANT SELECT ON otc.weekly_summary_agg TO {reader};
+                DROP FUNCTION otc.venue_share_as_of(timestamptz);
+                CREATE FUNCTION otc.venue_share_as_of(moment timestamptz) RETURNS int LANGUAGE sql AS 'SELECT 1';
+                ALTER FUNCTION otc.venue_share_as_of OWNER TO otc;
+                REVOKE ALL ON FUNCTION otc.venue_share_as_of FROM PUBLIC;
+                GRANT EXECUTE ON FUNCTION otc.venue_share_as_of TO {reader};
+                UPDATE otc.definition SET digest = '' WHERE name IN ('weekly_summary_agg', 'venue_share_as_of')
+            """)
+            before = admin.execute("SELECT 'otc.weekly_summary_agg'::regclass::oid").fetchone()
+            migrate(empty_database)
+            assert admin.execute("SELECT 'otc.weekly_summary_agg'::regclass::oid").fetchone() != before
+            rights = """
+                SELECT has_table_privilege(%(role)s, 'otc.weekly_summary_agg', 'SELECT'),
+                       has_table_privilege(%(role)s, 'otc.weekly_summary_agg', 'INSERT'),
+                       has_table_privilege(%(role)s, 'otc.monthly_summary_agg', 'SELECT'),
+                       has_function_privilege(%(role)s, 'otc.venue_share_as_of(timestamptz)', 'EXECUTE'),
+                       has_function_privilege('public', 'otc.venue_share_as_of(timestamptz)', 'EXECUTE')
+            """
+            assert admin.execute(rights, {"role": reader}).fetchone() == (True, False, False, True, False)
+        finally:
+            admin.execute(f"DROP OWNED BY {reader}; DROP ROLE {reader}")

@@ -14,6 +14,7 @@ import stamina
 
 from otc_assets.tracing import REFRESH, span
 from otc_assets.warehouse.digests import Digests
+from otc_assets.warehouse.grants import kept_grants
 from otc_assets.warehouse.server import autocommit
 from otc_assets.warehouse.sql import text
 from otc_assets.warehouse.timescale import capabilities
@@ -44,6 +45,14 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
     existing = continuous if can.community else set(connection.execute(_VIEWS, {"names": list(AGGREGATES)}).scalars())
     if existing == set(AGGREGATES) and not any(digests.differs(name, text(name)) for name in AGGREGATES):
         return False
+    with kept_grants(connection, AGGREGATES):
+        _replace(connection, can, continuous)
+    for name in AGGREGATES:
+        digests.save(name, text(name))
+    return can.community
+
+
+def _replace(connection: sa.Connection, can: Capabilities, continuous: set[str]) -> None:
     for name in reversed(AGGREGATES):
         kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
         connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
@@ -59,8 +68,6 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
     for name in AGGREGATES:
         query = text(name).format(bucket="time_bucket" if can.community else "otc.bucket")
         connection.exec_driver_sql(create.format(name=name, query=query))
-        digests.save(name, text(name))
-    return can.community
 
 
 def _busy(error: Exception) -> bool:
