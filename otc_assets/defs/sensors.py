@@ -29,8 +29,8 @@ from otc_assets.defs.internals import PARTITION_NAME_TAG, BulkActionsFilter, Bul
 from otc_assets.defs.jobs import (
     CAPTURE_JOBS,
     LOOKED_AT_ALL_TAG,
-    MAKE_ROLLING,
-    MAKE_WEEK,
+    COMPUTE_ROLLING,
+    COMPUTE_WEEK,
     FilesToIngest,
     ingest_files,
 )
@@ -160,11 +160,11 @@ def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
         if now_known.dropped_until and week <= now_known.dropped_until:
             # The same version was computed before retention dropped it; now it is kept for longer.
             key += f" kept from {now_known.kept_from}"
-        yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=key)
+        yield RunRequest(job_name=COMPUTE_WEEK.name, partition_key=key_of(week), run_key=key)
     rolling = sorted({week for table in rolling_figures() for week in now_known.stale(table)} - set(whole))
     for week in rolling:
         versions = " ".join(str(now_known.version(table, week)) for table in rolling_figures())
-        yield RunRequest(job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}")
+        yield RunRequest(job_name=COMPUTE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}")
 
 
 def something_runs(instance: DagsterInstance) -> bool:
@@ -177,7 +177,7 @@ def something_runs(instance: DagsterInstance) -> bool:
 
 
 @sensor(
-    jobs=[MAKE_WEEK, MAKE_ROLLING],
+    jobs=[COMPUTE_WEEK, COMPUTE_ROLLING],
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
     description=(

@@ -125,7 +125,7 @@ def test_a_canceled_run_of_a_stale_week_is_requested_again(
     week = dt.date(2026, 8, 21)
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
     (first,) = tick("stale_weeks", dagster).run_requests or []
-    finish(dagster, launched(dagster, first, "make_week"), DagsterRunStatus.CANCELED)
+    finish(dagster, launched(dagster, first, "compute_week"), DagsterRunStatus.CANCELED)
     assert "was attempted 1 times" in str(tick("stale_weeks", dagster).skip_message)
     clock.shift(3 * MINUTE)
     (second,) = tick("stale_weeks", dagster).run_requests or []

@@ -141,16 +141,16 @@ def test_stale_weeks_are_requested_whole_or_their_six_week_figures_alone(dagster
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
     installed.launcher(dagster).run_assets(["publication_otce"], weeks[1], weeks[1])
     requests = tick("stale_weeks", dagster).run_requests or []
-    assert [(r.job_name, r.partition_key) for r in requests] == [("make_week", w.isoformat()) for w in weeks]
+    assert [(r.job_name, r.partition_key) for r in requests] == [("compute_week", w.isoformat()) for w in weeks]
     installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[-1])
     assert "up to date" in str(tick("stale_weeks", dagster).skip_message)
     # Another tier of the first week arrives: the week is recomputed, and then the two after it are stale.
     installed.launcher(dagster).run_assets(["publication_t2"], weeks[0], weeks[0])
     (request,) = tick("stale_weeks", dagster).run_requests or []
-    assert (request.job_name, request.partition_key) == ("make_week", weeks[0].isoformat())
+    assert (request.job_name, request.partition_key) == ("compute_week", weeks[0].isoformat())
     installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[0])
     after = tick("stale_weeks", dagster).run_requests or []
-    assert [(r.job_name, r.partition_key) for r in after] == [("make_rolling", w.isoformat()) for w in weeks[1:]]
+    assert [(r.job_name, r.partition_key) for r in after] == [("compute_rolling", w.isoformat()) for w in weeks[1:]]
 
 
 def test_nothing_is_requested_while_runs_are_under_way(dagster: DagsterInstance) -> None:
