@@ -26,6 +26,9 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
 )
 
+# The error of a step whose blocking checks failed.
+from dagster._core.errors import DagsterAssetCheckFailedError as DagsterAssetCheckFailedError
+
 # A backfill was stored under other settings. Waits for a public way to read which partitions a backfill has finished.
 from dagster._core.errors import (
     DagsterDefinitionChangedDeserializationError as DagsterDefinitionChangedDeserializationError,
