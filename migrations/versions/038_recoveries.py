@@ -15,14 +15,11 @@ ALTER TABLE otc.alert
     ADD CONSTRAINT alert_kind_check CHECK (kind IN ('check', 'run', 'recovery')),
     ADD CONSTRAINT recovery_of_what CHECK ((kind = 'recovery') = (recovery_of IS NOT NULL));
 CREATE INDEX alert_recoveries ON otc.alert (recovery_of) WHERE recovery_of IS NOT NULL;
-COMMENT ON COLUMN otc.alert.recovery_of IS
-    'Of a recovery: the alert of the failure. A recovery is sent to the destinations that have that alert.';
-COMMENT ON COLUMN otc.alert.blocking IS
-    'Whether the failure blocks downstream assets: such an alert waits for no other message but another such one.';
 """
 
 DOWN = """
 DELETE FROM otc.alert WHERE kind = 'recovery';
+DELETE FROM otc.definition WHERE name = 'comments';
 ALTER TABLE otc.alert
     DROP COLUMN recovery_of,
     DROP COLUMN blocking,

@@ -150,7 +150,7 @@ def _why_nothing(
     parts = [f"{due} stale weeks wait until earlier runs of this sensor end"] if due else []
     if number := len(stale & set(covered)):
         parts.append(f"{number} stale weeks are covered by runs or backfills in progress")
-    if late := sorted(stale & awaited.keys()):
+    if late := sorted((stale & awaited.keys()) - set(covered)):
         until = max(awaited[week] for week in late)
         parts.append(f"{len(late)} weeks wait for tiers that are due, until {until:%H:%M} UTC at the latest")
     parts += [str(each) for each in waiting[:_NAMED]]
