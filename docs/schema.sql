@@ -2,12 +2,12 @@
 -- With TimescaleDB, tables that grow by week are hypertables, and weekly_summary_agg and monthly_summary_agg are
 -- continuous aggregates with the same columns.
 
--- A failure to notify people of: a check that began to fail for a week, or a run that failed.
+-- A message to people: a check that began to fail for a week, a run that failed, or a check that passed again.
 CREATE TABLE otc.alert (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
     dedupe_key text NOT NULL,
     kind text NOT NULL,
-    subject text NOT NULL, -- What fails: a check and its week, as in 'venue_volume.grade 2026-08-21', or 'run' and the run's id.
+    subject text NOT NULL, -- What fails: a check and its week, as in 'venue_volume.grade 2026-08-21', or 'run' and the run's id. Of a recovery: 'recovery of' and the subject of the failure.
     severity text NOT NULL,
     week_ending date,
     title text NOT NULL,
@@ -26,13 +26,17 @@ CREATE TABLE otc.alert (
     delivered_at timestamp with time zone,
     resolved_at timestamp with time zone, -- When the check passed again for that week. Its next failure is a new alert.
     resolved_by bigint,
+    recovery_of bigint, -- Of a recovery: the alert of the failure. A recovery is sent to the destinations that have received that alert.
+    blocking boolean DEFAULT false NOT NULL, -- Whether the failure blocks downstream assets. Such an alert waits for no other message but one that has such an alert.
     CONSTRAINT alert_pkey PRIMARY KEY (id),
     CONSTRAINT alert_dedupe_key_key UNIQUE (dedupe_key),
+    CONSTRAINT alert_recovery_of_fkey FOREIGN KEY (recovery_of) REFERENCES otc.alert(id) ON DELETE CASCADE,
     CONSTRAINT alert_attempts_check CHECK ((attempts >= 0)),
-    CONSTRAINT alert_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'run'::text]))),
+    CONSTRAINT alert_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'run'::text, 'recovery'::text]))),
     CONSTRAINT alert_severity_check CHECK ((severity = ANY (ARRAY['error'::text, 'warn'::text]))),
     CONSTRAINT alert_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'delivered'::text, 'unwanted'::text]))),
     CONSTRAINT delivered_when CHECK (((state = 'delivered'::text) = (delivered_at IS NOT NULL))),
+    CONSTRAINT recovery_of_what CHECK (((kind = 'recovery'::text) = (recovery_of IS NOT NULL))),
     CONSTRAINT resolved_by_what CHECK (((resolved_at IS NULL) = (resolved_by IS NULL)))
 );
 
@@ -591,6 +595,7 @@ END) STORED, -- pending: in the calendar, not yet published. captured: its bytes
 
 CREATE INDEX alert_attempted ON otc.alert USING btree (attempted_at);
 CREATE INDEX alert_by_subject ON otc.alert USING btree (subject, event_id);
+CREATE INDEX alert_recoveries ON otc.alert USING btree (recovery_of) WHERE (recovery_of IS NOT NULL);
 CREATE INDEX alert_waiting ON otc.alert USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);

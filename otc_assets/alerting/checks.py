@@ -1,4 +1,4 @@
-"""Alerts of checks: reads the events of checks, and records in the outbox those that started to fail.
+"""Alerts of checks: reads the events of checks, and records in the outbox those that started to fail, or recovered.
 
 Sending alerts is in ``delivery``; the outbox itself is ``warehouse.alerts``.
 """
@@ -66,6 +66,28 @@ def alert_of(event: events.Event, failure: CheckFailed) -> NewAlert:
         run_id=event.metadata.get("run_id"),
         event_id=event.id,
         happened_at=event.created_at,
+        blocking=blocks,
+    )
+
+
+def recovery_of(event: events.Event, recovery: CheckRecovered) -> NewAlert:
+    """What is sent when a check has passed again, to those who have the alert of its failure.
+
+    Args:
+        event: an event of the type ``otc.check.recovered``.
+        recovery: its payload.
+    """
+    week = recovery.week_ending
+    return NewAlert(
+        kind=AlertKind.RECOVERY,
+        subject=event.aggregate_id,
+        severity=Severity.WARN,
+        week_ending=week,
+        title=f"{recovery.asset}.{recovery.check} passed again" + (f" for week {week}" if week else ""),
+        body="RECOVERED",
+        run_id=event.metadata.get("run_id"),
+        event_id=event.id,
+        happened_at=event.created_at,
     )
 
 
@@ -120,7 +142,8 @@ def _record(connection: sa.Connection, found: list[events.Event], severity: Seve
     recorded = 0
     for event in found:
         if event.event_type == CheckRecovered.event_type:
-            outbox.resolve(connection, event.aggregate_id, event.id, event.created_at)
+            recovery = recovery_of(event, cast(CheckRecovered, event.typed_payload()))
+            outbox.resolve(connection, recovery, now=now, quiet=QUIET)
             continue
         alert = alert_of(event, cast(CheckFailed, event.typed_payload()))
         if alert.severity == Severity.ERROR or severity == Severity.WARN:

@@ -66,11 +66,11 @@ class AlertsUndelivered(OtcError):
 
 @dataclass(frozen=True)
 class Message:
-    """A message: a title of one line, a text of several lines, and whether it has an error among its alerts."""
+    """A message: a title of one line, a text of several lines, and Apprise's type of its most serious alert."""
 
     title: str
     body: str
-    serious: bool
+    kind: str
 
 
 def _link(alert: Alert, ui_url: str) -> str:
@@ -81,28 +81,39 @@ def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
     """One message for all of ``alerts``: the first ten by name, the rest counted.
 
     Args:
-        alerts: at least one, the most serious first.
+        alerts: at least one, the most serious first, recoveries last.
         ui_url: where the links begin.
     """
-    serious = any(alert.severity == "error" for alert in alerts)
+    failures = [alert for alert in alerts if alert.recipients is None]
+    errors = sum(alert.severity == "error" for alert in failures)
+    kind = "failure" if errors else "warning" if failures else "success"
     if len(alerts) == 1:
         (alert,) = alerts
         link = _link(alert, ui_url)
         body = f"{shortened(alert.body, _LONGEST - len(link) - 200)}\n{link}"
-        return Message(shortened(f"otc-assets: {alert.title}", 150), body, serious)
+        return Message(shortened(f"otc-assets: {_title(alert)}", 150), body, kind)
     listed, rest = alerts[:LISTED], len(alerts) - LISTED
     room = _LONGEST // LISTED - 2
     lines = []
     for alert in listed:
         link = _link(alert, ui_url)
         first_figure = (alert.body.splitlines()[1:] or [""])[0]
-        words = f"{alert.severity.upper()} {alert.title}" + (f" ({first_figure})" if first_figure else "")
+        words = f"{alert.severity.upper() if alert.recipients is None else 'RECOVERED'} {_title(alert)}"
+        words += f" ({first_figure})" if first_figure else ""
         lines.append(f"{shortened(words, max(room - len(link), 60))} {link}")
     if rest > 0:
         lines.append(f"and {rest} more: 'otc-assets alerts' lists them all")
-    errors = sum(alert.severity == "error" for alert in alerts)
-    counted = f"{len(alerts)} alerts" + (f", {errors} of them errors" if 0 < errors < len(alerts) else "")
-    return Message(f"otc-assets: {counted}", "\n".join(lines), serious)
+    counted = f"{len(failures)} alert{'s' if len(failures) > 1 else ''}" if failures else ""
+    counted += f", {errors} of them errors" if 0 < errors < len(failures) else ""
+    if recovered := len(alerts) - len(failures):
+        counted += f"{', ' if failures else ''}{recovered} recover{'ies' if recovered > 1 else 'y'}"
+    return Message(f"otc-assets: {counted}", "\n".join(lines), kind)
+
+
+def _title(alert: Alert) -> str:
+    """The title; of a failure that is sent late, also that it is over: no recovery of it is sent."""
+    over = alert.resolved_at is not None and alert.recipients is None
+    return f"{alert.title}; it has passed since" if over else alert.title
 
 
 @contextmanager
@@ -208,7 +219,7 @@ def send_test(chosen: Settings) -> Iterator[tuple[str, str | None]]:
     urls, ui_url = chosen.alert_url, chosen.ui_url
     if urls is None:
         raise BadAlertUrl("OTC_ALERT_URL is not set", remedy="Set it to one or more Apprise URLs (docs/alerts.md).")
-    message = Message("otc-assets: a test", f"Alerts of the otc-assets at {ui_url} arrive here.", serious=False)
+    message = Message("otc-assets: a test", f"Alerts of the otc-assets at {ui_url} arrive here.", kind="info")
     for destination in destinations(urls, ui_url):
         yield destination.name, destination.send(message, _ONE_DESTINATION_SECONDS)
 
@@ -242,6 +253,7 @@ def deliver(database: Database, chosen: Settings, now: dt.datetime) -> str:
         return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
     everyone = destinations(urls, chosen.ui_url)
     with database.transaction() as connection:
+        outbox.drop_recoveries(connection, [destination.fingerprint for destination in everyone], now)
         claimed = outbox.claim(connection, now=now, until=now + _CLAIM)
     said = _attempt(database, claimed, everyone, chosen.ui_url, now) if claimed else "nothing is due"
     with database.transaction() as connection:
@@ -262,7 +274,8 @@ def _attempt(
     deadline = time.monotonic() + _ATTEMPT_SECONDS
     errors = []
     for destination in everyone:
-        outstanding = [alert for alert in claimed if destination.fingerprint not in alert.delivered_to]
+        outstanding = [alert for alert in claimed if destination.fingerprint in _recipients(alert, everyone)]
+        outstanding = [alert for alert in outstanding if destination.fingerprint not in alert.delivered_to]
         if not outstanding:
             continue
         seconds = min(_ONE_DESTINATION_SECONDS, deadline - time.monotonic())
@@ -278,14 +291,21 @@ def _attempt(
             errors.append(error)
     again_at = _next_attempt(max(alert.attempts for alert in claimed), now)
     with database.transaction() as connection:
-        outbox.end_attempt(
-            connection,
-            [alert.id for alert in claimed],
-            destinations=[destination.fingerprint for destination in everyone],
-            error="; ".join(errors) or None,
-            now=now,
-            again_at=again_at,
-        )
+        for recipients in {_recipients(alert, everyone) for alert in claimed}:
+            outbox.end_attempt(
+                connection,
+                [alert.id for alert in claimed if _recipients(alert, everyone) == recipients],
+                destinations=recipients,
+                error="; ".join(errors) or None,
+                now=now,
+                again_at=again_at,
+            )
     if errors:
         return f"next attempt at {again_at:%H:%M:%S} UTC: {len(claimed)}. {'; '.join(errors)}"
     return f"alerts delivered: {len(claimed)}"
+
+
+def _recipients(alert: Alert, everyone: Sequence[Destination]) -> tuple[str, ...]:
+    """The destinations that are to have an alert, by their fingerprints: of a recovery, those that have its failure."""
+    known = tuple(destination.fingerprint for destination in everyone)
+    return known if alert.recipients is None else tuple(name for name in known if name in alert.recipients)

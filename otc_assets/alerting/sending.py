@@ -23,7 +23,7 @@ def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
     """Sends a message in a child process, which has ended when this returns.
 
     Args:
-        request: url, ui_url, title, body, and serious.
+        request: url, ui_url, title, body, and kind, Apprise's type of the message.
         seconds: the time limit.
 
     Returns:
@@ -59,7 +59,7 @@ def _send(request: dict[str, Any]) -> dict[str, Any]:
     result = service.notify(
         title=request["title"],
         body=request["body"],
-        notify_type=NotifyType.FAILURE if request["serious"] else NotifyType.WARNING,
+        notify_type=NotifyType(request["kind"]),
         body_format=NotifyFormat.TEXT,
     )
     return {"sent": bool(result), "reasons": list(dict.fromkeys(entry.message.strip() for entry in result.logs()))}

@@ -28,7 +28,7 @@ from dagster import (
 
 from otc_assets.alerting.checks import record_check_alerts
 from otc_assets.alerting.delivery import QUIET, deliver
-from otc_assets.defs.failures import why_it_failed
+from otc_assets.defs.failures import blocking_checks, why_it_failed
 from otc_assets.defs.internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -42,6 +42,7 @@ from otc_assets.text import shortened
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse.alerts import NewAlert
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.events import last_types
 
 #: By then an event that has a lower id than one that was read is there, and a failed run says if it is retried.
 _SETTLED_SECONDS = 120
@@ -109,9 +110,11 @@ def failed_checks(
 def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: DagsterRun) -> NewAlert:
     """The alert that a failed run is worth."""
     assets = sorted(key.to_user_string() for key in run.asset_selection or ())
+    checked = sorted({check.asset_key.to_user_string() for check in run.asset_check_selection or ()})
     what = run.job_name
-    if what.startswith("__ASSET_JOB") and assets:
-        what = ", ".join(assets) if len(assets) <= 3 else f"{assets[0]} and {len(assets) - 1} other assets"
+    if what.startswith("__ASSET_JOB") and (names := assets or checked):
+        what = ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} other assets"
+        what = what if assets else f"the checks of {what}"
     week = run.tags.get(PARTITION_NAME_TAG)
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
     whose = f" for week {week}" if week else f" for weeks {first} to {last}" if first and last else ""
@@ -148,7 +151,10 @@ def is_final(instance: DagsterInstance, run: DagsterRun, age: float) -> bool:
 @sensor(
     minimum_interval_seconds=30,
     default_status=DefaultSensorStatus.RUNNING,
-    description="Records an alert for every run that has failed and that Dagster will not retry.",
+    description=(
+        "Records an alert for every run that has failed and that Dagster will not retry, unless it failed only because "
+        "blocking checks failed: these have alerts of their own."
+    ),
 )
 def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Database]) -> SensorResult:
     """Reads failures of runs, in the order of their ids, into the outbox."""
@@ -164,18 +170,30 @@ def failed_runs(context: SensorEvaluationContext, warehouse: ResourceParam[Datab
     records, cursor = events_since(fetch, context.cursor, now.timestamp())
     run_ids = list({record.event_log_entry.run_id for record in records})
     runs = {run.run_id: run for run in instance.get_runs(RunsFilter(run_ids=run_ids))} if run_ids else {}
-    alerts = [
-        alert_of_run(instance, record, run)
+    failed = [
+        (record, run)
         for record in records
         if (run := runs.get(record.event_log_entry.run_id)) is not None
         and is_final(instance, run, now.timestamp() - record.timestamp)
     ]
+    explained = {run.run_id for _, run in failed if has_check_alerts(instance, run, warehouse)}
+    alerts = [alert_of_run(instance, record, run) for record, run in failed if run.run_id not in explained]
     recorded = 0
     if alerts:
         with warehouse.transaction() as connection:
             outbox.lock_outbox(connection)
             recorded = sum(outbox.record(connection, alert, now=now, quiet=QUIET) for alert in alerts)
-    return SensorResult(skip_reason=SkipReason(f"runs that failed: {recorded}"), cursor=cursor)
+    said = f"runs that failed: {recorded}" + (f"; because of checks alone: {len(explained)}" if explained else "")
+    return SensorResult(skip_reason=SkipReason(said), cursor=cursor)
+
+
+def has_check_alerts(instance: DagsterInstance, run: DagsterRun, database: Database) -> bool:
+    """Whether a run failed only because of blocking checks whose failures are events, which become alerts."""
+    checks = blocking_checks(instance, run)
+    if not checks:
+        return False
+    with database.transaction() as connection:
+        return set(checks) <= set(last_types(connection, "check", list(checks)))
 
 
 # --- delivery ------------------------------------------------------------------------------------------

@@ -1,25 +1,36 @@
 """Requests that are repeated until their run has succeeded, with a growing pause.
 
 Dagster starts one run per run key and then ignores the key, even if that run failed or was canceled. What is still
-wanted is therefore requested under a key with the number of the attempt. The number of attempts is read from the runs
-themselves. What is requested is decided in ``sensors`` and ``schedules``.
+wanted is therefore requested under a key with the number of the attempt. Runs over several weeks have no key, but a tag
+with the attempt of each week, because the weeks that one run leaves are put into other runs. The number of attempts is
+read from the runs themselves. What is requested is decided in ``sensors``, ``stale`` and ``schedules``.
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dagster import DagsterInstance, DagsterRunStatus, RunRecord, RunRequest, RunsFilter
 
 from otc_assets.defs.internals import RUN_KEY_TAG
+from otc_assets.domain.weeks import Tier
+from otc_assets.finra.source import PublicationState
 
 #: The run key of the first attempt, which says what is wanted; and the number of the attempt.
 REQUEST_TAG, ATTEMPT_TAG = "otc/request", "otc/attempt"
+
+#: What the runs that recompute stale weeks have as their request, and the tag with their weeks and attempts.
+RECOMPUTE, WEEKS_TAG = "recompute stale weeks", "otc/weeks"
 
 #: The pause is 2 minutes after the first attempt, then 4, 8, ... and at most this long.
 LONGEST_PAUSE = dt.timedelta(hours=6)
 
 _KEYS_A_QUERY = 200
+
+#: What ended earlier was attempted long ago: the next attempt is a first one. Longer than a pause and a run.
+_REMEMBERED = dt.timedelta(days=1)
+_RUNS_READ = 2000
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,11 @@ class Waiting:
 def pause_after(attempts: int) -> dt.timedelta:
     """How long to wait after the last of so many attempts."""
     return min(dt.timedelta(minutes=2 ** min(attempts, 16)), LONGEST_PAUSE)
+
+
+def capture_key(tier: Tier, week_ending: dt.date, state: PublicationState) -> str:
+    """The run key of a capture: schedules and sensors request the same state of a publication under the same key."""
+    return f"{tier.id} {week_ending} {state.fingerprint()}"
 
 
 def _runs_of(instance: DagsterInstance, keys: Sequence[str]) -> dict[str, list[RunRecord]]:
@@ -92,3 +108,55 @@ def attempts(
             )
         )
     return ready, waiting
+
+
+@dataclass(frozen=True)
+class StaleWeek:
+    """A week to compute.
+
+    Attributes:
+        job: the name of the job that computes it.
+        week: the week.
+        version: what it will be computed from.
+    """
+
+    job: str
+    week: dt.date
+    version: str
+
+    @property
+    def digest(self) -> str:
+        """Eight characters for job and version: the values of tags must be short."""
+        return hashlib.sha256(f"{self.job} {self.version}".encode()).hexdigest()[:8]
+
+    def as_tag(self, attempt: int) -> str:
+        """The week and the number of the attempt, as the run's tag has them."""
+        return f"{self.week}:{self.digest}:{attempt}"
+
+
+def weeks_due(
+    instance: DagsterInstance, weeks: Sequence[StaleWeek], now: dt.datetime
+) -> tuple[list[tuple[StaleWeek, int]], list[Waiting]]:
+    """The weeks that are due, each with the number of its next attempt, and those that wait.
+
+    A run that ended without computing a week counts as an attempt, whatever its status.
+
+    Args:
+        instance: Dagster's.
+        weeks: stale weeks that no run in progress covers.
+        now: the time, UTC.
+    """
+    recent = RunsFilter(tags={REQUEST_TAG: RECOMPUTE}, updated_after=now - _REMEMBERED)
+    last: dict[str, tuple[int, dt.datetime]] = {}
+    for record in instance.get_run_records(recent, limit=_RUNS_READ) if weeks else ():
+        for text in record.dagster_run.tags.get(WEEKS_TAG, "").split():
+            which, _, number = text.rpartition(":")
+            last[which] = max(last.get(which, (0, now)), (int(number), _ended_at(record)))
+    due, waiting = [], []
+    for week in weeks:
+        attempt, ended = last.get(f"{week.week}:{week.digest}", (0, now))
+        if attempt and now < ended + pause_after(attempt):
+            waiting.append(Waiting(f"week {week.week}", attempt, ended + pause_after(attempt)))
+        else:
+            due.append((week, attempt + 1))
+    return due, waiting

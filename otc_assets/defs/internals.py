@@ -25,13 +25,23 @@ from dagster._core.definitions.job_base import InMemoryJob as InMemoryJob
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
 )
+
+# The error of a step whose blocking checks failed.
+from dagster._core.errors import DagsterAssetCheckFailedError as DagsterAssetCheckFailedError
+
+# A backfill was stored under other settings. Waits for a public way to read which partitions a backfill has finished.
+from dagster._core.errors import (
+    DagsterDefinitionChangedDeserializationError as DagsterDefinitionChangedDeserializationError,
+)
 from dagster._core.events import JobFailureData as JobFailureData
 from dagster._core.execution.api import ExecuteRunWithPlanIterable as ExecuteRunWithPlanIterable
 from dagster._core.execution.api import execute_run as execute_run
 
-# The states of a backfill and their filter: ``DagsterInstance.get_backfills`` is public, its arguments are not.
+# The states of a backfill and their filter: ``DagsterInstance.get_backfills`` is public, its arguments and results are
+# not.
 from dagster._core.execution.backfill import BulkActionsFilter as BulkActionsFilter
 from dagster._core.execution.backfill import BulkActionStatus as BulkActionStatus
+from dagster._core.execution.backfill import PartitionBackfill as PartitionBackfill
 
 # Parts of the in-process executor, which has no hooks. Wait for an executor that can be subclassed.
 from dagster._core.execution.context.system import PlanExecutionContext as PlanExecutionContext
@@ -64,6 +74,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG as ASSET_PA
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.storage.tags import MAX_RETRIES_TAG as MAX_RETRIES_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
+from dagster._core.storage.tags import REPOSITORY_LABEL_TAG as REPOSITORY_LABEL_TAG
 from dagster._core.storage.tags import RUN_KEY_TAG as RUN_KEY_TAG
 from dagster._core.storage.tags import WILL_RETRY_TAG as WILL_RETRY_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin as LoadableTargetOrigin

@@ -56,8 +56,8 @@ CAPTURE_JOBS = {
 #: The assets downstream of the publications.
 DOWNSTREAM = (*in_order(), "gap_report")
 
-MAKE_WEEK = define_asset_job(
-    "make_week",
+COMPUTE_WEEK = define_asset_job(
+    "compute_week",
     selection=AssetSelection.assets("week_calendar", *DOWNSTREAM),
     description="Computes venue volume, all figures and the gap report of a week from its captured publications.",
 )
@@ -68,8 +68,8 @@ REPORT_GAPS = define_asset_job(
     description="Updates the gap report of weeks: a publication that was pending may be late now.",
 )
 
-MAKE_ROLLING = define_asset_job(
-    "make_rolling",
+COMPUTE_ROLLING = define_asset_job(
+    "compute_rolling",
     selection=AssetSelection.assets(*rolling_figures()),
     description="Recomputes a week's six-week figures, after one of the five weeks before it has changed.",
 )
@@ -234,8 +234,8 @@ def ingest_files() -> None:
 
 JOBS: list[JobDefinition | UnresolvedAssetJobDefinition] = [
     *CAPTURE_JOBS.values(),
-    MAKE_WEEK,
-    MAKE_ROLLING,
+    COMPUTE_WEEK,
+    COMPUTE_ROLLING,
     REPORT_GAPS,
     ingest_files,
     accept_capture,

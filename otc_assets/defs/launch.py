@@ -34,6 +34,7 @@ from otc_assets.defs.internals import (
 from otc_assets.defs.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.defs.liveness import fail_dead_runs, process_tag
 from otc_assets.defs.partitions import WeekPartitions, key_of, week_of
+from otc_assets.defs.under_way import LOCATION_NAME, REPOSITORY_NAME
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.file_drop import decode_path
 from otc_assets.settings import PROJECT_ROOT, Settings
@@ -185,8 +186,8 @@ def _origin(job_name: str) -> RemoteJobOrigin:
         attribute="defs",
         working_directory=str(PROJECT_ROOT),
     )
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name="otc_assets")
-    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job_name)
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(loadable_target_origin=target, location_name=LOCATION_NAME)
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, REPOSITORY_NAME), job_name)
 
 
 def _end(instance: DagsterInstance, run_id: str, error: BaseException) -> None:

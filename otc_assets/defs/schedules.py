@@ -17,12 +17,13 @@ from dagster import (
     schedule,
 )
 
+from otc_assets.defs.attempts import capture_key
 from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from otc_assets.defs.jobs import CAPTURE_JOBS, REPORT_GAPS, retention
 from otc_assets.defs.partitions import WeekPartitions, key_of
 from otc_assets.domain.weeks import T1, TIERS, Tier, newest_due, publication_date
 from otc_assets.finra.source import Source, SourceError
-from otc_assets.pipeline.changes import WEDNESDAY_TIME, changed, look_back
+from otc_assets.pipeline.changes import WEDNESDAY_TIME, captured_states, changed, look_back
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
 
@@ -33,22 +34,25 @@ WEDNESDAY_MORNING = f"0 {WEDNESDAY_TIME.hour} * * 3"
 def wednesday_requests(
     tier: Tier, now: dt.datetime, database: Database, source: Source, settings: Settings, log: logging.Logger
 ) -> Iterator[RunRequest]:
-    """The newest week of the tier, and of the weeks before it those that FINRA has changed.
+    """The newest week of the tier and the weeks before it, as far as FINRA's state of them is not captured.
 
-    Run keys consist of the week and of FINRA's state of it, so that a repeated request runs once.
+    Run keys consist of the week and of FINRA's state of it, so that a repeated request runs once. If FINRA does not
+    state it, the newest week is requested all the same, unless it is captured: its run has retries.
     """
     newest = newest_due(tier, now)
     if newest < settings.first_week:
         return
-    yield RunRequest(partition_key=key_of(newest), run_key=f"{tier.id} {newest} on {now:%Y-%m-%d}")
-    candidates = look_back(now, settings.first_week, settings.lookback_weeks)
-    earlier = [(t, week) for t, week in candidates if t == tier and week < newest]
+    candidates = [each for each in look_back(now, settings.first_week, settings.lookback_weeks) if each[0] == tier]
+    seen: set[dt.date] = set()
     try:
-        for _, week, state in changed(earlier, database, source):
-            yield RunRequest(partition_key=key_of(week), run_key=f"{tier.id} {week} {state.fingerprint()}")
+        for _, week, state in changed(candidates[::-1], database, source, {(tier, newest)}):
+            seen.add(week)
+            yield RunRequest(partition_key=key_of(week), run_key=capture_key(tier, week, state))
     except SourceError as error:
-        # The newest week's run has retries of its own; the revision sensor looks at the rest again.
+        # The revision sensor looks at the rest again.
         log.warning("the look-back was interrupted: %s", error)
+        if newest not in seen and (tier, newest) not in captured_states(database, newest, newest):
+            yield RunRequest(partition_key=key_of(newest), run_key=f"{tier.id} {newest} on {now:%Y-%m-%d}")
 
 
 def wednesday_schedule(tier: Tier) -> ScheduleDefinition:

@@ -1,16 +1,16 @@
-"""Sensors: new files in a folder, late and revised weeks, stale weeks, and runs whose process has died.
+"""Sensors: new files in a folder, late and revised weeks, and runs whose process has died.
 
-What their runs do is in ``jobs``; the sensors that raise alerts are in ``alerts``.
+What their runs do is in ``jobs``; the sensor of stale weeks is in ``stale``, those that raise alerts in ``alerts``.
 """
 
 import datetime as dt
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dagster import (
-    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
     ResourceParam,
@@ -24,32 +24,22 @@ from dagster import (
 )
 
 from otc_assets.defs.alerts import ALERT_SENSORS
-from otc_assets.defs.attempts import REQUEST_TAG, attempts
-from otc_assets.defs.internals import PARTITION_NAME_TAG, BulkActionsFilter, BulkActionStatus
-from otc_assets.defs.jobs import (
-    CAPTURE_JOBS,
-    LOOKED_AT_ALL_TAG,
-    MAKE_ROLLING,
-    MAKE_WEEK,
-    FilesToIngest,
-    ingest_files,
-)
-from otc_assets.defs.liveness import UNFINISHED, fail_dead_runs
-from otc_assets.defs.partitions import WeekPartitions, key_of, week_of
-from otc_assets.domain.tables import rolling_figures, weekly_figures
-from otc_assets.domain.weeks import NEW_YORK
-from otc_assets.finra.source import Source, SourceError
-from otc_assets.pipeline.changes import changed, look_back, promised
+from otc_assets.defs.attempts import REQUEST_TAG, attempts, capture_key
+from otc_assets.defs.jobs import CAPTURE_JOBS, LOOKED_AT_ALL_TAG, FilesToIngest, ingest_files
+from otc_assets.defs.liveness import fail_dead_runs
+from otc_assets.defs.partitions import key_of
+from otc_assets.defs.stale import stale_weeks
+from otc_assets.defs.under_way import under_way
+from otc_assets.domain.weeks import NEW_YORK, TIER_BY_ID, TIERS, Tier
+from otc_assets.finra.source import PublicationState, Source, SourceError
+from otc_assets.pipeline.changes import TierWeek, changed, look_back, promised
 from otc_assets.pipeline.file_drop import Progress, look
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.lineage import Lineage, lineage
 
-#: Requests to FINRA in one tick of the revision sensor; the next tick continues where it stopped.
-_QUESTIONS_A_TICK = 30
-
-
-_UNDER_WAY = [DagsterRunStatus.QUEUED, *UNFINISHED]
+#: Requests to FINRA in one tick of the revision sensor, and how many of them are about what is missing; the next tick
+#: continues where it stopped. A tick has a minute.
+_QUESTIONS_A_TICK, _ABOUT_MISSING = 30, 10
 
 
 @sensor(
@@ -99,106 +89,102 @@ def late_and_revised(
     It also requests those that a Wednesday's run should have captured and did not, since this sensor first ran.
     """
     now = dt.datetime.now(NEW_YORK)
-    candidates = look_back(now, settings.first_week, settings.lookback_weeks)
-    cursor = _Round.parse(context.cursor, now)
-    start = cursor.position % max(len(candidates), 1)
-    turn = candidates[start : start + _QUESTIONS_A_TICK]
+    looked = _Round.parse(context.cursor, now)
+    candidates = look_back(now, settings.first_week, settings.lookback_weeks, looked.before)
+    turn, position = looked.turn(candidates)
+    found: list[tuple[Tier, dt.date, PublicationState]] = []
+    problem = ""
     try:
-        found = list(changed(turn, warehouse, source, promised(turn, cursor.since, now)))
+        begun_from = min((week for _, week in candidates), default=now.date())
+        found.extend(changed(turn, warehouse, source, promised(turn, looked.since, now), begun_from))
     except SourceError as error:
         # The position stays: the next tick asks the same again.
-        return SensorResult(skip_reason=SkipReason(f"the source did not answer: {error}"), cursor=str(cursor))
-    under_way = {
-        (run.job_name, run.tags.get(PARTITION_NAME_TAG))
-        for run in context.instance.get_runs(RunsFilter(statuses=_UNDER_WAY))
-    }
+        problem = f"the source did not answer: {error}"
+    else:
+        looked = looked.after(turn, [(tier, week) for tier, week, _ in found], position)
+        if position >= len(candidates):
+            looked = looked.next_round(now)
+    in_progress = under_way(context)
     wanted = [
         RunRequest(
-            job_name=CAPTURE_JOBS[tier.id].name,
-            partition_key=key_of(week),
-            run_key=f"{tier.id} {week} {state.fingerprint()}",
+            job_name=CAPTURE_JOBS[tier.id].name, partition_key=key_of(week), run_key=capture_key(tier, week, state)
         )
-        for tier, week, state in found
-        if (CAPTURE_JOBS[tier.id].name, key_of(week)) not in under_way
+        for tier, week, state in sorted(found, key=lambda each: (TIERS.index(each[0]), each[1]))
+        if week not in in_progress.weeks(f"publication_{tier.slug}")
     ]
-    ready, waiting = attempts(context.instance, wanted, now)
-    following = _Round((start + len(turn)) % max(len(candidates), 1), cursor.since)
+    ready, waiting = attempts(context.instance, wanted, now, after_success=True)
+    reasons = "; ".join([problem] * bool(problem) + [str(each) for each in waiting])
     return SensorResult(
         run_requests=ready,
-        cursor=str(following),
-        skip_reason=SkipReason("; ".join(map(str, waiting)) or "nothing has changed") if not ready else None,
+        cursor=str(looked),
+        skip_reason=None if ready else SkipReason(reasons or f"nothing new in {len(turn)} publications"),
     )
 
 
 @dataclass(frozen=True)
 class _Round:
-    """How far the revision sensor is, and since when it runs."""
+    """How far the revision sensor is.
+
+    Attributes:
+        position: the number of candidates of this round that it has looked at.
+        since: since when the sensor runs.
+        began: when this round began.
+        before: when the last complete round began: what has left the look-back since then, while no daemon ran, is
+            looked at once more.
+        missing: what has changed and is not captured yet: it is looked at in every tick, also outside the look-back.
+    """
 
     position: int
     since: dt.datetime
+    began: dt.datetime
+    before: dt.datetime
+    missing: tuple[TierWeek, ...] = ()
 
     @classmethod
     def parse(cls, cursor: str | None, now: dt.datetime) -> "_Round":
-        """The cursor's; a new one where there is none. A plain number is that of an earlier version."""
-        if cursor is None or cursor.isdigit():
-            return cls(int(cursor or 0), now)
-        stored = json.loads(cursor)
-        return cls(int(stored["position"]), dt.datetime.fromisoformat(stored["since"]))
+        """The cursor's; a new one where there is none. Earlier versions stored less, the first one a plain number."""
+        plain = cursor is None or cursor.isdigit()
+        stored: dict[str, Any] = {"position": int(cursor or 0)} if plain else json.loads(str(cursor))
+        since, began, before = (
+            dt.datetime.fromisoformat(stored[name]) if name in stored else now for name in ("since", "began", "before")
+        )
+        missing = ((TIER_BY_ID[tier], dt.date.fromisoformat(week)) for tier, week in stored.get("missing", ()))
+        return cls(int(stored["position"]), since, began, before, tuple(missing))
 
     def __str__(self) -> str:
-        return json.dumps({"position": self.position, "since": self.since.isoformat()})
+        return json.dumps(
+            {
+                "position": self.position,
+                "since": self.since.isoformat(),
+                "began": self.began.isoformat(),
+                "before": self.before.isoformat(),
+                "missing": [(tier.id, week.isoformat()) for tier, week in self.missing],
+            }
+        )
 
+    def turn(self, candidates: Sequence[TierWeek]) -> tuple[list[TierWeek], int]:
+        """What one tick looks at: what is missing, the newest week of each tier, and the next of the round.
 
-def requests_for_stale_weeks(now_known: Lineage) -> Iterator[RunRequest]:
-    """Runs that recompute every stale week, oldest first: whole weeks, or their six-week figures alone.
+        Args:
+            candidates: the publications of the round, the weeks of each tier oldest first.
 
-    Run keys name the version to compute: a version is requested again only after a pause (``attempts``).
-    """
-    whole = sorted({week for table in ("venue_volume", *weekly_figures()) for week in now_known.stale(table)})
-    for week in whole:
-        key = f"week {week} {now_known.version('venue_volume', week)}"
-        if now_known.dropped_until and week <= now_known.dropped_until:
-            # The same version was computed before retention dropped it; now it is kept for longer.
-            key += f" kept from {now_known.kept_from}"
-        yield RunRequest(job_name=MAKE_WEEK.name, partition_key=key_of(week), run_key=key)
-    rolling = sorted({week for table in rolling_figures() for week in now_known.stale(table)} - set(whole))
-    for week in rolling:
-        versions = " ".join(str(now_known.version(table, week)) for table in rolling_figures())
-        yield RunRequest(job_name=MAKE_ROLLING.name, partition_key=key_of(week), run_key=f"rolling {week} {versions}")
+        Returns:
+            The publications, and the position after them.
+        """
+        newest = {tier: (tier, week) for tier, week in candidates}
+        first = list(dict.fromkeys([*self.missing[:_ABOUT_MISSING], *newest.values()]))
+        end = self.position + _QUESTIONS_A_TICK - len(first)
+        return list(dict.fromkeys([*first, *candidates[self.position : end]])), end
 
+    def after(self, turn: Sequence[TierWeek], found: Sequence[TierWeek], position: int) -> "_Round":
+        """The state after a tick that looked at ``turn``, and found ``found`` of it changed."""
+        # What is still missing goes to the end, so that all of it has its turn.
+        still = [each for each in self.missing if each not in turn]
+        return replace(self, position=position, missing=tuple(dict.fromkeys([*still, *found])))
 
-def something_runs(instance: DagsterInstance) -> bool:
-    """Whether runs or backfills are under way: they may be about to compute what is stale now."""
-    backfills = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
-    return bool(
-        instance.get_run_ids(RunsFilter(statuses=_UNDER_WAY), limit=1)
-        or instance.get_backfills(filters=backfills, limit=1)
-    )
-
-
-@sensor(
-    jobs=[MAKE_WEEK, MAKE_ROLLING],
-    minimum_interval_seconds=30,
-    default_status=DefaultSensorStatus.RUNNING,
-    description=(
-        "Recomputes weeks whose inputs have changed. If a tier is published or revised: the week itself and "
-        "the six-week figures of the five weeks after it."
-    ),
-)
-def stale_weeks(
-    context: SensorEvaluationContext, warehouse: ResourceParam[Database], settings: ResourceParam[Settings]
-) -> SensorResult | SkipReason:
-    """Compares what every week was computed from with what is captured now."""
-    if something_runs(context.instance):
-        return SkipReason("runs are in progress: stale weeks are determined when they have ended")
-    with warehouse.transaction() as connection:
-        found = list(requests_for_stale_weeks(lineage(connection)))
-    weeks = WeekPartitions(settings.first_week)
-    wanted = [request for request in found if weeks.has(week_of(str(request.partition_key)))]
-    ready, waiting = attempts(context.instance, wanted, dt.datetime.now(dt.UTC), after_success=True)
-    if ready:
-        return SensorResult(run_requests=ready)
-    return SkipReason("; ".join(map(str, waiting)) or "every week is up to date")
+    def next_round(self, now: dt.datetime) -> "_Round":
+        """The beginning of the next round."""
+        return replace(self, position=0, began=now, before=self.began)
 
 
 @sensor(

@@ -129,10 +129,11 @@ class Retention(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What failed."""
+    """What failed; RECOVERY: a check that passed again."""
 
     CHECK = "check"
     RUN = "run"
+    RECOVERY = "recovery"
 
 
 class AlertState(StrEnum):

@@ -1,4 +1,4 @@
-"""Finds what FINRA has and the warehouse has not: late weeks, and revised ones.
+"""Finds what FINRA has and the warehouse has not: late weeks, revised ones, and tiers that are about to be captured.
 
 Compares what the source states of a publication with what is captured. When to ask is decided by schedules and
 sensors.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Set
+
+import sqlalchemy as sa
 
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, TIERS, Tier, due_at, newest_due, weeks_between
@@ -22,6 +24,8 @@ from otc_assets.warehouse.retention import retained_from
 WEDNESDAY_TIME = dt.time(6)
 
 TierWeek = tuple[Tier, dt.date]
+
+_WEEK = dt.timedelta(weeks=1)
 
 
 def captured_states(
@@ -54,20 +58,23 @@ def _state(captures: Sequence[Publication]) -> PublicationState:
     return PublicationState(sum(capture.rows_received for capture in captures), max(dates, default=None))
 
 
-def look_back(now: dt.datetime, first_week: dt.date, weeks_back: int) -> list[tuple[Tier, dt.date]]:
+def look_back(
+    now: dt.datetime, first_week: dt.date, weeks_back: int, since: dt.datetime | None = None
+) -> list[tuple[Tier, dt.date]]:
     """The publications to look at again: of each tier, the newest that is due and ``weeks_back`` weeks before it.
 
     Args:
         now: the time.
         first_week: the first week wanted; none before it is looked at.
         weeks_back: the number of weeks.
+        since: the time of an earlier look: what has left the look-back since then is included.
     """
-    publications = []
+    found = []
     for tier in TIERS:
         newest = newest_due(tier, now)
-        first = max(first_week, newest - dt.timedelta(weeks=weeks_back))
-        publications += [(tier, week) for week in weeks_between(first, newest)]
-    return publications
+        start = min(newest, newest_due(tier, since)) if since else newest
+        found += [(tier, week) for week in weeks_between(max(first_week, start - weeks_back * _WEEK), newest)]
+    return found
 
 
 def wednesday_of(week_ending: dt.date, tier: Tier) -> dt.datetime:
@@ -90,12 +97,20 @@ def changed(
     database: Database,
     source: Source,
     wanted_anyway: Set[TierWeek] = frozenset(),
+    begun_from: dt.date | None = None,
 ) -> Iterator[tuple[Tier, dt.date, PublicationState]]:
     """Those of ``candidates`` whose state at the source differs from the captured one.
 
     A week that was never captured counts if an earlier week is captured: it was published late. Weeks before the
     first captured one were never requested, and are left to a backfill unless they are in ``wanted_anyway``. Weeks
     that retention has dropped are left out.
+
+    Args:
+        candidates: publications.
+        database: the installation's.
+        source: is asked for the state of each.
+        wanted_anyway: those that count although no earlier week is captured.
+        begun_from: the first week that is searched for captured ones; None: the first of ``candidates``.
 
     Raises:
         SourceError: the source did not answer.
@@ -106,7 +121,7 @@ def changed(
     if not wanted:
         return
     weeks = [week for _, week in wanted]
-    states = captured_states(database, min(weeks), max(weeks))
+    states = captured_states(database, min([*weeks, begun_from or weeks[0]]), max(weeks))
     begun = {tier: min((w for t, w in states if t == tier), default=None) for tier in TIERS}
     for tier, week in wanted:
         start = begun[tier]
@@ -115,3 +130,28 @@ def changed(
         state = source.state(week, tier)
         if state is not None and state.rows and state not in states.get((tier, week), ()):
             yield tier, week, state
+
+
+_RECENTLY_CAPTURED = sa.text("""
+    SELECT week_ending, max(captured_at) AS newest, array_agg(DISTINCT tier) AS tiers
+    FROM otc.publication GROUP BY week_ending HAVING max(captured_at) BETWEEN :since AND :now
+""")
+
+
+def awaited_weeks(connection: sa.Connection, now: dt.datetime, patience: dt.timedelta) -> dict[dt.date, dt.datetime]:
+    """The weeks of which a tier was captured a short while ago, and another one that is due is not captured yet.
+
+    Args:
+        connection: inside a transaction.
+        now: the time.
+        patience: for how long the other tiers are awaited, after the newest capture of the week.
+
+    Returns:
+        By week, until when they are awaited.
+    """
+    recent = connection.execute(_RECENTLY_CAPTURED, {"since": now - patience, "now": now})
+    return {
+        row.week_ending: row.newest + patience
+        for row in recent
+        if any(due_at(row.week_ending, tier) <= now and tier.name not in row.tiers for tier in TIERS)
+    }

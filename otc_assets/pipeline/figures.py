@@ -25,6 +25,9 @@ from otc_assets.warehouse.read import summarized_tiers, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
+#: How the reason begins why nothing is computed from a week that the check of its grade blocks.
+BLOCKED = "venue_volume is graded F"
+
 
 def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date) -> pl.DataFrame:
     """The week's rows of ``figure``, computed from what is stored of its source."""
@@ -56,8 +59,7 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         grade = grade_of_week(connection, week_ending)
     if grade == Grade.F:
         raise WeekRefused(
-            f"venue_volume is graded F, so otc.{table} is not computed from it: the failed checks of "
-            "venue_volume say why",
+            f"{BLOCKED}, so otc.{table} is not computed from it: the failed checks of venue_volume say why",
             remedy="Capture the week again once FINRA has corrected it.",
         )
     with database.transaction() as connection:

@@ -13,6 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from otc_assets.domain.enums import AlertState
+
 _LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
 
 
@@ -21,7 +23,7 @@ class NewAlert:
     """A failure that may become an alert.
 
     Attributes:
-        kind: 'check' or 'run'.
+        kind: one of ``AlertKind``.
         subject: what fails, as in 'venue_volume.grade 2026-08-21'; a subject that failed before and has not
             passed since gets no second alert.
         severity: 'error' or 'warn'.
@@ -31,6 +33,7 @@ class NewAlert:
         run_id: the run that reported it.
         event_id: the event that reported it: for a check, its id in ``otc.events``; for a run, Dagster's storage id.
         happened_at: when it happened, UTC.
+        blocking: whether it blocks downstream assets.
     """
 
     kind: str
@@ -42,11 +45,17 @@ class NewAlert:
     run_id: str | None
     event_id: int
     happened_at: dt.datetime
+    blocking: bool = False
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert that is pending. Its fields are columns of ``otc.alert``."""
+    """An alert that is pending. Its fields are columns of ``otc.alert``.
+
+    Attributes:
+        resolved_at: when the check passed again.
+        recipients: of a recovery, the destinations that have the alert of the failure; None for other alerts.
+    """
 
     id: int
     severity: str
@@ -55,6 +64,8 @@ class Alert:
     run_id: str | None
     attempts: int
     delivered_to: list[str]
+    resolved_at: dt.datetime | None = None
+    recipients: list[str] | None = None
 
 
 def lock_outbox(connection: sa.Connection) -> None:
@@ -66,11 +77,12 @@ def lock_outbox(connection: sa.Connection) -> None:
 # was not resolved by then, unless the failure is more severe.
 _RECORD = sa.text("""
     INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
-        happened_at, recorded_at, due_at)
+        happened_at, blocking, recorded_at, due_at)
     SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :title, :body,
-        CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
+        CAST(:run_id AS text), :event_id, :happened_at, CAST(:blocking AS boolean), CAST(:now AS timestamptz),
         greatest(:now, (
-            SELECT max(attempted_at) FROM otc.alert WHERE severity = 'error' OR :severity = 'warn'
+            SELECT max(attempted_at) FROM otc.alert
+            WHERE (severity = 'error' OR :severity = 'warn') AND (blocking OR NOT CAST(:blocking AS boolean))
         ) + CAST(:quiet AS interval))
     WHERE NOT EXISTS (
         SELECT FROM otc.alert earlier
@@ -89,7 +101,7 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         alert: the failure.
         now: the present time, UTC.
         quiet: new alerts are collected for this long after an attempt to send; an error does not wait because of a
-            warning.
+            warning, nor what blocks because of what does not.
 
     Returns:
         Whether it is new.
@@ -103,15 +115,36 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
     return connection.execute(_RECORD, values).rowcount == 1
 
 
+# The subject of a recovery is its own, so that it is neither a failure nor resolved by a later event.
 _RESOLVE = sa.text("""
-    UPDATE otc.alert SET resolved_at = :happened_at, resolved_by = :event_id
-    WHERE subject = :subject AND event_id < :event_id AND (resolved_by IS NULL OR resolved_by > :event_id)
+    WITH resolved AS (
+        UPDATE otc.alert SET resolved_at = :happened_at, resolved_by = :event_id
+        WHERE subject = :subject AND event_id < :event_id AND (resolved_by IS NULL OR resolved_by > :event_id)
+        RETURNING *
+    )
+    INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
+        happened_at, recorded_at, due_at, resolved_at, resolved_by, recovery_of)
+    SELECT 'recovery of ' || dedupe_key, :kind, 'recovery of ' || subject, severity, week_ending, :title, :body,
+        CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
+        greatest(:now, (SELECT max(attempted_at) FROM otc.alert) + CAST(:quiet AS interval)),
+        :happened_at, :event_id, id
+    FROM resolved
+    WHERE delivered_to <> '{}' OR claimed_until > :now
+    ORDER BY id DESC LIMIT 1
+    ON CONFLICT (dedupe_key) DO NOTHING
 """)
 
 
-def resolve(connection: sa.Connection, subject: str, event_id: int, happened_at: dt.datetime) -> None:
-    """Records that ``subject`` passed at the event ``event_id``: its next failure is a new alert."""
-    connection.execute(_RESOLVE, {"subject": subject, "event_id": event_id, "happened_at": happened_at})
+def resolve(connection: sa.Connection, recovery: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> None:
+    """Records that a check passed: its next failure is a new alert. If its failure was sent, so is the recovery.
+
+    Args:
+        connection: inside a transaction that holds the lock of the outbox.
+        recovery: what is to be sent; its subject is the check's.
+        now: the present time, UTC.
+        quiet: see ``record``.
+    """
+    connection.execute(_RESOLVE, {**recovery.__dict__, "now": now, "quiet": quiet})
 
 
 _SET_UNWANTED = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
@@ -122,17 +155,39 @@ def set_unwanted(connection: sa.Connection) -> int:
     return connection.execute(_SET_UNWANTED).rowcount
 
 
-# Once one alert is due, all pending ones are sent with it: one message instead of several.
+_DROP_RECOVERIES = sa.text("""
+    UPDATE otc.alert recovery SET state = :not_sent, attempts = 0
+    FROM otc.alert failure
+    WHERE recovery.recovery_of = failure.id AND recovery.state = :pending
+      AND (failure.claimed_until IS NULL OR failure.claimed_until <= :now)
+      AND (NOT failure.delivered_to && CAST(:destinations AS text[])
+        OR EXISTS (
+            SELECT FROM otc.alert later
+            WHERE later.subject = failure.subject AND later.event_id > recovery.event_id))
+""")
+
+
+def drop_recoveries(connection: sa.Connection, destinations: Sequence[str], now: dt.datetime) -> None:
+    """Marks recoveries as not to be sent if no destination has their failure, or the check has failed since."""
+    states = {"not_sent": AlertState.UNWANTED, "pending": AlertState.WAITING}
+    connection.execute(_DROP_RECOVERIES, {**states, "destinations": list(destinations), "now": now})
+
+
+# Once one alert is due, all pending ones are sent with it: one message instead of several. A recovery waits while the
+# alert of its failure is being sent, because its recipients are not known until then.
 _CLAIM = sa.text("""
     UPDATE otc.alert SET claimed_until = :until, attempts = attempts + 1, attempted_at = :now
     WHERE id IN (
         SELECT id FROM otc.alert
         WHERE state = 'waiting' AND (claimed_until IS NULL OR claimed_until <= :now)
+          AND NOT EXISTS (
+            SELECT FROM otc.alert failure WHERE failure.id = alert.recovery_of AND failure.claimed_until > :now)
           AND EXISTS (
             SELECT FROM otc.alert
             WHERE state = 'waiting' AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now))
         FOR UPDATE SKIP LOCKED)
-    RETURNING id, severity, title, body, run_id, attempts, delivered_to
+    RETURNING id, severity, title, body, run_id, attempts, delivered_to, resolved_at,
+        (SELECT delivered_to FROM otc.alert failure WHERE failure.id = alert.recovery_of) AS recipients
 """)
 
 
@@ -140,10 +195,11 @@ def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) ->
     """Claims the pending alerts, if one of them is due; no other process gets them before ``until``.
 
     Returns:
-        Errors first, then in the order in which they were recorded.
+        Errors first, recoveries last, and then in the order in which they were recorded.
     """
     rows = connection.execute(_CLAIM, {"now": now, "until": until}).mappings()
-    return sorted((Alert(**row) for row in rows), key=lambda alert: (alert.severity != "error", alert.id))
+    alerts = (Alert(**row) for row in rows)
+    return sorted(alerts, key=lambda alert: (alert.recipients is not None, alert.severity != "error", alert.id))
 
 
 _MARK_DELIVERED = sa.text(

@@ -20,7 +20,7 @@ from pytest_httpserver import HTTPServer
 from otc_assets.alerting.delivery import Message, destinations
 from otc_assets.alerting.sending import send_in_child
 
-MESSAGE = Message("otc-assets: a title", "a body", serious=True)
+MESSAGE = Message("otc-assets: a title", "a body", kind="failure")
 
 
 def drip(connection: socket.socket) -> None:

@@ -19,7 +19,10 @@ import pytest
 import sqlalchemy as sa
 import time_machine
 from dagster import (
+    AssetCheckKey,
+    AssetKey,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     build_sensor_context,
 )
@@ -124,13 +127,14 @@ def report(
     check: str = "matches_finra_totals",
     severity: str = "ERROR",
     asset: str = "venue_volume",
+    blocking: bool = False,
 ) -> events.Event:
     """Appends that a check failed or recovered, as a run of its own does."""
     of_check: dict[str, Any] = {"week_ending": week, "asset": asset, "check": check}
     payload: events.Payload = events.CheckRecovered(**of_check)
     if not passed:
         detail = {"NMS Tier 1": "FINRA says 5, we say 4"}
-        payload = events.CheckFailed(**of_check, severity=severity, blocking=False, detail=detail)
+        payload = events.CheckFailed(**of_check, severity=severity, blocking=blocking, detail=detail)
     with events.event_context(make_new_run_id()), installed.database().transaction() as connection:
         return events.append(connection, payload)
 
@@ -369,7 +373,211 @@ def test_a_run_that_dagster_tries_again_is_no_alert_until_it_gives_up(installati
     assert "the worker was killed" in str(sql.execute("SELECT body FROM otc.alert").fetchall())
 
 
+def test_a_run_that_fails_because_of_a_blocking_check_is_no_alert_beside_that_of_the_check(
+    daemon: Daemon, receiver: Receiver, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first message was 'DagsterAssetCheckFailed'; the figures came five minutes later."""
+    launcher = installed.launcher(daemon.dagster)
+    launcher.run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
+    with pytest.raises(launch.RunFailed):
+        launcher.run_assets(["venue_volume", "symbol_summary", "symbol_rolling"], WEEKS[0], WEEKS[0])
+    # In the worst order of ticks.
+    assert daemon.tick("failed_runs") == "runs that failed: 0; because of checks alone: 1"
+    assert daemon.tick("deliver_alerts") == "nothing is due"
+    assert daemon.tick("failed_checks") == "checks that began to fail: 2"
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 2"
+    (message,) = receiver.messages
+    first, second = message["message"].splitlines()
+    assert first.startswith(
+        "ERROR venue_volume.plausible_values failed for week 2026-08-14 (NMS Tier 1: 734 rows have negative or"
+    )
+    assert second.startswith("ERROR venue_volume.grade failed for week 2026-08-14 (all tiers: F)")
+    assert sql.execute("SELECT count(*) FROM otc.alert WHERE kind = 'run'").fetchone() == (0,)
+
+
+def test_a_range_with_a_blocked_week_is_no_alert_beside_that_of_the_check(
+    daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downstream assets leave out the week, and their steps fail because of it."""
+    launcher = installed.launcher(daemon.dagster)
+    launcher.run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
+    launcher.run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
+    largest = sql.execute("SELECT max(share_volume) FROM otc.venue_volume GROUP BY week_ending").fetchall()
+    monkeypatch.setattr(volume, "MOST_SHARES", min(shares for (shares,) in largest))
+    with pytest.raises(launch.RunFailed, match="graded F"):
+        launcher.run_assets(["venue_volume", "symbol_summary", "venue_share"], WEEKS[0], WEEKS[1])
+    assert daemon.tick("failed_runs") == "runs that failed: 0; because of checks alone: 1"
+    assert daemon.tick("failed_checks") == "checks that began to fail: 2"
+
+
+def test_a_run_with_another_failure_beside_a_blocking_check_is_an_alert(
+    daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = installed.launcher(daemon.dagster)
+    launcher.run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
+    monkeypatch.setattr(installed.database(), "refresh_after_load", lambda *_: 1 / 0)
+    with pytest.raises(launch.RunFailed):
+        launcher.run_assets(["venue_volume", "publication_t1"], WEEKS[0], WEEKS[0])
+    assert daemon.tick("failed_runs") == "runs that failed: 1"
+    assert "division by zero" in str(sql.execute("SELECT body FROM otc.alert WHERE kind = 'run'").fetchall())
+
+
+def test_a_failed_run_of_checks_alone_names_their_asset_and_week(daemon: Daemon, sql: Sql) -> None:
+    """It was 'the run of __ASSET_JOB failed'."""
+    checks = {AssetCheckKey(AssetKey("venue_volume"), name) for name in ("grade", "plausible_values")}
+    run = daemon.dagster.add_run(
+        DagsterRun(
+            "__ASSET_JOB",
+            run_id=make_new_run_id(),
+            asset_selection=frozenset(),
+            asset_check_selection=frozenset(checks),
+            tags={"dagster/partition": "2026-08-14"},
+            status=DagsterRunStatus.STARTED,
+        )
+    )
+    daemon.dagster.report_run_failed(run, "the worker was killed")
+    daemon.tick("failed_runs")
+    found = sql.execute("SELECT title, week_ending FROM otc.alert").fetchall()
+    assert found == [("the run of the checks of venue_volume failed for week 2026-08-14", WEEKS[0])]
+
+
+# --- recoveries ----------------------------------------------------------------------------------------
+
+
+def test_a_check_that_passes_again_is_reported_once_after_its_failure_was_sent(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By real runs: it fails, passes, and passes again."""
+    launcher = installed.launcher(daemon.dagster)
+    launcher.run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[0])
+    said = []
+    for most_shares in (1, volume.MOST_SHARES, volume.MOST_SHARES):
+        with monkeypatch.context() as patch:
+            patch.setattr(volume, "MOST_SHARES", most_shares)
+            with pytest.raises(launch.RunFailed) if most_shares == 1 else nullcontext():
+                launcher.run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
+        for _ in range(2):
+            daemon.tick("failed_checks")
+            said.append(daemon.tick("deliver_alerts"))
+            clock.shift(dt.timedelta(minutes=6))
+    assert said == ["alerts delivered: 2", "nothing is due", "alerts delivered: 2", *["nothing is due"] * 3]
+    failed, recovered = receiver.messages
+    assert (failed["type"], recovered["type"]) == ("failure", "success")
+    assert recovered["title"] == "otc-assets: 2 recoveries"
+    assert [line.rpartition(" http")[0] for line in recovered["message"].splitlines()] == [
+        "RECOVERED venue_volume.plausible_values passed again for week 2026-08-14",
+        "RECOVERED venue_volume.grade passed again for week 2026-08-14",
+    ]
+
+
+def test_a_failure_that_was_not_sent_has_no_recovery(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller, sql: Sql
+) -> None:
+    """It is sent late, and says that it is over: a message that something fails must not be the last one."""
+    receiver.answers = [500]
+    report(daemon, WEEKS[0])
+    daemon.tick("failed_checks")
+    daemon.tick("deliver_alerts")
+    report(daemon, WEEKS[0], passed=True)
+    daemon.tick("failed_checks")
+    clock.shift(dt.timedelta(minutes=10))
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 1"
+    assert [message["title"] for message in receiver.messages] == [
+        "otc-assets: venue_volume.matches_finra_totals failed for week 2026-08-14; it has passed since"
+    ]
+    clock.shift(dt.timedelta(minutes=10))
+    assert daemon.tick("deliver_alerts") == "nothing is due"
+
+
+def test_a_recovery_is_sent_to_those_who_have_the_failure_alone(
+    daemon: Daemon, receiver: Receiver, set_url: Callable[[str], None], clock: time_machine.Traveller, sql: Sql
+) -> None:
+    report(daemon, WEEKS[0])
+    daemon.tick("failed_checks")
+    daemon.tick("deliver_alerts")
+    other = receiver.server.url_for("/other").replace("http://", "json://")
+    received: list[dict[str, Any]] = []
+
+    def answer(request: Request) -> Response:
+        received.append(json.loads(request.data))
+        return Response()
+
+    receiver.server.expect_request("/other", method="POST").respond_with_handler(answer)
+    set_url(f"{receiver.url} {other}")
+    report(daemon, WEEKS[1])
+    report(daemon, WEEKS[0], passed=True)
+    daemon.tick("failed_checks")
+    clock.shift(dt.timedelta(minutes=10))
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 2"
+    assert [message["title"] for message in received] == [
+        "otc-assets: venue_volume.matches_finra_totals failed for week 2026-08-21"
+    ]
+    assert receiver.messages[-1]["title"] == "otc-assets: 1 alert, 1 recovery"
+    # The one that has it is no recipient any more: nothing is left to send.
+    report(daemon, WEEKS[0])
+    daemon.tick("failed_checks")
+    clock.shift(dt.timedelta(minutes=10))
+    daemon.tick("deliver_alerts")
+    set_url("json://127.0.0.1:9/nobody")
+    report(daemon, WEEKS[0], passed=True)
+    daemon.tick("failed_checks")
+    clock.shift(dt.timedelta(minutes=10))
+    assert daemon.tick("deliver_alerts") == "nothing is due"
+
+
+def test_a_recovery_that_was_not_delivered_is_tried_again_and_arrives_once(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller, sql: Sql
+) -> None:
+    report(daemon, WEEKS[0])
+    daemon.tick("failed_checks")
+    daemon.tick("deliver_alerts")
+    receiver.answers = [500]
+    report(daemon, WEEKS[0], passed=True)
+    said = []
+    for _ in range(4):
+        daemon.cursors.pop("failed_checks")  # a lost cursor reads the events of the last day again
+        daemon.tick("failed_checks")
+        clock.shift(dt.timedelta(minutes=6))
+        said.append(re.sub(r" at .*", "", daemon.tick("deliver_alerts")))
+    assert said == ["next attempt", "alerts delivered: 1", "nothing is due", "nothing is due"]
+    assert [message["type"] for message in receiver.messages] == ["failure", "success"]
+    assert sql.execute("SELECT kind, state FROM otc.alert ORDER BY id").fetchall() == [
+        ("check", "delivered"),
+        ("recovery", "delivered"),
+    ]
+
+
+def test_a_check_that_fails_again_before_its_recovery_was_sent_has_no_recovery(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller
+) -> None:
+    for passed in (False, True, False):
+        report(daemon, WEEKS[0], passed=passed)
+        daemon.tick("failed_checks")
+        daemon.tick("deliver_alerts")
+    clock.shift(dt.timedelta(minutes=6))
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 1"
+    assert [message["type"] for message in receiver.messages] == ["failure", "failure"]
+
+
 # --- delivery ------------------------------------------------------------------------------------------
+
+
+def test_what_blocks_is_sent_at_once_whatever_was_sent_before(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller
+) -> None:
+    """The message of a blocking check waited for the five minutes after another message."""
+    said = []
+    for number, blocking in enumerate([False, True, False, True]):
+        report(daemon, WEEKS[0] - dt.timedelta(weeks=number), blocking=blocking)
+        daemon.tick("failed_checks")
+        said.append(daemon.tick("deliver_alerts"))
+        clock.shift(dt.timedelta(seconds=30))
+    # The last one joins the next message, so that a backfill of bad weeks is not a message each.
+    assert said == ["alerts delivered: 1", "alerts delivered: 1", "nothing is due", "nothing is due"]
+    clock.shift(dt.timedelta(minutes=5))
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 2"
 
 
 def test_an_alert_reaches_the_receiver_with_week_check_figures_and_a_link_to_the_run(
@@ -520,7 +728,7 @@ def test_the_most_serious_are_listed_first_and_long_words_are_cut() -> None:
     assert message.title == "otc-assets: 3 alerts, 1 of them errors"
     assert message.body.splitlines()[0].startswith("ERROR check 1 failed (xxx")
     assert message.body.splitlines()[2].endswith(f"http://127.0.0.1:3000/runs/{3:036}")
-    assert message.serious
+    assert message.kind == "failure"
     assert len(compose([alert(1, "error")], "http://127.0.0.1:3000").body) < 2000
     assert len(compose([alert(n, "error") for n in range(300)], "http://127.0.0.1:3000").body) < 2000
 

@@ -6,19 +6,25 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 import time_machine
-from dagster import DagsterInstance, build_schedule_context, build_sensor_context
+import yaml
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_schedule_context, build_sensor_context
+from dagster._core.utils import make_new_run_id
 from support import installed
+from support.published import Published
 
 from otc_assets.defs import schedules, sensors
 from otc_assets.defs.jobs import DOWNSTREAM
-from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, Tier, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
-from otc_assets.finra.source import SourceError
+from otc_assets.finra.source import PublicationState, SourceError
+from otc_assets.local.setup import project_file
 from otc_assets.pipeline import changes
+from otc_assets.pipeline.capture import capture_publication
 from otc_assets.settings import settings
 
 WEDNESDAY = dt.datetime(2026, 10, 14, 6, tzinfo=NEW_YORK)
@@ -88,18 +94,51 @@ def test_the_look_back_requests_only_what_finra_revised(dagster: DagsterInstance
     assert len({r.run_key for r in requests}) == len(requests)
 
 
-def test_the_newest_week_is_requested_even_when_finra_does_not_answer_the_look_back(
+def test_a_newest_week_that_is_captured_and_unchanged_is_not_fetched_again(dagster: DagsterInstance) -> None:
+    """On Wednesdays 314 weeks were fetched in vain: the revision sensor had captured them on Monday."""
+    newest = dt.date(2026, 9, 25)
+    before = [
+        request.partition_key
+        for request in schedules.wednesday_requests(
+            T1, WEDNESDAY, installed.database(), installed.source(), settings(), logging.getLogger()
+        )
+    ]
+    assert before == [newest.isoformat()]
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], newest, newest)
+    schedule = installed.definitions().resolve_schedule_def("wednesday_t1")
+    context = build_schedule_context(
+        dagster,
+        scheduled_execution_time=WEDNESDAY,
+        resources=installed.resources(),
+        repository_def=installed.repository(),
+    )
+    assert schedule.evaluate_tick(context).run_requests == []
+
+
+def test_a_newest_week_is_requested_without_an_answer_of_finra_unless_it_is_captured(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(*_: object) -> None:
-        raise SourceError("no answer")
-        yield
+    """Its run has retries, and fails visibly."""
 
-    monkeypatch.setattr(schedules, "changed", silent)
-    (request,) = schedules.wednesday_requests(
-        T2, WEDNESDAY, installed.database(), installed.source(), settings(), logging.getLogger()
-    )
-    assert request.partition_key == "2026-09-11"
+    class Silent:
+        def state(self, *_: object) -> None:
+            raise SourceError("no answer")
+
+    def requests() -> list[str | None]:
+        found = schedules.wednesday_requests(
+            T1,
+            WEDNESDAY,
+            installed.database(),
+            Silent(),  # type: ignore[arg-type]
+            settings(),
+            logging.getLogger(),
+        )
+        return [request.partition_key for request in found]
+
+    newest = dt.date(2026, 9, 25)
+    assert requests() == [newest.isoformat()]
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], newest, newest)
+    assert requests() == []
 
 
 def test_a_week_that_was_published_late_is_requested_once(dagster: DagsterInstance) -> None:
@@ -120,7 +159,8 @@ def test_the_revision_sensor_goes_round_all_publications_a_few_at_a_time(dagster
         places.append(json.loads(cursor or "{}")["position"])
     everything = len(changes.look_back(WEDNESDAY, settings().first_week, settings().lookback_weeks))
     assert everything == 3 * 27
-    assert places == [30, 60, 0, 30]
+    # The newest week of each tier is looked at in every tick, so that three of its 30 questions are about those.
+    assert places == [27, 54, 0, 27]
 
 
 def test_a_revision_sensor_that_gets_no_answer_tries_the_same_publications_again(
@@ -136,32 +176,114 @@ def test_a_revision_sensor_that_gets_no_answer_tries_the_same_publications_again
     assert json.loads(data.cursor or "{}")["position"] == 30
 
 
+def test_what_was_found_before_the_source_stopped_to_answer_is_requested(
+    dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week = dt.date(2026, 9, 18)
+    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
+    source, answer, questions = installed.source(), installed.source().state, 0
+
+    def state(asked: dt.date, tier: Tier) -> PublicationState | None:
+        nonlocal questions
+        questions += 1
+        if questions > 1:
+            raise SourceError("no answer")
+        return answer(asked, tier)
+
+    monkeypatch.setattr(source, "state", state)
+    data = tick("late_and_revised", dagster)
+    assert [request.partition_key for request in data.run_requests or []] == ["2026-09-25"]
+    assert json.loads(data.cursor or "{}")["position"] == 0
+
+
+class Revising(Published):
+    """A FINRA that revises one week when it is told to."""
+
+    revised: dt.date | None = None
+
+    def state(self, week_ending: dt.date, tier: Tier) -> PublicationState | None:
+        found = super().state(week_ending, tier)
+        return PublicationState(99, dt.date(2026, 10, 14)) if found and week_ending == self.revised else found
+
+
+@pytest.fixture
+def one_week_back(dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Revising:
+    """FINRA, for an installation that looks back one week and has captured T1 of the newest three weeks."""
+    monkeypatch.setenv("OTC_LOOKBACK_WEEKS", "1")
+    settings.cache_clear()
+    source = Revising(lambda: dt.datetime.now(NEW_YORK).date())
+    installed.replace(monkeypatch, source=source)
+    for week in weeks_between(dt.date(2026, 9, 11), dt.date(2026, 9, 25)):
+        capture_publication(week, T1, source, installed.archive(), installed.database(), "a run", WEDNESDAY)
+    return source
+
+
+def test_a_revision_during_an_outage_is_requested_although_its_week_has_left_the_look_back(
+    dagster: DagsterInstance, one_week_back: Revising
+) -> None:
+    """After three days without a daemon, one revision was never captured."""
+    cursor = tick("late_and_revised", dagster).cursor
+    one_week_back.revised = dt.date(2026, 9, 18)
+    with time_machine.travel(WEDNESDAY + dt.timedelta(days=6), tick=True):
+        started_now = tick("late_and_revised", dagster)
+        continued = tick("late_and_revised", dagster, cursor)
+    assert [request.partition_key for request in started_now.run_requests or []] == ["2026-10-02"]
+    assert [request.partition_key for request in continued.run_requests or []] == ["2026-09-18", "2026-10-02"]
+
+
+def test_a_revision_whose_capture_fails_is_requested_again_after_its_week_has_left_the_look_back(
+    dagster: DagsterInstance, one_week_back: Revising
+) -> None:
+    one_week_back.revised = dt.date(2026, 9, 18)
+    attempts, cursor = [], None
+    for weeks_later in range(4):
+        with time_machine.travel(WEDNESDAY + dt.timedelta(weeks=weeks_later), tick=True):
+            data = tick("late_and_revised", dagster, cursor)
+            cursor = data.cursor
+            wanted = ("capture_t1", "2026-09-18")
+            (request,) = [r for r in data.run_requests or [] if (r.job_name, r.partition_key) == wanted]
+            attempts.append(request.tags["otc/attempt"])
+            run = dagster.add_run(
+                DagsterRun("capture_t1", run_id=make_new_run_id(), tags=request.tags, status=DagsterRunStatus.STARTED)
+            )
+            dagster.report_run_failed(run)
+    assert attempts == ["1", "2", "3", "4"]
+    # FINRA takes it back: nothing is missing any more.
+    one_week_back.revised = None
+    assert '"missing": []' not in str(cursor)
+    assert ["T1", "2026-09-18"] not in json.loads(str(tick("late_and_revised", dagster, cursor).cursor))["missing"]
+
+
+def test_every_sensor_and_schedule_has_a_thread_of_its_own(installation: Path) -> None:
+    """In one thread, a tick that was busy for minutes held up the alerts."""
+    config = yaml.safe_load(project_file("dagster.yaml").read_text())
+    found = installed.definitions()
+    for kind, automations in (("sensors", found.sensors), ("schedules", found.schedules)):
+        assert config[kind]["use_threads"] is True
+        assert config[kind]["num_workers"] >= len(list(automations or []))
+
+
+def asked(result: sensors.SensorResult) -> list[tuple[str | None, str, str]]:
+    """The requests of a tick, in short: job, first and last week."""
+    found = []
+    for request in result.run_requests or []:
+        first, last = (request.tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+        found.append((request.job_name, first or str(request.partition_key), last or str(request.partition_key)))
+    return found
+
+
 def test_stale_weeks_are_requested_whole_or_their_six_week_figures_alone(dagster: DagsterInstance) -> None:
     weeks = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 8, 21))
     installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], weeks[0], weeks[-1])
     installed.launcher(dagster).run_assets(["publication_otce"], weeks[1], weeks[1])
-    requests = tick("stale_weeks", dagster).run_requests or []
-    assert [(r.job_name, r.partition_key) for r in requests] == [("make_week", w.isoformat()) for w in weeks]
+    assert asked(tick("stale_weeks", dagster)) == [("compute_week", "2026-08-07", "2026-08-21")]
     installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[-1])
     assert "up to date" in str(tick("stale_weeks", dagster).skip_message)
     # Another tier of the first week arrives: the week is recomputed, and then the two after it are stale.
     installed.launcher(dagster).run_assets(["publication_t2"], weeks[0], weeks[0])
-    (request,) = tick("stale_weeks", dagster).run_requests or []
-    assert (request.job_name, request.partition_key) == ("make_week", weeks[0].isoformat())
+    assert asked(tick("stale_weeks", dagster)) == [("compute_week", "2026-08-07", "2026-08-07")]
     installed.launcher(dagster).run_assets(list(DOWNSTREAM), weeks[0], weeks[0])
-    after = tick("stale_weeks", dagster).run_requests or []
-    assert [(r.job_name, r.partition_key) for r in after] == [("make_rolling", w.isoformat()) for w in weeks[1:]]
-
-
-def test_nothing_is_requested_while_runs_are_under_way(dagster: DagsterInstance) -> None:
-    """A backfill leaves weeks stale between its runs: the sensor must not run into it."""
-    week = dt.date(2026, 8, 21)
-    installed.launcher(dagster).run_assets(["week_calendar", "publication_t1"], week, week)
-    from dagster import DagsterRunStatus
-
-    job = installed.definitions().resolve_job_def("capture_t1")
-    dagster.create_run_for_job(job_def=job, status=DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-08-14"})
-    assert "in progress" in str(tick("stale_weeks", dagster).skip_message)
+    assert asked(tick("stale_weeks", dagster)) == [("compute_rolling", "2026-08-14", "2026-08-21")]
 
 
 def test_a_week_that_is_never_published_is_reported_as_a_gap_once_it_is_due(

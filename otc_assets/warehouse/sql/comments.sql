@@ -57,10 +57,14 @@ COMMENT ON TABLE otc.gap_ledger IS
 COMMENT ON COLUMN otc.gap_ledger.version IS 'The version of the event that opened it.';
 COMMENT ON COLUMN otc.gap_ledger.fetchable IS 'Whether FINRA offered the week when the gap was opened.';
 COMMENT ON TABLE otc.alert IS
-    'A failure to notify people of: a check that began to fail for a week, or a run that failed.';
+    'A message to people: a check that began to fail for a week, a run that failed, or a check that passed again.';
 COMMENT ON COLUMN otc.alert.subject IS
-    'What fails: a check and its week, as in ''venue_volume.grade 2026-08-21'', or ''run'' and the run''s id.';
+    'What fails: a check and its week, as in ''venue_volume.grade 2026-08-21'', or ''run'' and the run''s id. Of a recovery: ''recovery of'' and the subject of the failure.';
 COMMENT ON COLUMN otc.alert.event_id IS 'The event that records the failure: for a check, its id in otc.events; for a run, Dagster''s storage id.';
+COMMENT ON COLUMN otc.alert.recovery_of IS
+    'Of a recovery: the alert of the failure. A recovery is sent to the destinations that have received that alert.';
+COMMENT ON COLUMN otc.alert.blocking IS
+    'Whether the failure blocks downstream assets. Such an alert waits for no other message but one that has such an alert.';
 COMMENT ON COLUMN otc.alert.state IS 'unwanted: not sent, because OTC_ALERT_URL was not set.';
 COMMENT ON COLUMN otc.alert.claimed_until IS
     'Until then a process is sending it. If the time has passed, that process has died.';
