@@ -72,7 +72,7 @@ def test_every_asset_has_an_owner_a_description_and_columns() -> None:
         node = graph.get(key)
         assert node.owners == ["team:market-structure"]
         assert node.description
-        assert node.group_name != "default"
+        assert node.group_name == "otc"
         assert node.kinds
         assert all(column.description for column in node.metadata["dagster/column_schema"].columns)
         assert node.backfill_policy is not None

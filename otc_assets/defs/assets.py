@@ -5,21 +5,24 @@ week or several has in common is in ``weekly``.
 """
 
 import datetime as dt
+from collections.abc import Callable
 
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
 from otc_assets.archive.store import Archive
-from otc_assets.defs.partitions import WeekPartitions, same_week_if_published, window
+from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
+from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
-from otc_assets.defs.weekly import WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
 from otc_assets.domain.normalize import NORMALIZER_VERSION
 from otc_assets.domain.tables import Figure, figures
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.calendar import compute_calendar
-from otc_assets.pipeline.capture import capture_publication
-from otc_assets.pipeline.figures import compute_figure
+from otc_assets.pipeline.capture import capture_publication, captured_publication
+from otc_assets.pipeline.figures import compute_figure, current_week
 from otc_assets.pipeline.gaps import current_gaps, report_gaps
+from otc_assets.pipeline.results import WeekResult
 from otc_assets.pipeline.volume import compute_volume
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
@@ -55,7 +58,7 @@ def publication(tier: Tier, weeks: WeekPartitions) -> AssetsDefinition:
         deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
         partitions_def=weeks.of_tier(tier),
         **common_options("finra_api"),
-        group_name="publications",
+        backfill_policy=CAPTURES,
         kinds={"finra", "postgres"},
         description=(
             f"FINRA's publications of {tier.name}, published {tier.lag_weeks} weeks after the week's Monday: the "
@@ -72,8 +75,14 @@ def publication(tier: Tier, weeks: WeekPartitions) -> AssetsDefinition:
         warehouse: ResourceParam[Database],
     ) -> WeekEvents:
         now, run_id = dt.datetime.now(NEW_YORK), context.run.run_id
+        done = weeks_done_before(context.instance, context.run, context.asset_key)
+        ask_first = len(context.partition_keys) > 1
         yield from each_week(
-            context, lambda week: capture_publication(week, tier, source, archive, warehouse, run_id, now)
+            context,
+            lambda week: capture_publication(
+                week, tier, source, archive, warehouse, run_id, now, only_if_changed=ask_first
+            ),
+            lambda week: captured_publication(week, tier, warehouse) if week in done else None,
         )
 
     return publication
@@ -92,9 +101,18 @@ def venue_volume(weeks: WeekPartitions) -> AssetsDefinition:
     def venue_volume(
         context: AssetExecutionContext, warehouse: ResourceParam[Database], archive: ResourceParam[Archive]
     ) -> WeekEvents:
-        yield from each_week(context, lambda week: compute_volume(week, warehouse, archive))
+        yield from each_week(
+            context, lambda week: compute_volume(week, warehouse, archive), _current(context, "venue_volume", warehouse)
+        )
 
     return venue_volume
+
+
+def _current(context: AssetExecutionContext, table: str, warehouse: Database) -> Callable[[dt.date], WeekResult | None]:
+    """In a run over several weeks, the result of a week that is up to date; a week by itself is always computed."""
+    if len(context.partition_keys) == 1:
+        return lambda week: None
+    return lambda week: current_week(table, week, warehouse)
 
 
 def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
@@ -102,14 +120,19 @@ def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
 
     @asset(
         name=figure.name,
-        deps=[AssetDep(figure.source, partition_mapping=window(figure.weeks))],
+        # Week to week also for figures over six weeks. With a mapping of the window, Dagster's dialog adds the five
+        # weeks after each choice, captured or not, and a backfill fails them all where one week fails. The sensor
+        # ``stale_weeks`` recomputes them when a week before them has changed.
+        deps=[figure.source],
         **table_options(figure.name, weeks),
         kinds={"polars", "postgres"},
         code_version=figure.code_version,
     )
     @traced_step
     def computed(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
-        yield from each_week(context, lambda week: compute_figure(figure, week, warehouse))
+        yield from each_week(
+            context, lambda week: compute_figure(figure, week, warehouse), _current(context, figure.name, warehouse)
+        )
 
     return computed
 

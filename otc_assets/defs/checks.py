@@ -5,28 +5,31 @@ Checks are declared in ``domain.checks``; how they are judged is in ``pipeline.c
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckExecutionContext,
+    AssetCheckKey,
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetKey,
     AssetRecordsFilter,
+    Failure,
     OpExecutionContext,
+    Output,
     ResourceParam,
     TimeWindowPartitionsDefinition,
     asset_check,
     multi_asset_check,
 )
 
-from otc_assets.defs.internals import AssetCheckEvaluationTargetMaterializationData
-from otc_assets.defs.partitions import key_of, weeks_of
+from otc_assets.defs.internals import AssetCheckEvaluationTargetMaterializationData, DagsterAssetCheckFailedError
+from otc_assets.defs.partitions import key_of, week_of, weeks_of
+from otc_assets.defs.run_events import weeks_failed_upstream
 from otc_assets.defs.spans import traced_step
-from otc_assets.domain.checks import CHECKS, NEWEST_WEEK
+from otc_assets.domain.checks import CHECKS, NEWEST_WEEK, checks_of
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.checks import Verdict, judge_checks, judge_newest_week, weekly_checks_of
@@ -51,77 +54,89 @@ def _target(
     )
 
 
-def _severity(verdict: Verdict) -> AssetCheckSeverity:
-    return AssetCheckSeverity.ERROR if verdict.serious else AssetCheckSeverity.WARN
-
-
-def _log_evaluation(context: OpExecutionContext, verdict: Verdict, week: dt.date) -> None:
-    """Records the check of one week of a run over several: Dagster stores one result per run, without a week."""
+def _evaluation(
+    context: OpExecutionContext, verdict: Verdict, week: dt.date, partition: str | None
+) -> AssetCheckEvaluation:
+    """The evaluation of a check for a week, under the week's partition or without one."""
     asset = AssetKey(verdict.check.asset)
-    # log_event takes evaluations; its annotation does not say so.
-    evaluation: Any = AssetCheckEvaluation(
+    return AssetCheckEvaluation(
         asset_key=asset,
         check_name=verdict.check.name,
         passed=verdict.passed,
-        severity=_severity(verdict),
-        metadata=verdict.details,
-        partition=key_of(week),
+        severity=AssetCheckSeverity.ERROR if verdict.serious else AssetCheckSeverity.WARN,
+        metadata=verdict.details if partition else {"week_ending": key_of(week), **verdict.details},
+        partition=partition,
         target_materialization_data=_target(context, asset, key_of(week)),
         blocking=verdict.check.blocking,
     )
-    context.log_event(evaluation)
 
 
-def _of_range(verdicts: list[Verdict]) -> AssetCheckResult:
-    """The result of a run over several weeks, which Dagster stores beside those of the weeks.
+def _weeks(context: OpExecutionContext, asset: AssetKey, weeks: TimeWindowPartitionsDefinition) -> list[dt.date]:
+    """The weeks of the run; of a run without weeks, the newest that is materialized, else the newest there is.
 
-    That of a blocking check passes if one week does: downstream assets leave out the weeks that failed.
+    Weeks whose materialization failed in the same run are left out.
+
+    Raises:
+        Failure: the run has no weeks, and nothing is published yet.
     """
-    check, passed = verdicts[-1].check, [verdict.passed for verdict in verdicts]
-    return AssetCheckResult(
-        asset_key=AssetKey(check.asset),
-        check_name=check.name,
-        passed=any(passed) if check.blocking else all(passed),
-        severity=_severity(verdicts[-1]) if len(passed) == 1 else AssetCheckSeverity.WARN,
-        metadata={"weeks": len(passed), "weeks that failed": passed.count(False)},
-    )
-
-
-def _of_week(verdict: Verdict) -> AssetCheckResult:
-    return AssetCheckResult(
-        asset_key=AssetKey(verdict.check.asset),
-        check_name=verdict.check.name,
-        passed=verdict.passed,
-        severity=_severity(verdict),
-        metadata=verdict.details,
-    )
+    if context.has_partition_key or context.has_partition_key_range:
+        chosen = weeks_of(context.partition_keys)
+        left_out = weeks_failed_upstream(context.instance, context.run_id, [asset], chosen)
+        for week, reason in left_out.items():
+            context.log.warning("%s: not checked, because %s", week, reason)
+        return [week for week in chosen if week not in left_out]
+    newest = max(context.instance.get_materialized_partitions(asset), default=weeks.get_last_partition_key())
+    if newest is None:
+        raise Failure(
+            "there is no week to check: FINRA has not published the first one (OTC_FIRST_WEEK)", allow_retries=False
+        )
+    return [week_of(newest)]
 
 
 def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChecksDefinition:
-    """The weekly checks of one asset, which are judged together."""
-    declared = weekly_checks_of(asset)
+    """The weekly checks of one asset, which are judged together. Each can also run alone."""
     specs = [
         AssetCheckSpec(
             check.name, asset=asset, description=check.description, blocking=check.blocking, partitions_def=weeks
         )
-        for check in declared
+        for check in weekly_checks_of(asset)
     ]
 
-    @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database")
+    @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database", can_subset=True)
     @traced_step
-    def checks(context: AssetCheckExecutionContext, warehouse: ResourceParam[Database]) -> Iterator[AssetCheckResult]:
+    def checks(
+        context: AssetCheckExecutionContext, warehouse: ResourceParam[Database]
+    ) -> Iterator[AssetCheckEvaluation | Output[None]]:
         op = context.op_execution_context
-        by_week: list[list[Verdict]] = []
-        for week in weeks_of(op.partition_keys):
+        selected = context.selected_asset_check_keys
+        names = {key.name for key in selected}
+        has_weeks = op.has_partition_key or op.has_partition_key_range
+        blocked: dict[dt.date, str] = {}
+        chosen = _weeks(op, AssetKey(asset), weeks)
+        for week in chosen:
             with span(WEEK, week_ending=week), event_context(op.run_id):
-                by_week.append(judge_checks(warehouse, asset, week))
-            if not op.has_partition_key:
-                for verdict in by_week[-1]:
-                    _log_evaluation(op, verdict, week)
-        for verdicts in zip(*by_week, strict=True):
-            yield _of_week(verdicts[0]) if op.has_partition_key else _of_range(list(verdicts))
+                verdicts = judge_checks(warehouse, asset, week, names)
+            for verdict in verdicts:
+                # Not as results, which Dagster stores without a week in a run over several.
+                yield _evaluation(op, verdict, week, key_of(week))
+                if not has_weeks:
+                    # Dagster has planned an evaluation without a week, too.
+                    yield _evaluation(op, verdict, week, None)
+                if verdict.check.blocking and verdict.serious and not verdict.passed:
+                    found = ", ".join(f"{label} {value}" for label, value in verdict.details.items())
+                    blocked[week] = f"the blocking check '{verdict.check.name}' failed: {found}"
+        for key in selected:
+            # Without the output of a blocking check, downstream assets do not run.
+            if len(blocked) < len(chosen) or not _is_blocking(key):
+                yield Output(None, op.assets_def.get_output_name_for_asset_check_key(key))
+        if blocked:
+            raise DagsterAssetCheckFailedError("; ".join(f"{week}: {why}" for week, why in blocked.items()))
 
     return checks
+
+
+def _is_blocking(key: AssetCheckKey) -> bool:
+    return any(check.blocking and check.name == key.name for check in checks_of(key.asset_key.to_user_string()))
 
 
 @asset_check(asset=NEWEST_WEEK.asset, name=NEWEST_WEEK.name, description=NEWEST_WEEK.description)
@@ -135,7 +150,11 @@ def newest_week(
     """Compares the newest captured week with the calendar, tier by tier."""
     with event_context(context.op_execution_context.run_id):
         verdict = judge_newest_week(warehouse, source, settings.first_week, dt.datetime.now(NEW_YORK))
-    return _of_week(verdict)
+    return AssetCheckResult(
+        passed=verdict.passed,
+        severity=AssetCheckSeverity.ERROR if verdict.serious else AssetCheckSeverity.WARN,
+        metadata=verdict.details,
+    )
 
 
 def all_checks(weeks: TimeWindowPartitionsDefinition) -> list[AssetChecksDefinition]:

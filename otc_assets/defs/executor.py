@@ -1,8 +1,9 @@
 """The executor of every run: all steps in one process, which can be found, interrupted and waited for.
 
-Dagster's in-process executor with four things added: the run carries the identity of its process; signals that
+Dagster's in-process executor with five things added: the run carries the identity of its process; signals that
 arrive between steps are honoured; waiting for a slot of a pool is announced, bounded and does not use up a
-processor; and no slot is kept when execution ends early. Spans are in ``spans``.
+processor; no slot is kept when execution ends early; and a week that fails does not stop the others downstream. Spans
+are in ``spans``.
 """
 
 import signal
@@ -29,6 +30,7 @@ from otc_assets.defs.internals import (
     PlanOrchestrationContext,
     RetryMode,
     SerializableErrorInfo,
+    StepDependencyConfig,
     check_captured_interrupt,
     inner_plan_execution_iterator,
 )
@@ -162,6 +164,15 @@ class InProcess(Executor):
     def retries(self) -> RetryMode:
         """How Dagster retries steps."""
         return self._retries
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        """Steps run once the outputs that they need are there.
+
+        A step over several weeks yields its output and then fails, if some weeks failed and others did not: the
+        downstream assets go on with the others.
+        """
+        return StepDependencyConfig(require_upstream_step_success=False)
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """Executes the plan, and records this process on the run while it does."""

@@ -6,6 +6,8 @@ exists. Other modules import them from here only.
 
 from typing import Any
 
+from dagster import AssetExecutionContext, DataVersion
+
 # Storage classes and their configuration: ``storage: custom`` in dagster.yaml takes a class, and has no public base.
 from dagster._config.config_schema import UserConfigSchema as UserConfigSchema
 
@@ -21,18 +23,24 @@ from dagster._core.definitions.executor_definition import IN_PROC_CONFIG as IN_P
 # neither link such a run nor repeat it. Waits for a public way to execute a created run.
 from dagster._core.definitions.job_base import InMemoryJob as InMemoryJob
 
+# An output with this metadata stands for no materialization: the weeks were reported one by one. Without it, Dagster
+# reports all weeks of the run once more. Waits for an output of an asset without a materialization.
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
 # What ``define_asset_job`` returns, for annotations. Waits for the public name.
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition as UnresolvedAssetJobDefinition,
 )
 
-# The error of a step whose blocking checks failed.
+# What Dagster raises where a blocking check has failed; its own message names no week.
 from dagster._core.errors import DagsterAssetCheckFailedError as DagsterAssetCheckFailedError
 
 # A backfill was stored under other settings. Waits for a public way to read which partitions a backfill has finished.
 from dagster._core.errors import (
     DagsterDefinitionChangedDeserializationError as DagsterDefinitionChangedDeserializationError,
 )
+
+# Runs and their execution.
 from dagster._core.events import JobFailureData as JobFailureData
 from dagster._core.execution.api import ExecuteRunWithPlanIterable as ExecuteRunWithPlanIterable
 from dagster._core.execution.api import execute_run as execute_run
@@ -49,9 +57,19 @@ from dagster._core.execution.context.system import PlanOrchestrationContext as P
 from dagster._core.execution.context_creation_job import PlanExecutionContextManager as PlanExecutionContextManager
 from dagster._core.execution.plan.active import ActiveExecution as ActiveExecution
 from dagster._core.execution.plan.execute_plan import inner_plan_execution_iterator as inner_plan_execution_iterator
+
+# The tags with the versions of a materialization and of its inputs. Dagster adds them to a ``MaterializeResult`` only,
+# which it reports once for all weeks of a run. Wait for a ``MaterializeResult`` with a partition.
+from dagster._core.execution.plan.execute_step import (
+    _build_data_version_tags,
+    _get_code_version,
+    _get_input_provenance_data,
+)
 from dagster._core.execution.plan.instance_concurrency_context import (
     InstanceConcurrencyContext as InstanceConcurrencyContext,
 )
+
+# More parts of the in-process executor.
 from dagster._core.execution.plan.plan import ExecutionPlan as ExecutionPlan
 from dagster._core.execution.retries import RetryMode as RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig as StepDependencyConfig
@@ -75,6 +93,8 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_START_TAG as ASSET_
 from dagster._core.storage.tags import MAX_RETRIES_TAG as MAX_RETRIES_TAG
 from dagster._core.storage.tags import PARTITION_NAME_TAG as PARTITION_NAME_TAG
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG as REPOSITORY_LABEL_TAG
+from dagster._core.storage.tags import RESUME_RETRY_TAG as RESUME_RETRY_TAG
+from dagster._core.storage.tags import RETRY_NUMBER_TAG as RETRY_NUMBER_TAG
 from dagster._core.storage.tags import RUN_KEY_TAG as RUN_KEY_TAG
 from dagster._core.storage.tags import WILL_RETRY_TAG as WILL_RETRY_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin as LoadableTargetOrigin
@@ -85,6 +105,15 @@ from dagster._serdes import ConfigurableClassData as ConfigurableClassData
 # The error of a step, as events have it. Waits for a public type.
 from dagster._utils.error import SerializableErrorInfo as SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt as check_captured_interrupt
+
+NO_MATERIALIZATION = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+
+
+def version_tags(context: AssetExecutionContext, version: str) -> dict[str, str]:
+    """The tags of a materialization of ``version``: those that Dagster adds to a ``MaterializeResult``."""
+    key, step = context.asset_key, context.op_execution_context.get_step_execution_context()
+    inputs = _get_input_provenance_data(key, step)
+    return _build_data_version_tags(DataVersion(version), _get_code_version(key, step), inputs, True)
 
 
 def dagster_dev_command() -> Any:

@@ -71,13 +71,6 @@ class WeekPartitions:
 same_week_if_published = TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
-def window(count: int) -> TimeWindowPartitionMapping | None:
-    """From a table to figures over ``count`` of its weeks: the week and those before it; None for the week alone."""
-    if count == 1:
-        return None
-    return TimeWindowPartitionMapping(start_offset=1 - count, end_offset=0, allow_nonexistent_upstream_partitions=True)
-
-
 def week_of(key: str) -> dt.date:
     """The ``week_ending`` of a partition key."""
     return dt.date.fromisoformat(key)

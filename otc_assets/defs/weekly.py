@@ -1,6 +1,6 @@
-"""How an asset runs over the weeks of a run: a loop, metadata per week, failures per week.
+"""How an asset runs over the weeks of a run: a loop, with a materialization and a failure per week.
 
-What is computed for a week is in ``pipeline``.
+What is computed for a week is in ``pipeline``; how weeks that failed upstream are found, in ``run_events``.
 """
 
 import datetime as dt
@@ -14,7 +14,6 @@ from dagster import (
     AssetMaterialization,
     BackfillPolicy,
     Backoff,
-    DataVersion,
     Failure,
     Jitter,
     MaterializeResult,
@@ -27,10 +26,13 @@ from dagster import (
 
 from otc_assets import interruption
 from otc_assets.archive.store import ArchiveError
+from otc_assets.defs.internals import NO_MATERIALIZATION, version_tags
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
+from otc_assets.defs.run_events import weeks_failed_upstream
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import NOTES
 from otc_assets.domain.tables import TABLES
+from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
@@ -41,73 +43,111 @@ from otc_assets.warehouse.server import DatabaseUnreachable
 
 OWNERS = ["team:market-structure"]
 
+#: The group of all assets: the UI opens the graph of one group with every asset visible, and that of several with none.
+GROUP = "otc"
+
 #: A backfill computes up to a year of weeks in one run: a run per week pays the overhead of a run every time.
-#: Six-week figures join the run of their upstream assets only where the limit is above the number of weeks.
-IN_YEARS = BackfillPolicy.multi_run(max_partitions_per_run=52)
+YEAR = BackfillPolicy.multi_run(max_partitions_per_run=52)
+
+#: A run captures at most four weeks. T2 and OTC share a run: 4 x (34 + 5) pages of 5,000 rows. FINRA takes about a
+#: second for a page, so that the run takes some minutes; ``max_runtime_seconds`` (7,200) would end it at 46 seconds per
+#: page. It would end a run of 52 weeks, 2,030 pages, at 3.5.
+CAPTURES = BackfillPolicy.multi_run(max_partitions_per_run=4)
 
 #: Temporary errors are retried, three times; permanent ones are raised with ``allow_retries=False``.
 RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
-
-#: Temporary errors that concern the weeks that follow as well: the step is retried as a whole.
+#: Temporary errors: the step is retried for the weeks that had one.
 _TEMPORARY = (SourceError, DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
 
+#: After temporary errors of so many weeks in a row, the rest are not attempted: the source or the database is down.
+_DOWN_AFTER = 2
 
 #: Errors whose message says all that a user needs.
 _EXPLAINED = (WeekRefused, PermanentSourceError, Dropped, ArchiveError, UnreadableFile)
-
 
 #: What a week-keyed asset yields.
 WeekEvents = Iterator[AssetMaterialization | MaterializeResult]
 
 
-def each_week(context: AssetExecutionContext, compute: Callable[[dt.date], WeekResult]) -> WeekEvents:
-    """Computes the run's weeks one after another, oldest first, each in its own transaction.
+def each_week(
+    context: AssetExecutionContext,
+    compute: Callable[[dt.date], WeekResult],
+    known: Callable[[dt.date], WeekResult | None] = lambda week: None,
+) -> WeekEvents:
+    """Computes the run's weeks one after another, oldest first, each in its own transaction, and reports each at once.
 
-    A week that fails does not stop the others, whatever is wrong with it: they are computed and reported as
-    materialized, and the step then fails with the list of those that failed, so that only they count as failed.
+    A week that fails does not stop the others. The step then fails with the list of those that failed, and only they
+    count as failed. Downstream assets go on with the others (``executor``); here, weeks that failed upstream in the
+    same run are left out.
+
+    Args:
+        context: Dagster's.
+        compute: computes a week.
+        known: the result of a week that needs no work; None if it has to be computed.
 
     Raises:
-        Failure: weeks were refused; not retried.
+        Failure: weeks failed. The step is retried if an error was temporary.
         Interrupted: a signal ends the command; the weeks that follow are not computed.
     """
     chosen = weeks_of(context.partition_keys)
-    computed: dict[dt.date, WeekResult] = {}
-    refused: dict[dt.date, str] = {}
+    upstream = context.assets_def.asset_deps[context.asset_key]
+    left_out = weeks_failed_upstream(context.instance, context.run.run_id, upstream, chosen)
+    done, in_a_row, temporary = 0, 0, False
+    failed: dict[dt.date, str] = {}
     for number, week in enumerate(chosen, 1):
         interruption.check()
+        if week in left_out:
+            context.log.warning("%s: left out, because %s", week, left_out[week])
+            continue
+        if in_a_row == _DOWN_AFTER:
+            failed[week] = "not attempted after these errors"
+            continue
         try:
             with span(WEEK, week_ending=week), event_context(context.run.run_id):
-                computed[week] = compute(week)
-                set_attributes(rows=computed[week].rows)
-        except _EXPLAINED as error:
-            refused[week] = str(error)
-            context.log.error("%s: %s", week, error)
-        except (*NOT_PREPARED, *_TEMPORARY):
+                result = known(week) or compute(week)
+                set_attributes(rows=result.rows)
+        except NOT_PREPARED:
             raise
         except Exception as error:
-            refused[week] = f"{type(error).__name__}: {error}"
-            context.log.exception("%s: %s", week, refused[week])
-        else:
-            context.log.info("%s: %s rows (week %s of %s)", week, f"{computed[week].rows:,}", number, len(chosen))
-    if refused:
-        # Yielded, because events that are logged just before a failure are lost.
-        for week, result in computed.items():
-            yield AssetMaterialization(context.asset_key, partition=key_of(week), metadata=_metadata(result))
-        raise Failure(
-            description="; ".join(f"{week}: {reason}" for week, reason in refused.items()),
-            metadata={"weeks refused": ", ".join(map(str, refused)), "weeks computed": len(computed)},
-            allow_retries=False,
+            failed[week] = _reason(error)
+            is_temporary = isinstance(error, _TEMPORARY) and not isinstance(error, _EXPLAINED)
+            temporary = temporary or is_temporary
+            in_a_row = in_a_row + 1 if is_temporary else 0
+            context.log.error("%s: %s", week, failed[week], exc_info=not isinstance(error, OtcError))
+            continue
+        done, in_a_row = done + 1, 0
+        yield AssetMaterialization(
+            context.asset_key,
+            partition=key_of(week),
+            metadata=_metadata(result),
+            tags=version_tags(context, result.version),
         )
-    if len(computed) == 1 and context.has_partition_key:
-        (result,) = computed.values()
-        version = DataVersion(result.version) if result.version else None
-        yield MaterializeResult(metadata=_metadata(result), data_version=version)
-        return
-    for week, result in computed.items():
-        context.add_asset_metadata(_metadata(result), partition_key=key_of(week))
-    # Without metadata of its own: Dagster would show it with each of the weeks.
-    yield MaterializeResult()
+        context.log.info("%s: %s rows (week %s of %s)", week, f"{result.rows:,}", number, len(chosen))
+    retried = temporary and _has_retries(context)
+    if (done or not failed) and not retried:
+        # The downstream assets need the output. The weeks were reported above.
+        yield MaterializeResult(metadata=NO_MATERIALIZATION)
+    if failed:
+        raise Failure(
+            description="; ".join(f"{week}: {reason}" for week, reason in failed.items()),
+            metadata={"weeks that failed": ", ".join(map(str, failed)), "weeks done": done},
+            allow_retries=retried,
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Why a week failed, in words."""
+    if isinstance(error, OtcError):
+        return str(error)
+    cause = getattr(error, "orig", None) or error  # an error of SQLAlchemy shows the whole statement
+    return f"{type(cause).__name__}: {cause}".strip()
+
+
+def _has_retries(context: AssetExecutionContext) -> bool:
+    """Whether Dagster retries the step after a temporary error."""
+    op = context.op_execution_context
+    return op.retry_number < RETRY.max_retries and not op.get_step_execution_context().retry_mode.disabled
 
 
 def _metadata(result: WeekResult) -> dict[str, Any]:
@@ -125,15 +165,15 @@ def table_metadata(name: str) -> dict[str, Any]:
 
 def common_options(pool: str) -> dict[str, Any]:
     """The arguments of ``asset`` that are common to all assets."""
-    return {"backfill_policy": IN_YEARS, "retry_policy": RETRY, "pool": pool, "owners": OWNERS}
+    return {"group_name": GROUP, "retry_policy": RETRY, "pool": pool, "owners": OWNERS}
 
 
 def table_options(name: str, weeks: WeekPartitions) -> dict[str, Any]:
     """The arguments of ``asset`` for one that computes a table of the registry."""
     return {
         **common_options("database"),
+        "backfill_policy": YEAR,
         "partitions_def": weeks.of_figures,
-        "group_name": TABLES[name].group,
         "description": TABLES[name].description,
         "metadata": table_metadata(name),
     }

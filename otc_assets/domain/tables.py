@@ -55,7 +55,6 @@ class Table:
     Attributes:
         name: its name in the schema ``otc``.
         description: its content, for the page of its asset.
-        group: the group of its asset.
         schema: its columns; the database adds bookkeeping columns after them.
         key: the columns that identify a row.
         notes: for columns that are not in NOTES, or mean something else here.
@@ -68,7 +67,6 @@ class Table:
 
     name: str
     description: str
-    group: str
     schema: pl.Schema
     key: tuple[str, ...]
     notes: Mapping[str, Note] = field(default_factory=dict)
@@ -138,14 +136,12 @@ _ALL_TABLES = (
     Table(
         name="week_calendar",
         description="The week in the NYSE's calendar: its trading days, and when FINRA publishes each tier.",
-        group="publications",
         schema=WEEK_CALENDAR,
         key=("week_ending", "tier"),
     ),
     Table(
         name="raw_record",
         description="Every row as FINRA sent it, verbatim, by line of the publication.",
-        group="publications",
         schema=RAW_RECORD,
         key=("week_ending", "publication_id", "line"),
         # Verbatim rows are read by publication only, and the oldest week is dropped every week.
@@ -160,7 +156,6 @@ _ALL_TABLES = (
             "\n\nComputed from the published tiers, and recomputed when another tier is published or one is revised. "
             "Replaced rows are kept in `otc.venue_volume_revision`."
         ),
-        group="volume",
         schema=VENUE_VOLUME,
         key=("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id"),
         volume="share_volume",
@@ -172,7 +167,6 @@ _ALL_TABLES = (
     Table(
         name="published_total",
         description="FINRA's own totals by symbol, by venue and of the market: used to reconcile our sums.",
-        group="volume",
         schema=PUBLISHED_TOTAL,
         key=("week_ending", "tier", "total_of", "venue_kind", "symbol", "issue_name", "product_type", "venue_id"),
         notes={
@@ -186,7 +180,6 @@ _ALL_TABLES = (
     Figure(
         name="symbol_summary",
         description="A symbol's week: volume, trades, venues, average trade size, and the venue with the most volume.",
-        group="summaries",
         schema=SYMBOL_SUMMARY,
         key=("week_ending", "tier", "symbol"),
         notes={"issue_name": Note("the issue with the most volume, where a ticker has several")},
@@ -200,7 +193,6 @@ _ALL_TABLES = (
     Figure(
         name="venue_share",
         description="A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.",
-        group="summaries",
         schema=VENUE_SHARE,
         key=("week_ending", "tier", "venue_id"),
         volume="total_volume",
@@ -216,7 +208,6 @@ _ALL_TABLES = (
             "A symbol's six-week averages, and its week compared with them. Weeks without trades count as zero, and "
             "their number is stated."
         ),
-        group="rolling",
         schema=SYMBOL_ROLLING,
         key=("week_ending", "tier", "symbol"),
         volume="current_volume",
@@ -230,7 +221,6 @@ _ALL_TABLES = (
     Figure(
         name="venue_rolling",
         description="A venue's six-week averages in a tier, and its week compared with them.",
-        group="rolling",
         schema=VENUE_ROLLING,
         key=("week_ending", "tier", "venue_id"),
         volume="current_volume",
@@ -246,7 +236,6 @@ _ALL_TABLES = (
         description=(
             "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both."
         ),
-        group="concentration",
         schema=SYMBOL_CONCENTRATION,
         key=("week_ending", "tier", "symbol", "venue_scope"),
         volume="total_volume",
@@ -259,7 +248,6 @@ _ALL_TABLES = (
     Figure(
         name="market_concentration",
         description="The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.",
-        group="concentration",
         schema=MARKET_CONCENTRATION,
         key=("week_ending", "tier", "venue_scope"),
         notes={"tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded")},
@@ -278,7 +266,6 @@ _ALL_TABLES = (
             "\n\nPublications are expected by the publication calendar, tier by tier. `fetchable` says whether FINRA "
             "still offers the week."
         ),
-        group="reports",
         schema=GAP,
         key=("week_ending", "tier"),
     ),

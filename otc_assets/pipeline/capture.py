@@ -24,13 +24,15 @@ from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier, due_at
 from otc_assets.finra.source import Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, counts_and_dates, parsed_rows, record
+from otc_assets.pipeline.changes import captured_states
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import FileRejected, append, event_context
+from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import Recorded
 from otc_assets.warehouse.publication import NewPublication
-from otc_assets.warehouse.read import publication_of, publications
+from otc_assets.warehouse.read import effective_publications, publication_of
 from otc_assets.warehouse.retention import is_kept, require_kept
 
 
@@ -158,11 +160,26 @@ def _record(
     return Captured(capture, publication, recorded, rejected, waiting)
 
 
-def _weeks_of_this_run(database: Database, week: dt.date, tier: Tier, run_id: str) -> int:
-    """Captures of the week that this very run recorded: a retried step does not fetch them again."""
+def captured_publication(week: dt.date, tier: Tier, database: Database, **details: object) -> WeekResult:
+    """What is captured of a publication: the rows and the digests of its effective captures."""
     with database.transaction() as connection:
-        captures = publications(connection, week, week)
-    return sum(p.rows_received for p in captures if p.tier == tier.name and p.run_id == run_id)
+        found = effective_publications(connection, week, week).get((week, tier.name))
+    captures = found.captures if found else []
+    version = " ".join(capture.digest[:16] for capture in captures) or NOTHING_EFFECTIVE
+    details = details or {"state": "captured by an earlier attempt of this run"}
+    return WeekResult(sum(capture.rows_received for capture in captures), version, details)
+
+
+def _is_unchanged(week: dt.date, tier: Tier, source: Source, archive: Archive, database: Database) -> bool:
+    """Whether the source states of the publication what is captured and effective, and its bytes are archived."""
+    state = source.state(week, tier)
+    if state is None or state not in captured_states(database, week, week).get((tier, week), ()):
+        return False
+    with database.transaction() as connection:
+        found = effective_publications(connection, week, week)[week, tier.name]
+    return (
+        bool(found.captures) and not found.quarantined and all(capture.digest in archive for capture in found.captures)
+    )
 
 
 def capture_publication(
@@ -173,10 +190,22 @@ def capture_publication(
     database: Database,
     run_id: str,
     now: dt.datetime,
+    *,
+    only_if_changed: bool = False,
 ) -> WeekResult:
     """Fetches and records one publication.
 
-    Before its publication date, and where FINRA has nothing, the result has 0 rows and says so.
+    Before its publication date, and where FINRA has nothing, the result says so, with what was captured before.
+
+    Args:
+        week: the week.
+        tier: the tier.
+        source: where it is fetched.
+        archive: where its bytes are kept.
+        database: where it is recorded.
+        run_id: the run that captures it.
+        now: the time.
+        only_if_changed: ask the source first, and do not fetch again what is captured and has not changed since.
 
     Raises:
         WeekRefused: what came can't be read.
@@ -186,11 +215,11 @@ def capture_publication(
     with database.transaction() as connection:
         require_kept(connection, "venue_volume", week)
         raw_kept = is_kept(connection, "raw_record", week)
-    if already := _weeks_of_this_run(database, week, tier, run_id):
-        return WeekResult(already, details={"state": "captured by an earlier try of this run"})
     due = due_at(week, tier)
     if now < due:
-        return WeekResult(0, details={"state": f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"})
+        return captured_publication(week, tier, database, state=f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}")
+    if only_if_changed and _is_unchanged(week, tier, source, archive, database):
+        return captured_publication(week, tier, database, state="unchanged at the source: not fetched again")
     with span(FETCH, week_ending=week, tier=tier.name):
         try:
             captures = source.fetch(week, tier)
@@ -199,7 +228,7 @@ def capture_publication(
             raise WeekRefused(str(error)) from error
         set_attributes(captures=len(captures))
     if not captures:
-        return WeekResult(0, details={"state": "nothing there: the source has no such publication"})
+        return captured_publication(week, tier, database, state="nothing there: the source has no such publication")
     try:
         captured = list(capture_all(captures, archive, database, run_id))
     except UnreadableFile as error:
@@ -220,5 +249,4 @@ def capture_publication(
     reasons = pl.concat([c.rejected for c in captured])
     if reasons.height:
         details["rejected rows"] = reasons
-    version = " ".join(c.publication.digest[:16] for c in captured)
-    return WeekResult(sum(c.publication.rows_received for c in captured), version, details)
+    return captured_publication(week, tier, database, **details)

@@ -6,7 +6,7 @@ How evidence is judged is in ``domain.checks``, where all checks are declared; t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +52,25 @@ def weekly_checks_of(asset: str) -> list[Check]:
     return [check for check in checks_of(asset) if check.by_week]
 
 
-def judge_checks(database: Database, asset: str, week_ending: dt.date) -> list[Verdict]:
-    """Judges the weekly checks of an asset for one week, and records failures and recoveries as events."""
+def judge_checks(
+    database: Database, asset: str, week_ending: dt.date, only: Collection[str] | None = None
+) -> list[Verdict]:
+    """Judges the weekly checks of an asset for one week, and records failures and recoveries as events.
+
+    Args:
+        database: the installation's.
+        asset: the asset.
+        week_ending: the week.
+        only: the names of the checks; None for all.
+    """
     judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
     with database.transaction() as connection:
         lock_week(connection, week_ending)
         judged = judge(connection, week_ending)
         verdicts = [
-            _verdict(check, judged.filter(pl.col("check_name") == check.name)) for check in weekly_checks_of(asset)
+            _verdict(check, judged.filter(pl.col("check_name") == check.name))
+            for check in weekly_checks_of(asset)
+            if only is None or check.name in only
         ]
         _record(connection, verdicts, week_ending)
     return verdicts

@@ -12,16 +12,16 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.enums import Grade
-from otc_assets.domain.tables import Figure
+from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.pipeline.grading import grade_of_week
 from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import COMPUTE, LOAD, set_attributes, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.lineage import lineage
+from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE, lineage
 from otc_assets.warehouse.load import replace_week
-from otc_assets.warehouse.read import summarized_tiers, week_rows
+from otc_assets.warehouse.read import intact_rows, summarized_tiers, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
@@ -43,6 +43,25 @@ def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date)
     if figure.by_tier:
         return pl.concat(figure.formula(read(weeks, tier.name)) for tier in TIERS)
     return figure.formula(read(weeks))
+
+
+def current_week(table: str, week_ending: dt.date, database: Database) -> WeekResult | None:
+    """The week of venue volume or of a figure as it is stored, if computing it would store the same.
+
+    None if it was computed from other inputs or by other code, has another number of rows than were stored, or is
+    graded F.
+    """
+    declared = TABLES[table]
+    weeks = declared.weeks if isinstance(declared, Figure) else 1
+    with database.transaction() as connection:
+        known = lineage(connection, weeks_up_to(week_ending, weeks)[0], week_ending)
+        version = known.version(table, week_ending)
+        if version is None or known.recorded.get(table, {}).get(week_ending) != version:
+            return None
+        rows = intact_rows(connection, table, week_ending)
+    if rows is None or week_ending in known.blocked:
+        return None
+    return WeekResult(rows, version, {"state": "up to date: not computed again"})
 
 
 def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> WeekResult:
@@ -70,7 +89,7 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         span_start = weeks_up_to(week_ending, figure.weeks)[0]
         version = lineage(connection, span_start, week_ending).version(table, week_ending)
         if version is None:
-            return WeekResult(0, details={"state": "nothing is captured of this week yet"})
+            return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
         with span(COMPUTE):
             rows = figure_rows(connection, figure, week_ending)
             set_attributes(rows=rows.height)

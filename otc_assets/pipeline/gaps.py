@@ -6,6 +6,7 @@ Asks the calendar, the warehouse and the source, and stores the result. What cou
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 
 import polars as pl
 
@@ -50,4 +51,5 @@ def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) ->
     with span(LOAD, rows=of_week.height), database.transaction() as connection:
         lock_week(connection, week_ending)
         replace_gaps(connection, week_ending, of_week)
-    return WeekResult(of_week.height, details={"gaps": of_week})
+    version = hashlib.sha256(of_week.write_csv().encode()).hexdigest()[:16]
+    return WeekResult(of_week.height, version, {"gaps": of_week})

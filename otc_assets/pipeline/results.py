@@ -18,10 +18,10 @@ class WeekResult:
 
     Attributes:
         rows: the number of rows that the week now has.
-        version: identifies the inputs it was computed from; None where nothing was computed.
+        version: identifies what it was computed from, or what was captured.
         details: what else to show, by label; a frame is shown as a table.
     """
 
     rows: int
-    version: str | None = None
+    version: str
     details: Mapping[str, object] = field(default_factory=dict)

@@ -153,6 +153,21 @@ def quality(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, A
     return [dict(row) for row in rows]
 
 
+def intact_rows(connection: sa.Connection, table: str, week_ending: dt.date) -> int | None:
+    """The number of rows of a computed week; None if rows were deleted or added since it was computed.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    if table not in TABLES:
+        raise ValueError(f"{table!r} is not a table that is keyed by week")
+    query = f"""
+        SELECT rows FROM otc.computed_week WHERE table_name = :table AND week_ending = :week_ending
+        AND rows = (SELECT count(*) FROM otc.{table} WHERE week_ending = :week_ending)
+    """  # noqa: S608 - a name of the registry
+    return connection.execute(sa.text(query), {"table": table, "week_ending": week_ending}).scalar_one_or_none()
+
+
 def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) -> dt.date | None:
     """The newest week before ``week_ending`` of which the tier's publication, or one half of it, is loaded.
 

@@ -35,14 +35,11 @@ def stale() -> list[dt.date]:
         return lineage(connection).stale("tier_summary")
 
 
-def test_the_asset_has_the_dependency_the_group_and_the_columns_of_the_entry(installation: object) -> None:
+def test_the_asset_has_the_dependency_and_the_columns_of_the_entry(installation: object) -> None:
     graph = installed.definitions().resolve_asset_graph()
     node = graph.get(ASSET)
     assert node.parent_keys == {AssetKey("venue_volume")}
-    assert (node.group_name, node.description) == (
-        "summaries",
-        "A tier's week: volume, volume at ATSs, trades and symbols.",
-    )
+    assert node.description == "A tier's week: volume, volume at ATSs, trades and symbols."
     assert node.metadata["dagster/table_name"] == "otc.tier_summary"
     columns = {column.name: column.description for column in node.metadata["dagster/column_schema"].columns}
     assert columns["ats_share_pct"] == "the ATSs' share of the volume; null where nothing traded (percent)"

@@ -6,6 +6,8 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
+from dagster._core.execution.asset_backfill import AssetBackfillData
 from pytest_httpserver import HTTPServer
 from support import installed
 
@@ -33,6 +35,20 @@ def test_every_asset_is_asked_for_with_the_weeks_of_its_tier(installation: Path,
         key.to_user_string() for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
     }
     assert all(each["partitions"] == {"ranges": [{"start": "2026-08-14", "end": "2026-08-21"}]} for each in wanted)
+
+
+def test_the_dialog_launches_the_chosen_weeks_of_every_asset_and_no_others(installation: Path) -> None:
+    """It added the six-week figures of five other weeks, which turned green without a row."""
+    graph = installed.definitions().resolve_asset_graph()
+    keys = list(graph.get_all_asset_keys())
+    chosen = ["2026-01-02", "2026-01-09"]
+    with DagsterInstance.ephemeral() as instance:
+        now = dt.datetime(2026, 10, 15, tzinfo=dt.UTC).timestamp()
+        data = AssetBackfillData.from_asset_partitions(graph, chosen, keys, instance, now, all_partitions=False)
+    launched: dict[str, list[str]] = {key.to_user_string(): [] for key in keys}
+    for each in sorted(data.target_subset.iterate_asset_partitions()):
+        launched[each.asset_key.to_user_string()].append(str(each.partition_key))
+    assert launched == dict.fromkeys(launched, chosen)
 
 
 def test_a_refusal_of_the_web_server_is_shown(installation: Path, httpserver: HTTPServer) -> None:

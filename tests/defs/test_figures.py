@@ -35,7 +35,6 @@ def largest_trades(venue_volume: pl.DataFrame) -> pl.DataFrame:
 ENTRY = Figure(
     name=NAME,
     description="A tier's largest share volume of a symbol at a venue.",
-    group="summaries",
     schema=pl.Schema({"week_ending": pl.Date, "tier": pl.String, "largest_volume": AMOUNT}),
     key=("week_ending", "tier"),
     notes={"largest_volume": Note("the largest share volume", "shares")},
@@ -98,7 +97,7 @@ def test_a_figure_that_is_added_has_its_asset_columns_staleness_event_and_checks
     assert events.fetchall() == [("otc.metrics.computed", "1")]
     spec = asset.get_asset_spec()
     assert [dep.asset_key for dep in spec.deps] == [AssetKey("venue_volume")]
-    assert (spec.group_name, spec.description) == ("summaries", ENTRY.description)
+    assert spec.description == ENTRY.description
     columns = {column.name: column.description for column in spec.metadata["dagster/column_schema"].columns}
     assert columns["largest_volume"] == "the largest share volume (shares)"
     (evaluation,) = done.get_asset_check_evaluations()
