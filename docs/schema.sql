@@ -71,6 +71,8 @@ CREATE TABLE otc.events (
     metadata jsonb NOT NULL, -- schema (of the payload); run_id, trace_id and digest if they are known.
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL, -- The transaction that wrote it. A reader that reads only events of transactions older than all running ones, in the order of (xid, id), never skips an event.
+    began_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- When the transaction began: the time of what it recorded, such as captured_at, accepted_at or judged_at.
+    write_moment timestamp with time zone DEFAULT (NULLIF(current_setting('otc.write_moment'::text, true), ''::text))::timestamp with time zone, -- The known_from of the rows that the transaction wrote before it appended the event; NULL if it wrote none.
     CONSTRAINT events_pkey PRIMARY KEY (id),
     CONSTRAINT events_event_id_key UNIQUE (event_id),
     CONSTRAINT events_one_version UNIQUE (aggregate_type, aggregate_id, version),
@@ -110,7 +112,7 @@ CREATE TABLE otc.gap (
     rows_loaded bigint NOT NULL, -- rows that were accepted (rows)
     rows_expected bigint, -- rows that FINRA states; null where it states none (rows)
     detail text NOT NULL, -- explanation, in words
-    reported_at timestamp with time zone DEFAULT now() NOT NULL, -- when the gap was reported
+    reported_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- since when the gap has been reported like this
     CONSTRAINT gap_pkey PRIMARY KEY (week_ending, tier),
     CONSTRAINT gap_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'late'::text, 'missing_inside'::text, 'missing_at_end'::text, 'incomplete'::text, 'empty'::text])))
 );
@@ -127,6 +129,14 @@ CREATE TABLE otc.gap_ledger (
     opened_at timestamp with time zone NOT NULL,
     closed_at timestamp with time zone,
     CONSTRAINT gap_ledger_pkey PRIMARY KEY (week_ending, tier, version)
+);
+
+-- The id under which the archive has a copy of otc.events; one row.
+CREATE TABLE otc.journal (
+    only_one boolean DEFAULT true NOT NULL,
+    journal_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    CONSTRAINT journal_pkey PRIMARY KEY (only_one),
+    CONSTRAINT journal_only_one_check CHECK (only_one)
 );
 
 -- The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.
@@ -188,7 +198,7 @@ CREATE TABLE otc.publication (
     initial_published_date date,
     last_update_date date, -- The newest lastUpdateDate of its rows.
     run_id text,
-    captured_at timestamp with time zone DEFAULT now() NOT NULL,
+    captured_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL,
     ats_last_update_date date, -- The newest lastUpdateDate of its ATS rows.
     non_ats_last_update_date date, -- The newest lastUpdateDate of its other rows.
     quarantine_reason text, -- Why the capture can't be a revision of the one before it. It is not effective until it is accepted.
@@ -557,7 +567,7 @@ CREATE TABLE otc.week_quality (
     score integer NOT NULL,
     findings jsonb NOT NULL,
     version text NOT NULL, -- The version of venue_volume that was graded.
-    judged_at timestamp with time zone DEFAULT now() NOT NULL,
+    judged_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL,
     CONSTRAINT week_quality_pkey PRIMARY KEY (week_ending, tier),
     CONSTRAINT week_quality_grade_check CHECK ((grade = ANY (ARRAY['A'::text, 'B'::text, 'C'::text, 'D'::text, 'F'::text]))),
     CONSTRAINT week_quality_score_check CHECK (((score >= 0) AND (score <= 100)))
@@ -661,6 +671,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     symbol_rolling as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_summary_as_of(moment timestamp with time zone)
 --     symbol_summary as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.transaction_time()
+--     now(), the beginning of the transaction; in a rebuild from the archive, that of the recorded transaction.
 -- otc.venue_rolling_as_of(moment timestamp with time zone)
 --     venue_rolling as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.venue_share_as_of(moment timestamp with time zone)

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "038"
-down_revision = "034"
+down_revision = "035"
 branch_labels = None
 depends_on = None
 

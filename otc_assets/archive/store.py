@@ -1,6 +1,7 @@
-"""Stores of raw bytes by digest: the protocol, and a folder.
+"""Stores of raw bytes by digest, and of small objects by name: the protocol, and a folder.
 
-A digest is the SHA-256 of the bytes as FINRA sent them. They are stored compressed (Zstandard).
+A digest is the SHA-256 of the bytes as FINRA sent them. They are stored compressed (Zstandard). Objects by
+name are stored as they are; what they contain is up to ``journal``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -82,9 +84,30 @@ class Archive(Protocol):
 
     def __contains__(self, digest: str) -> bool: ...
 
+    def put_named(self, name: str, content: bytes) -> None:
+        """Stores a small object under ``name``, completely or not at all; one of that name is replaced.
+
+        Args:
+            name: ``folder/name``, with slashes.
+            content: its bytes.
+        """
+        ...
+
+    def get_named(self, name: str) -> bytes:
+        """The object of that name, unchecked.
+
+        Raises:
+            MissingObject: there is no such object.
+        """
+        ...
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names of all objects that begin with ``folder/``, in any order."""
+        ...
+
 
 class LocalArchive:
-    """An archive in a folder: ``ab/abcdef....zst``, written once and then read-only."""
+    """An archive in a folder: ``ab/abcdef....zst``, written once and then read-only. Its other files have names."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -110,13 +133,34 @@ class LocalArchive:
             log.warning("%s is damaged and is replaced: the same bytes were captured again", path)
         else:
             return digest
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync_folder(self.folder)
+        self._write(path, zstandard.ZstdCompressor(level=6).compress(content))
+        return digest
+
+    def put_named(self, name: str, content: bytes) -> None:
+        """Stores an object under a name, as durably as raw bytes."""
+        self._write(self.folder / name, content)
+
+    def get_named(self, name: str) -> bytes:
+        """The object of that name."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            raise MissingObject(f"the archive has no {self.folder / name}") from None
+
+    def names(self, folder: str) -> Iterator[str]:
+        """The names of the files below ``folder``, without partial ones."""
+        for parent, _, files in os.walk(self.folder / folder):
+            for file in files:
+                if not file.startswith(_PARTIAL):
+                    yield (Path(parent) / file).relative_to(self.folder).as_posix()
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Writes a file completely or not at all, also if the machine stops in between."""
+        _ensure_folder(path.parent)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
         try:
             with os.fdopen(descriptor, "wb") as handle:
-                handle.write(zstandard.ZstdCompressor(level=6).compress(content))
+                handle.write(content)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.chmod(partial, 0o444)
@@ -125,12 +169,11 @@ class LocalArchive:
             Path(partial).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-        return digest
 
     def remove_partials(self) -> int:
         """Removes the partial files of killed processes, not those that are being written. Returns how many."""
         removed = 0
-        for path in self.folder.glob(f"*/{_PARTIAL}*"):
+        for path in self.folder.glob(f"**/{_PARTIAL}*"):
             try:
                 if _is_abandoned(path):
                     path.unlink()
@@ -160,6 +203,14 @@ class LocalArchive:
 
 _CAPTURE_AGAIN = "capture the publication again: the same bytes replace it."
 _RESTORE = f"Restore it from a backup, or {_CAPTURE_AGAIN}"
+
+
+def _ensure_folder(folder: Path) -> None:
+    """Creates a folder with its parents, each durably."""
+    if not folder.is_dir():
+        _ensure_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

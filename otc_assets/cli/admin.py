@@ -92,7 +92,7 @@ def migrate(
     with setup.database(chosen) as url:
         if to == "head":
             done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
-            restore_raw_rows(setup.resolved(chosen, url))
+            repair_from_each_other(setup.resolved(chosen, url))
         else:
             done = migrate_database(url, chosen, to, shorten_retention=yes)
     before = "" if done.before == done.after else f", was {done.before or 'none'}"
@@ -102,17 +102,31 @@ def migrate(
         raise typer.Exit(1)
 
 
-def restore_raw_rows(prepared: Settings) -> None:
-    """Restores ``raw_record`` from the archive after its retention was raised; failures are printed as warnings."""
+def repair_from_each_other(prepared: Settings) -> None:
+    """Writes events that the archive's journal lacks, and restores raw rows of which retention was raised.
+
+    Raw rows that can't be restored are printed as warnings.
+    """
     from otc_assets.archive.store import LocalArchive
     from otc_assets.pipeline import raw_rows
+    from otc_assets.pipeline.journaling import lost_databases, write_missing
     from otc_assets.warehouse.database import Database
 
+    archive = LocalArchive(prepared.archive_folder)
     with closing(Database(prepared.database_url)) as database:
+        if count := write_missing(database, archive):
+            err.print(f"journal   {count:,} events written to the archive, which lacked them")
+        if lost_databases(database, archive):
+            err.note(
+                "journal",
+                "yellow",
+                "   the database is empty, and the archive has the journal of another one. To rebuild that one, run "
+                "'otc-assets rebuild --from archive'",
+            )
         if not (captures := raw_rows.restorable(database)):
             return
         with progress("restoring raw rows from the archive", len(captures)) as tick:
-            failed = raw_rows.restore(captures, database, LocalArchive(prepared.archive_folder), tick)
+            failed = raw_rows.restore(captures, database, archive, tick)
     err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
     for text in failed[:5]:
         err.note("not restored", "yellow", text)
@@ -130,19 +144,23 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Read the archived bytes of every capture and compare them with their digest.
+    """Read the archived bytes of every capture, and the journal, and compare them with their digests.
 
-    Exits with 4 if bytes are missing or damaged. Example: otc-assets archive verify --sample 200
+    Events that the journal lacks are written to it. Exits with 4 if bytes are missing or damaged, or if the journal
+    has a problem that the database can't repair. Example: otc-assets archive verify --sample 200
     """
     from otc_assets.archive.store import LocalArchive
     from otc_assets.local import setup
+    from otc_assets.pipeline import journaling
     from otc_assets.reports.captures import damaged_captures
 
     chosen = settings()
     with setup.warehouse(chosen) as database, progress("verifying the archive") as tick:
-        verified, damaged = damaged_captures(database, LocalArchive(chosen.archive_folder), sample, tick)
+        archive = LocalArchive(chosen.archive_folder)
+        verified, damaged = damaged_captures(database, archive, sample, tick)
+        state = journaling.verify(database, archive)
     if as_json:
-        out.print_as_json({"verified": verified, "damaged": damaged})
+        out.print_as_json({"verified": verified, "damaged": damaged, "journal": vars(state)})
     elif damaged:
         columns = ["week_ending", "tier", "publication", "scope", "problem", "origin", "digest"]
         shown = [[row[c][:16] if c == "digest" else str(row[c]) for c in columns] for row in damaged]
@@ -150,5 +168,10 @@ def verify(
         out.print(f"\n{damaged[0]['detail']}")
     else:
         out.print(f"{verified:,} archived objects verified: each matches its digest")
-    if damaged:
+    if not as_json:
+        written = f"; {state.written:,} of them were missing or damaged, and are written now" if state.written else ""
+        err.print(f"{state.events:,} events in the journal{written}")
+        for text in state.problems:
+            err.note("journal", "red", text)
+    if damaged or state.problems:
         raise typer.Exit(4)

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, captures, events, ingest, inspect, run
+from otc_assets.cli import admin, captures, events, ingest, inspect, rebuild, run
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -40,7 +40,7 @@ _RUN, _INSPECT, _INGEST, _ADMIN = "Run", "Inspect", "Ingest", "Administer"
 app.command(rich_help_panel=_RUN)(run.up)
 app.command(rich_help_panel=_RUN)(run.materialize)
 app.command(rich_help_panel=_RUN)(run.backfill)
-app.command(rich_help_panel=_RUN)(run.rebuild)
+app.command(rich_help_panel=_RUN)(rebuild.rebuild)
 app.command(rich_help_panel=_INSPECT)(inspect.status)
 app.command(rich_help_panel=_INSPECT)(inspect.gaps)
 app.command(rich_help_panel=_INSPECT)(inspect.storage)

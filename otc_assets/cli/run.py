@@ -1,4 +1,4 @@
-"""Commands that run things: ``up``, ``materialize``, ``rebuild`` and ``backfill``."""
+"""Commands that run things: ``up``, ``materialize`` and ``backfill``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli.admin import restore_raw_rows
+from otc_assets.cli.admin import repair_from_each_other
 from otc_assets.cli.installation import launcher, launcher_of
 from otc_assets.cli.options import Json, TierOption, Weeks, Yes, tiers_of
 from otc_assets.cli.output import (
@@ -71,7 +71,7 @@ def up(
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
                 with _serve_metrics(resolved, url):
-                    restore_raw_rows(resolved)
+                    repair_from_each_other(resolved)
                     with launcher_of(resolved) as opened:
                         for text in _materialize_newest(opened, newest):
                             err.note("failed", "yellow", text)
@@ -150,50 +150,6 @@ def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) ->
         failed = materialize(opened, weeks.weeks, tiers_of(tier), tick)
     if as_json:
         out.print_as_json({"weeks": weeks.weeks, "failed": failed})
-    exit_on_failures(failed)
-
-
-def rebuild(weeks: Weeks, as_json: Json = False) -> None:
-    """Recompute weeks under the current rules, from the archived bytes of their captures.
-
-    For use after a rule changed: accepted and rejected rows are counted again, then everything is recomputed, with the
-    grade and the six-week figures that follow. A week whose bytes the archive has lost stays as it is.
-
-    Example: otc-assets rebuild --weeks 2026-08-07..2026-08-28
-    """
-    from otc_assets.archive.store import LocalArchive
-    from otc_assets.defs.materialize import compute_stale
-    from otc_assets.pipeline.rebuild import recount_weeks
-
-    with launcher(settings()) as opened:
-        with progress("counting rows", len(weeks.weeks)) as tick:
-            archive = LocalArchive(opened.settings.archive_folder)
-            counted = recount_weeks(weeks.weeks, opened.database, archive, tick)
-        with progress("computing weeks") as tick:
-            computed = compute_stale(opened, counted.weeks, tick)
-    failed = [f"{week} stays as it is: {reason}" for week, reason in counted.failed.items()] + computed.failed
-    if as_json:
-        out.print_as_json(
-            {
-                "weeks": counted.weeks,
-                "captures": counted.captures,
-                "changed": counted.changed,
-                "weeks_computed": computed.weeks,
-                "weeks_unchanged": list(counted.failed),
-                "failed": failed,
-            }
-        )
-    else:
-        for row in counted.changed:
-            out.print(
-                f"capture {row['id']} of {row['tier']}, week ending {row['week_ending']}: "
-                f"{row['rows_accepted']:,} rows accepted, {row['rows_rejected']:,} rejected; "
-                f"before {row['rows_accepted_before']:,} and {row['rows_rejected_before']:,}"
-            )
-        out.print(
-            f"{counted.captures:,} captures of {len(counted.weeks):,} weeks counted again, {len(counted.changed):,} "
-            f"changed; {len(computed.weeks):,} weeks computed"
-        )
     exit_on_failures(failed)
 
 

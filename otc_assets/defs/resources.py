@@ -10,15 +10,16 @@ from typing import Any
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.finra.sources import open_source
+from otc_assets.pipeline.journaling import journaled_database
 from otc_assets.settings import Settings
-from otc_assets.warehouse.database import Database
 
 
 def make_resources(chosen: Settings) -> dict[str, Any]:
     """The resources that the settings describe, by name."""
+    archive = LocalArchive(chosen.archive_folder)
     return {
         "settings": chosen,
-        "warehouse": Database(chosen.database_url),
-        "archive": LocalArchive(chosen.archive_folder),
+        "warehouse": journaled_database(chosen.database_url, archive),
+        "archive": archive,
         "source": open_source(chosen),
     }

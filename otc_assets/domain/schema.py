@@ -324,7 +324,7 @@ NOTES = {
     "rows_loaded": Note("rows that were accepted", "rows"),
     "rows_expected": Note("rows that FINRA states; null where it states none", "rows"),
     "detail": Note("explanation, in words"),
-    "reported_at": Note("when the gap was reported"),
+    "reported_at": Note("since when the gap has been reported like this"),
     "known_from": Note("when the row was loaded"),
     "known_to": Note("when a revision replaced the row"),
     "change": Note("'changed' where the revision has another row of this key, 'removed' where it has none"),

@@ -40,10 +40,12 @@ class OnlyDaemon:
 
     Args:
         url: the database.
+        command: the command that needs the right, as another one names it when it is refused.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, command: str = "up") -> None:
         self._url = url
+        self._command = command
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._checked = time.monotonic()
 
@@ -53,14 +55,14 @@ class OnlyDaemon:
         Raises:
             NotStarted: another ``up`` holds it.
         """
-        name = f"otc-assets up, process {os.getpid()} on {socket.gethostname()}"[:63]
+        name = f"otc-assets {self._command}, process {os.getpid()} on {socket.gethostname()}"[:63]
         connection = psycopg.connect(self._url, autocommit=True, application_name=name, connect_timeout=10)
         if connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _DAEMON_LOCK).fetchone() != (True,):
             found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()
             connection.close()
             raise NotStarted(
-                f"another 'otc-assets up' uses this database ({found[0] if found else 'unknown'}), and two daemons "
-                "would launch every run twice",
+                f"another command uses this database ({found[0] if found else 'unknown'}), and two daemons would "
+                "launch every run twice",
                 remedy="Stop that one, or use another database (OTC_DATABASE_URL, OTC_HOME).",
             )
         self._connection = connection

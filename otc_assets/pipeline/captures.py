@@ -261,6 +261,12 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
         raise CaptureNotChangeable(f"capture {capture.id} is withdrawn", remedy="Restore it first.")
     if not capture.quarantined:
         raise CaptureNotChangeable(f"capture {capture.id} is not quarantined: there is nothing to accept.")
+    load.accept(connection, capture, accepted_over(connection, capture))
+    return capture
+
+
+def accepted_over(connection: sa.Connection, capture: Publication) -> dt.date:
+    """The newest lastUpdateDate of the captures that are effective until a quarantined capture is accepted."""
     week = capture.week_ending
     others = [p for p in publications(connection, week, week) if p.tier == capture.tier]
     bases = effective(others).bases
@@ -269,8 +275,7 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
         for half in halves_covered(capture.scope)
         if half in bases
     ]
-    load.accept(connection, capture, max([*dates, dt.date(1, 1, 1)]))
-    return capture
+    return max([*dates, dt.date(1, 1, 1)])
 
 
 def withdraw(connection: sa.Connection, publication_id: int, reason: str) -> Publication:

@@ -86,15 +86,10 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         if figure.source == "venue_volume":
             require_kept(connection, "venue_volume", week_ending)
         since = time.perf_counter()
-        span_start = weeks_up_to(week_ending, figure.weeks)[0]
-        version = lineage(connection, span_start, week_ending).version(table, week_ending)
-        if version is None:
+        stored = store_figure(connection, figure, week_ending)
+        if stored is None:
             return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
-        with span(COMPUTE):
-            rows = figure_rows(connection, figure, week_ending)
-            set_attributes(rows=rows.height)
-        with span(LOAD, rows=rows.height):
-            replace_week(connection, table, week_ending, rows, version)
+        rows, version = stored
         seconds = time.perf_counter() - since
         payload = {
             "week_ending": week_ending,
@@ -106,3 +101,26 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         events.append(connection, events.PAYLOADS[figure.event].model_validate(payload))
     database.refresh_after_load(week_ending, table)
     return WeekResult(rows.height, version, {"preview": rows.head(5)})
+
+
+def store_figure(connection: sa.Connection, figure: Figure, week_ending: dt.date) -> tuple[pl.DataFrame, str] | None:
+    """Replaces the week's rows of a figure, without an event.
+
+    Args:
+        connection: inside a transaction that holds the week's lock.
+        figure: the figure.
+        week_ending: the week.
+
+    Returns:
+        The rows and their version; None if nothing can be computed.
+    """
+    span_start = weeks_up_to(week_ending, figure.weeks)[0]
+    version = lineage(connection, span_start, week_ending).version(figure.name, week_ending)
+    if version is None:
+        return None
+    with span(COMPUTE):
+        rows = figure_rows(connection, figure, week_ending)
+        set_attributes(rows=rows.height)
+    with span(LOAD, rows=rows.height):
+        replace_week(connection, figure.name, week_ending, rows, version)
+    return rows, version

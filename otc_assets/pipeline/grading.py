@@ -31,7 +31,16 @@ _OF_PREVIOUS = ("week_ending", "tier", "venue_kind", "venue_id", "venue_name", "
 
 
 def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    """Judges the week's venue volume, tier by tier, and saves the grades. Returns the findings (FINDING)."""
+    """Judges the week's venue volume, tier by tier, and saves the grades with an event. Returns FINDING."""
+    judged = week_findings(connection, week_ending)
+    version = computed_version(connection, "venue_volume", week_ending)
+    if version is not None:
+        save_quality(connection, grade(judged), version)
+    return judged
+
+
+def week_findings(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """The findings (FINDING) of the week, tier by tier. Deletes the grades of tiers without effective captures."""
     findings = [FINDING.to_frame()]
     for (_, tier), found in sorted(effective_publications(connection, week_ending, week_ending).items()):
         captures = found.captures
@@ -60,11 +69,7 @@ def judge_week(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
                 )
             )
         )
-    judged = pl.concat(findings)
-    version = computed_version(connection, "venue_volume", week_ending)
-    if version is not None:
-        save_quality(connection, grade(judged), version)
-    return judged
+    return pl.concat(findings)
 
 
 def grade_of_week(connection: sa.Connection, week_ending: dt.date) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,28 +38,44 @@ def compute_volume(week_ending: dt.date, database: Database, archive: Archive) -
     Raises:
         Dropped: retention has dropped the week, or would.
     """
-    changes: dict[str, Change] = {}
     with database.transaction() as connection:
         lock_week(connection, week_ending)
-        found = {
-            tier: of_tier for (_, tier), of_tier in effective_publications(connection, week_ending, week_ending).items()
-        }
-        version = volume_version(found)
-        # One tier at a time, so that a full-size week of all tiers is not in memory twice.
-        for tier, of_tier in found.items():
-            if of_tier.captures or week_rows(connection, "venue_volume", [week_ending], tier, ["symbol"]).height:
-                since = time.perf_counter()
-                merged = assemble([read_part(p, archive, base_of) for p, base_of in _in_order(of_tier)])
-                with span(LOAD, tier=tier, rows=merged.volume.height):
-                    changes[tier] = replace_volume(connection, week_ending, tier, merged.volume)
-                    replace_totals(connection, week_ending, tier, merged.totals)
-                    save_rows_in_use(connection, week_ending, tier, merged.rows_in_use)
-                del merged
-                _append_events(connection, week_ending, tier, changes[tier], version, time.perf_counter() - since)
-        rows = sum(change.rows for change in changes.values())
-        mark_computed(connection, "venue_volume", week_ending, version, rows)
+        stored = store_volume(connection, week_ending, archive)
+        for tier, change in stored.changes.items():
+            _append_events(connection, week_ending, tier, change, stored.version, stored.seconds[tier])
     database.refresh_after_load(week_ending, "venue_volume", "published_total")
-    return _result(version, changes)
+    return _result(stored.version, stored.changes)
+
+
+@dataclass
+class Stored:
+    """A week of venue volume that was replaced: its version, and by tier how its rows changed and how long it took."""
+
+    version: str
+    changes: dict[str, Change] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def store_volume(connection: sa.Connection, week_ending: dt.date, archive: Archive) -> Stored:
+    """Replaces the week's rows, without events. ``connection`` is inside a transaction that holds the week's lock."""
+    found = {
+        tier: of_tier for (_, tier), of_tier in effective_publications(connection, week_ending, week_ending).items()
+    }
+    stored = Stored(volume_version(found))
+    # One tier at a time, so that a full-size week of all tiers is not in memory twice.
+    for tier, of_tier in found.items():
+        if of_tier.captures or week_rows(connection, "venue_volume", [week_ending], tier, ["symbol"]).height:
+            since = time.perf_counter()
+            merged = assemble([read_part(p, archive, base_of) for p, base_of in _in_order(of_tier)])
+            with span(LOAD, tier=tier, rows=merged.volume.height):
+                stored.changes[tier] = replace_volume(connection, week_ending, tier, merged.volume)
+                replace_totals(connection, week_ending, tier, merged.totals)
+                save_rows_in_use(connection, week_ending, tier, merged.rows_in_use)
+            del merged
+            stored.seconds[tier] = time.perf_counter() - since
+    rows = sum(change.rows for change in stored.changes.values())
+    mark_computed(connection, "venue_volume", week_ending, stored.version, rows)
+    return stored
 
 
 def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozenset[str]]]:

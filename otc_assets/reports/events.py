@@ -47,6 +47,8 @@ def _summary(event: events.Event) -> str:
             what = f"{payload.table}, {payload.rows:,} rows"
         case events.WeekChecked():
             what = ", ".join(f"{tier} {judged.grade}" for tier, judged in sorted(payload.grades.items()))
+        case events.GapChanged():
+            what = f"{payload.status}, {payload.rows_loaded:,} rows"
         case events.GapOpened() | events.GapClosed():
             what = payload.status
         case events.CheckFailed():

@@ -6,18 +6,23 @@ How connections are made is in ``server``; what the server can do is in ``timesc
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
 from otc_assets.errors import OtcError
+from otc_assets.warehouse.journal import appended_events
 from otc_assets.warehouse.migrate import SchemaMismatch, require_current
-from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.server import autocommit, connect, transaction
 from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
+
+#: Called with the journal id and the events of a transaction that was committed.
+Committed = Callable[[str, list[dict[str, Any]]], None]
 
 
 class NoDatabase(OtcError):
@@ -36,10 +41,12 @@ class Database:
 
     Args:
         url: the address; None where no database is known yet, which is an error only when it is used.
+        committed: called after each transaction that appended events.
     """
 
-    def __init__(self, url: str | SecretStr | None) -> None:
+    def __init__(self, url: str | SecretStr | None, committed: Committed | None = None) -> None:
         self._url = url.get_secret_value() if isinstance(url, SecretStr) else url
+        self._committed = committed
 
     @cached_property
     def _engine(self) -> sa.Engine:
@@ -68,6 +75,21 @@ class Database:
         """
         with transaction(self._engine) as connection:
             yield connection
+            appended = appended_events(connection) if self._committed else []
+        for journal_id, events in appended:
+            assert self._committed is not None
+            self._committed(journal_id, events)
+
+    @contextmanager
+    def answers_withheld(self) -> Iterator[None]:
+        """In the block, no answer as of a moment is given: rows of the past are being written."""
+        # The lock of a load that has been running since 2020: see otc.known_until().
+        with autocommit(self._engine) as connection:
+            connection.exec_driver_sql("SELECT pg_advisory_lock_shared(19850000, 0)")
+            try:
+                yield
+            finally:
+                connection.exec_driver_sql("SELECT pg_advisory_unlock_shared(19850000, 0)")
 
     def refresh_after_load(self, week_ending: dt.date, *tables: str) -> None:
         """Refreshes statistics and aggregates after the week of ``tables`` was written and committed."""

@@ -80,21 +80,28 @@ def record_publication(
     same = recorded_before(connection, publication)
     if same is not None:
         return same
-    values = publication.__dict__
-    row = connection.execute(INSERT, values).one()
-    keys = _keys(publication.week_ending, row.id)
-    if is_kept(connection, "raw_record", publication.week_ending):
-        copy_in(connection, "otc.raw_record", raw.select(*keys, "line", "record"))
-    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
-    recorded = Recorded(row.id, row.revision, _outcome(connection, publication, row.id, row.revision))
+    number, revision = insert_publication(connection, publication, raw, rejected)
+    recorded = Recorded(number, revision, _outcome(connection, publication, number, revision))
     payload = publication.model_dump(include=set(PublicationFields.model_fields))
     seconds = time.perf_counter() - since
     with events.event_context(publication.run_id):
         events.append(connection, events.FileIngested(**payload, **recorded.__dict__, seconds=seconds))
         if publication.quarantine_reason is not None:
-            capture = _capture_fields(publication, row.id)
+            capture = _capture_fields(publication, number)
             events.append(connection, events.CaptureQuarantined(**capture, reason=publication.quarantine_reason))
     return recorded
+
+
+def insert_publication(
+    connection: sa.Connection, publication: NewPublication, raw: pl.DataFrame, rejected: pl.DataFrame
+) -> tuple[int, int]:
+    """Inserts a capture with its rows, without an event. Returns its id and revision."""
+    row = connection.execute(INSERT, publication.__dict__).one()
+    keys = _keys(publication.week_ending, row.id)
+    if is_kept(connection, "raw_record", publication.week_ending):
+        copy_in(connection, "otc.raw_record", raw.select(*keys, "line", "record"))
+    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
+    return row.id, row.revision
 
 
 def _outcome(connection: sa.Connection, publication: NewPublication, number: int, revision: int) -> str:
@@ -113,34 +120,50 @@ def _capture_fields(capture: NewPublication, number: int) -> dict[str, Any]:
     return {"publication_id": number, **{name: getattr(capture, name) for name in names}}
 
 
-_QUARANTINE = sa.text("UPDATE otc.publication SET quarantine_reason = :reason WHERE id = :id")
-_ACCEPT = sa.text("UPDATE otc.publication SET accepted_at = now(), accepted_over = :over WHERE id = :id")
-_WITHDRAW = sa.text("UPDATE otc.publication SET withdrawn_at = now(), withdrawal_reason = :reason WHERE id = :id")
-_RESTORE = sa.text("UPDATE otc.publication SET withdrawn_at = NULL, withdrawal_reason = NULL WHERE id = :id")
+Decision = events.CaptureQuarantined | events.CaptureAccepted | events.CaptureWithdrawn | events.CaptureRestored
+_DECISIONS: dict[type[Decision], sa.TextClause] = {
+    events.CaptureQuarantined: sa.text("UPDATE otc.publication SET quarantine_reason = :reason WHERE id = :id"),
+    events.CaptureAccepted: sa.text(
+        "UPDATE otc.publication SET accepted_at = otc.transaction_time(), accepted_over = :over WHERE id = :id"
+    ),
+    events.CaptureWithdrawn: sa.text(
+        "UPDATE otc.publication SET withdrawn_at = otc.transaction_time(), withdrawal_reason = :reason WHERE id = :id"
+    ),
+    events.CaptureRestored: sa.text(
+        "UPDATE otc.publication SET withdrawn_at = NULL, withdrawal_reason = NULL WHERE id = :id"
+    ),
+}
+
+
+def save_decision(connection: sa.Connection, decision: Decision, over: dt.date | None = None) -> None:
+    """Saves a decision on a recorded capture, without an event; an accepted one takes precedence ``over`` a day."""
+    values = {"id": decision.publication_id, "reason": getattr(decision, "reason", None), "over": over}
+    connection.execute(_DECISIONS[type(decision)], values)
+
+
+def _decide(connection: sa.Connection, decision: Decision, over: dt.date | None = None) -> None:
+    save_decision(connection, decision, over)
+    events.append(connection, decision)
 
 
 def quarantine(connection: sa.Connection, capture: Publication, reason: str) -> None:
     """Quarantines a recorded capture: it is not effective until it is accepted."""
-    connection.execute(_QUARANTINE, {"id": capture.id, "reason": reason})
-    events.append(connection, events.CaptureQuarantined(**_capture_fields(capture, capture.id), reason=reason))
+    _decide(connection, events.CaptureQuarantined(**_capture_fields(capture, capture.id), reason=reason))
 
 
 def accept(connection: sa.Connection, capture: Publication, over: dt.date) -> None:
     """Accepts a quarantined capture: it takes precedence over captures whose newest row is of the day ``over``."""
-    connection.execute(_ACCEPT, {"id": capture.id, "over": over})
-    events.append(connection, events.CaptureAccepted(**_capture_fields(capture, capture.id)))
+    _decide(connection, events.CaptureAccepted(**_capture_fields(capture, capture.id)), over)
 
 
 def withdraw(connection: sa.Connection, capture: Publication, reason: str) -> None:
     """Withdraws a capture: it is not effective until it is restored."""
-    connection.execute(_WITHDRAW, {"id": capture.id, "reason": reason})
-    events.append(connection, events.CaptureWithdrawn(**_capture_fields(capture, capture.id), reason=reason))
+    _decide(connection, events.CaptureWithdrawn(**_capture_fields(capture, capture.id), reason=reason))
 
 
 def restore(connection: sa.Connection, capture: Publication) -> None:
     """Revokes a withdrawal."""
-    connection.execute(_RESTORE, {"id": capture.id})
-    events.append(connection, events.CaptureRestored(**_capture_fields(capture, capture.id)))
+    _decide(connection, events.CaptureRestored(**_capture_fields(capture, capture.id)))
 
 
 _IN_USE = sa.text("""
@@ -236,17 +259,44 @@ def delete_quality(connection: sa.Connection, week_ending: dt.date, tier: str) -
 
 def save_quality(connection: sa.Connection, quality: pl.DataFrame, version: str) -> None:
     """Saves the grades (WEEK_QUALITY) of venue volume of ``version``, and appends one event per week."""
+    save_grades(connection, quality, version)
     grades: dict[dt.date, dict[str, events.TierGrade]] = {}
     for row in quality.iter_rows(named=True):
-        connection.execute(statement("save_quality"), {**row, "version": version})
         grade = events.TierGrade(grade=row["grade"], score=row["score"])
         grades.setdefault(row["week_ending"], {})[row["tier"]] = grade
     for week_ending, by_tier in grades.items():
         events.append(connection, events.WeekChecked(week_ending=week_ending, grades=by_tier, version=version))
 
 
+def save_grades(connection: sa.Connection, quality: pl.DataFrame, version: str) -> None:
+    """Saves the grades (WEEK_QUALITY) of venue volume of ``version``, without an event."""
+    for row in quality.iter_rows(named=True):
+        connection.execute(statement("save_quality"), {**row, "version": version})
+
+
+_GAPS = sa.text("SELECT * FROM otc.gap WHERE week_ending = :week_ending")
+_DELETE_GAP = sa.text("DELETE FROM otc.gap WHERE week_ending = :week_ending AND tier = :tier")
+
+
 def replace_gaps(connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame) -> None:
-    """Replaces the reported gaps of the week with ``gaps`` (GAP), and appends which have opened and closed."""
-    connection.execute(sa.text("DELETE FROM otc.gap WHERE week_ending = :week_ending"), {"week_ending": week_ending})
+    """Replaces the reported gaps of the week with ``gaps`` (GAP), and appends what has opened, changed and closed.
+
+    A gap that is reported as before is not touched: its ``reported_at`` is the time since which it is reported so.
+    """
+    stored = {row["tier"]: row for row in connection.execute(_GAPS, {"week_ending": week_ending}).mappings()}
+    found = {row["tier"]: row for row in gaps.iter_rows(named=True)}
+    same = {t for t, row in found.items() if t in stored and all(stored[t][name] == row[name] for name in row)}
+    for tier in stored.keys() - same:
+        delete_gap(connection, week_ending, tier)
+    save_gaps(connection, gaps.filter(~pl.col("tier").is_in(list(same))))
+    events.append_gap_changes(connection, week_ending, gaps, changed=found.keys() - same)
+
+
+def delete_gap(connection: sa.Connection, week_ending: dt.date, tier: str) -> None:
+    """Deletes a reported gap, without an event."""
+    connection.execute(_DELETE_GAP, {"week_ending": week_ending, "tier": tier})
+
+
+def save_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:
+    """Saves reported gaps (GAP) that are not stored, without an event."""
     copy_in(connection, "otc.gap", gaps)
-    events.append_gap_changes(connection, week_ending, gaps)

@@ -31,12 +31,12 @@ class PublicationFields(BaseModel):
     rows_rejected: Count
     rows_expected: Count | None = None
     complete: bool
+    summary_type: str | None = None
 
 
 class NewPublication(PublicationFields):
     """A capture to record. Its fields are columns of ``otc.publication``."""
 
-    summary_type: str | None
     initial_published_date: dt.date | None
     last_update_date: dt.date | None
     run_id: str | None

@@ -44,12 +44,16 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
-def test_an_intact_archive_is_verified(otc: Command, objects: dict[dt.date, Path]) -> None:
+def test_an_intact_archive_is_verified(otc: Command, objects: dict[dt.date, Path], sql: Sql) -> None:
     assert len(objects) == 3
-    code, output, _ = otc("archive", "verify")
+    code, output, errors = otc("archive", "verify")
+    count = sql.execute("SELECT count(*) FROM otc.events").fetchone()
+    assert count is not None
     assert (code, output.strip()) == (0, "3 archived objects verified: each matches its digest")
+    assert errors.splitlines()[-1] == f"{count[0]} events in the journal"
     code, output, _ = otc("archive", "verify", "--json")
-    assert (code, json.loads(output)) == (0, {"verified": 3, "damaged": []})
+    journal = {"events": count[0], "written": 0, "problems": []}
+    assert (code, json.loads(output)) == (0, {"verified": 3, "damaged": [], "journal": journal})
 
 
 def test_missing_and_damaged_objects_are_listed_and_exit_with_4(otc: Command, objects: dict[dt.date, Path]) -> None:

@@ -98,6 +98,7 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
         events.MetricsComputed(week_ending=WEEK, table="symbol_rolling", rows=8, version="T1:1", seconds=0.1),
         check(1),
         events.CheckRecovered(week_ending=WEEK, asset="venue_volume", check="c1"),
+        events.GapChanged(**of_week, status="incomplete", due=WEEK, fetchable=True, rows_loaded=1200, detail="now"),
         events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3),
     )
 
@@ -122,6 +123,7 @@ SAID = [
     ("otc.metrics.computed", "2026-08-21: symbol_rolling, 8 rows"),
     ("otc.check.failed", "2026-08-21: venue_volume.c1 WARN"),
     ("otc.check.recovered", "2026-08-21: venue_volume.c1"),
+    ("otc.gap.changed", "2026-08-21 NMS Tier 1: incomplete, 1,200 rows"),
     ("otc.retention.applied", "raw_record: 3 weeks before 2026-08-21 dropped"),
 ]
 
@@ -160,7 +162,7 @@ def test_all_of_one_event_is_shown_by_its_number_or_its_event_id(run: Run, engin
     assert code == 0
     shown = json.loads(text)
     assert shown["payload"]["rows_received"] == 1235
-    assert shown["metadata"] == {"schema": 1, "run_id": "run-7", "digest": "a" * 64}
+    assert shown["metadata"] == {"schema": 2, "run_id": "run-7", "digest": "a" * 64}
     assert shown["cursor"] == f"{event.cursor.xid}-{event.id}"
     assert json.loads(run("show", str(event.event_id), "--json")[1]) == shown
     code, text, _ = run("show", str(event.id))
@@ -198,9 +200,9 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
     with psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as sql:
         sql.execute("TRUNCATE otc.week_state, otc.file_ledger, otc.gap_ledger")
     code, text, _ = run("replay")
-    assert (code, text) == (0, "17 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
+    assert (code, text) == (0, "18 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
     rows = {"week_state": 1, "file_ledger": 2, "gap_ledger": 1}
-    assert json.loads(run("replay", "--json")[1]) == {"events": 17, "rows": rows}
+    assert json.loads(run("replay", "--json")[1]) == {"events": 18, "rows": rows}
 
 
 @pytest.mark.parametrize(

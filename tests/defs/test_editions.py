@@ -30,6 +30,7 @@ NEVER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 #: Numbers that a database gives out, moments, and what names a run: not the same twice on any server.
 _ITS_OWN = {"id", "publication_id", "known_from", "known_to", "captured_at", "computed_at", "judged_at", "reported_at"}
 _ITS_OWN |= {"run_id", "xid", "version", "event_id", "created_at", "metadata"}
+_ITS_OWN |= {"began_at", "write_moment", "journal_id"}
 _ITS_OWN |= {f"{done}_at" for done in ("first", "last", "opened", "closed", "updated", "captured", "normalized")}
 _ITS_OWN |= {f"{done}_at" for done in ("revised", "symbol_summary", "venue_share", "checked", "retired")}
 #: In the events, a publication's number, a version and seconds also differ by database.

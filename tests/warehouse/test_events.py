@@ -34,6 +34,7 @@ from otc_assets.warehouse.events import (
     Cursor,
     FileIngested,
     FileRejected,
+    GapChanged,
     GapClosed,
     GapOpened,
     MetricsComputed,
@@ -112,6 +113,11 @@ def opened(status: str = "pending", week: dt.date = WEEK, tier: str = T1) -> Gap
     )
 
 
+def changed(rows: int, expected: int) -> GapChanged:
+    reported = opened("incomplete").model_dump() | {"rows_loaded": rows, "rows_expected": expected}
+    return GapChanged(**reported)
+
+
 def closed(status: str = "pending", week: dt.date = WEEK, tier: str = T1) -> GapClosed:
     return GapClosed(week_ending=week, tier=tier, status=status)
 
@@ -178,6 +184,7 @@ EXAMPLES: list[Payload] = [
     MetricsComputed(week_ending=WEEK, table="symbol_rolling", rows=0, version="0123", seconds=0.0),
     checked(T1, T2),
     opened(),
+    changed(2, 3),
     closed(),
     failed(),
     failed("newest_week", week_ending=None),
@@ -221,7 +228,7 @@ def test_what_is_stored_is_what_other_readers_were_promised(engine: sa.Engine) -
     }
     assert by_type["otc.file.rejected"].payload == {"origin": "page.csv", "reason": "it is a page of HTML"}
     assert by_type["otc.file.rejected"].metadata == {"schema": 1}
-    assert by_type["otc.file.ingested"].metadata == {"schema": 1, "digest": "a" * 64}
+    assert by_type["otc.file.ingested"].metadata == {"schema": 2, "digest": "a" * 64}
     assert by_type["otc.week.checked"].payload["grades"] == {
         "NMS Tier 1": {"grade": "A", "score": 100},
         "NMS Tier 2": {"grade": "A", "score": 100},
@@ -241,6 +248,7 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("week", "2026-08-21", 5),
         ("gap", "2026-08-21 NMS Tier 1", 1),
         ("gap", "2026-08-21 NMS Tier 1", 2),
+        ("gap", "2026-08-21 NMS Tier 1", 3),
         ("check", "venue_volume.grade 2026-08-21", 1),
         ("check", "venue_volume.newest_week", 1),
         ("check", "venue_volume.grade 2026-08-21", 2),
@@ -400,7 +408,7 @@ def test_a_recorded_publication_is_told_once_and_its_bytes_again_are_no_news(eng
         seconds=told.seconds,
         publication_id=told.publication_id,
     )
-    assert first.metadata == {"schema": 1, "run_id": "run-1", "digest": "a" * 64}
+    assert first.metadata == {"schema": 2, "run_id": "run-1", "digest": "a" * 64}
     assert (second.payload["outcome"], second.payload["revision"]) == ("revised", 2)
 
 
@@ -437,6 +445,24 @@ def gap_frame(*statuses: tuple[str, str]) -> pl.DataFrame:
         for tier, status in statuses
     ]
     return pl.DataFrame(rows, schema=GAP)
+
+
+def test_a_gap_that_is_reported_as_before_keeps_its_time_and_another_number_of_rows_is_told(
+    engine: sa.Engine, sql: Sql
+) -> None:
+    """A rebuild from the archive knows the gap report by its events."""
+    first = gap_frame((T1, "incomplete"))
+    more = first.with_columns(pl.lit(7, pl.Int64).alias("rows_loaded"), pl.lit(9, pl.Int64).alias("rows_expected"))
+    reported = []
+    for report in (first, first, more, more):
+        with transaction(engine) as connection:
+            lock_week(connection, WEEK)
+            load.replace_gaps(connection, WEEK, report)
+        reported += sql.execute("SELECT reported_at, rows_loaded, rows_expected FROM otc.gap").fetchall()
+    assert [row[1:] for row in reported] == [(0, None), (0, None), (7, 9), (7, 9)]
+    assert reported[0] == reported[1] != reported[2] == reported[3]
+    told = [(e.event_type, e.payload["rows_loaded"], e.began_at) for e in everything(engine)]
+    assert told == [("otc.gap.opened", 0, reported[0][0]), ("otc.gap.changed", 7, reported[2][0])]
 
 
 def test_gaps_are_told_when_they_open_close_or_become_others_and_not_while_they_stay(

@@ -15,6 +15,7 @@ from otc_assets.warehouse.events.payloads import (
     CheckRecovered,
     FileIngested,
     FileRejected,
+    GapChanged,
     GapClosed,
     GapOpened,
     MetricsComputed,
@@ -43,6 +44,7 @@ from otc_assets.warehouse.events.store import (
     metadata_of,
     newest,
     read,
+    restored,
 )
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "FileIngested",
     "FileRejected",
     "ForeignOrder",
+    "GapChanged",
     "GapClosed",
     "GapOpened",
     "MetricsComputed",
@@ -83,5 +86,6 @@ __all__ = [
     "newest",
     "read",
     "replay",
+    "restored",
     "week_states",
 ]

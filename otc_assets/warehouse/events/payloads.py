@@ -64,6 +64,7 @@ class FileIngested(PublicationFields, Payload):
 
     event_type: ClassVar[str] = "otc.file.ingested"
     aggregate_type: ClassVar[str] = "file"
+    schema_version: ClassVar[int] = 2  # since 2 with summary_type
 
     publication_id: int
     revision: int
@@ -222,14 +223,25 @@ class _OfGap(Payload):
         return f"{self.week_ending} {self.tier}"
 
 
-class GapOpened(_OfGap):
+class _ReportedGap(_OfGap):
+    due: dt.date
+    fetchable: bool
+    rows_loaded: Count = 0
+    rows_expected: Count | None = None
+    detail: str
+
+
+class GapOpened(_ReportedGap):
     """The gap report found a new gap, or one with another status than before."""
 
     event_type: ClassVar[str] = "otc.gap.opened"
+    schema_version: ClassVar[int] = 2  # since 2 with rows_loaded and rows_expected
 
-    due: dt.date
-    fetchable: bool
-    detail: str
+
+class GapChanged(_ReportedGap):
+    """An open gap has the same status, but is reported differently: rows, availability or explanation changed."""
+
+    event_type: ClassVar[str] = "otc.gap.changed"
 
 
 class GapClosed(_OfGap):

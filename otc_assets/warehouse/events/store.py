@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from otc_assets.errors import OtcError
 from otc_assets.tracing import current_trace_id
-from otc_assets.warehouse.events.payloads import PAYLOADS, GapClosed, GapOpened, Payload
+from otc_assets.warehouse.events.payloads import PAYLOADS, GapChanged, GapClosed, GapOpened, Payload
 from otc_assets.warehouse.sql import statement
 
 
@@ -69,6 +69,8 @@ class Event:
         version: 1, 2, ... of the aggregate.
         payload: the stored JSON; ``typed_payload`` returns it as an instance of its class.
         metadata: ``schema``; ``run_id``, ``trace_id`` and ``digest`` if they are known.
+        began_at: when the transaction that wrote it began: the time of what it recorded, such as ``captured_at``.
+        write_moment: the ``known_from`` of the rows that the transaction wrote; None if it wrote none before the event.
         cursor: the position of a reader that has read this event.
     """
 
@@ -81,6 +83,8 @@ class Event:
     payload: dict[str, Any]
     metadata: dict[str, Any]
     created_at: dt.datetime
+    began_at: dt.datetime
+    write_moment: dt.datetime | None
     cursor: Cursor
 
     def typed_payload(self) -> Payload:
@@ -103,6 +107,15 @@ def _event(row: sa.Row[Any]) -> Event:
     columns = dict(row._mapping)
     cursor = Cursor(int(columns.pop("xid")), row.id)
     return Event(**columns, cursor=cursor)
+
+
+def restored(stored: Mapping[str, Any]) -> Event:
+    """An event of the archive's journal, whose times are text."""
+    moments = {n: dt.datetime.fromisoformat(stored[n]) for n in ("created_at", "began_at", "write_moment") if stored[n]}
+    return Event(
+        **{**stored, "event_id": UUID(stored["event_id"]), **moments},  # type: ignore[arg-type]
+        cursor=Cursor(0, stored["id"]),
+    )
 
 
 # --- appending -----------------------------------------------------------------------------------------
@@ -176,16 +189,26 @@ _OPEN_GAPS = sa.text("""
 """)
 
 
-def append_gap_changes(connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame) -> None:
-    """Appends how the week's gaps (GAP) differ from the open ones; a gap with another status closes and opens."""
+def append_gap_changes(
+    connection: sa.Connection, week_ending: dt.date, gaps: pl.DataFrame, changed: Collection[str]
+) -> None:
+    """Appends how the week's gaps (GAP) differ from the open ones; a gap with another status closes and opens.
+
+    Args:
+        connection: inside the transaction that saves the gaps.
+        week_ending: the week.
+        gaps: all its gaps.
+        changed: the tiers whose gaps were not reported like this before.
+    """
     found = {row["tier"]: row for row in gaps.iter_rows(named=True)}
     before = {row.tier: row.status for row in connection.execute(_OPEN_GAPS, {"week_ending": week_ending})}
     for tier, status in before.items():
         if tier not in found or found[tier]["status"] != status:
             append(connection, GapClosed(week_ending=week_ending, tier=tier, status=status))
     for tier, row in found.items():
-        if before.get(tier) != row["status"]:
-            append(connection, GapOpened(**{name: row[name] for name in GapOpened.model_fields}))
+        kind = GapOpened if before.get(tier) != row["status"] else GapChanged if tier in changed else None
+        if kind is not None:
+            append(connection, kind(**{name: row[name] for name in kind.model_fields}))
 
 
 # --- reading -------------------------------------------------------------------------------------------

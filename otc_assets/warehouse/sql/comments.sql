@@ -37,6 +37,11 @@ COMMENT ON COLUMN otc.events.metadata IS 'schema (of the payload); run_id, trace
 COMMENT ON COLUMN otc.events.xid IS
     'The transaction that wrote it. A reader that reads only events of transactions older than all running ones, in '
     'the order of (xid, id), never skips an event.';
+COMMENT ON COLUMN otc.events.began_at IS
+    'When the transaction began: the time of what it recorded, such as captured_at, accepted_at or judged_at.';
+COMMENT ON COLUMN otc.events.write_moment IS
+    'The known_from of the rows that the transaction wrote before it appended the event; NULL if it wrote none.';
+COMMENT ON TABLE otc.journal IS 'The id under which the archive has a copy of otc.events; one row.';
 COMMENT ON TABLE otc.week_state IS 'The processing state of each (week, tier): a projection of otc.events.';
 COMMENT ON COLUMN otc.week_state.state IS
     'pending: in the calendar, not yet published. captured: its bytes are archived. normalized: its rows are in '
@@ -75,6 +80,8 @@ COMMENT ON COLUMN otc.alert.resolved_at IS
     'When the check passed again for that week. Its next failure is a new alert.';
 COMMENT ON FUNCTION otc.write_moment IS
     'The moment from which the rows that this transaction writes are known; the first call determines it.';
+COMMENT ON FUNCTION otc.transaction_time IS
+    'now(), the beginning of the transaction; in a rebuild from the archive, that of the recorded transaction.';
 COMMENT ON FUNCTION otc.known_until IS
     'Answers as of moments before this one never change; a running load may still add to later ones.';
 COMMENT ON FUNCTION otc.require_final IS

@@ -1,0 +1,92 @@
+"""Copies a database's events to the journal in its archive: each transaction's after its commit, and those that lack.
+
+A process that dies between the commit and the copy leaves events that the journal lacks, as do events that the server's
+own jobs append. ``write_missing`` finds and copies them. Rebuilding a database from the journal is in ``replay``.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from otc_assets.archive.journal import Entry, Journal, journals
+from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.journal import event_ids, journal_id, missing_events
+from otc_assets.warehouse.replay import holds_data
+
+log = logging.getLogger(__name__)
+
+
+def journaled_database(url: str | SecretStr | None, archive: Archive) -> Database:
+    """A database whose events are copied to the archive when their transaction has committed.
+
+    If the archive can't be written, that is logged, and ``write_missing`` repairs it later: the transaction stands.
+    """
+
+    def copy(number: str, events: list[dict[str, Any]]) -> None:
+        try:
+            Journal(archive, number).write(Entry(events))
+        except (OSError, ArchiveError) as error:
+            log.error(
+                "events %s can't be written to the archive (%s); 'otc-assets migrate' does", events[0]["id"], error
+            )
+
+    return Database(url, copy)
+
+
+def write_missing(database: Database, archive: Archive) -> int:
+    """Writes the events that the archive's journal lacks. Returns how many there were."""
+    with database.transaction() as connection:
+        journal = Journal(archive, journal_id(connection))
+        return _write_missing(connection, journal, journal.ids())
+
+
+def _write_missing(connection: sa.Connection, journal: Journal, known: set[int]) -> int:
+    before = len(known)
+    while found := missing_events(connection, sorted(known)):
+        for events in found:
+            journal.write(Entry(events))
+            known |= {event["id"] for event in events}
+    return len(known) - before
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The state of a database's journal.
+
+    Attributes:
+        events: the number of its events.
+        written: how many of them were missing or damaged, and are written now.
+        problems: what can't be repaired, in sentences.
+    """
+
+    events: int
+    written: int
+    problems: list[str]
+
+
+def verify(database: Database, archive: Archive) -> Verified:
+    """Reads the whole journal, compares it with the database's events, and writes those that are missing or damaged."""
+    with database.transaction() as connection:
+        journal = Journal(archive, journal_id(connection))
+        written = _write_missing(connection, journal, set(journal.read().event_ids()))
+        found, stored = journal.read(), event_ids(connection)
+    problems = [text for texts in found.problems.values() for text in texts]
+    known = found.event_ids()
+    if others := sorted(number for number, name in known.items() if stored.get(number) != name):
+        problems.append(
+            f"the journal has {len(others):,} events that are not in the database, the first with the id {others[0]}: "
+            "the database was restored from an older copy. docs/storage.md says what to do"
+        )
+    return Verified(len(known), written, problems)
+
+
+def lost_databases(database: Database, archive: Archive) -> list[str]:
+    """The journals of other databases, if this one is empty: it may be meant to replace one of them."""
+    with database.transaction() as connection:
+        return [] if holds_data(connection) else journals(archive)
