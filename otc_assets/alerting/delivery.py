@@ -238,7 +238,7 @@ def deliver(database: Database, chosen: Settings, now: dt.datetime) -> str:
     urls = chosen.alert_url
     if urls is None:
         with database.transaction() as connection:
-            count = outbox.set_unwanted(connection)
+            count = outbox.discard_pending(connection)
         return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
     everyone = destinations(urls, chosen.ui_url)
     with database.transaction() as connection:

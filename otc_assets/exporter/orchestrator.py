@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.sql import text
 
 ENDED_RUNS = ("SUCCESS", "FAILURE", "CANCELED")
 ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
@@ -37,17 +38,6 @@ _QUEUE: LiteralString = """
 _RUNS: LiteralString = "SELECT status, count(*) AS runs FROM runs WHERE status = ANY(%(ended)s) GROUP BY status"
 
 _NEWEST_TICK: LiteralString = "SELECT coalesce(max(id), 0) AS id FROM job_ticks"
-# A name is inside the tick's body: JSON, which PostgreSQL refuses as such if an error in it has a NUL. One body
-# a group is read, and not every one.
-_TICKS_BEFORE: LiteralString = """
-    SELECT coalesce(substring(newest.tick_body FROM '"job_name": *"([^"]*)"'), '') AS name,
-           counted.type, counted.status, counted.ticks
-    FROM (
-        SELECT job_origin_id, type, status, count(*) AS ticks, max(id) AS newest
-        FROM job_ticks WHERE id <= %(after)s AND status = ANY(%(ended)s)
-        GROUP BY job_origin_id, type, status
-    ) counted JOIN job_ticks newest ON newest.id = counted.newest
-"""
 _TICKS_AFTER: LiteralString = """
     SELECT id, coalesce(substring(tick_body FROM '"job_name": *"([^"]*)"'), '') AS name, type, status
     FROM job_ticks WHERE id > %(after)s
@@ -120,7 +110,7 @@ class TickTotals:
         newest = database.rows(_NEWEST_TICK)[0]["id"]
         if self._after is None or newest < self._after:  # the first scrape, or another storage
             after = max(newest - TICKS_AGAIN, 0)
-            before = database.rows(_TICKS_BEFORE, {"after": after, "ended": list(ENDED_TICKS)})
+            before = database.rows(text("ticks_before"), {"after": after, "ended": list(ENDED_TICKS)})
             self._after, self._seen, self._totals = after, {}, Counter()
             for row in before:
                 self._add(row, row["ticks"])

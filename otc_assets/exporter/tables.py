@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from otc_assets.domain.enums import GapStatus, Grade
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.sql import text
 
 #: The number of newest weeks with metrics of rows and grades: the number of labels must stay limited.
 NEWEST = 8
@@ -20,28 +21,9 @@ GAP_KINDS = tuple(GapStatus)
 
 # Every graded week is loaded: what is graded are its rows in venue_volume.
 _NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"
-_GRADES: LiteralString = """
-    SELECT week_ending::text AS week, tier, grade FROM otc.week_quality
-    WHERE week_ending >= (
-        SELECT min(week_ending) FROM (
-            SELECT DISTINCT week_ending FROM otc.week_quality ORDER BY week_ending DESC LIMIT %(newest)s
-        ) newest
-    )
-"""
 _GAPS: LiteralString = "SELECT tier, status, count(*) AS gaps FROM otc.gap GROUP BY tier, status"
-# Counting rows of venue_volume would read a million of them; the event of their load has the number.
-_ROWS: LiteralString = """
-    SELECT DISTINCT ON (aggregate_id, tier) aggregate_id AS week, payload ->> 'tier' AS tier,
-           (payload ->> 'rows')::bigint AS rows
-    FROM otc.events
-    WHERE aggregate_type = 'week' AND event_type = 'otc.week.normalized' AND aggregate_id IN (
-        SELECT week_ending::text FROM otc.computed_week
-        WHERE table_name = 'venue_volume' ORDER BY week_ending DESC LIMIT %(newest)s
-    )
-    ORDER BY aggregate_id, tier, version DESC
-"""
 
-_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'waiting'"
+_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'pending'"
 
 
 def _seconds(week_ending: dt.date) -> float:
@@ -80,7 +62,7 @@ def week_rows(database: Database) -> Iterator[Metric]:
         f"Number of rows of venue volume, by tier and week, of the newest {NEWEST} weeks.",
         labels=["tier", "week_ending"],
     )
-    for row in database.rows(_ROWS, {"newest": NEWEST}):
+    for row in database.rows(text("week_rows"), {"newest": NEWEST}):
         family.add_metric([row["tier"], row["week"]], row["rows"])
     yield family
 
@@ -94,7 +76,7 @@ def grades(database: Database) -> Iterator[Metric]:
         f"The grade, 4 (A), 3 (B), 2 (C), 1 (D) or 0 (F), by tier and week, of the newest {NEWEST} weeks.",
         labels=["tier", "week_ending"],
     )
-    for row in database.rows(_GRADES, {"newest": NEWEST}):
+    for row in database.rows(text("grades"), {"newest": NEWEST}):
         family.add_metric([row["tier"], row["week"]], GRADES[row["grade"]])
     yield family
 
@@ -122,6 +104,6 @@ def undelivered_alerts(database: Database) -> Iterator[Metric]:
         return
     yield GaugeMetricFamily(
         "otc_alerts_undelivered",
-        "Number of alerts that are recorded and not delivered yet, without unwanted ones.",
+        "Number of alerts that are recorded and not delivered yet, without discarded ones.",
         value=database.rows(_UNDELIVERED)[0]["alerts"],
     )

@@ -13,6 +13,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from otc_assets.warehouse.sql import statement
+
 _LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
 
 
@@ -62,25 +64,6 @@ def lock_outbox(connection: sa.Connection) -> None:
     connection.execute(_LOCK)
 
 
-# Events are read in order, and some more than once. A failure is covered by an alert that was recorded before it and
-# was not resolved by then, unless the failure is more severe.
-_RECORD = sa.text("""
-    INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
-        happened_at, recorded_at, due_at)
-    SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :title, :body,
-        CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
-        greatest(:now, (
-            SELECT max(attempted_at) FROM otc.alert WHERE severity = 'error' OR :severity = 'warn'
-        ) + CAST(:quiet AS interval))
-    WHERE NOT EXISTS (
-        SELECT FROM otc.alert earlier
-        WHERE earlier.subject = :subject AND earlier.event_id <= :event_id
-          AND (earlier.resolved_by IS NULL OR earlier.resolved_by > :event_id)
-          AND (earlier.severity = 'error' OR :severity = 'warn'))
-    ON CONFLICT (dedupe_key) DO NOTHING
-""")
-
-
 def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> bool:
     """Puts an alert into the outbox, unless it is there or its subject was failing already.
 
@@ -100,7 +83,7 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         "now": now,
         "quiet": quiet,
     }
-    return connection.execute(_RECORD, values).rowcount == 1
+    return connection.execute(statement("record_alert"), values).rowcount == 1
 
 
 _RESOLVE = sa.text("""
@@ -114,26 +97,12 @@ def resolve(connection: sa.Connection, subject: str, event_id: int, happened_at:
     connection.execute(_RESOLVE, {"subject": subject, "event_id": event_id, "happened_at": happened_at})
 
 
-_SET_UNWANTED = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
+_DISCARD_PENDING = sa.text("UPDATE otc.alert SET state = 'discarded', attempts = 0 WHERE state = 'pending'")
 
 
-def set_unwanted(connection: sa.Connection) -> int:
-    """Marks pending alerts as unwanted, because there is no destination. Returns their number."""
-    return connection.execute(_SET_UNWANTED).rowcount
-
-
-# Once one alert is due, all pending ones are sent with it: one message instead of several.
-_CLAIM = sa.text("""
-    UPDATE otc.alert SET claimed_until = :until, attempts = attempts + 1, attempted_at = :now
-    WHERE id IN (
-        SELECT id FROM otc.alert
-        WHERE state = 'waiting' AND (claimed_until IS NULL OR claimed_until <= :now)
-          AND EXISTS (
-            SELECT FROM otc.alert
-            WHERE state = 'waiting' AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now))
-        FOR UPDATE SKIP LOCKED)
-    RETURNING id, severity, title, body, run_id, attempts, delivered_to
-""")
+def discard_pending(connection: sa.Connection) -> int:
+    """Marks pending alerts as discarded: there is no destination. Returns their number."""
+    return connection.execute(_DISCARD_PENDING).rowcount
 
 
 def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) -> list[Alert]:
@@ -142,7 +111,7 @@ def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) ->
     Returns:
         Errors first, then in the order in which they were recorded.
     """
-    rows = connection.execute(_CLAIM, {"now": now, "until": until}).mappings()
+    rows = connection.execute(statement("claim_alerts"), {"now": now, "until": until}).mappings()
     return sorted((Alert(**row) for row in rows), key=lambda alert: (alert.severity != "error", alert.id))
 
 
@@ -154,17 +123,6 @@ _MARK_DELIVERED = sa.text(
 def mark_delivered(connection: sa.Connection, ids: Sequence[int], destination: str) -> None:
     """Records that a destination has received these alerts."""
     connection.execute(_MARK_DELIVERED, {"ids": list(ids), "destination": destination})
-
-
-_END_ATTEMPT = sa.text("""
-    UPDATE otc.alert SET
-        claimed_until = NULL,
-        state = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN 'delivered' ELSE 'waiting' END,
-        delivered_at = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN CAST(:now AS timestamptz) END,
-        last_error = CAST(:error AS text),
-        due_at = :again_at
-    WHERE id = ANY(:ids)
-""")
 
 
 def end_attempt(
@@ -187,12 +145,12 @@ def end_attempt(
         again_at: when to try again, if that is needed.
     """
     values = {"ids": list(ids), "destinations": list(destinations), "error": error, "now": now, "again_at": again_at}
-    connection.execute(_END_ATTEMPT, values)
+    connection.execute(statement("end_alert_attempt"), values)
 
 
 _STUCK = sa.text("""
     SELECT count(*) AS count, min(recorded_at) AS since, max(last_error) AS error, min(due_at) AS again_at
-    FROM otc.alert WHERE state = 'waiting' AND attempts > 0
+    FROM otc.alert WHERE state = 'pending' AND attempts > 0
 """)
 
 

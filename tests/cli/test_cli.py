@@ -291,7 +291,7 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
     assert "venue_volume.grade failed for week 2026-08-21" in text
     assert "pending, 1 failed attempt: error=500" in text
     (row,) = json.loads(run("alerts", "--json")[1])
-    assert (row["week_ending"], row["state"], row["attempts"]) == ("2026-08-21", "waiting", 1)
+    assert (row["week_ending"], row["state"], row["attempts"]) == ("2026-08-21", "pending", 1)
     assert row["body"].endswith("all tiers: F")
 
 

@@ -61,7 +61,7 @@ COMMENT ON TABLE otc.alert IS
 COMMENT ON COLUMN otc.alert.subject IS
     'What fails: a check and its week, as in ''venue_volume.grade 2026-08-21'', or ''run'' and the run''s id.';
 COMMENT ON COLUMN otc.alert.event_id IS 'The event that records the failure: for a check, its id in otc.events; for a run, Dagster''s storage id.';
-COMMENT ON COLUMN otc.alert.state IS 'unwanted: not sent, because OTC_ALERT_URL was not set.';
+COMMENT ON COLUMN otc.alert.state IS 'discarded: not sent, because OTC_ALERT_URL was not set.';
 COMMENT ON COLUMN otc.alert.claimed_until IS
     'Until then a process is sending it. If the time has passed, that process has died.';
 COMMENT ON COLUMN otc.alert.attempts IS 'The number of attempts to send it, whether they succeeded or not.';
