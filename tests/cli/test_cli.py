@@ -53,7 +53,8 @@ def test_weeks_are_materialized_and_shown(run: Run) -> None:
     code, text, _ = run("status", "--json")
     rows = {row["week_ending"]: row for row in json.loads(text)}
     assert rows["2026-08-21"]["T1"] > 0
-    assert rows["2026-08-21"]["T2"] == "missing"
+    assert rows["2026-08-07"]["T2"] == "never_requested"
+    assert rows["2026-08-21"]["T2"] == "missing_at_end"
     assert rows["2026-08-21"]["grade"] == "A"
     assert rows["2026-09-25"]["T2"] == "pending"
     code, text, _ = run("status")
