@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.families import counter
 from otc_assets.exporter.sql import text
 
 #: The upper bounds of the histograms' buckets, in seconds.
@@ -139,8 +140,8 @@ class EventTotals:
             timed.total += row["seconds"]
 
     def _families(self) -> Iterator[Metric]:
-        yield _counter("otc_events", "Number of events, by type.", ["event_type"], self._events)
-        yield _counter(
+        yield counter("otc_events", "Number of events, by type.", ["event_type"], self._events)
+        yield counter(
             "otc_files_ingested",
             "Number of publications and files captured with new content, by tier.",
             ["tier"],
@@ -151,16 +152,16 @@ class EventTotals:
             "Number of publications and files rejected as a whole.",
             value=self._events["otc.file.rejected"],
         )
-        yield _counter(
+        yield counter(
             "otc_records_parsed",
             "Number of rows of captured publications and files, by tier and by whether they were accepted.",
             ["tier", "status"],
             self._records,
         )
-        yield _counter(
+        yield counter(
             "otc_revisions", "Number of weeks whose rows were changed by a revision, by tier.", ["tier"], self._revised
         )
-        yield _counter(
+        yield counter(
             "otc_check_failures",
             "Number of asset checks that failed; blocking ones block downstream assets of the week.",
             ["asset", "check", "severity", "blocking"],
@@ -184,13 +185,6 @@ class EventTotals:
             "table",
             self._computing,
         )
-
-
-def _counter(name: str, documentation: str, labels: list[str], values: Mapping[Any, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, documentation, labels=labels)
-    for key, value in sorted(values.items()):
-        family.add_metric([key] if isinstance(key, str) else key, value)
-    return family
 
 
 def _histogram(name: str, documentation: str, label: str, values: Mapping[str, _Seconds]) -> HistogramMetricFamily:
