@@ -16,7 +16,7 @@ CREATE TABLE otc.alert (
     event_id bigint NOT NULL, -- The event that records the failure: for a check, its id in otc.events; for a run, Dagster's storage id.
     happened_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
-    state text DEFAULT 'waiting'::text NOT NULL, -- unwanted: not sent, because OTC_ALERT_URL was not set.
+    state text DEFAULT 'pending'::text NOT NULL, -- discarded: not sent, because OTC_ALERT_URL was not set.
     due_at timestamp with time zone NOT NULL,
     claimed_until timestamp with time zone, -- Until then a process is sending it. If the time has passed, that process has died.
     attempts integer DEFAULT 0 NOT NULL, -- The number of attempts to send it, whether they succeeded or not.
@@ -34,7 +34,7 @@ CREATE TABLE otc.alert (
     CONSTRAINT alert_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT alert_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'run'::text, 'recovery'::text]))),
     CONSTRAINT alert_severity_check CHECK ((severity = ANY (ARRAY['error'::text, 'warn'::text]))),
-    CONSTRAINT alert_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'delivered'::text, 'unwanted'::text]))),
+    CONSTRAINT alert_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'discarded'::text]))),
     CONSTRAINT delivered_when CHECK (((state = 'delivered'::text) = (delivered_at IS NOT NULL))),
     CONSTRAINT recovery_of_what CHECK (((kind = 'recovery'::text) = (recovery_of IS NOT NULL))),
     CONSTRAINT resolved_by_what CHECK (((resolved_at IS NULL) = (resolved_by IS NULL)))
@@ -605,8 +605,8 @@ END) STORED, -- pending: in the calendar, not yet published. captured: its bytes
 
 CREATE INDEX alert_attempted ON otc.alert USING btree (attempted_at);
 CREATE INDEX alert_by_subject ON otc.alert USING btree (subject, event_id);
+CREATE INDEX alert_pending ON otc.alert USING btree (due_at) WHERE (state = 'pending'::text);
 CREATE INDEX alert_recoveries ON otc.alert USING btree (recovery_of) WHERE (recovery_of IS NOT NULL);
-CREATE INDEX alert_waiting ON otc.alert USING btree (due_at) WHERE (state = 'waiting'::text);
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);

@@ -40,10 +40,19 @@ def _no_waiting_between_tries() -> None:
     stamina.set_testing(True, attempts=6)
 
 
+#: Where Linux keeps files in memory.
+_MEMORY = Path("/dev/shm")  # noqa: S108
+_MEMORY_BYTES = 4 << 30
+
+
 @pytest.fixture(scope="session")
 def folder_for_all() -> Iterator[Path]:
-    """A folder that every account can enter: the server does not run as root, and pytest's own are closed."""
-    folder = Path(tempfile.mkdtemp(prefix="otc-tests-"))
+    """A folder that every account can enter: the server does not run as root, and pytest's own are closed.
+
+    It is in memory where there is room: on a disk, creating the files of databases takes most of a test's time.
+    """
+    has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="otc-tests-", dir=_MEMORY if has_room else None))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -65,7 +74,8 @@ def _template(server: EmbeddedServer) -> str:
 def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
     name = f"test_{next(_number)}"
     with server._connect("postgres") as admin:
-        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template}")
+        # Twenty times as fast as the default strategy, which writes each block to the WAL.
+        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template} STRATEGY file_copy")
     yield server.url.rpartition("/")[0] + f"/{name}"
     with server._connect("postgres") as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

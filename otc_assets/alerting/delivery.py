@@ -249,11 +249,11 @@ def deliver(database: Database, chosen: Settings, now: dt.datetime) -> str:
     urls = chosen.alert_url
     if urls is None:
         with database.transaction() as connection:
-            count = outbox.set_unwanted(connection)
+            count = outbox.discard_pending(connection)
         return f"OTC_ALERT_URL is not set: alerts are not sent ({count} new); 'otc-assets alerts' lists them"
     everyone = destinations(urls, chosen.ui_url)
     with database.transaction() as connection:
-        outbox.drop_recoveries(connection, [destination.fingerprint for destination in everyone], now)
+        outbox.discard_recoveries(connection, [destination.fingerprint for destination in everyone], now)
         claimed = outbox.claim(connection, now=now, until=now + _CLAIM)
     said = _attempt(database, claimed, everyone, chosen.ui_url, now) if claimed else "nothing is due"
     with database.transaction() as connection:

@@ -188,7 +188,8 @@ CHECKS = (
     Check(
         "newest_week",
         "gap_report",
-        "The newest captured week of every tier is the newest that is due by the publication calendar.",
+        "The newest captured week of every tier is the newest that is due by the publication calendar, or was captured "
+        "within the last hour: newer weeks may still be loading.",
         figures.newest_week,
         severity=Severity.WARN,
         by_week=False,

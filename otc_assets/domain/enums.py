@@ -137,8 +137,8 @@ class AlertKind(StrEnum):
 
 
 class AlertState(StrEnum):
-    """How far the delivery of an alert is; UNWANTED: OTC_ALERT_URL was not set."""
+    """How far the delivery of an alert is; DISCARDED: not sent, as OTC_ALERT_URL was not set."""
 
-    WAITING = "waiting"
+    PENDING = "pending"
     DELIVERED = "delivered"
-    UNWANTED = "unwanted"
+    DISCARDED = "discarded"

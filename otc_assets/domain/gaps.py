@@ -33,7 +33,7 @@ from otc_assets.domain.weeks import (
     weeks_between,
 )
 
-#: The status of history before a tier's first captured week, in ``ranges_and_history``.
+#: The status, in reports, of a publication that ``was_never_requested``; the table ``gap`` does not have it.
 NEVER_REQUESTED = "never_requested"
 
 #: For this long after its publication day a publication is late; then it is missing.
@@ -124,13 +124,50 @@ def _status(
                 f"{loaded:,} of FINRA's {stated:,} rows are loaded: {stated - loaded:,} are missing",
             )
         return GapStatus.INCOMPLETE, f"{loaded:,} rows are loaded: only a part of the publication was captured"
+    status = status_of_missing(week, tier, newest_captured, now)
+    if status == GapStatus.PENDING:
+        return status, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
+    return status, f"it was due on {due:%A, %Y-%m-%d}" + _REMARKS.get(status, "")
+
+
+_REMARKS = {
+    GapStatus.MISSING_INSIDE: ", and later weeks of the tier are captured",
+    GapStatus.MISSING_AT_END: ", and no later week of the tier is captured",
+}
+
+
+def status_of_missing(week: dt.date, tier: Tier, newest_captured: dt.date | None, now: dt.datetime) -> GapStatus:
+    """The status of a publication of which nothing is captured, by the newest captured week of its tier."""
+    due = due_at(week, tier)
     if now < due:
-        return GapStatus.PENDING, f"FINRA publishes it on {due:%A, %Y-%m-%d}"
+        return GapStatus.PENDING
     if newest_captured is not None and week < newest_captured:
-        return GapStatus.MISSING_INSIDE, f"it was due on {due:%A, %Y-%m-%d}, and later weeks of the tier are captured"
-    if now < due + LATE_FOR:
-        return GapStatus.LATE, f"it was due on {due:%A, %Y-%m-%d}"
-    return GapStatus.MISSING_AT_END, f"it was due on {due:%A, %Y-%m-%d}, and no later week of the tier is captured"
+        return GapStatus.MISSING_INSIDE
+    return GapStatus.LATE if now < due + LATE_FOR else GapStatus.MISSING_AT_END
+
+
+def was_never_requested(week: dt.date, tier: str, status: str, first_captured: Mapping[str, dt.date]) -> bool:
+    """Whether a missing publication is older than all that was requested.
+
+    An installation that captured only recent weeks has not lost the years before them.
+
+    Args:
+        week: its week.
+        tier: the name of its tier.
+        status: its status as a gap; what is not due yet could not be requested.
+        first_captured: the first captured week of each tier; a tier without one begins with the first captured week
+            of any tier.
+    """
+    return status != GapStatus.PENDING and week < first_captured.get(tier, min(first_captured.values(), default=week))
+
+
+def split_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """GAP, in two parts: history that was never requested, and gaps since each tier's first capture."""
+    keys = gaps.select("week_ending", "tier", "status").iter_rows()
+    is_history = pl.Series(
+        [was_never_requested(week, tier, status, first_captured) for week, tier, status in keys], dtype=pl.Boolean
+    )
+    return gaps.filter(is_history), gaps.filter(~is_history)
 
 
 def _fetchable(
@@ -176,25 +213,17 @@ def ranges(gaps: pl.DataFrame) -> pl.DataFrame:
 def ranges_and_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]) -> pl.DataFrame:
     """``ranges`` of the gaps since each tier's first capture, after one row per tier for the weeks before it.
 
-    An installation that captured only recent weeks has not lost the years before them: they were never requested.
-
     Args:
         gaps: as ``classify`` returns them.
-        first_captured: the first captured week of each tier; a tier without one begins with the first captured week
-            of any tier.
+        first_captured: as in ``was_never_requested``.
 
     Returns:
         The columns of ``ranges``. History has the status ``never_requested``; it is `fetchable` where at least one
         of its weeks is.
     """
-    if not first_captured:
-        return ranges(gaps)
-    begins = pl.col("tier").replace_strict(
-        dict(first_captured), default=min(first_captured.values()), return_dtype=pl.Date
-    )
+    before, since = split_history(gaps, first_captured)
     history = (
-        gaps.filter(pl.col("week_ending") < begins)
-        .group_by("tier")
+        before.group_by("tier")
         .agg(
             pl.lit(NEVER_REQUESTED).alias("status"),
             pl.col("fetchable").any().alias("fetchable"),
@@ -212,5 +241,5 @@ def ranges_and_history(gaps: pl.DataFrame, first_captured: Mapping[str, dt.date]
         .drop("_fetchable")
         .sort("tier")
     )
-    since = ranges(gaps.filter(pl.col("week_ending") >= begins))
-    return pl.concat([history.select(since.columns), since])
+    folded = ranges(since)
+    return pl.concat([history.select(folded.columns), folded])

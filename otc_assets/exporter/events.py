@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate
-from typing import Any, LiteralString
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.families import counter
+from otc_assets.exporter.sql import text
 
 #: The upper bounds of the histograms' buckets, in seconds.
 BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -29,36 +31,6 @@ BATCH = 50_000
 #: The tables whose histograms exist from the start; others are added with their first event.
 COMPUTED_TABLES = tuple(figure.name for figure in figures())
 
-# An event gets its id before its transaction commits, so it may appear among events that were read long ago. New events
-# are therefore those that this snapshot sees and the last one did not. This does not wait for long transactions; the
-# history before the oldest of them is final, and is read in batches.
-_NOW: LiteralString = """
-    SELECT s::text AS snapshot, pg_snapshot_xmin(s)::text AS final, pg_snapshot_xmax(s)::text AS next,
-           (SELECT coalesce(max(id), 0) FROM otc.events) AS newest,
-           (SELECT e.xid::text FROM otc.events e WHERE e.xid >= %(after)s::text::xid8
-            ORDER BY e.xid, e.id OFFSET %(batch)s LIMIT 1) AS full
-    FROM pg_current_snapshot() s
-"""
-# Events that came with a dump have transaction ids of another server, which mean nothing in our snapshots. They are
-# those that existed at the first scrape although their transactions had not begun on this server.
-#
-# The bucket is the number of bounds below the value; a value that equals a bound belongs to that bound.
-_TOTALS: LiteralString = """
-    SELECT event_type, payload ->> 'tier' AS tier, payload ->> 'table' AS table_name,
-           payload ->> 'asset' AS asset, payload ->> 'check' AS check_name,
-           payload ->> 'severity' AS severity, payload ->> 'blocking' AS blocking,
-           cardinality(%(negative)s::float8[])
-               - width_bucket(-(payload ->> 'seconds')::float8, %(negative)s::float8[]) AS bucket,
-           count(*) AS events,
-           sum((payload ->> 'seconds')::numeric) AS seconds,
-           sum((payload ->> 'rows_accepted')::bigint) AS accepted,
-           sum((payload ->> 'rows_rejected')::bigint) AS rejected
-    FROM otc.events
-    WHERE xid >= %(after)s::text::xid8 AND xid < %(upto)s::text::xid8
-      AND NOT coalesce(pg_visible_in_snapshot(xid, %(seen)s::text::pg_snapshot), false)
-      AND NOT (xid >= %(restored_from)s::text::xid8 AND id <= %(restored_to)s)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-"""
 #: A transaction id that is never reached.
 _NEVER = 2**64 - 1
 _NEGATIVE = [-bound for bound in reversed(BOUNDS)]
@@ -121,7 +93,7 @@ class EventTotals:
     def _catch_up(self, database: Database) -> None:
         enough = database.left() / 2  # so that no batch is interrupted and lost
         while database.left() > enough:
-            now = database.rows(_NOW, {"after": str(self._after), "batch": BATCH})[0]
+            now = database.rows(text("events_now"), {"after": str(self._after), "batch": BATCH})[0]
             final = int(now["final"])
             if final < self._after:  # transaction ids begin again: this is another server
                 self._reset()
@@ -136,7 +108,7 @@ class EventTotals:
                 "restored_to": self._restored[1],
                 "negative": _NEGATIVE,
             }
-            for row in database.rows(_TOTALS, window):
+            for row in database.rows(text("event_totals"), window):
                 self._add(row)
             if last:
                 if self._seen is None:
@@ -168,8 +140,8 @@ class EventTotals:
             timed.total += row["seconds"]
 
     def _families(self) -> Iterator[Metric]:
-        yield _counter("otc_events", "Number of events, by type.", ["event_type"], self._events)
-        yield _counter(
+        yield counter("otc_events", "Number of events, by type.", ["event_type"], self._events)
+        yield counter(
             "otc_files_ingested",
             "Number of publications and files captured with new content, by tier.",
             ["tier"],
@@ -180,16 +152,16 @@ class EventTotals:
             "Number of publications and files rejected as a whole.",
             value=self._events["otc.file.rejected"],
         )
-        yield _counter(
+        yield counter(
             "otc_records_parsed",
             "Number of rows of captured publications and files, by tier and by whether they were accepted.",
             ["tier", "status"],
             self._records,
         )
-        yield _counter(
+        yield counter(
             "otc_revisions", "Number of weeks whose rows were changed by a revision, by tier.", ["tier"], self._revised
         )
-        yield _counter(
+        yield counter(
             "otc_check_failures",
             "Number of asset checks that failed; blocking ones block downstream assets of the week.",
             ["asset", "check", "severity", "blocking"],
@@ -213,13 +185,6 @@ class EventTotals:
             "table",
             self._computing,
         )
-
-
-def _counter(name: str, documentation: str, labels: list[str], values: Mapping[Any, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, documentation, labels=labels)
-    for key, value in sorted(values.items()):
-        family.add_metric([key] if isinstance(key, str) else key, value)
-    return family
 
 
 def _histogram(name: str, documentation: str, label: str, values: Mapping[str, _Seconds]) -> HistogramMetricFamily:

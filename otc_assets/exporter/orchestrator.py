@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, LiteralString
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.families import counter, gauge
+from otc_assets.exporter.sql import text
 
 ENDED_RUNS = ("SUCCESS", "FAILURE", "CANCELED")
 ENDED_TICKS = ("SUCCESS", "SKIPPED", "FAILURE")
@@ -37,17 +39,6 @@ _QUEUE: LiteralString = """
 _RUNS: LiteralString = "SELECT status, count(*) AS runs FROM runs WHERE status = ANY(%(ended)s) GROUP BY status"
 
 _NEWEST_TICK: LiteralString = "SELECT coalesce(max(id), 0) AS id FROM job_ticks"
-# A name is inside the tick's body: JSON, which PostgreSQL refuses as such if an error in it has a NUL. One body
-# a group is read, and not every one.
-_TICKS_BEFORE: LiteralString = """
-    SELECT coalesce(substring(newest.tick_body FROM '"job_name": *"([^"]*)"'), '') AS name,
-           counted.type, counted.status, counted.ticks
-    FROM (
-        SELECT job_origin_id, type, status, count(*) AS ticks, max(id) AS newest
-        FROM job_ticks WHERE id <= %(after)s AND status = ANY(%(ended)s)
-        GROUP BY job_origin_id, type, status
-    ) counted JOIN job_ticks newest ON newest.id = counted.newest
-"""
 _TICKS_AFTER: LiteralString = """
     SELECT id, coalesce(substring(tick_body FROM '"job_name": *"([^"]*)"'), '') AS name, type, status
     FROM job_ticks WHERE id > %(after)s
@@ -56,22 +47,16 @@ _TICKS_AFTER: LiteralString = """
 
 def daemons(database: Database) -> Iterator[Metric]:
     """The age of the last heartbeat of each part of the daemon."""
-    if not database.has("daemon_heartbeats"):
-        return
-    family = GaugeMetricFamily(
+    yield gauge(
         "otc_dagster_heartbeat_age_seconds",
         "Time since the last heartbeat of a part of Dagster's daemon, in seconds.",
-        labels=["daemon"],
+        ["daemon"],
+        {row["daemon"]: max(row["age"], 0.0) for row in database.rows(_HEARTBEATS)},
     )
-    for row in database.rows(_HEARTBEATS):
-        family.add_metric([row["daemon"]], max(row["age"], 0.0))
-    yield family
 
 
 def queue(database: Database) -> Iterator[Metric]:
     """The waiting time of the oldest queued run."""
-    if not database.has("runs"):
-        return
     yield GaugeMetricFamily(
         "otc_dagster_queued_run_age_seconds",
         "Time for which the oldest queued run has waited, in seconds; 0 if no run is queued.",
@@ -88,17 +73,15 @@ class RunTotals:
 
     def collect(self, database: Database) -> Iterator[Metric]:
         """Counts the runs of each final status."""
-        if not database.has("runs"):
-            return
         there = Counter({r["status"]: r["runs"] for r in database.rows(_RUNS, {"ended": list(ENDED_RUNS)})})
         self._deleted += self._there - there
         self._there = there
-        family = CounterMetricFamily(
-            "otc_dagster_runs", "Number of Dagster runs that have ended, by status.", labels=["status"]
+        yield counter(
+            "otc_dagster_runs",
+            "Number of Dagster runs that have ended, by status.",
+            ["status"],
+            {status: there[status] + self._deleted[status] for status in ENDED_RUNS},
         )
-        for status in ENDED_RUNS:
-            family.add_metric([status], there[status] + self._deleted[status])
-        yield family
 
 
 class TickTotals:
@@ -115,12 +98,10 @@ class TickTotals:
 
     def collect(self, database: Database) -> Iterator[Metric]:
         """Adds the ticks that ended since the last scrape."""
-        if not database.has("job_ticks"):
-            return
         newest = database.rows(_NEWEST_TICK)[0]["id"]
         if self._after is None or newest < self._after:  # the first scrape, or another storage
             after = max(newest - TICKS_AGAIN, 0)
-            before = database.rows(_TICKS_BEFORE, {"after": after, "ended": list(ENDED_TICKS)})
+            before = database.rows(text("ticks_before"), {"after": after, "ended": list(ENDED_TICKS)})
             self._after, self._seen, self._totals = after, {}, Counter()
             for row in before:
                 self._add(row, row["ticks"])
@@ -131,14 +112,12 @@ class TickTotals:
             self._seen[row["id"]] = row["status"]
         self._after = max(self._after, newest - TICKS_AGAIN)
         self._seen = {tick: status for tick, status in self._seen.items() if tick > self._after}
-        family = CounterMetricFamily(
+        yield counter(
             "otc_dagster_ticks",
             "Number of ticks of Dagster sensors and schedules that have ended, by status.",
-            labels=["kind", "name", "status"],
+            ["kind", "name", "status"],
+            self._totals,
         )
-        for labels, number in sorted(self._totals.items()):
-            family.add_metric(labels, number)
-        yield family
 
     def _add(self, row: dict[str, Any], ticks: int) -> None:
         kind, name = row["type"].lower(), row["name"]

@@ -23,6 +23,7 @@ from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.exporter import orchestrator, storage, tables
 from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
+from otc_assets.exporter.families import gauge
 from otc_assets.exporter.http import serve
 from otc_assets.http_guard import LOOPBACK_NAMES
 from otc_assets.settings import Settings, without_secrets
@@ -40,9 +41,12 @@ _CUT_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class _Source:
+    """Metrics that are read together; none of them while one of the tables does not exist."""
+
     name: str
     database: Database
     collect: Callable[[Database], Iterator[Metric]]
+    tables: tuple[str, ...] = ()
 
 
 def _now() -> dt.datetime:
@@ -73,15 +77,15 @@ class Exporter(Collector):
         self._sources = [
             _Source("events", ours, EventTotals().collect),
             _Source("weeks", ours, partial(tables.newest_weeks, clock=clock)),
-            _Source("rows", ours, tables.week_rows),
-            _Source("grades", ours, tables.grades),
-            _Source("gaps", ours, tables.open_gaps),
-            _Source("alerts", ours, tables.undelivered_alerts),
+            _Source("rows", ours, tables.week_rows, ("otc.events", "otc.computed_week")),
+            _Source("grades", ours, tables.grades, ("otc.week_quality",)),
+            _Source("gaps", ours, tables.open_gaps, ("otc.gap",)),
+            _Source("alerts", ours, tables.undelivered_alerts, ("otc.alert",)),
             _Source("storage", ours, storage.compression),
-            _Source("daemons", dagster, orchestrator.daemons),
-            _Source("queue", dagster, orchestrator.queue),
-            _Source("runs", dagster, orchestrator.RunTotals().collect),
-            _Source("ticks", dagster, orchestrator.TickTotals().collect),
+            _Source("daemons", dagster, orchestrator.daemons, ("daemon_heartbeats",)),
+            _Source("queue", dagster, orchestrator.queue, ("runs",)),
+            _Source("runs", dagster, orchestrator.RunTotals().collect, ("runs",)),
+            _Source("ticks", dagster, orchestrator.TickTotals().collect, ("job_ticks",)),
         ]
         self._lock = threading.Lock()
         self._scraped: list[Metric] = []
@@ -119,16 +123,14 @@ class Exporter(Collector):
                 failed |= {source.name for source in sources}
                 database.close()
         self.up = self._main.alive
-        errors = GaugeMetricFamily(
-            "otc_scrape_errors",
-            "1 if this source of metrics could not be read in this scrape, otherwise 0.",
-            labels=["collector"],
-        )
-        for source in self._sources:
-            errors.add_metric([source.name], source.name in failed)
         return [
             *found,
-            errors,
+            gauge(
+                "otc_scrape_errors",
+                "1 if this source of metrics could not be read in this scrape, otherwise 0.",
+                ["collector"],
+                {source.name: source.name in failed for source in self._sources},
+            ),
             GaugeMetricFamily("otc_up", "1 if the database answered, otherwise 0.", value=self.up),
             GaugeMetricFamily(
                 "otc_scrape_duration_seconds", "Duration of this scrape, in seconds.", value=time.monotonic() - begun
@@ -139,7 +141,8 @@ class Exporter(Collector):
         left = SCRAPE_SECONDS - (time.monotonic() - begun)
         try:
             with source.database.reading(min(left, SOURCE_SECONDS)):
-                read = list(source.collect(source.database))
+                is_there = all(map(source.database.has, source.tables))
+                read = list(source.collect(source.database)) if is_there else []
         except Exception as error:  # of any kind: the other sources are read in any case
             self._log(source.name, error)
             failed.add(source.name)

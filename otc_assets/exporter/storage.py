@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.families import gauge
 from otc_assets.warehouse.timescale.hypertables import chunks
 
 
@@ -15,20 +16,16 @@ def compression(database: Database) -> Iterator[Metric]:
     found = chunks(database.rows)
     if not found:
         return
-    counts = GaugeMetricFamily(
+    yield gauge(
         "otc_chunks",
         "Number of chunks of a table, by whether they are compressed.",
-        labels=["table", "compressed"],
+        ["table", "compressed"],
+        {(table.table, "true"): table.compressed_chunks for table in found}
+        | {(table.table, "false"): table.chunks - table.compressed_chunks for table in found},
     )
-    ratios = GaugeMetricFamily(
+    yield gauge(
         "otc_compression_ratio",
         "Bytes of a table's compressed chunks before compression, divided by those after, indexes included.",
-        labels=["table"],
+        ["table"],
+        {table.table: table.ratio for table in found if table.ratio is not None},
     )
-    for table in found:
-        counts.add_metric([table.table, "true"], table.compressed_chunks)
-        counts.add_metric([table.table, "false"], table.chunks - table.compressed_chunks)
-        if table.ratio is not None:
-            ratios.add_metric([table.table], table.ratio)
-    yield counts
-    yield ratios

@@ -11,37 +11,19 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from otc_assets.domain.enums import GapStatus, Grade
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.exporter.database import Database
+from otc_assets.exporter.families import gauge
+from otc_assets.exporter.sql import text
 
 #: The number of newest weeks with metrics of rows and grades: the number of labels must stay limited.
 NEWEST = 8
 
 GRADES = dict(zip(Grade, (4, 3, 2, 1, 0), strict=True))
-GAP_KINDS = tuple(GapStatus)
 
 # Every graded week is loaded: what is graded are its rows in venue_volume.
 _NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"
-_GRADES: LiteralString = """
-    SELECT week_ending::text AS week, tier, grade FROM otc.week_quality
-    WHERE week_ending >= (
-        SELECT min(week_ending) FROM (
-            SELECT DISTINCT week_ending FROM otc.week_quality ORDER BY week_ending DESC LIMIT %(newest)s
-        ) newest
-    )
-"""
 _GAPS: LiteralString = "SELECT tier, status, count(*) AS gaps FROM otc.gap GROUP BY tier, status"
-# Counting rows of venue_volume would read a million of them; the event of their load has the number.
-_ROWS: LiteralString = """
-    SELECT DISTINCT ON (aggregate_id, tier) aggregate_id AS week, payload ->> 'tier' AS tier,
-           (payload ->> 'rows')::bigint AS rows
-    FROM otc.events
-    WHERE aggregate_type = 'week' AND event_type = 'otc.week.normalized' AND aggregate_id IN (
-        SELECT week_ending::text FROM otc.computed_week
-        WHERE table_name = 'venue_volume' ORDER BY week_ending DESC LIMIT %(newest)s
-    )
-    ORDER BY aggregate_id, tier, version DESC
-"""
 
-_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'waiting'"
+_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'pending'"
 
 
 def _seconds(week_ending: dt.date) -> float:
@@ -50,78 +32,60 @@ def _seconds(week_ending: dt.date) -> float:
 
 def newest_weeks(database: Database, clock: Callable[[], dt.datetime]) -> Iterator[Metric]:
     """Each tier's newest week, and the newest one by the publication calendar."""
-    expected = GaugeMetricFamily(
+    yield gauge(
         "otc_newest_week_expected_timestamp_seconds",
         "The newest week that is published by FINRA's calendar: its week_ending, 00:00 UTC, in seconds since 1970.",
-        labels=["tier"],
+        ["tier"],
+        {tier.name: _seconds(newest_due(tier, clock())) for tier in TIERS},
     )
-    for tier in TIERS:
-        expected.add_metric([tier.name], _seconds(newest_due(tier, clock())))
-    yield expected
     if not database.has("otc.week_quality"):
         return
-    newest = GaugeMetricFamily(
+    there = {row["tier"]: _seconds(row["week"]) for row in database.rows(_NEWEST_WEEKS)}
+    yield gauge(
         "otc_newest_week_timestamp_seconds",
         "The newest week that is loaded and graded: its week_ending, 00:00 UTC, in seconds since 1970; 0 for none.",
-        labels=["tier"],
+        ["tier"],
+        {tier.name: there.get(tier.name, 0) for tier in TIERS},
     )
-    there = {row["tier"]: row["week"] for row in database.rows(_NEWEST_WEEKS)}
-    for tier in TIERS:
-        newest.add_metric([tier.name], _seconds(there[tier.name]) if tier.name in there else 0)
-    yield newest
 
 
 def week_rows(database: Database) -> Iterator[Metric]:
     """The rows of the newest weeks."""
-    if not (database.has("otc.events") and database.has("otc.computed_week")):
-        return
-    family = GaugeMetricFamily(
+    yield gauge(
         "otc_week_rows",
         f"Number of rows of venue volume, by tier and week, of the newest {NEWEST} weeks.",
-        labels=["tier", "week_ending"],
+        ["tier", "week_ending"],
+        {(row["tier"], row["week"]): row["rows"] for row in database.rows(text("week_rows"), {"newest": NEWEST})},
     )
-    for row in database.rows(_ROWS, {"newest": NEWEST}):
-        family.add_metric([row["tier"], row["week"]], row["rows"])
-    yield family
 
 
 def grades(database: Database) -> Iterator[Metric]:
     """The grades of the newest weeks."""
-    if not database.has("otc.week_quality"):
-        return
-    family = GaugeMetricFamily(
+    rows = database.rows(text("grades"), {"newest": NEWEST})
+    yield gauge(
         "otc_week_grade",
         f"The grade, 4 (A), 3 (B), 2 (C), 1 (D) or 0 (F), by tier and week, of the newest {NEWEST} weeks.",
-        labels=["tier", "week_ending"],
+        ["tier", "week_ending"],
+        {(row["tier"], row["week"]): GRADES[row["grade"]] for row in rows},
     )
-    for row in database.rows(_GRADES, {"newest": NEWEST}):
-        family.add_metric([row["tier"], row["week"]], GRADES[row["grade"]])
-    yield family
 
 
 def open_gaps(database: Database) -> Iterator[Metric]:
     """The gaps in the newest report of each week."""
-    if not database.has("otc.gap"):
-        return
-    family = GaugeMetricFamily(
+    found = {(tier.name, status): 0 for tier in TIERS for status in GapStatus}
+    yield gauge(
         "otc_open_gaps",
         "Number of expected publications that are missing or incomplete, by tier and status; pending ones are not "
         "due yet.",
-        labels=["tier", "status"],
+        ["tier", "status"],
+        found | {(row["tier"], row["status"]): row["gaps"] for row in database.rows(_GAPS)},
     )
-    found = {(tier.name, kind): 0 for tier in TIERS for kind in GAP_KINDS}
-    found |= {(row["tier"], row["status"]): row["gaps"] for row in database.rows(_GAPS)}
-    for labels, number in sorted(found.items()):
-        family.add_metric(labels, number)
-    yield family
 
 
 def undelivered_alerts(database: Database) -> Iterator[Metric]:
     """The alerts that are not delivered yet."""
-    if not database.has("otc.alert"):
-        return
     yield GaugeMetricFamily(
         "otc_alerts_undelivered",
-        "Number of alerts that are recorded and not delivered yet, without unwanted ones.",
+        "Number of alerts that are recorded and not delivered yet, without discarded ones.",
         value=database.rows(_UNDELIVERED)[0]["alerts"],
     )

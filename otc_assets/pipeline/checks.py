@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
 from otc_assets.domain.enums import GapStatus, Severity
+from otc_assets.domain.gaps import split_history
 from otc_assets.domain.quality.evidence import Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
@@ -23,11 +24,20 @@ from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.grading import grade_of_week, judge_week
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import CheckFailed, CheckRecovered, append, last_types
-from otc_assets.warehouse.read import previous_week, summary_differences, week_rows
+from otc_assets.warehouse.read import (
+    first_captured,
+    previous_week,
+    summary_differences,
+    was_captured_within,
+    week_rows,
+)
 from otc_assets.warehouse.retention import is_kept
 from otc_assets.warehouse.server import lock_week
 
 _IS_PENDING = pl.col("status") == GapStatus.PENDING
+
+#: For this long after a week was captured, newer ones may still be loading.
+_LOADING_FOR = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,12 @@ def judge_newest_week(database: Database, source: Source, first_week: dt.date, n
         for tier in TIERS:
             due = newest_due(tier, now)
             week = previous_week(connection, due + dt.timedelta(weeks=1), tier.name)
-            newest.append((due, tier.name, Newest(week, due, first_week)))
+            is_recent = week is not None and was_captured_within(connection, week, tier.name, _LOADING_FOR)
+            newest.append((due, tier.name, Newest(week, due, first_week, is_recent)))
+        first = first_captured(connection)
     verdict = _verdict(NEWEST_WEEK, findings([NEWEST_WEEK], newest))
-    gaps = current_gaps(database, source, first_week, now)
-    verdict.details["publications not captured since OTC_FIRST_WEEK"] = gaps.filter(~_IS_PENDING).height
+    _, gaps = split_history(current_gaps(database, source, first_week, now), first)
+    verdict.details["publications not captured since the first captured week"] = gaps.filter(~_IS_PENDING).height
     with database.transaction() as connection:
         _record(connection, [verdict], None)
     return verdict

@@ -139,8 +139,8 @@ def recent_alerts(database: Database, count: int) -> list[dict[str, Any]]:
     for row in rows:
         attempts = f"{row['attempts']} failed attempt{'' if row['attempts'] == 1 else 's'}"
         row["delivery"] = {
-            AlertState.WAITING: f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
-            AlertState.UNWANTED: "not sent: OTC_ALERT_URL was not set",
+            AlertState.PENDING: f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
+            AlertState.DISCARDED: "not sent: OTC_ALERT_URL was not set",
             AlertState.DELIVERED: f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
         }[row["state"]]
     return rows

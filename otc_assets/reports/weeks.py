@@ -11,17 +11,17 @@ import sqlalchemy as sa
 
 from otc_assets.domain.checks import worst
 from otc_assets.domain.enums import CaptureStatus, GapStatus
-from otc_assets.domain.gaps import ranges_and_history
+from otc_assets.domain.gaps import NEVER_REQUESTED, ranges_and_history, status_of_missing, was_never_requested
 from otc_assets.domain.revisions import effective
 from otc_assets.domain.tables import in_order
-from otc_assets.domain.weeks import TIERS, due_at, newest_weeks
+from otc_assets.domain.weeks import TIERS, Tier, newest_weeks
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.captures import states
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.read import by_week_and_tier, publications
+from otc_assets.warehouse.read import by_week_and_tier, first_captured, publications
 from otc_assets.warehouse.retention import kept_tables
 from otc_assets.warehouse.timescale.hypertables import chunks, sizes
 
@@ -31,14 +31,12 @@ _BY_WEEK = sa.text("""
 """)
 _GRADES = sa.text("SELECT week_ending, tier, grade FROM otc.week_quality WHERE week_ending BETWEEN :first AND :last")
 
-_FIRST_CAPTURED = sa.text("SELECT tier, min(week_ending) AS week FROM otc.publication GROUP BY tier")
-
 
 def week_status(database: Database, count: int, first_week: dt.date, now: dt.datetime) -> list[dict[str, Any]]:
     """The newest weeks, newest last: by tier rows or a state; then rows, grade, shares, and what is stale.
 
     The state of a tier without rows is 'dropped' by retention, 'captured' and not computed yet (again, after
-    retention was raised), 'pending' or 'missing'.
+    retention was raised), 'never_requested', or the status of a gap.
     """
     weeks = newest_weeks(count, first_week, now)
     if not weeks:
@@ -51,7 +49,14 @@ def week_status(database: Database, count: int, first_week: dt.date, now: dt.dat
             grades.setdefault(week, []).append(grade)
         known = lineage(connection)
         recorded = by_week_and_tier(publications(connection, weeks[0], weeks[-1]))
+        first = first_captured(connection)
     captured = {key for key, group in recorded.items() if effective(group).captures}
+    newest = {tier.name: max((week for week, name in captured if name == tier.name), default=None) for tier in TIERS}
+
+    def missing(week: dt.date, tier: Tier) -> str:
+        status = status_of_missing(week, tier, newest[tier.name], now)
+        return NEVER_REQUESTED if was_never_requested(week, tier.name, status, first) else status
+
     remarks = _remarks(recorded)
     stale = {t: set(known.stale(t)) for t in in_order()}
     rows = []
@@ -68,9 +73,7 @@ def week_status(database: Database, count: int, first_week: dt.date, now: dt.dat
                     if known.kept_from and week < known.kept_from
                     else "captured"
                     if (week, tier.name) in captured
-                    else "pending"
-                    if now < due_at(week, tier)
-                    else "missing"
+                    else missing(week, tier)
                     for tier in TIERS
                 },
                 "rows": sum(part.rows for part in parts.values() if part),
@@ -138,5 +141,5 @@ def gap_ranges(
     if not with_pending:
         found = found.filter(pl.col("status") != GapStatus.PENDING)
     with database.transaction() as connection:
-        first_captured = {row.tier: row.week for row in connection.execute(_FIRST_CAPTURED)}
-    return ranges_and_history(found, first_captured).to_dicts()
+        first = first_captured(connection)
+    return ranges_and_history(found, first).to_dicts()

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from otc_assets.domain.enums import AlertState
+from otc_assets.warehouse.sql import statement
 
 _LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
 
@@ -73,26 +73,6 @@ def lock_outbox(connection: sa.Connection) -> None:
     connection.execute(_LOCK)
 
 
-# Events are read in order, and some more than once. A failure is covered by an alert that was recorded before it and
-# was not resolved by then, unless the failure is more severe.
-_RECORD = sa.text("""
-    INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
-        happened_at, blocking, recorded_at, due_at)
-    SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :title, :body,
-        CAST(:run_id AS text), :event_id, :happened_at, CAST(:blocking AS boolean), CAST(:now AS timestamptz),
-        greatest(:now, (
-            SELECT max(attempted_at) FROM otc.alert
-            WHERE (severity = 'error' OR :severity = 'warn') AND (blocking OR NOT CAST(:blocking AS boolean))
-        ) + CAST(:quiet AS interval))
-    WHERE NOT EXISTS (
-        SELECT FROM otc.alert earlier
-        WHERE earlier.subject = :subject AND earlier.event_id <= :event_id
-          AND (earlier.resolved_by IS NULL OR earlier.resolved_by > :event_id)
-          AND (earlier.severity = 'error' OR :severity = 'warn'))
-    ON CONFLICT (dedupe_key) DO NOTHING
-""")
-
-
 def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> bool:
     """Puts an alert into the outbox, unless it is there or its subject was failing already.
 
@@ -112,27 +92,7 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         "now": now,
         "quiet": quiet,
     }
-    return connection.execute(_RECORD, values).rowcount == 1
-
-
-# The subject of a recovery is its own, so that it is neither a failure nor resolved by a later event.
-_RESOLVE = sa.text("""
-    WITH resolved AS (
-        UPDATE otc.alert SET resolved_at = :happened_at, resolved_by = :event_id
-        WHERE subject = :subject AND event_id < :event_id AND (resolved_by IS NULL OR resolved_by > :event_id)
-        RETURNING *
-    )
-    INSERT INTO otc.alert (dedupe_key, kind, subject, severity, week_ending, title, body, run_id, event_id,
-        happened_at, recorded_at, due_at, resolved_at, resolved_by, recovery_of)
-    SELECT 'recovery of ' || dedupe_key, :kind, 'recovery of ' || subject, severity, week_ending, :title, :body,
-        CAST(:run_id AS text), :event_id, :happened_at, CAST(:now AS timestamptz),
-        greatest(:now, (SELECT max(attempted_at) FROM otc.alert) + CAST(:quiet AS interval)),
-        :happened_at, :event_id, id
-    FROM resolved
-    WHERE delivered_to <> '{}' OR claimed_until > :now
-    ORDER BY id DESC LIMIT 1
-    ON CONFLICT (dedupe_key) DO NOTHING
-""")
+    return connection.execute(statement("record_alert"), values).rowcount == 1
 
 
 def resolve(connection: sa.Connection, recovery: NewAlert, *, now: dt.datetime, quiet: dt.timedelta) -> None:
@@ -144,51 +104,20 @@ def resolve(connection: sa.Connection, recovery: NewAlert, *, now: dt.datetime, 
         now: the present time, UTC.
         quiet: see ``record``.
     """
-    connection.execute(_RESOLVE, {**recovery.__dict__, "now": now, "quiet": quiet})
+    connection.execute(statement("resolve_alert"), {**recovery.__dict__, "now": now, "quiet": quiet})
 
 
-_SET_UNWANTED = sa.text("UPDATE otc.alert SET state = 'unwanted', attempts = 0 WHERE state = 'waiting'")
+_DISCARD_PENDING = sa.text("UPDATE otc.alert SET state = 'discarded', attempts = 0 WHERE state = 'pending'")
 
 
-def set_unwanted(connection: sa.Connection) -> int:
-    """Marks pending alerts as unwanted, because there is no destination. Returns their number."""
-    return connection.execute(_SET_UNWANTED).rowcount
+def discard_pending(connection: sa.Connection) -> int:
+    """Marks pending alerts as discarded: there is no destination. Returns their number."""
+    return connection.execute(_DISCARD_PENDING).rowcount
 
 
-_DROP_RECOVERIES = sa.text("""
-    UPDATE otc.alert recovery SET state = :not_sent, attempts = 0
-    FROM otc.alert failure
-    WHERE recovery.recovery_of = failure.id AND recovery.state = :pending
-      AND (failure.claimed_until IS NULL OR failure.claimed_until <= :now)
-      AND (NOT failure.delivered_to && CAST(:destinations AS text[])
-        OR EXISTS (
-            SELECT FROM otc.alert later
-            WHERE later.subject = failure.subject AND later.event_id > recovery.event_id))
-""")
-
-
-def drop_recoveries(connection: sa.Connection, destinations: Sequence[str], now: dt.datetime) -> None:
-    """Marks recoveries as not to be sent if no destination has their failure, or the check has failed since."""
-    states = {"not_sent": AlertState.UNWANTED, "pending": AlertState.WAITING}
-    connection.execute(_DROP_RECOVERIES, {**states, "destinations": list(destinations), "now": now})
-
-
-# Once one alert is due, all pending ones are sent with it: one message instead of several. A recovery waits while the
-# alert of its failure is being sent, because its recipients are not known until then.
-_CLAIM = sa.text("""
-    UPDATE otc.alert SET claimed_until = :until, attempts = attempts + 1, attempted_at = :now
-    WHERE id IN (
-        SELECT id FROM otc.alert
-        WHERE state = 'waiting' AND (claimed_until IS NULL OR claimed_until <= :now)
-          AND NOT EXISTS (
-            SELECT FROM otc.alert failure WHERE failure.id = alert.recovery_of AND failure.claimed_until > :now)
-          AND EXISTS (
-            SELECT FROM otc.alert
-            WHERE state = 'waiting' AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now))
-        FOR UPDATE SKIP LOCKED)
-    RETURNING id, severity, title, body, run_id, attempts, delivered_to, resolved_at,
-        (SELECT delivered_to FROM otc.alert failure WHERE failure.id = alert.recovery_of) AS recipients
-""")
+def discard_recoveries(connection: sa.Connection, destinations: Sequence[str], now: dt.datetime) -> None:
+    """Marks recoveries as discarded if no destination has their failure, or the check has failed since."""
+    connection.execute(statement("discard_recoveries"), {"destinations": list(destinations), "now": now})
 
 
 def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) -> list[Alert]:
@@ -197,7 +126,7 @@ def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) ->
     Returns:
         Errors first, recoveries last, and then in the order in which they were recorded.
     """
-    rows = connection.execute(_CLAIM, {"now": now, "until": until}).mappings()
+    rows = connection.execute(statement("claim_alerts"), {"now": now, "until": until}).mappings()
     alerts = (Alert(**row) for row in rows)
     return sorted(alerts, key=lambda alert: (alert.recipients is not None, alert.severity != "error", alert.id))
 
@@ -210,17 +139,6 @@ _MARK_DELIVERED = sa.text(
 def mark_delivered(connection: sa.Connection, ids: Sequence[int], destination: str) -> None:
     """Records that a destination has received these alerts."""
     connection.execute(_MARK_DELIVERED, {"ids": list(ids), "destination": destination})
-
-
-_END_ATTEMPT = sa.text("""
-    UPDATE otc.alert SET
-        claimed_until = NULL,
-        state = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN 'delivered' ELSE 'waiting' END,
-        delivered_at = CASE WHEN delivered_to @> CAST(:destinations AS text[]) THEN CAST(:now AS timestamptz) END,
-        last_error = CAST(:error AS text),
-        due_at = :again_at
-    WHERE id = ANY(:ids)
-""")
 
 
 def end_attempt(
@@ -243,12 +161,12 @@ def end_attempt(
         again_at: when to try again, if that is needed.
     """
     values = {"ids": list(ids), "destinations": list(destinations), "error": error, "now": now, "again_at": again_at}
-    connection.execute(_END_ATTEMPT, values)
+    connection.execute(statement("end_alert_attempt"), values)
 
 
 _STUCK = sa.text("""
     SELECT count(*) AS count, min(recorded_at) AS since, max(last_error) AS error, min(due_at) AS again_at
-    FROM otc.alert WHERE state = 'waiting' AND attempts > 0
+    FROM otc.alert WHERE state = 'pending' AND attempts > 0
 """)
 
 

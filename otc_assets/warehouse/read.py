@@ -177,6 +177,26 @@ def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) ->
     return connection.execute(statement("previous_week"), values).scalar()
 
 
+_FIRST_CAPTURED = "SELECT tier, min(week_ending) AS week FROM otc.publication GROUP BY tier"
+
+
+def first_captured(connection: sa.Connection) -> dict[str, dt.date]:
+    """The first week of each tier that was captured, whether the capture is effective or not."""
+    return {row.tier: row.week for row in connection.execute(sa.text(_FIRST_CAPTURED))}
+
+
+_CAPTURED_WITHIN = sa.text("""
+    SELECT min(captured_at) > now() - CAST(:period AS interval) FROM otc.publication
+    WHERE week_ending = :week_ending AND tier = :tier
+""")
+
+
+def was_captured_within(connection: sa.Connection, week_ending: dt.date, tier: str, period: dt.timedelta) -> bool:
+    """Whether the first capture of a (week, tier) is newer than ``period``."""
+    values = {"week_ending": week_ending, "tier": tier, "period": period}
+    return bool(connection.execute(_CAPTURED_WITHIN, values).scalar())
+
+
 def summary_differences(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, Any]]:
     """Compares ``symbol_summary`` with ``weekly_summary_agg`` and with sums of venue volume by the database.
 

@@ -20,6 +20,8 @@ from pytest_httpserver import HTTPServer
 from otc_assets.alerting.delivery import Message, destinations
 from otc_assets.alerting.sending import send_in_child
 
+pytestmark = pytest.mark.slow
+
 MESSAGE = Message("otc-assets: a title", "a body", kind="failure")
 
 

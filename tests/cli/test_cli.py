@@ -53,7 +53,8 @@ def test_weeks_are_materialized_and_shown(run: Run) -> None:
     code, text, _ = run("status", "--json")
     rows = {row["week_ending"]: row for row in json.loads(text)}
     assert rows["2026-08-21"]["T1"] > 0
-    assert rows["2026-08-21"]["T2"] == "missing"
+    assert rows["2026-08-07"]["T2"] == "never_requested"
+    assert rows["2026-08-21"]["T2"] == "missing_at_end"
     assert rows["2026-08-21"]["grade"] == "A"
     assert rows["2026-09-25"]["T2"] == "pending"
     code, text, _ = run("status")
@@ -291,7 +292,7 @@ def test_alerts_are_listed_with_how_far_their_delivery_is(run: Run, installation
     assert "venue_volume.grade failed for week 2026-08-21" in text
     assert "pending, 1 failed attempt: error=500" in text
     (row,) = json.loads(run("alerts", "--json")[1])
-    assert (row["week_ending"], row["state"], row["attempts"]) == ("2026-08-21", "waiting", 1)
+    assert (row["week_ending"], row["state"], row["attempts"]) == ("2026-08-21", "pending", 1)
     assert row["body"].endswith("all tiers: F")
 
 

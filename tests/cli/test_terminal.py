@@ -144,6 +144,7 @@ def test_a_hostile_file_name_ends_ingest_with_its_reason(
     assert "\x1b" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_file_name_that_is_not_text_is_shown_on_any_terminal(tmp_path: Path, encoding: str) -> None:
     """Lone surrogates stand for the bytes of such a name, and can't be printed."""

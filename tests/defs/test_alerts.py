@@ -805,7 +805,7 @@ def test_without_a_url_alerts_are_kept_and_a_url_set_later_gets_the_new_ones_alo
     daemon.tick("failed_checks")
     said = daemon.tick("deliver_alerts")
     assert said == "OTC_ALERT_URL is not set: alerts are not sent (1 new); 'otc-assets alerts' lists them"
-    assert sql.execute("SELECT state, attempts FROM otc.alert").fetchall() == [("unwanted", 0)]
+    assert sql.execute("SELECT state, attempts FROM otc.alert").fetchall() == [("discarded", 0)]
     receiver = Receiver(httpserver)
     set_url(receiver.url)
     assert daemon.tick("deliver_alerts") == "nothing is due"

@@ -266,9 +266,9 @@ def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
         }
         return [weeks[GONE]["T1"], weeks[GONE]["state"], weeks[dt.date(2026, 9, 4)]["T1"]]
 
-    assert t1() == ["dropped", "", "missing"]
+    assert t1() == ["dropped", "", "missing_at_end"]
     keep(venue_volume=104)
-    assert t1() == ["captured", "stale: venue_volume", "missing"]
+    assert t1() == ["captured", "stale: venue_volume", "missing_at_end"]
 
 
 def test_raw_rows_of_a_week_outside_the_retention_window_are_not_kept_and_the_run_reports_it(

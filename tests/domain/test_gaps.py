@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otc_assets.domain.gaps import classify, expected, ranges, ranges_and_history
+from otc_assets.domain.gaps import classify, expected, ranges, ranges_and_history, was_never_requested
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, TIERS, Tier, due_at, weeks_between
 
@@ -187,6 +187,23 @@ def test_weeks_before_a_tiers_first_capture_are_history_and_no_gaps() -> None:
     ]
     assert made["detail"].to_list()[0] == "2 fetchable"
     assert ranges_and_history(gaps, {}).equals(ranges(gaps))
+
+
+@pytest.mark.parametrize(
+    ("tier", "status", "first", "expected"),
+    [
+        ("OTC", "missing_at_end", {"OTC": D(2026, 5, 8)}, True),
+        ("OTC", "missing_inside", {"OTC": D(2026, 5, 1)}, False),
+        ("OTC", "late", {"NMS Tier 1": D(2026, 5, 8)}, True),
+        ("OTC", "late", {"NMS Tier 1": D(2026, 5, 8), "OTC": D(2026, 4, 3)}, False),
+        ("OTC", "pending", {"NMS Tier 1": D(2026, 5, 8)}, False),
+        ("OTC", "missing_at_end", {}, False),
+    ],
+)
+def test_a_publication_was_never_requested_before_the_first_capture_and_not_if_it_is_not_due(
+    tier: str, status: str, first: dict[str, D], expected: bool
+) -> None:
+    assert was_never_requested(D(2026, 5, 1), tier, status, first) is expected
 
 
 def test_no_gaps_fold_into_no_ranges() -> None:

@@ -211,6 +211,7 @@ def large_row(number: int, damage: str | None) -> str:
     return f"{start}|{tier}|NMS Tier 1|{symbol}|I|PPEX||V|{shares}|1|ATS_W_SMBL_FIRM|2026-09-08"
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     count=st.sampled_from([1_000, 7_339, 20_011]),

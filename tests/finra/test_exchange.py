@@ -43,15 +43,11 @@ def test_the_budget_lets_a_burst_through_and_then_keeps_the_rate() -> None:
     assert sum(waited) == pytest.approx(12 - 2 - 1, abs=1)
 
 
-def compressed(text: bytes) -> bytes:
-    return gzip.compress(text)
-
-
 @pytest.mark.parametrize(
     ("encoding", "body", "said"),
     [
         ("gzip", b"not packed at all", "can't be decompressed as gzip"),
-        ("gzip", compressed(b"x" * 5_000)[:-20], "ends within its gzip data"),
+        ("gzip", gzip.compress(b"x" * 5_000, mtime=0)[:-20], "ends within its gzip data"),
         ("br", b"whatever", "compressed as 'br', which was not requested"),
     ],
 )
@@ -66,7 +62,7 @@ def test_a_reply_that_is_not_compressed_as_stated_is_a_source_error(encoding: st
 
 
 def test_a_compressed_reply_is_decompressed() -> None:
-    body = compressed(f"{HEADER_LINE}\n{A_ROW}\n".encode())
+    body = gzip.compress(f"{HEADER_LINE}\n{A_ROW}\n".encode())
 
     def answer(connection: socket.socket) -> None:
         connection.sendall(head(Content_Encoding="gzip", Content_Length=str(len(body)), Record_Total="1") + body)

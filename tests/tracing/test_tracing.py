@@ -500,6 +500,7 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("silent", [False, True], ids=["no listener", "a listener that does not respond"])
 def test_a_dead_collector_costs_a_process_a_second_and_fails_nothing(silent: bool) -> None:
     """A flush for each of five steps, and the end of the process: each may wait for half a minute by itself."""

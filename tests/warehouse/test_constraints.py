@@ -88,3 +88,22 @@ def test_stored_findings_and_alerts_follow_the_new_names_of_checks_and_back(empt
         assert stored() == ([new, []], after)
         migrate(empty_database, "030")
         assert stored() == ([old, []], before)
+
+
+def test_states_of_stored_alerts_follow_their_new_names_and_back(empty_database: str) -> None:
+    migrate(empty_database, "034")
+    with psycopg.connect(empty_database, autocommit=True) as sql:
+        for subject in ("waiting", "delivered", "unwanted", "new"):
+            sql.execute(_ALERT, [subject, "run", subject])
+        sql.execute("UPDATE otc.alert SET state = subject WHERE subject IN ('waiting', 'unwanted')")
+        sql.execute("UPDATE otc.alert SET state = subject, delivered_at = now() WHERE subject = 'delivered'")
+
+        def stored() -> dict[str, str]:
+            return dict(sql.execute("SELECT subject, state FROM otc.alert").fetchall())
+
+        before = {"waiting": "waiting", "delivered": "delivered", "unwanted": "unwanted", "new": "waiting"}
+        assert stored() == before
+        migrate(empty_database)
+        assert stored() == {"waiting": "pending", "delivered": "delivered", "unwanted": "discarded", "new": "pending"}
+        migrate(empty_database, "034")
+        assert stored() == before

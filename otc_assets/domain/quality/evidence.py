@@ -88,8 +88,12 @@ class Graded:
 
 @dataclass(frozen=True)
 class Newest:
-    """A tier's newest captured week, the newest that is due by the calendar, and the first week wanted."""
+    """A tier's newest captured week, the newest that is due by the calendar, and the first week wanted.
+
+    ``is_recent``: the newest week was captured a short time ago, so newer weeks may still be loading.
+    """
 
     week: dt.date | None
     due: dt.date
     first_wanted: dt.date
+    is_recent: bool = False

@@ -74,5 +74,11 @@ def no_gap(row: Mapping[str, Any]) -> Finding:
 
 
 def newest_week(e: Newest) -> Finding:
-    """Judges whether the newest captured week is the newest that is due, or that is before the first week wanted."""
-    return Finding(e.week == e.due or e.due < e.first_wanted, f"newest {e.week or 'none'}, due {e.due}")
+    """Judges whether the newest captured week is the newest that is due, or that is before the first week wanted.
+
+    Weeks are loaded oldest first: while they are, a newer one is not missing yet.
+    """
+    detail = f"newest {e.week or 'none'}, due {e.due}"
+    if e.week == e.due or e.due < e.first_wanted:
+        return Finding(True, detail)
+    return Finding(e.is_recent, detail + ("; newer weeks may still be loading" if e.is_recent else ""))

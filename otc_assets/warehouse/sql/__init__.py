@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 
 @cache
-def text(name: str) -> LiteralString:
+def text(name: str, package: str = __name__) -> LiteralString:
     """The text of ``<name>.sql``: a part of this code, never a user's input."""
-    return cast(LiteralString, (files(__package__) / f"{name}.sql").read_text())
+    return cast(LiteralString, (files(package) / f"{name}.sql").read_text())
 
 
 @cache

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "038"
-down_revision = "035"
+revision = "037"
+down_revision = "036"
 branch_labels = None
 depends_on = None
 
