@@ -27,7 +27,7 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
         resources: objects in place of those that the settings describe, by name: ``warehouse``, ``archive``,
             ``source``, ``settings``.
     """
-    weeks = WeekPartitions(chosen.first_week)
+    weeks = WeekPartitions(chosen.first_week, chosen.single_runs)
     return Definitions(
         assets=all_assets(weeks),
         asset_checks=all_checks(weeks.of_figures),

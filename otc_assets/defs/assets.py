@@ -57,8 +57,7 @@ def publication(tier: Tier, weeks: WeekPartitions) -> AssetsDefinition:
         name=f"publication_{tier.slug}",
         deps=[AssetDep("week_calendar", partition_mapping=same_week_if_published)],
         partitions_def=weeks.of_tier(tier),
-        **common_options("finra_api"),
-        backfill_policy=CAPTURES,
+        **common_options("finra_api", weeks, CAPTURES),
         kinds={"finra", "postgres"},
         description=(
             f"FINRA's publications of {tier.name}, published {tier.lag_weeks} weeks after the week's Monday: the "

@@ -32,9 +32,11 @@ class WeekPartitions:
 
     Attributes:
         first_week: the first week wanted (``OTC_FIRST_WEEK``).
+        in_single_runs: whether a backfill puts all its weeks into one run (``OTC_SINGLE_RUNS``).
     """
 
     first_week: dt.date
+    in_single_runs: bool = False
 
     def of_tier(self, tier: Tier) -> TimeWindowPartitionsDefinition:
         """The weeks of a tier, from the first week wanted to the newest that is published.

@@ -47,12 +47,12 @@ OWNERS = ["team:market-structure"]
 GROUP = "otc"
 
 #: A backfill computes up to a year of weeks in one run: a run per week pays the overhead of a run every time.
-YEAR = BackfillPolicy.multi_run(max_partitions_per_run=52)
+YEAR = 52
 
 #: A run captures at most four weeks. T2 and OTC share a run: 4 x (34 + 5) pages of 5,000 rows. FINRA takes about a
 #: second for a page, so that the run takes some minutes; ``max_runtime_seconds`` (7,200) would end it at 46 seconds per
 #: page. It would end a run of 52 weeks, 2,030 pages, at 3.5.
-CAPTURES = BackfillPolicy.multi_run(max_partitions_per_run=4)
+CAPTURES = 4
 
 #: Temporary errors are retried, three times; permanent ones are raised with ``allow_retries=False``.
 RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
@@ -163,16 +163,28 @@ def table_metadata(name: str) -> dict[str, Any]:
     return {"dagster/table_name": f"otc.{name}", "dagster/column_schema": TableSchema(columns)}
 
 
-def common_options(pool: str) -> dict[str, Any]:
-    """The arguments of ``asset`` that are common to all assets."""
-    return {"group_name": GROUP, "retry_policy": RETRY, "pool": pool, "owners": OWNERS}
+def common_options(pool: str, weeks: WeekPartitions, weeks_per_run: int) -> dict[str, Any]:
+    """The arguments of ``asset`` that are common to all assets.
+
+    Args:
+        pool: whose slots its steps need.
+        weeks: the weeks of the installation.
+        weeks_per_run: how many weeks a run of a backfill takes at most.
+    """
+    multi_run = BackfillPolicy.multi_run(max_partitions_per_run=weeks_per_run)
+    return {
+        "group_name": GROUP,
+        "retry_policy": RETRY,
+        "backfill_policy": BackfillPolicy.single_run() if weeks.in_single_runs else multi_run,
+        "pool": pool,
+        "owners": OWNERS,
+    }
 
 
 def table_options(name: str, weeks: WeekPartitions) -> dict[str, Any]:
     """The arguments of ``asset`` for one that computes a table of the registry."""
     return {
-        **common_options("database"),
-        "backfill_policy": YEAR,
+        **common_options("database", weeks, YEAR),
         "partitions_def": weeks.of_figures,
         "description": TABLES[name].description,
         "metadata": table_metadata(name),

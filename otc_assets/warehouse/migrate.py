@@ -109,8 +109,8 @@ def require_current(engine: sa.Engine) -> None:
         )
 
 
-#: The migrations that create ``otc.retention`` and ``otc.definition``.
-_RETENTION, _DEFINITION = "026", "032"
+#: The migration that creates ``otc.retention``.
+_RETENTION = "026"
 
 
 def migrate(
@@ -170,10 +170,10 @@ def _migrate(
         can = capabilities.detect(connection)
         empty = False
         held_back: list[Shortening] = []
-        if after is not None and after >= _RETENTION:
+        # What follows the code is of the newest schema. An older one is for older code, whose 'migrate' brings its own.
+        if after == newest_version():
             shorten = shorten_retention or before is None or before < _RETENTION
             held_back = set_retention(connection, chosen.keep_weeks, shorten=shorten)
-        if after is not None and after >= _DEFINITION:
             digests = Digests(connection)
             hypertables.reconcile(connection, can, digests)
             empty = aggregates.reconcile(connection, can, digests)

@@ -82,6 +82,19 @@ def test_dagster_asset_materialize_uses_the_database(installation_variables: dic
     assert calendar(database) == [("NMS Tier 1",), ("NMS Tier 2",), ("OTC",)]
 
 
+def test_dagster_asset_materialize_takes_a_range_of_weeks(
+    installation_variables: dict[str, str], database: str
+) -> None:
+    """Dagster accepts a range only for assets whose backfills are single runs."""
+    program, *arguments = MATERIALIZE[:-2]
+    settings = {**installation_variables, "OTC_SINGLE_RUNS": "true"}
+    command = Terminal(*arguments, "--partition-range", f"2026-08-07...{WEEK}", program=program, settings=settings)
+    assert command.end() == 0, command.text
+    with psycopg.connect(database) as connection:
+        weeks = connection.execute("SELECT DISTINCT week_ending::text FROM otc.week_calendar ORDER BY 1").fetchall()
+    assert weeks == [("2026-08-07",), ("2026-08-14",), (WEEK,)]
+
+
 ALL = {name: commands[-1] for name, commands in SERVERS.items()} | {
     "dagster-webserver": SERVERS["dagster-webserver and dagster-daemon"][0],
     "dagster asset materialize": MATERIALIZE,
