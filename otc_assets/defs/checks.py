@@ -55,18 +55,20 @@ def _target(
 
 
 def _evaluation(
-    context: OpExecutionContext, verdict: Verdict, week: dt.date, partition: str | None
+    verdict: Verdict,
+    week: dt.date,
+    target: AssetCheckEvaluationTargetMaterializationData | None,
+    partition: str | None,
 ) -> AssetCheckEvaluation:
     """The evaluation of a check for a week, under the week's partition or without one."""
-    asset = AssetKey(verdict.check.asset)
     return AssetCheckEvaluation(
-        asset_key=asset,
+        asset_key=AssetKey(verdict.check.asset),
         check_name=verdict.check.name,
         passed=verdict.passed,
         severity=AssetCheckSeverity.ERROR if verdict.serious else AssetCheckSeverity.WARN,
         metadata=verdict.details if partition else {"week_ending": key_of(week), **verdict.details},
         partition=partition,
-        target_materialization_data=_target(context, asset, key_of(week)),
+        target_materialization_data=target,
         blocking=verdict.check.blocking,
     )
 
@@ -116,15 +118,16 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
         for week in chosen:
             with span(WEEK, week_ending=week), event_context(op.run_id):
                 verdicts = judge_checks(warehouse, asset, week, names)
+            target = _target(op, AssetKey(asset), key_of(week))
             for verdict in verdicts:
                 # Not as results, which Dagster stores without a week in a run over several.
-                yield _evaluation(op, verdict, week, key_of(week))
+                yield _evaluation(verdict, week, target, key_of(week))
                 if not has_weeks:
                     # Dagster has planned an evaluation without a week, too.
-                    yield _evaluation(op, verdict, week, None)
+                    yield _evaluation(verdict, week, target, None)
                 if verdict.check.blocking and verdict.serious and not verdict.passed:
                     found = ", ".join(f"{label} {value}" for label, value in verdict.details.items())
-                    blocked[week] = f"the blocking check '{verdict.check.name}' failed: {found}"
+                    blocked[week] = f"the blocking check '{verdict.check.name}' of {asset} failed: {found}"
         for key in selected:
             # Without the output of a blocking check, downstream assets do not run.
             if len(blocked) < len(chosen) or not _is_blocking(key):

@@ -216,7 +216,7 @@ def test_a_check_of_a_real_run_recovers_once_after_it_has_failed(
 def test_a_range_run_alerts_by_the_week_and_not_for_the_range(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside its weeks' results a range has one of its own, a warning without a week: it says nothing new."""
+    """The alerts of a range are those of its weeks."""
     monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
     settings.cache_clear()
     installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
@@ -343,8 +343,10 @@ def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(
     daemon: Daemon, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed.launcher(daemon.dagster).run_assets(["week_calendar", "publication_t1"], WEEKS[0], WEEKS[1])
-    monkeypatch.setattr(volume, "MOST_SHARES", 1)
     installed.launcher(daemon.dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
+    # The weeks are judged again, and worse.
+    monkeypatch.setattr(volume, "MOST_SHARES", 1)
+    sql.execute("DELETE FROM otc.week_quality")
     for last in WEEKS:
         with pytest.raises(launch.RunFailed, match="graded F"):
             installed.launcher(daemon.dagster).run_assets(["symbol_summary"], WEEKS[0], last)

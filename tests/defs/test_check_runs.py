@@ -155,7 +155,7 @@ def test_a_blocking_check_that_fails_names_the_week_and_the_reason(computed: Dag
     assert event is not None
     assert event.step_failure_data.error is not None
     message = event.step_failure_data.error.message
-    assert "2026-08-14: the blocking check 'grade' failed: all tiers F" in message
+    assert "2026-08-14: the blocking check 'grade' of venue_volume failed: all tiers F" in message
     assert "2026-08-21" not in message
 
 

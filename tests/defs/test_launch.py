@@ -87,7 +87,7 @@ def test_a_week_graded_f_in_a_range_leaves_the_other_weeks_complete(run: Run, sq
     files = [download(tmp_path, week, bad_rows=4 if week == WEEKS[2] else 0) for week in WEEKS[:5]]
     code, _, text = run("ingest", *files)
     assert code == 1
-    assert f"{WEEKS[2]}: venue_volume is graded F" in text
+    assert f"{WEEKS[2]}: the blocking check 'grade' of venue_volume failed: all tiers F" in " ".join(text.split())
     others = [week for week in WEEKS[:5] if week != WEEKS[2]]
     assert rolling_weeks(sql) == others
     reported = sql.execute("SELECT DISTINCT week_ending FROM otc.gap ORDER BY 1").fetchall()

@@ -223,7 +223,7 @@ def test_a_week_graded_f_fails_its_check_alone_and_the_others_get_six_week_figur
     assert materialized(dagster, run_id) == {"venue_volume": WEEKS} | dict.fromkeys(rest, GOOD)
     message = failures(dagster, run_id)
     assert list(message) == ["judge_venue_volume"]
-    assert f"{BAD}: the blocking check 'grade' failed: all tiers F" in message["judge_venue_volume"]
+    assert f"{BAD}: the blocking check 'grade' of venue_volume failed: all tiers F" in message["judge_venue_volume"]
     stored = sql.execute("SELECT DISTINCT week_ending FROM otc.venue_rolling ORDER BY 1").fetchall()
     assert [week for (week,) in stored] == GOOD
 
