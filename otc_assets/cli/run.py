@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ import typer
 from otc_assets import interruption
 from otc_assets.cli.admin import repair_from_each_other
 from otc_assets.cli.installation import launcher, launcher_of
-from otc_assets.cli.options import Json, TierOption, Weeks, Yes, tiers_of
+from otc_assets.cli.options import Json, OptionalWeeks, TierOption, Weeks, Yes, tiers_of
 from otc_assets.cli.output import (
     err,
     exit_on_failures,
@@ -24,7 +24,7 @@ from otc_assets.cli.output import (
     print_waiting,
     progress,
 )
-from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_weeks
+from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, newest_due, newest_weeks
 from otc_assets.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -139,18 +139,49 @@ def _materialize_newest(launcher: Launcher, count: int) -> list[str]:
         return materialize(launcher, missing, TIERS, tick)
 
 
-def materialize(weeks: Weeks, tier: TierOption = None, as_json: Json = False) -> None:
+def materialize(
+    weeks: OptionalWeeks = None,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="The newest week that is due, of each tier: for a scheduler such as cron.")
+    ] = False,
+    tier: TierOption = None,
+    as_json: Json = False,
+) -> None:
     """Capture weeks and materialize their downstream assets, in this process.
 
-    Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
+    Name the weeks with --weeks or with --newest. Example: otc-assets materialize --weeks 2026-08-07..2026-08-28
     """
     from otc_assets.defs.materialize import materialize
 
-    with launcher(settings()) as opened, progress("materializing", len(weeks.weeks)) as tick:
-        failed = materialize(opened, weeks.weeks, tiers_of(tier), tick)
+    if (weeks is None) != newest:
+        raise typer.BadParameter("name the weeks with either --weeks A..B or --newest.", param_hint="--weeks")
+    chosen = settings()
+    if weeks is None:
+        now = dt.datetime.now(NEW_YORK)
+        print_first_publications(chosen.first_week, now)
+        todo = _newest_by_week(tiers_of(tier), chosen.first_week, now)
+    else:
+        todo = [(weeks.weeks, tiers_of(tier))]
+    failed: list[str] = []
+    with launcher(chosen) as opened:
+        for some, tiers in todo:
+            with progress("materializing", len(some)) as tick:
+                failed += materialize(opened, some, tiers, tick)
     if as_json:
-        out.print_as_json({"weeks": weeks.weeks, "failed": failed})
+        out.print_as_json({"weeks": [week for some, _ in todo for week in some], "failed": failed})
     exit_on_failures(failed)
+
+
+def _newest_by_week(
+    tiers: Sequence[Tier], first_week: dt.date, now: dt.datetime
+) -> list[tuple[list[dt.date], tuple[Tier, ...]]]:
+    """The newest week that is due, with the tiers whose newest week it is; oldest first, none before ``first_week``."""
+    weeks = {tier: newest_due(tier, now) for tier in tiers}
+    return [
+        ([week], tuple(tier for tier in tiers if weeks[tier] == week))
+        for week in sorted(set(weeks.values()))
+        if week >= first_week
+    ]
 
 
 def backfill(

@@ -63,6 +63,33 @@ def test_weeks_are_materialized_and_shown(run: Run) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+def test_newest_captures_of_each_tier_the_week_that_is_due_on_this_wednesday(run: Run) -> None:
+    """On Monday, 2026-10-12, T1 of the week of 09-21 was due, and T2 and OTC of the week of 09-07."""
+    code, text, _ = run("materialize", "--newest", "--json")
+    assert code == 0
+    assert json.loads(text) == {"weeks": ["2026-09-11", "2026-09-25"], "failed": []}
+    found = {row["week_ending"]: row for row in json.loads(run("status", "--json")[1])}
+    captured = {
+        (week, tier) for week, row in found.items() for tier in ("T1", "T2", "OTCE") if isinstance(row[tier], int)
+    }
+    assert captured == {("2026-09-25", "T1"), ("2026-09-11", "T2"), ("2026-09-11", "OTCE")}
+
+
+def test_newest_of_a_tier_captures_that_tier_only(run: Run) -> None:
+    assert json.loads(run("materialize", "--newest", "--tier", "T2", "--json")[1])["weeks"] == ["2026-09-11"]
+    found = {row["week_ending"]: row for row in json.loads(run("status", "--json")[1])}
+    assert found["2026-09-11"]["T2"] > 0
+    assert found["2026-09-11"]["T1"] == "missing"
+    assert found["2026-09-25"]["T1"] == "missing"
+
+
+def test_newest_does_nothing_before_the_first_week_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_FIRST_WEEK", "2026-09-25")
+    code, text, said = run("materialize", "--newest", "--tier", "T2", "--json")
+    assert (code, json.loads(text)) == (0, {"weeks": [], "failed": []})
+    assert "begins on 2026-10-26" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -72,7 +99,8 @@ def test_weeks_are_materialized_and_shown(run: Run) -> None:
         (["--weeks", "2026-12-25"], "not published in any tier yet"),
         (["--weeks", "2001-01-05"], "OTC_FIRST_WEEK"),
         (["--weeks", "2026-08-21", "--tier", "T9"], "FINRA's tiers are"),
-        ([], "--weeks"),
+        ([], "either --weeks A..B or --newest"),
+        (["--newest", "--weeks", "2026-08-21"], "either --weeks A..B or --newest"),
     ],
 )
 def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, arguments: list[str], said: str) -> None:

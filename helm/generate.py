@@ -1,0 +1,76 @@
+"""Makes the generated files of the chart: its copies of the package's files, and its README.
+
+A chart can read only files in its own folder. Run ``python helm/generate.py`` after a change of the Dagster
+configuration, the alerting rules, the dashboards, ``values.yaml`` or ``README.md.in``; a test compares the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CHART = ROOT / "helm" / "otc-assets"
+
+#: The README's place for the table of values.
+_MARK = "<!-- values -->"
+
+_COMMENT = re.compile(r"^(?P<indent> *)# (?P<new>-- )?(?P<text>.*)$")
+_KEY = re.compile(r"^(?P<indent> *)(?P<key>[\w.-]+):(?P<rest>.*)$")
+
+
+def generated() -> dict[Path, str]:
+    """The content of every generated file."""
+    dashboards = ROOT / "otc_assets" / "dashboards"
+    return {
+        CHART / "files" / "dagster.yaml": (ROOT / "dagster.yaml").read_text(),
+        CHART / "files" / "rules.yaml": (ROOT / "otc_assets" / "prometheus" / "rules.yaml").read_text(),
+        **{CHART / "files" / "dashboards" / p.name: p.read_text() for p in sorted(dashboards.glob("*.json"))},
+        CHART / "README.md": readme(),
+    }
+
+
+def readme() -> str:
+    """``README.md.in`` with the table of values."""
+    text = (CHART / "values.yaml").read_text()
+    rows = [f"| `{path}` | {comment} | {_shown(value)} |" for path, comment, value in described(text)]
+    table = "\n".join(["| value | meaning | default |", "| --- | --- | --- |", *rows])
+    return (CHART / "README.md.in").read_text().replace(_MARK, table)
+
+
+def described(text: str) -> Iterator[tuple[str, str, Any]]:
+    """Path, comment and default of every value that has a ``# --`` comment, in the order of the file."""
+    values = yaml.safe_load(text)
+    path: list[str] = []
+    comment = ""
+    for line in text.splitlines():
+        if found := _COMMENT.match(line):
+            if found["new"]:
+                comment = found["text"]
+            elif comment:
+                comment += f" {found['text']}"
+        elif found := _KEY.match(line):
+            path = [*path[: len(found["indent"]) // 2], found["key"]]
+            if comment:
+                value = values
+                for key in path:
+                    value = value[key]
+                yield ".".join(path), comment, value
+            comment = ""
+        else:
+            comment = ""
+
+
+def _shown(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`".replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    for file, content in generated().items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)

@@ -1,0 +1,258 @@
+"""The chart's values: what is refused, what each changes, and the files that are generated."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from chart import CHART, ROOT, VARIANTS, Helm, dagster_config, of_kind, pods
+from pydantic import SecretStr
+
+from otc_assets.defs.instance import POOLS
+from otc_assets.defs.schedules import WEDNESDAY_MORNING
+from otc_assets.domain.weeks import TIERS
+from otc_assets.settings import Settings
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "helm" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["values.yaml", "values-laptop.yaml", "values-production.yaml"])
+def test_helm_lint_has_no_complaint(helm: Helm, name: str) -> None:
+    done = helm.run("lint", "--strict", str(CHART), "-f", str(CHART / name))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout
+
+
+def test_generated_files_are_up_to_date(generate: ModuleType) -> None:
+    """After a change, run: python helm/generate.py."""
+    files = {path for path in (CHART / "files").rglob("*") if path.is_file()} | {CHART / "README.md"}
+    assert files == set(generate.generated())
+    for path, content in generate.generated().items():
+        assert path.read_text() == content, f"{path} is out of date: run python helm/generate.py"
+
+
+def test_every_value_has_a_comment(generate: ModuleType) -> None:
+    described = {path for path, _, _ in generate.described((CHART / "values.yaml").read_text())}
+    paths = [".".join(path) for path, _ in leaves(VALUES)]
+    assert [path for path in paths if not any(f"{path}.".startswith(f"{known}.") for known in described)] == []
+
+
+def test_versions_are_those_of_the_package_and_of_its_dagster() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["appVersion"] == project["version"]
+    assert chart["annotations"]["otc-assets/dagster-version"] == importlib.metadata.version("dagster")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("replicas=2", "additional properties 'replicas' not allowed"),
+        ("webserver.replica=2", "additional properties 'replica' not allowed"),
+        ("image.tag=latest", "/image/tag"),
+        ("database.internal.image=timescale/timescaledb:latest", "/database/internal/image"),
+        ("settings.OTC_SORCE=api", "additional properties 'OTC_SORCE' not allowed"),
+        ("settings.OTC_DATABASE_URL=postgresql://u:p@h/d", "additional properties 'OTC_DATABASE_URL' not allowed"),
+        ("archive.env.AWS_SECRET_ACCESS_KEY=x", "additional properties 'AWS_SECRET_ACCESS_KEY' not allowed"),
+        ("runs.resources.limits=null", "missing property 'limits'"),
+        ("cronJobs.enabled=true", "would both capture each week"),
+        ("cronJobs.enabled=true,dagster.enabled=false", "would both capture each week"),
+        ("codeLocation.enabled=false", "webserver and daemon need the code server"),
+        ("home.enabled=false", "the archived bytes would be lost"),
+        ("webserver.ingress.enabled=true", "needs the host name"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_with_the_reason(helm: Helm, given: str, said: str) -> None:
+    done = helm.run("template", "otc", str(CHART), "--set", given)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_settings_are_those_of_the_package_without_those_that_other_values_set(helm: Helm) -> None:
+    """Secrets, and what depends on the pod: addresses, ports and folders."""
+    of_pods = {"HOME", "PORT", "METRICS_PORT", "PUBLIC_URL", "ALLOWED_HOSTS", "FINRA_CLIENT_ID"}
+    secrets = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in _types(field.annotation)}
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    accepted = {name.removeprefix("OTC_") for name in schema["properties"]["settings"]["properties"]}
+    accepted = {name for name in accepted if not name.startswith("OTEL_")}
+    assert accepted == {name.upper() for name in Settings.model_fields} - secrets - of_pods
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return getattr(annotation, "__args__", (annotation,))
+
+
+@pytest.mark.parametrize("variant", ["defaults", "production"])
+def test_dagsters_configuration_is_the_projects_except_for_where_runs_and_files_are(helm: Helm, variant: str) -> None:
+    config = dagster_config(helm.render(*VARIANTS[variant]))
+    of_kubernetes = {name: config.pop(name) for name in ("run_launcher", "compute_logs", "local_artifact_storage")}
+    assert config == yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert of_kubernetes["run_launcher"]["class"] == "K8sRunLauncher"
+
+
+def test_changes_of_dagsters_configuration_are_merged(helm: Helm) -> None:
+    before = dagster_config(helm.render())
+    after = dagster_config(helm.render("--set", "dagster.config.concurrency.runs.max_concurrent_runs=9"))
+    assert before["concurrency"]["runs"].pop("max_concurrent_runs") == 4
+    assert after["concurrency"]["runs"].pop("max_concurrent_runs") == 9
+    assert before == after
+
+
+def test_the_limits_of_pools_are_those_of_commands() -> None:
+    assert VALUES["dagster"]["pools"] == POOLS
+
+
+def test_requests_to_finra_stay_below_its_limit() -> None:
+    """Each slot of the pool is a process with a budget of its own."""
+    per_process = Settings.model_fields["requests_per_minute"].default
+    assert VALUES["dagster"]["pools"]["finra_api"] * per_process <= 1200
+
+
+def test_the_job_of_a_run_outlives_the_time_limit_that_dagster_has_for_it() -> None:
+    """Dagster then marks the run as failed; a job that ended first would look like a crash, and be repeated."""
+    limit = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_monitoring"]["max_runtime_seconds"]
+    assert VALUES["runs"]["activeDeadlineSeconds"] > limit
+
+
+def test_cron_jobs_start_with_dagsters_wednesday_schedules(helm: Helm) -> None:
+    jobs = of_kind(helm.render(*VARIANTS["cron"]), "CronJob")
+    assert list(jobs) == [f"otc-otc-assets-weekly-{tier.slug}" for tier in TIERS]
+    for tier, job in zip(TIERS, jobs.values(), strict=True):
+        spec = job["spec"]
+        assert (spec["schedule"], spec["timeZone"]) == (WEDNESDAY_MORNING, "America/New_York")
+        assert spec["concurrencyPolicy"] == "Forbid"
+        assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == (3, 3)
+        assert spec["jobTemplate"]["spec"]["backoffLimit"] == 3
+        (pod,) = pods([job])
+        assert pod.spec["restartPolicy"] == "OnFailure"
+        assert pod.containers[0]["args"] == ["materialize", "--newest", "--tier", tier.id]
+        assert pod.containers[0]["resources"] == {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"cpu": "500m", "memory": "512Mi"},
+        }
+
+
+def test_rules_and_dashboards_are_those_of_the_package(helm: Helm) -> None:
+    manifests = helm.render(*VARIANTS["production"])
+    (rule,) = of_kind(manifests, "PrometheusRule").values()
+    assert rule["spec"] == yaml.safe_load((ROOT / "otc_assets" / "prometheus" / "rules.yaml").read_text())
+    maps = of_kind(manifests, "ConfigMap")
+    for name in ("analysts", "operations"):
+        found = maps[f"otc-otc-assets-dashboard-{name}"]
+        assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+        original = (ROOT / "otc_assets" / "dashboards" / f"{name}.json").read_text()
+        assert json.loads(found["data"][f"{name}.json"]) == json.loads(original)
+
+
+def test_migrations_run_before_an_installation_and_an_upgrade(helm: Helm) -> None:
+    """With the internal database they run after it was created; a new claim does not exist before an installation."""
+
+    def of(*arguments: str) -> tuple[str, str]:
+        (job,) = of_kind(helm.render(*arguments), "Job").values()
+        volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+        (kind,) = volumes["home"].keys() - {"name"}
+        return job["metadata"]["annotations"]["helm.sh/hook"], kind
+
+    assert of() == ("pre-install,pre-upgrade", "emptyDir")
+    assert of("--is-upgrade") == ("pre-install,pre-upgrade", "persistentVolumeClaim")
+    assert of("--set", "home.existingClaim=archive") == ("pre-install,pre-upgrade", "persistentVolumeClaim")
+    assert of(*VARIANTS["laptop"]) == ("post-install,pre-upgrade", "persistentVolumeClaim")
+
+
+# --- every value has an effect -------------------------------------------------------------------------
+
+
+def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value that is no mapping of other values, with its path."""
+    if isinstance(values, dict) and values:
+        for key, value in values.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, values
+
+
+def _nested(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    return {path[0]: _nested(path[1:], value) if path[1:] else value}
+
+
+def _merge(onto: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(onto)
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+#: Values of lists, of which each has elements of its own.
+_LISTS: dict[tuple[str, ...], Any] = {
+    ("networkPolicy", "httpsExcept"): ["{}"],
+    ("webserver", "allowedHosts"): ["{}"],
+    ("networkPolicy", "apiServerPorts"): [4711],
+    ("cronJobs", "tiers"): ["T{}"],
+}
+
+
+def _marked(path: tuple[str, ...], value: Any, mark: int) -> Any:
+    """A value by which a rendered text shows that it was read: the number ``mark`` is in it."""
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int):
+        return mark
+    if isinstance(value, str):
+        scheme = {"publicUrl": "https://", "url": "s3://"}.get(path[-1], "")
+        return f"{scheme}m{mark}"
+    if isinstance(value, dict):
+        return {f"m{mark}": "value"}
+    given = _LISTS.get(path, [{"key": "{}"}])
+    return json.loads(json.dumps(given).replace("{}", f"m{mark}").replace("4711", str(mark)))
+
+
+@pytest.mark.slow
+def test_every_value_is_read_by_a_template(helm: Helm, tmp_path: Path) -> None:
+    """A value that nothing reads misleads whoever sets it."""
+    marks = {path: 30_001 + number for number, (path, _) in enumerate(leaves(VALUES))}
+    every: dict[str, Any] = {}
+    for path, value in leaves(VALUES):
+        every = _merge(every, _nested(path, _marked(path, value, marks[path])))
+    no_dagster = {"dagster": {"enabled": False}, "codeLocation": {"enabled": False}}
+    with_dagster = _merge(every, {"cronJobs": {"enabled": False}})
+    external = _merge(with_dagster, {"database": {"internal": {"enabled": False}}})
+
+    def rendered(name: str, values: dict[str, Any]) -> str:
+        (tmp_path / name).write_text(json.dumps(values))
+        return helm.text("--skip-schema-validation", "-f", str(tmp_path / name))
+
+    alone = {"image": {"digest": ""}, "archive": {"url": ""}, "webserver": {"publicUrl": ""}, "fullnameOverride": ""}
+    full = rendered("external", external)
+    text = full + rendered("internal", _merge(with_dagster, alone)) + rendered("cron", _merge(every, no_dagster))
+    text += rendered("claim", _merge(with_dagster, {"home": {"existingClaim": ""}}))
+    unread = [path for path, value in leaves(VALUES) if not isinstance(value, bool) and str(marks[path]) not in text]
+    assert unread == []
+
+    # What is on or off makes a difference on its own.
+    flags = [path for path, value in leaves(VALUES) if isinstance(value, bool) and path[0] != "cronJobs"]
+    for path in flags:
+        other = _nested(path, path[:2] == ("database", "internal"))
+        if path[0] == "codeLocation":
+            other = no_dagster
+        if path[0] == "home":
+            other |= {"archive": {"url": "s3://bucket"}}
+        assert rendered("flag", _merge(external, other)) != full, path
