@@ -170,9 +170,9 @@ def _stored_alert(sql: Sql, subject: str, kind: str, event_id: int, resolved_by:
 def test_alerts_of_dagsters_ids_stay_open_or_resolved_when_the_schema_is_migrated_up_and_down(
     warehouse: Database, database: str, sql: Sql
 ) -> None:
-    migrate(database, "032")
     failing, recovers = (f"venue_volume.{check} 2026-08-21" for check in ("grade", "rows_reconciled"))
     append(warehouse, failed(), failed(check="rows_reconciled"))
+    migrate(database, "032")
     _stored_alert(sql, failing, "check", 9000, 9500)
     _stored_alert(sql, failing, "check", 9600, None)
     _stored_alert(sql, recovers, "check", 9700, None)
