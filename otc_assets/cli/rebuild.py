@@ -63,6 +63,7 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
     from otc_assets.local import setup
     from otc_assets.local.daemon import OnlyDaemon
     from otc_assets.pipeline import replay
+    from otc_assets.pipeline.journaling import write_missing
     from otc_assets.warehouse.database import Database
 
     chosen = settings()
@@ -85,6 +86,7 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
                 done = replay.rebuild(plan, database, archive, tick)
         finally:
             only.release()
+        write_missing(database, archive)
     failed = [f"{week or 'no week'} is left out: {texts[0]}" for week, texts in plan.left_out.items()]
     failed += [f"{week or 'no week'} is incomplete: {reason}" for week, reason in done.failed.items()]
     if as_json:

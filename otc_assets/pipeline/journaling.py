@@ -25,16 +25,15 @@ log = logging.getLogger(__name__)
 def journaled_database(url: str | SecretStr | None, archive: Archive) -> Database:
     """A database whose events are copied to the archive when their transaction has committed.
 
-    If the archive can't be written, that is logged, and ``write_missing`` repairs it later: the transaction stands.
+    If the archive can't be written, that is logged, and ``write_missing`` repairs it later: the data are committed.
     """
 
     def copy(number: str, events: list[dict[str, Any]]) -> None:
         try:
             Journal(archive, number).write(Entry(events))
         except (OSError, ArchiveError) as error:
-            log.error(
-                "events %s can't be written to the archive (%s); 'otc-assets migrate' does", events[0]["id"], error
-            )
+            first = events[0]["id"]
+            log.error("event %s can't be copied to the archive (%s); 'otc-assets migrate' copies it", first, error)
 
     return Database(url, copy)
 

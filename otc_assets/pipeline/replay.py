@@ -36,6 +36,7 @@ from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.publication import NewPublication, Publication, PublicationFields
 from otc_assets.warehouse.read import computed_version, effective_publications, publication_of, week_rows
 from otc_assets.warehouse.replay import (
+    continue_ids,
     continue_journal,
     drop_weeks,
     insert_events,
@@ -59,12 +60,14 @@ class Plan:
     Attributes:
         journal_id: the journal that is repeated.
         entries: its transactions, oldest first.
-        left_out: by week that is not rebuilt, why.
+        left_out: by week that is not rebuilt because of damage, why.
+        is_whole: whether it is the whole journal.
     """
 
     journal_id: str
     entries: Sequence[Entry]
     left_out: Mapping[dt.date | None, Sequence[str]]
+    is_whole: bool
 
 
 @dataclass
@@ -133,7 +136,7 @@ def plan(
     known = {week for entry in found.entries for event in entry.events if (week := week_of(event))}
     wanted = (known if weeks is None else known & set(weeks)) - problems.keys()
     entries = [kept for entry in found.entries if (kept := entry.of_weeks(wanted))]
-    return Plan(journal_id, in_reading_order(entries), problems)
+    return Plan(journal_id, in_reading_order(entries), problems, not problems and wanted == known)
 
 
 def _chosen(archive: Archive, journal_id: str | None) -> str:
@@ -166,8 +169,9 @@ def refuse_used(database: Database) -> None:
 def rebuild(plan: Plan, database: Database, archive: Archive, progress: Progress) -> Rebuilt:
     """Repeats the transactions of a plan on an empty database, one transaction each.
 
-    The database continues the journal afterwards: ids go on, and its next events are written to it. A week that can't
-    be computed does not stop the others. Answers as of a moment are withheld until the end.
+    If everything was repeated, the database continues the journal: its next events are written to it. Otherwise it has
+    a journal of its own. A week that can't be computed does not stop the others. Answers as of a moment are withheld
+    until the end.
 
     Args:
         plan: what to repeat.
@@ -199,7 +203,9 @@ def rebuild(plan: Plan, database: Database, archive: Archive, progress: Progress
                 database.refresh_after_load(week, *_written(entry))
             done.transactions += 1
         with database.transaction() as connection:
-            continue_journal(connection, plan.journal_id)
+            continue_ids(connection)
+            if plan.is_whole and not done.failed:
+                continue_journal(connection, plan.journal_id)
     progress(len(plan.entries), "done")
     return done
 

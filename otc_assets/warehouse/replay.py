@@ -93,19 +93,18 @@ _DROP = sa.text("SELECT * FROM otc.drop_expired_weeks(:today)")
 _DROPPED_AT = sa.text("UPDATE otc.retention SET applied_at = otc.transaction_time() WHERE what = :what")
 
 
-_FINISH = (
-    sa.text("UPDATE otc.journal SET journal_id = CAST(:journal_id AS uuid)"),
-    sa.text(
-        "SELECT setval(pg_get_serial_sequence('otc.publication', 'id'), coalesce(max(id), 0) + 1, false)"
-        " FROM otc.publication"
-    ),
-    sa.text(
-        "SELECT setval(pg_get_serial_sequence('otc.events', 'id'), coalesce(max(id), 0) + 1, false) FROM otc.events"
-    ),
-)
+_JOURNAL = sa.text("UPDATE otc.journal SET journal_id = CAST(:journal_id AS uuid)")
+_CONTINUE = """
+    SELECT setval(pg_get_serial_sequence('otc.{table}', 'id'), coalesce(max(id), 0) + 1, false) FROM otc.{table}
+"""
+
+
+def continue_ids(connection: sa.Connection) -> None:
+    """The next capture and the next event get ids after those that were inserted."""
+    for table in ("publication", "events"):
+        connection.execute(sa.text(_CONTINUE.format(table=table)))
 
 
 def continue_journal(connection: sa.Connection, journal_id: str) -> None:
-    """Makes the database the one whose journal this is: ids continue, and its next events are written to it."""
-    for each in _FINISH:
-        connection.execute(each, {"journal_id": journal_id})
+    """Makes this the database whose journal has the id: its next events are written to it."""
+    connection.execute(_JOURNAL, {"journal_id": journal_id})

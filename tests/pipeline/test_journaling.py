@@ -144,7 +144,7 @@ def test_a_database_with_captures_is_refused_and_stays_as_it_is(otc: Command, ar
 
 
 def test_damage_is_refused_with_its_names_or_its_week_is_left_out(
-    archive: Path, rebuilt: Callable[..., tuple[int, str, str]], sql: Sql, empty_database: str
+    otc: Command, archive: Path, rebuilt: Callable[..., tuple[int, str, str]], sql: Sql, empty_database: str
 ) -> None:
     first = next(path for path in journal_objects(archive) if path.parent.name == str(WEEKS[0]))
     first.chmod(0o644)
@@ -165,6 +165,15 @@ def test_damage_is_refused_with_its_names_or_its_week_is_left_out(
         assert connection.execute("SELECT id, week_ending FROM otc.publication").fetchall() == [(2, WEEKS[1])]
         volume = connection.execute("SELECT sum(share_volume) FROM otc.venue_volume").fetchone()
     assert volume == (45,)
+
+    # The week can be captured again, and the journal of the new database has no gap.
+    again = archive.parent / f"{WEEKS[0]}.csv"
+    assert otc("ingest", str(again), "--week-ending", str(WEEKS[0]))[0] == 0
+    code, output, errors = otc("archive", "verify", "--json")
+    assert (code, json.loads(output)["journal"]["problems"]) == (0, []), errors
+    assert len(list((archive / "journal").iterdir())) == 2
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("SELECT id FROM otc.publication ORDER BY 1").fetchall() == [(2,), (3,)]
 
 
 def test_another_rule_than_then_is_named_with_what_differs(
