@@ -16,6 +16,7 @@ _.exc_info  # exporter/http.py: an argument that WSGI prescribes
 _.stall  # finra/simulator/traps.py: the server reads the traps by name
 _.rows_received_before  # warehouse/events/payloads.py: a field of an event, written by name
 _.captured_at  # warehouse/publication.py: a column of SELECT *
+_.happened_at  # warehouse/alerts.py: a column, bound by name
 _.observed, _.threshold  # domain/quality.py: fields of a finding, which become columns
 _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing rows
 
