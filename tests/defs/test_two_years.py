@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import psycopg
 import pytest
@@ -22,6 +23,7 @@ from dagster import (
     build_sensor_context,
 )
 from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.execution import build_resources
 from dagster._core.utils import make_new_run_id
 from support import installed
 from support.published import Published
@@ -146,6 +148,8 @@ def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_ca
     def today() -> dt.date:
         return dt.datetime.now(NEW_YORK).date()
 
+    # Dagster creates an instance for the resources of each tick of a schedule, which takes longer than the tick.
+    monkeypatch.setattr(build_resources, "ephemeral_instance_if_missing", lambda _: nullcontext(dagster))
     source = Published(today, down=lambda day: NO_FINRA[0] <= day <= NO_FINRA[1])
     installed.replace(monkeypatch, source=source)
     daemon = Daemon(dagster, source)
