@@ -82,7 +82,8 @@ _RECORD = sa.text("""
         CAST(:run_id AS text), :event_id, :happened_at, CAST(:blocking AS boolean), CAST(:now AS timestamptz),
         greatest(:now, (
             SELECT max(attempted_at) FROM otc.alert
-            WHERE (severity = 'error' OR :severity = 'warn') AND (blocking OR NOT CAST(:blocking AS boolean))
+            WHERE recovery_of IS NULL AND (severity = 'error' OR :severity = 'warn')
+              AND (blocking OR NOT CAST(:blocking AS boolean))
         ) + CAST(:quiet AS interval))
     WHERE NOT EXISTS (
         SELECT FROM otc.alert earlier
@@ -101,7 +102,7 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         alert: the failure.
         now: the present time, UTC.
         quiet: new alerts are collected for this long after an attempt to send; an error does not wait because of a
-            warning, nor what blocks because of what does not.
+            warning or a recovery, nor what blocks because of what does not.
 
     Returns:
         Whether it is new.

@@ -140,7 +140,7 @@ def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_ca
     sql: psycopg.Connection[tuple[object, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One of 315 captures was never made, and after an outage a revision was never taken; 314 were made in vain."""
+    """One of 315 captures was never made, after an outage a revision was missing, and 314 captures were needless."""
     first = newest_due(T1, BEGIN) + dt.timedelta(weeks=1)
     monkeypatch.setenv("OTC_FIRST_WEEK", first.isoformat())
     settings.cache_clear()
