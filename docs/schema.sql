@@ -16,7 +16,7 @@ CREATE TABLE otc.alert (
     event_id bigint NOT NULL, -- The event that records the failure: for a check, its id in otc.events; for a run, Dagster's storage id.
     happened_at timestamp with time zone NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
-    state text DEFAULT 'pending'::text NOT NULL, -- discarded: not sent, because OTC_ALERT_URL was not set, or, of a recovery, because nobody has the failure.
+    state text DEFAULT 'pending'::text NOT NULL, -- discarded: not sent, because OTC_ALERT_URL was not set; a recovery also because no destination has its failure, or because the check failed again.
     due_at timestamp with time zone NOT NULL,
     claimed_until timestamp with time zone, -- Until then a process is sending it. If the time has passed, that process has died.
     attempts integer DEFAULT 0 NOT NULL, -- The number of attempts to send it, whether they succeeded or not.

@@ -10,7 +10,7 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.internals import InstanceRef
-from otc_assets.defs.liveness import fail_dead_runs
+from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs
 from otc_assets.defs.storage import storage_url
 from otc_assets.settings import Settings
 
@@ -49,6 +49,8 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
             if pool not in limited:
                 storage.set_concurrency_slots(pool, limit)
         fail_dead_runs(opened, no_code_server=no_code_server)
+        if no_code_server:
+            cancel_runs_of_renamed_jobs(opened)
         LocalArchive(chosen.archive_folder).remove_partials()
         yield opened
 

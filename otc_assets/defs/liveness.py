@@ -27,6 +27,9 @@ UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 
+#: The names of jobs in earlier versions, whose runs this version can't execute.
+_RENAMED_JOBS = {"make_week": "compute_week", "make_rolling": "compute_rolling"}
+
 log = logging.getLogger(__name__)
 
 
@@ -81,6 +84,13 @@ def fail_dead_runs(instance: DagsterInstance, *, no_code_server: bool = False) -
     if ended:
         log.warning("marked as failed, because their process has ended: %s", ", ".join(ended))
     return ended
+
+
+def cancel_runs_of_renamed_jobs(instance: DagsterInstance) -> None:
+    """Cancels queued runs of jobs that have another name since an upgrade: they would fail, and cause alerts."""
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED])):
+        if new := _RENAMED_JOBS.get(run.job_name):
+            instance.report_run_canceled(run, f"The job is now {new}: the sensor stale_weeks requests its weeks again.")
 
 
 def _free_slots(instance: DagsterInstance) -> None:

@@ -35,7 +35,7 @@ from otc_assets.warehouse.lineage import Lineage, lineage
 #: Weeks per run. Full-size weeks take less than a minute each: a run ends long before ``max_runtime_seconds``.
 WEEKS_PER_RUN = 13
 
-#: Runs of this sensor at a time: as many as steps can use the database, so that others find a place beside them.
+#: Runs of this sensor at a time: as many as steps can use the database, and few enough that other runs can start.
 RUNS_AT_ONCE = 2
 
 #: For so long after a capture, the other tiers of its week that are due are awaited; longer while files are ingested.
@@ -145,7 +145,7 @@ def _why_nothing(
     waiting: Sequence[Waiting],
     due: int,
 ) -> str:
-    """What the tick says if it requests nothing."""
+    """The reason why a tick requests nothing, for the tick's page."""
     stale = {week for table in ("venue_volume", *weekly_figures(), *rolling_figures()) for week in known.stale(table)}
     parts = [f"{due} stale weeks wait until earlier runs of this sensor end"] if due else []
     if number := len(stale & set(covered)):

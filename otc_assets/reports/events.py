@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-from otc_assets.domain.enums import AlertState
+from otc_assets.domain.enums import AlertKind, AlertState
 from otc_assets.errors import OtcError
 from otc_assets.warehouse import alerts as outbox
 from otc_assets.warehouse import events
@@ -138,9 +138,12 @@ def recent_alerts(database: Database, count: int) -> list[dict[str, Any]]:
         rows = outbox.recent(connection, count)
     for row in rows:
         attempts = f"{row['attempts']} failed attempt{'' if row['attempts'] == 1 else 's'}"
+        reason = "OTC_ALERT_URL was not set"
+        if row["kind"] == AlertKind.RECOVERY:
+            reason = "no destination has the alert of the failure, or the check failed again"
         row["delivery"] = {
             AlertState.PENDING: f"pending, {attempts}: {row['last_error']}" if row["last_error"] else "pending",
-            AlertState.DISCARDED: "not sent: OTC_ALERT_URL was not set",
+            AlertState.DISCARDED: f"not sent: {reason}",
             AlertState.DELIVERED: f"delivered {row['delivered_at']:%Y-%m-%d %H:%M}" if row["delivered_at"] else "",
         }[row["state"]]
     return rows

@@ -81,7 +81,7 @@ def record(connection: sa.Connection, alert: NewAlert, *, now: dt.datetime, quie
         alert: the failure.
         now: the present time, UTC.
         quiet: new alerts are collected for this long after an attempt to send; an error does not wait because of a
-            warning, nor what blocks because of what does not.
+            warning or a recovery, nor what blocks because of what does not.
 
     Returns:
         Whether it is new.

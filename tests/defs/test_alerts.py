@@ -706,6 +706,19 @@ def test_hundreds_of_failures_become_one_message_that_lists_ten_and_counts_the_r
     assert len(receiver.messages) == 2
 
 
+def test_an_error_does_not_wait_because_a_recovery_was_sent(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller
+) -> None:
+    said = []
+    for week, passed, minutes in ((WEEKS[0], False, 6), (WEEKS[0], True, 1), (WEEKS[1], False, 1)):
+        report(daemon, week, passed=passed)
+        daemon.tick("failed_checks")
+        said.append(daemon.tick("deliver_alerts"))
+        clock.shift(dt.timedelta(minutes=minutes))
+    assert said == ["alerts delivered: 1"] * 3
+    assert [message["type"] for message in receiver.messages] == ["failure", "success", "failure"]
+
+
 def test_an_error_does_not_wait_because_a_warning_was_told(
     daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,7 +176,7 @@ def test_a_revision_sensor_that_gets_no_answer_tries_the_same_publications_again
     assert json.loads(data.cursor or "{}")["position"] == 30
 
 
-def test_what_was_found_before_the_source_stopped_to_answer_is_requested(
+def test_what_was_found_before_the_source_stopped_answering_is_requested(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     week = dt.date(2026, 9, 18)
@@ -197,7 +197,7 @@ def test_what_was_found_before_the_source_stopped_to_answer_is_requested(
 
 
 class Revising(Published):
-    """A FINRA that revises one week when it is told to."""
+    """A FINRA that revises the week ``revised``, if it is set."""
 
     revised: dt.date | None = None
 
@@ -248,7 +248,7 @@ def test_a_revision_whose_capture_fails_is_requested_again_after_its_week_has_le
             )
             dagster.report_run_failed(run)
     assert attempts == ["1", "2", "3", "4"]
-    # FINRA takes it back: nothing is missing any more.
+    # FINRA withdraws the revision: nothing is missing any more.
     one_week_back.revised = None
     assert '"missing": []' not in str(cursor)
     assert ["T1", "2026-09-18"] not in json.loads(str(tick("late_and_revised", dagster, cursor).cursor))["missing"]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_sensor_context
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_sensor_context
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.utils import make_new_run_id
 from support import installed
 from support.terminal import Terminal
 
@@ -19,7 +21,7 @@ from otc_assets import interruption
 from otc_assets.defs import launch
 from otc_assets.defs.failures import why_it_failed
 from otc_assets.defs.instance import POOLS, clean_instance
-from otc_assets.defs.liveness import PROCESS_TAG, fail_dead_runs, process_tag
+from otc_assets.defs.liveness import PROCESS_TAG, cancel_runs_of_renamed_jobs, fail_dead_runs, process_tag
 from otc_assets.defs.partitions import week_of
 from otc_assets.local import setup
 from otc_assets.processes import Identity, is_dead, this_process
@@ -243,3 +245,31 @@ def test_only_partial_files_that_no_process_writes_are_removed(tmp_path: Path) -
     assert archive.remove_partials() == 3
     assert {path.name for path in folder.iterdir()} == {f"{digest}.zst", mine.name, elsewhere.name, recent.name}
     assert archive.get(digest) == b"complete"
+
+
+def test_queued_runs_of_jobs_that_were_renamed_are_canceled_when_up_starts(
+    dagster: DagsterInstance,
+) -> None:
+    """An upgrade in the middle of the recomputation of many weeks: such runs would fail one after another."""
+    tags = {"dagster/partition": "2026-08-14"}
+    queued = {
+        job: dagster.add_run(
+            DagsterRun(
+                job,
+                run_id=make_new_run_id(),
+                tags=tags,
+                status=DagsterRunStatus.QUEUED,
+                remote_job_origin=RemoteJobOrigin(
+                    RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("otc_assets"), "__repository__"), job
+                ),
+            )
+        )
+        for job in ("make_week", "make_rolling", "compute_week")
+    }
+    cancel_runs_of_renamed_jobs(dagster)
+    found = {job: dagster.get_run_by_id(run.run_id) for job, run in queued.items()}
+    assert {job: run and run.status.value for job, run in found.items()} == {
+        "make_week": "CANCELED",
+        "make_rolling": "CANCELED",
+        "compute_week": "QUEUED",
+    }

@@ -70,8 +70,7 @@ COMMENT ON COLUMN otc.alert.recovery_of IS
     'Of a recovery: the alert of the failure. A recovery is sent to the destinations that have received that alert.';
 COMMENT ON COLUMN otc.alert.blocking IS
     'Whether the failure blocks downstream assets. Such an alert waits for no other message but one that has such an alert.';
-COMMENT ON COLUMN otc.alert.state IS
-    'discarded: not sent, because OTC_ALERT_URL was not set, or, of a recovery, because nobody has the failure.';
+COMMENT ON COLUMN otc.alert.state IS 'discarded: not sent, because OTC_ALERT_URL was not set; a recovery also because no destination has its failure, or because the check failed again.';
 COMMENT ON COLUMN otc.alert.claimed_until IS
     'Until then a process is sending it. If the time has passed, that process has died.';
 COMMENT ON COLUMN otc.alert.attempts IS 'The number of attempts to send it, whether they succeeded or not.';

@@ -6,7 +6,8 @@ SELECT :dedupe_key, :kind, :subject, :severity, CAST(:week_ending AS date), :tit
     CAST(:run_id AS text), :event_id, :happened_at, CAST(:blocking AS boolean), CAST(:now AS timestamptz),
     greatest(:now, (
         SELECT max(attempted_at) FROM otc.alert
-        WHERE (severity = 'error' OR :severity = 'warn') AND (blocking OR NOT CAST(:blocking AS boolean))
+        WHERE recovery_of IS NULL AND (severity = 'error' OR :severity = 'warn')
+          AND (blocking OR NOT CAST(:blocking AS boolean))
     ) + CAST(:quiet AS interval))
 WHERE NOT EXISTS (
     SELECT FROM otc.alert earlier
