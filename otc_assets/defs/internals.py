@@ -23,8 +23,8 @@ from dagster._core.definitions.executor_definition import IN_PROC_CONFIG as IN_P
 # neither link such a run nor repeat it. Waits for a public way to execute a created run.
 from dagster._core.definitions.job_base import InMemoryJob as InMemoryJob
 
-# An output with this metadata stands for no materialization: the weeks were reported one by one. Without it, Dagster
-# reports all weeks of the run once more. Waits for an output of an asset without a materialization.
+# An output with this metadata adds no materialization: the weeks were reported one by one. Without it, Dagster reports
+# all weeks of the run once more. Waits for an output of an asset without a materialization.
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 # What ``define_asset_job`` returns, for annotations. Waits for the public name.

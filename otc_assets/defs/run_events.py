@@ -18,8 +18,8 @@ from otc_assets.defs.partitions import key_of, week_of
 def weeks_done_before(instance: DagsterInstance, run: DagsterRun, asset: AssetKey) -> set[dt.date]:
     """The weeks of ``asset`` that this run, or a run that it continues, has materialized already.
 
-    A run continues its parent if Dagster has started it after a crash, or a user has from the point of failure. One
-    that a user has started as a whole begins anew.
+    A run continues its parent if Dagster started it after a crash, or a user executed it again from failure. A run that
+    a user executed again as a whole does not.
     """
     return {
         week_of(event.partition)

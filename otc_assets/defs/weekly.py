@@ -43,7 +43,7 @@ from otc_assets.warehouse.server import DatabaseUnreachable
 
 OWNERS = ["team:market-structure"]
 
-#: The group of all assets: the UI opens the graph of one group with every asset visible, and that of several with none.
+#: The group of all assets. The UI opens a graph of one group with every asset visible, and of several groups with none.
 GROUP = "otc"
 
 #: A backfill computes up to a year of weeks in one run: a run per week pays the overhead of a run every time.

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from otc_assets import interruption
-from otc_assets.archive.store import Archive
+from otc_assets.archive.store import Archive, ArchiveError
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
@@ -177,9 +177,12 @@ def _is_unchanged(week: dt.date, tier: Tier, source: Source, archive: Archive, d
         return False
     with database.transaction() as connection:
         found = effective_publications(connection, week, week)[week, tier.name]
-    return (
-        bool(found.captures) and not found.quarantined and all(capture.digest in archive for capture in found.captures)
-    )
+    try:
+        for capture in found.captures:
+            archive.get(capture.digest)
+    except ArchiveError:
+        return False  # missing or damaged: fetching it again repairs the archive
+    return bool(found.captures) and not found.quarantined
 
 
 def capture_publication(

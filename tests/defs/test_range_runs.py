@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import Tier, weeks_between
 from otc_assets.finra.source import Capture, PermanentSourceError, PublicationState, Source, SourceError
+from otc_assets.settings import settings
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -115,14 +117,18 @@ def stale_statuses(dagster: DagsterInstance, assets: list[str]) -> dict[tuple[st
     return {(a, week): resolver.get_status(AssetKey(a), week.isoformat()) for a in assets for week in WEEKS}
 
 
-def lose_bytes(week: dt.date) -> None:
-    """Deletes the archived bytes of a week's captures."""
+def archived(week: dt.date) -> Path:
+    """The archive's file of a week's capture of T1, which has to be the only one."""
     with installed.database().transaction() as connection:
         query = sa.text("SELECT digest FROM otc.publication WHERE week_ending = :week")
-        digests = connection.execute(query, {"week": week}).scalars().all()
-    for digest in digests:
-        (path,) = installed.archive().folder.glob(f"**/{digest}*")  # type: ignore[attr-defined]
-        path.unlink()
+        digest = connection.execute(query, {"week": week}).scalar_one()
+    (path,) = (settings().archive_folder / digest[:2]).glob(f"{digest}*")
+    return path
+
+
+def lose_bytes(week: dt.date) -> None:
+    """Deletes the archived bytes of a week's capture of T1."""
+    archived(week).unlink()
 
 
 def test_each_week_has_one_materialization_with_its_own_rows_and_version(
@@ -297,17 +303,20 @@ def test_a_run_that_dagster_starts_again_after_a_crash_goes_on_at_the_week_where
     assert materialized(dagster, third)["publication_t1"] == WEEKS
 
 
-def test_captured_weeks_of_a_range_are_asked_for_and_not_fetched_unless_they_changed_or_their_bytes_are_lost(
+def test_captured_weeks_of_a_range_are_asked_for_and_not_fetched_unless_they_changed_or_their_bytes_are_lost_or_damaged(
     dagster: DagsterInstance, source: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(dagster, *T1_ASSETS)
     source.fetched.clear()
     versions = [newest(dagster, "publication_t1", week).tags["dagster/data_version"] for week in WEEKS]
     lose_bytes(BAD)
+    damaged = archived(GOOD[0])
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
     source.asked.clear()
     run_id = run(dagster, *T1_ASSETS)
     assert source.asked == WEEKS
-    assert source.fetched == [BAD]
+    assert source.fetched == [GOOD[0], BAD]
     assert materialized(dagster, run_id)["publication_t1"] == WEEKS
     assert [newest(dagster, "publication_t1", week).tags["dagster/data_version"] for week in WEEKS] == versions
     # It states one row more than was captured.
