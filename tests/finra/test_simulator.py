@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process_and_any_order() -> No
 
 
 def test_a_full_size_week_has_as_many_rows_as_finras() -> None:
-    """Guards the sizes that demos and benchmarks stand for, within 5 %."""
+    """The sizes that demos and benchmarks rely on, within 5 %."""
     simulator = Simulator()
     for tier, rows in ((T1, 72_000), (T2, 168_000), (OTCE, 24_000)):
         assert _published(simulator, WEEK, tier).height == pytest.approx(rows, rel=0.05)
@@ -219,7 +219,7 @@ def test_a_download_file_holds_every_firm_row_of_its_half(small: Simulator, make
     rows = _published(small, WEEK, OTCE).filter(pl.col("summaryTypeCode") == code)
     parsed = parse(content, name="simulated")
     assert parsed.rejected.height == 0
-    assert not parsed.cut_off
+    assert not parsed.truncated
     assert parsed.records.height == rows.height
     assert parsed.records["shares"].sum() == rows["totalWeeklyShareQuantity"].sum()
     assert not content.startswith(b"\xef\xbb\xbf")
