@@ -19,6 +19,5 @@ _.captured_at  # warehouse/publication.py: a column of SELECT *
 _.observed, _.threshold  # domain/quality.py: fields of a finding, which become columns
 _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing rows
 
-# For readers and tests.
+# For readers.
 _.known_until  # warehouse/history.py: the public function for readers of as-of answers
-_.legacy_file  # finra/simulator/files.py: tests write files in FINRA's old layout

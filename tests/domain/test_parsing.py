@@ -17,12 +17,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.legacy_files import legacy_file
 
 from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.parsing import UnreadableFile, delimited, parse
 from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
-from otc_assets.finra.simulator.files import download_file, legacy_file
+from otc_assets.finra.simulator.files import download_file
 from otc_assets.finra.simulator.generator import Simulator
 
 API, API_JSON, LEGACY, WEBSITE = FileLayout.API, FileLayout.API_JSON, FileLayout.LEGACY, FileLayout.WEBSITE

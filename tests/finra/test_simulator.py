@@ -17,11 +17,12 @@ import duckdb
 import httpx
 import polars as pl
 import pytest
+from support.legacy_files import legacy_file
 
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
 from otc_assets.finra.simulator import traps
-from otc_assets.finra.simulator.files import download_file, legacy_file, write_files
+from otc_assets.finra.simulator.files import download_file, write_files
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator
 from otc_assets.finra.simulator.server import make_app, serve
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
