@@ -20,6 +20,5 @@ _.happened_at  # warehouse/alerts.py: a value of a statement, bound by name
 _.observed, _.threshold  # domain/quality.py: fields of a finding, which become columns
 _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing rows
 
-# For readers and tests.
+# For readers.
 _.known_until  # warehouse/history.py: the public function for readers of as-of answers
-_.legacy_file  # finra/simulator/files.py: tests write files in FINRA's old layout

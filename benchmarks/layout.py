@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.layout [TABLE ...]``; needs a TimescaleDB community server in OTC_TEST_TIMESCALE_URL. Each choice
 is measured in a database of its own, which ``otc-assets migrate`` lays out with it, on full-size weeks that are all
-compressed, by the loader's own functions. The choices that stand are in ``otc_assets.domain.tables``.
+compressed, by the loader's own functions. The layouts in use are in ``otc_assets.domain.tables``.
 
 Milliseconds are processor time, of the server's session and of this process: a machine that is busy otherwise does
 not distort them. The ratio counts indexes, as they are before and after.
@@ -353,14 +353,14 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(CASES)}")
     chosen = parser.parse_args().tables or list(CASES)
     for table in chosen:
-        stands = hypertables()[table]
-        print(f"\n{table}: {CASES[table].weeks} full-size weeks, all compressed; {stands} stands\n", flush=True)
+        current = hypertables()[table]
+        print(f"\n{table}: {CASES[table].weeks} full-size weeks, all compressed; in use: {current}\n", flush=True)
         rows = []
         for layout in CASES[table].layouts:
             try:
                 rows.append(measure(table, layout))
             finally:
-                lay_out(table, stands)
+                lay_out(table, current)
         print(table_of(rows), flush=True)
 
 

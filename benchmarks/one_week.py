@@ -1,4 +1,4 @@
-"""Captures and makes one week in this process, as a run does, and tells its peak memory.
+"""Captures and computes one week in this process, as a run does, and prints its peak memory.
 
 The simulated FINRA is in a process of its own, as FINRA is.
 """

@@ -1,8 +1,8 @@
 """Full-size weeks for the benchmarks, made by the simulator and kept on disk between runs.
 
 A week has 235,000 rows of venue volume, and everything that the domain computes from them. The newest 130 weeks are
-distinct; in five years each of them stands twice, the second time 130 weeks earlier, because making one takes some
-seconds. They lie in the folder ``otc-bench-weeks`` of the temporary folder, and may be deleted.
+distinct; in five years each of them occurs twice, the second time 130 weeks earlier, because generating one takes some
+seconds. They are in the folder ``otc-bench-weeks`` of the temporary folder, and may be deleted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from otc_assets.finra.simulator.server import make_app
 FIVE_YEARS = 260
 DISTINCT = 130
 NEWEST = FIRST_WEEK + dt.timedelta(weeks=FIVE_YEARS - 1)
-#: Verbatim rows are made of the newest weeks alone: no more are kept by default.
+#: Raw rows are generated for the newest weeks only: no others are kept by default.
 RAW_WEEKS = 26
 #: By then the newest week is out, and FINRA's first revisions of it are not.
 TODAY = NEWEST + dt.timedelta(weeks=5)

@@ -74,7 +74,7 @@ def _template(server: EmbeddedServer) -> str:
 def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
     name = f"test_{next(_number)}"
     with server._connect("postgres") as admin:
-        # Twenty times as fast as the default strategy, which writes each block to the WAL.
+        # Five to ten times as fast as the default strategy, which writes each block to the WAL.
         admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template} STRATEGY file_copy")
     yield server.url.rpartition("/")[0] + f"/{name}"
     with server._connect("postgres") as admin:

@@ -42,7 +42,7 @@ def list_captures(
     """List captures, oldest week first, with their status.
 
     effective: the week is computed from it. superseded: another capture has newer rows. quarantined: it lacks a large
-    part of the capture before it, or was cut off, and waits for a decision. empty: no row of it was accepted.
+    part of the capture before it, or was truncated, and waits for a decision. empty: no row of it was accepted.
     """
     from otc_assets.local import setup
     from otc_assets.reports import captures as reports

@@ -10,8 +10,8 @@ capture is all of a publication (FULL), one half of it (ATS, NON_ATS: the websit
   newer ``lastUpdateDate`` wins. A key that a complete base does not have is added only if it is newer than the base.
 - A capture that would remove more than ``MOST_REMOVED_PCT`` percent of the rows, symbols or shares of the capture
   before it is *quarantined*: FINRA revises single rows and never withdraws a large part of a publication, so the
-  download was cut short. So is a capture that was cut off, where a complete one is there. An operator accepts it or
-  leaves it.
+  download was incomplete. So is a truncated capture, where a complete one is there. An operator accepts it or leaves
+  it.
 
 This module works on attributes of captures and on frames. Recording captures and keeping replaced rows is in
 ``warehouse``; reading bytes is in ``parsing``.

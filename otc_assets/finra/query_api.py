@@ -240,14 +240,14 @@ class QueryApi:
         }
 
         def require_complete(reply: httpx.Response) -> None:
-            """Has a page that was cut off requested again."""
+            """Has a truncated page requested again."""
             if has_no_data(reply):
                 return
             first_line, rows = header_and_rows(reply)
             stated = stated_rows(reply, "Total-Records-On-Page")
             last = rows.rstrip(b"\n").rpartition(b"\n")[2]
             if (stated is not None and stated != count_rows(rows)) or last.count(b"|") != first_line.count(b"|"):
-                raise TemporaryFailure(f"{self._origin}: the page at row {offset} is cut off")
+                raise TemporaryFailure(f"{self._origin}: the page at row {offset} is truncated")
             if not count_rows(rows):
                 raise TemporaryFailure(f"{self._origin}: the page at row {offset} has no rows: {quote(reply)}")
 

@@ -51,7 +51,7 @@ _SETTINGS = {
     "jit": "off",
 }
 #: For data that may be lost: that of tests.
-_UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class EmbeddedServer:

@@ -94,7 +94,7 @@ def counts_and_dates(parsed: Parsed, result: Normalized, scope: str, rows_expect
         scope: the capture's scope.
         rows_expected: the number of rows that FINRA stated, if it did.
     """
-    complete = scope != CaptureScope.PARTIAL and not parsed.cut_off
+    complete = scope != CaptureScope.PARTIAL and not parsed.truncated
     return {
         "layout": parsed.layout,
         "rows_received": result.received,
@@ -209,7 +209,7 @@ def _compare(
         complete = [c for c in ranked([*earlier, candidate], half) if c.complete]
         if not publication.complete:
             if complete:
-                return f"it was cut off, and capture {complete[-1].id} is complete", []
+                return f"it was truncated, and capture {complete[-1].id} is complete", []
             continue
         at = complete.index(candidate)
         before, after = complete[at - 1] if at else None, complete[at + 1] if at + 1 < len(complete) else None

@@ -51,46 +51,37 @@ def week_status(database: Database, count: int, first_week: dt.date, now: dt.dat
         recorded = by_week_and_tier(publications(connection, weeks[0], weeks[-1]))
         first = first_captured(connection)
     captured = {key for key, group in recorded.items() if effective(group).captures}
+    remarks = _remarks(recorded)
+    stale = {table: set(known.stale(table)) for table in in_order()}
     newest = {tier.name: max((week for week, name in captured if name == tier.name), default=None) for tier in TIERS}
 
-    def missing(week: dt.date, tier: Tier) -> str:
+    def of_tier(week: dt.date, tier: Tier) -> int | str:
+        if part := loaded.get((week, tier.name)):
+            return int(part.rows)
+        if known.kept_from and week < known.kept_from:
+            return "dropped"
+        if (week, tier.name) in captured:
+            return "captured"
         status = status_of_missing(week, tier, newest[tier.name], now)
         return NEVER_REQUESTED if was_never_requested(week, tier.name, status, first) else status
 
-    remarks = _remarks(recorded)
-    stale = {t: set(known.stale(t)) for t in in_order()}
+    def state(week: dt.date) -> str:
+        if week in known.blocked:
+            return "blocked"
+        tables = [table for table, found in stale.items() if week in found]
+        return f"stale: {', '.join(tables)}" if tables else ""
+
     rows = []
     for week in weeks:
-        parts = {tier.id: loaded.get((week, tier.name)) for tier in TIERS}
-        waiting = [table for table, found in stale.items() if week in found]
+        parts = [part for tier in TIERS if (part := loaded.get((week, tier.name)))]
         rows.append(
             {
                 "week_ending": week,
-                **{
-                    tier.id: part.rows
-                    if (part := parts[tier.id])
-                    else "dropped"
-                    if known.kept_from and week < known.kept_from
-                    else "captured"
-                    if (week, tier.name) in captured
-                    else missing(week, tier)
-                    for tier in TIERS
-                },
-                "rows": sum(part.rows for part in parts.values() if part),
+                **{tier.id: of_tier(week, tier) for tier in TIERS},
+                "rows": sum(part.rows for part in parts),
                 "grade": worst(grades.get(week, [])),
-                "shares": int(sum(part.shares for part in parts.values() if part)),
-                "state": "; ".join(
-                    [
-                        *(
-                            ["blocked"]
-                            if week in known.blocked
-                            else [f"stale: {', '.join(waiting)}"]
-                            if waiting
-                            else []
-                        ),
-                        *remarks.get(week, []),
-                    ]
-                ),
+                "shares": int(sum(part.shares for part in parts)),
+                "state": "; ".join(filter(None, [state(week), *remarks.get(week, [])])),
             }
         )
     return rows

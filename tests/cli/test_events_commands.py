@@ -37,7 +37,7 @@ def check(number: int) -> events.CheckFailed:
     )
 
 
-def tell(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
+def append_all(engine: sa.Engine, *payloads: events.Payload) -> list[events.Event]:
     with events.event_context("run-7"), transaction(engine) as connection:
         return [events.append(connection, payload) for payload in payloads]
 
@@ -48,7 +48,7 @@ CAPTURE = {"publication_id": 7, "scope": "ATS", "origin": "ats.csv", "digest": "
 def a_week(engine: sa.Engine) -> list[events.Event]:
     """A week from its gap to its grade, and what retention did."""
     of_week = {"week_ending": WEEK, "tier": T1}
-    return tell(
+    return append_all(
         engine,
         events.GapOpened(**of_week, status="pending", due=WEEK, fetchable=False, detail="on Monday"),
         events.GapClosed(**of_week, status="pending"),
@@ -69,7 +69,7 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
             seconds=0.5,
         ),
         events.FileRejected(origin="page.csv", reason="page.csv: it is a page of HTML. Download it again"),
-        events.CaptureQuarantined(**of_week, **CAPTURE, reason="it was cut off"),
+        events.CaptureQuarantined(**of_week, **CAPTURE, reason="it was truncated"),
         events.CaptureAccepted(**of_week, **CAPTURE),
         events.CaptureWithdrawn(**of_week, **CAPTURE, reason="it was a test"),
         events.CaptureRestored(**of_week, **CAPTURE),
@@ -108,7 +108,7 @@ SAID = [
     ("otc.gap.closed", "2026-08-21 NMS Tier 1: pending"),
     ("otc.file.ingested", "2026-08-21 NMS Tier 1: new, 1,234 rows accepted, 1 rejected, not complete"),
     ("otc.file.rejected", "page.csv: it is a page of HTML. Download it again"),
-    ("otc.capture.quarantined", "2026-08-21 NMS Tier 1: capture 7: it was cut off"),
+    ("otc.capture.quarantined", "2026-08-21 NMS Tier 1: capture 7: it was truncated"),
     ("otc.capture.accepted", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
     ("otc.capture.withdrawn", "2026-08-21 NMS Tier 1: capture 7: it was a test"),
     ("otc.capture.restored", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
@@ -149,7 +149,7 @@ def test_each_kind_of_event_is_shown_in_words_oldest_first(run: Run, engine: sa.
 def test_events_of_one_type_alone_and_where_there_are_none(run: Run, engine: sa.Engine) -> None:
     assert run("tail") == (0, "", "no events yet\n")
     assert run("tail", "--json") == (0, "", "")
-    tell(engine, *map(check, range(30)))
+    append_all(engine, *map(check, range(30)))
     assert run("tail", "--type", "otc.week.revised")[2] == "no otc.week.revised events yet\n"
     code, text, _ = run("tail", "--type", "otc.check.failed", "--json")
     assert [json.loads(line)["payload"]["check"] for line in text.splitlines()] == [f"c{n}" for n in range(10, 30)]
@@ -176,7 +176,7 @@ def test_all_of_one_event_is_shown_by_its_number_or_its_event_id(run: Run, engin
 
 def test_the_history_of_a_week_shows_its_state_and_all_that_happened_to_it(run: Run, engine: sa.Engine) -> None:
     a_week(engine)
-    tell(engine, events.WeekChecked(week_ending=WEEK - dt.timedelta(weeks=1), version="", grades={}))
+    append_all(engine, events.WeekChecked(week_ending=WEEK - dt.timedelta(weeks=1), version="", grades={}))
     code, text, _ = run("history", "2026-08-21")
     assert code == 0
     header, state, _, *lines = text.splitlines()
@@ -187,11 +187,11 @@ def test_the_history_of_a_week_shows_its_state_and_all_that_happened_to_it(run: 
         if what.startswith("2026-08-21") and len(what) < 45:
             assert f"{kind} {what}" in said
     code, text, _ = run("history", "2026-08-21", "--json")
-    told = json.loads(text)
+    shown_events = json.loads(text)
     assert code == 0
-    assert told["week_ending"] == "2026-08-21"
-    assert [tier["shares"] for tier in told["tiers"]] == ["98765.5"]
-    assert [e["what"] for e in told["events"]] == [what for _, what in SAID if what.startswith("2026-08-21")]
+    assert shown_events["week_ending"] == "2026-08-21"
+    assert [tier["shares"] for tier in shown_events["tiers"]] == ["98765.5"]
+    assert [e["what"] for e in shown_events["events"]] == [what for _, what in SAID if what.startswith("2026-08-21")]
     assert run("history", "2026-08-28")[1] == "no events for the week ending 2026-08-28\n"
 
 
@@ -235,7 +235,7 @@ def test_following_shows_the_newest_and_then_what_comes_until_it_is_broken_off(
     engine: sa.Engine, installation: Path
 ) -> None:
     """A process of its own, on a pipe: every line is there as soon as its event is."""
-    tell(engine, *map(check, range(4)))
+    append_all(engine, *map(check, range(4)))
     code = "import sys; from otc_assets import cli; sys.argv[0] = 'otc-assets'; cli.main()"
     command = [sys.executable, "-c", code, "events", "tail", "--follow", "-n", "2", "--json"]
     with subprocess.Popen(
@@ -252,7 +252,7 @@ def test_following_shows_the_newest_and_then_what_comes_until_it_is_broken_off(
             with engine.connect() as slow, slow.begin():
                 events.append(slow, check(4))
                 time.sleep(1)
-            tell(engine, events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3), check(5))
+            append_all(engine, events.RetentionApplied(what="raw_record", retained_from=WEEK, weeks=3), check(5))
             assert [line(), line()] == ["c4", "c5"]
         finally:
             following.send_signal(signal.SIGINT)

@@ -177,8 +177,8 @@ def test_totals_that_do_not_say_what_they_are_of_are_refused_until_their_kind_is
     }
     with pytest.raises(UnreadableFile, match="--summary-type ATS_W_SMBL"):
         normalize(parsed(bare), week_ending=WEEK, tier=T1)
-    told = normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="OTC_W_SMBL")
-    assert told.totals.select("total_of", "venue_kind", "symbol").rows() == [("SYMBOL", "NON_ATS", "ABC")]
+    normalized = normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="OTC_W_SMBL")
+    assert normalized.totals.select("total_of", "venue_kind", "symbol").rows() == [("SYMBOL", "NON_ATS", "ABC")]
     with pytest.raises(UnreadableFile, match="is not a summaryTypeCode"):
         normalize(parsed(bare), week_ending=WEEK, tier=T1, summary_type="WRONG")
 

@@ -17,12 +17,13 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.legacy_files import legacy_file
 
 from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.parsing import UnreadableFile, delimited, parse
 from otc_assets.domain.values import is_missing
 from otc_assets.domain.weeks import OTCE, T1
-from otc_assets.finra.simulator.files import download_file, legacy_file
+from otc_assets.finra.simulator.files import download_file
 from otc_assets.finra.simulator.generator import Simulator
 
 API, API_JSON, LEGACY, WEBSITE = FileLayout.API, FileLayout.API_JSON, FileLayout.LEGACY, FileLayout.WEBSITE
@@ -61,7 +62,7 @@ def test_a_row_is_read_to_the_letter_and_the_last_decimal() -> None:
     """Quotes, double blanks and case are part of names; fractions are part of shares."""
     parsed = parse(website(ROW), name="f")
     (row,) = parsed.records.iter_rows(named=True)
-    assert (parsed.layout, parsed.received, parsed.cut_off) == (WEBSITE, 1, False)
+    assert (parsed.layout, parsed.received, parsed.truncated) == (WEBSITE, 1, False)
     assert row["symbol"] == "ABRpD"
     assert row["issue_name"] == 'Say "Hi", Inc.  #1 $ ! &'
     assert row["participant_name"] == "SOME  VENUE"
@@ -171,7 +172,7 @@ def test_a_row_that_is_not_utf8_is_rejected_and_the_others_are_read() -> None:
 def test_a_file_that_ends_within_a_row_says_so_and_loses_no_other_row(cut: int) -> None:
     """`2025-12-2` reads as a date: a cut row must not pass for a whole one."""
     parsed = parse(website(ROW, ROW)[:-1][:-cut], name="f")
-    assert parsed.cut_off
+    assert parsed.truncated
     assert (parsed.records.height, parsed.rejected.height) == (1, 1)
 
 
@@ -238,7 +239,7 @@ def test_a_gzip_file_with_a_wrong_byte_is_refused_as_damaged(at: int) -> None:
 
 def test_a_header_alone_is_a_publication_of_no_rows() -> None:
     parsed = parse(website(), name="f")
-    assert (parsed.received, parsed.raw.height, parsed.cut_off) == (0, 0, False)
+    assert (parsed.received, parsed.raw.height, parsed.truncated) == (0, 0, False)
 
 
 JSON_ROW = {
@@ -269,9 +270,9 @@ def test_replies_that_follow_one_another_in_one_file_are_all_read() -> None:
     """Records after the first array's end were once ignored."""
     record = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
     several = parse(f" \n[{record}]\n[{record},{record}]\n{record}\n".encode(), name="f")
-    assert (several.records.height, several.cut_off) == (4, False)
+    assert (several.records.height, several.truncated) == (4, False)
     more = parse(f"[{record}] and more".encode(), name="f")
-    assert (more.records.height, more.rejected["record"].to_list(), more.cut_off) == (1, ["and more"], True)
+    assert (more.records.height, more.rejected["record"].to_list(), more.truncated) == (1, ["and more"], True)
 
 
 def test_an_empty_text_is_nothing_in_json_as_in_a_delimited_file() -> None:
@@ -280,10 +281,10 @@ def test_an_empty_text_is_nothing_in_json_as_in_a_delimited_file() -> None:
     assert parsed.records.select("mpid", "shares").rows() == [(None, Decimal(1500))]
 
 
-def test_json_that_is_cut_off_keeps_its_whole_records() -> None:
+def test_json_that_is_truncated_keeps_its_whole_records() -> None:
     whole = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
     parsed = parse(f"[{whole},\n{whole[:40]}".encode(), name="f")
-    assert (parsed.records.height, parsed.rejected.height, parsed.cut_off) == (1, 1, True)
+    assert (parsed.records.height, parsed.rejected.height, parsed.truncated) == (1, 1, True)
     assert parsed.rejected["record"][0] == whole[:40]
 
 
@@ -304,15 +305,15 @@ def test_a_legacy_file_is_read_without_its_trailer_which_is_checked(kind: str) -
     legacy = legacy_file(simulator, week, T1, kind, today)
     current = parse(download_file(simulator, week, T1, kind, today), name="f")
     parsed = parse(legacy, name="f")
-    assert (parsed.layout, parsed.cut_off, parsed.rejected.height) == (LEGACY, False, 0)
+    assert (parsed.layout, parsed.truncated, parsed.rejected.height) == (LEGACY, False, 0)
     columns = ["symbol", "participant_name", "shares", "trades"]
     assert parsed.records.select(columns).equals(current.records.select(columns))
     lines = legacy.split(b"\n")
     missing_row = b"\n".join(lines[:5] + lines[6:])
-    assert parse(missing_row, name="f").cut_off
+    assert parse(missing_row, name="f").truncated
     without_trailer = b"\n".join(lines[:-2]) + b"\n"
     cut = parse(without_trailer, name="f")
-    assert (cut.cut_off, cut.received) == (True, parsed.received)
+    assert (cut.truncated, cut.received) == (True, parsed.received)
 
 
 @pytest.mark.parametrize("end", ["NMS Tier 1|AA", "NMS T"], ids=["after a field", "within the first"])
@@ -320,7 +321,7 @@ def test_a_legacy_file_cut_within_a_row_has_no_trailer_to_drop(end: str) -> None
     """The cut row was once dropped as if it were the trailer."""
     header = "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated"
     parsed = parse(f"{header}\nNMS Tier 1|A|A Inc|POOL|PPEX|5|1|2015-01-26\n{end}".encode(), name="f")
-    assert (parsed.records.height, parsed.rejected["record"].to_list(), parsed.cut_off) == (1, [end], True)
+    assert (parsed.records.height, parsed.rejected["record"].to_list(), parsed.truncated) == (1, [end], True)
 
 
 def test_one_typed_read_and_row_by_row_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,7 +453,7 @@ def test_a_pair_of_surrogates_is_one_character_and_stays_in_the_name() -> None:
 def test_blank_lines_after_the_last_row_are_not_rows(blank: str) -> None:
     """Two of them in a small file were two rejected rows of 32, and grade F."""
     parsed = parse(website(ROW, ROW) + blank.encode(), name="f")
-    assert (parsed.records["line"].to_list(), parsed.rejected.height, parsed.cut_off) == ([2, 3], 0, False)
+    assert (parsed.records["line"].to_list(), parsed.rejected.height, parsed.truncated) == ([2, 3], 0, False)
     assert parsed.raw.rows() == [(2, ROW), (3, ROW)]
 
 
@@ -467,7 +468,7 @@ def test_blank_lines_after_the_trailer_of_a_legacy_file_change_nothing() -> None
     simulator, week, today = Simulator(scale=0.02), dt.date(2026, 8, 21), dt.date(2026, 10, 14)
     legacy = legacy_file(simulator, week, T1, "ATS", today)
     with_blanks, without = parse(legacy + b"\r\n \n\n", name="f"), parse(legacy, name="f")
-    assert (with_blanks.cut_off, with_blanks.rejected.height) == (False, 0)
+    assert (with_blanks.truncated, with_blanks.rejected.height) == (False, 0)
     assert with_blanks.records.equals(without.records)
 
 

@@ -207,7 +207,7 @@ def test_rejected_rows_are_reconciled() -> None:
     assert finding(evidence(rows_received=13, rows_rejected=1, rows_expected=13), "rows_reconciled")["passed"]
 
 
-def test_a_key_that_stands_twice_is_f() -> None:
+def test_a_duplicate_key_is_graded_f() -> None:
     """Every sum over it would count it twice."""
     twice = pl.concat(
         [ROWS, ROWS.head(1).with_columns(pl.lit(Decimal(1)).cast(ROWS["share_volume"].dtype).alias("share_volume"))]

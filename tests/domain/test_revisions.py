@@ -88,11 +88,11 @@ def bases(*captures: Capture) -> dict[str, int]:
         "an older file that came later",
         "two files of one day: more rows",
         "a capture without an accepted row",
-        "a file that was cut off",
-        "a file that was cut off, alone",
+        "a file that was truncated",
+        "a file that was truncated, alone",
         "a quarantined file",
         "a file that was accepted",
-        "a file that was cut off, and accepted",
+        "a file that was truncated, and accepted",
         "a revision after a file that was accepted",
         "a withdrawn file",
         "nothing but a withdrawn file",
@@ -102,7 +102,7 @@ def bases(*captures: Capture) -> dict[str, int]:
 def test_of_each_half_the_capture_with_the_newest_rows_is_effective(
     captures: list[Capture], expected: dict[str, int]
 ) -> None:
-    """An older download once took a revision back, and a file that was cut off replaced a complete one."""
+    """An older download once took a revision back, and a file that was truncated replaced a complete one."""
     assert bases(*captures) == expected
 
 
@@ -228,7 +228,7 @@ def test_rows_of_two_layouts_are_matched_by_what_both_state() -> None:
     assert merged(file, record) == {("AAA", "116797"): 6}
 
 
-def test_rows_that_a_capture_can_not_tell_apart_are_not_replaced() -> None:
+def test_rows_that_a_capture_can_not_distinguish_are_not_replaced() -> None:
     """Two issues under one ticker, and a record without issue names: it fits both."""
     both = rows(row("AAA", "UBSA", 5, issue_name="One"), row("AAA", "UBSA", 6, issue_name="Two"))
     record = part(2, rows(row("AAA", "UBSA", 9, REVISED, issue_name="")))

@@ -41,7 +41,7 @@ def of_symbol(rows: pl.DataFrame, weeks: pl.DataFrame, symbol: str = "A") -> dic
     return row
 
 
-def test_six_captured_weeks_are_averaged_and_the_week_stands_against_them() -> None:
+def test_six_captured_weeks_are_averaged_and_the_week_is_compared_with_them() -> None:
     """By hand: 100, 200, 300, 400, 500, 600 shares average 350; 600 is 71.428571 % above; 2,100 shares in 21
     trades are 100 a trade; 1, 1, 1, 1, 1 and 2 venues average 1.166667.
     """
@@ -143,7 +143,7 @@ def test_an_average_of_zero_has_no_change_in_percent() -> None:
     assert (row["volume_vs_avg_pct"], row["trend"], row["avg_6w_trade_size"]) == (None, "stable", None)
 
 
-def test_weeks_in_which_the_symbol_traded_in_another_tier_are_told_apart() -> None:
+def test_weeks_in_which_the_symbol_traded_in_another_tier_are_counted_separately() -> None:
     """A move between tiers looks like a halt in the one and like a listing in the other."""
     rows = pl.concat(
         [

@@ -87,7 +87,7 @@ def records_in_parquet(*records: dict[str, Any]) -> bytes:
 def test_records_in_a_table_are_read_as_those_of_the_api_are(write: Any) -> None:
     """A workbook was 'a zip archive, unpack it', and a Parquet file 'damaged'."""
     publication = parse(write(RECORD, FIRM, SMALL), name="week.table")
-    assert (publication.layout, publication.cut_off, publication.received) == (API, False, 3)
+    assert (publication.layout, publication.truncated, publication.received) == (API, False, 3)
     rows = normalize(publication, week_ending=WEEK, tier=T1)
     assert rows.rejected.height == 0
     assert rows.volume.select("venue_kind", "venue_id", "share_volume", "notional", "last_update_date").rows() == [
@@ -211,16 +211,16 @@ JSON_RECORD = json.loads(json.dumps(RECORD, default=lambda day: str(day)[:10]))
 def test_records_in_an_objects_one_list_are_read(wrap: Any, indent: int | None) -> None:
     other = {**JSON_RECORD, "issueSymbolIdentifier": "B"}
     publication = parse(json.dumps(wrap([JSON_RECORD, other]), indent=indent).encode(), name="f")
-    assert (publication.layout, publication.cut_off, publication.rejected.height) == (API_JSON, False, 0)
+    assert (publication.layout, publication.truncated, publication.rejected.height) == (API_JSON, False, 0)
     assert publication.records.select("line", "symbol").rows() == [(1, "ABC"), (2, "B")]
     assert json.loads(publication.raw["record"][1]) == other
 
 
-def test_an_object_around_the_records_that_is_cut_off_says_so_and_loses_nothing() -> None:
+def test_an_object_around_the_records_that_is_truncated_says_so_and_loses_nothing() -> None:
     text = json.dumps({"rows": [JSON_RECORD, JSON_RECORD], "total": 2})
     for cut in range(1, 14):
         publication = parse(text[:-cut].encode(), name="f")
-        assert (publication.records.height, publication.cut_off) == (2, True)
+        assert (publication.records.height, publication.truncated) == (2, True)
     rejected = parse((text[:-1] + " and more").encode(), name="f").rejected
     assert rejected["record"].to_list() == ["and more"]
 

@@ -52,7 +52,7 @@ def targets(name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_dashboard_is_formatted_named_for_ever_and_asks_for_its_data_source(name: str) -> None:
+def test_a_dashboard_is_formatted_has_a_permanent_uid_and_asks_for_its_data_source(name: str) -> None:
     text = (FOLDER / f"{name}.json").read_text()
     board = json.loads(text)
     assert text == json.dumps(board, indent=2, ensure_ascii=False) + "\n"

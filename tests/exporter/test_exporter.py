@@ -368,7 +368,7 @@ def test_chunks_and_their_compression_are_those_of_timescaledb(migrated_communit
     assert {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value} == set()
 
 
-def test_a_real_run_is_told_as_it_was(filled: str) -> None:
+def test_a_real_run_is_counted_as_it_was(filled: str) -> None:
     """Against the tables that the run has left, counted one by one."""
     with closing(Exporter(lambda: filled)) as exporter:
         found = scraped(exporter)
@@ -555,7 +555,7 @@ def between(database: str) -> Iterator[tuple[str, threading.Event]]:
     """A relay to the database that passes nothing on while the event is set."""
     info = psycopg.conninfo.conninfo_to_dict(database)
     silence, closing_down = threading.Event(), threading.Event()
-    door = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", 0))
 
     def pass_on(source: socket.socket, target: socket.socket) -> None:
         with source, target, suppress(OSError):
@@ -567,7 +567,7 @@ def between(database: str) -> Iterator[tuple[str, threading.Event]]:
     def accept() -> None:
         while not closing_down.is_set():
             try:
-                client, _ = door.accept()
+                client, _ = listening.accept()
             except OSError:
                 return
             server = socket.create_connection((str(info["host"]), int(str(info["port"]))))
@@ -575,14 +575,14 @@ def between(database: str) -> Iterator[tuple[str, threading.Event]]:
                 threading.Thread(target=pass_on, args=pair, daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    yield _at(database, door), silence
+    yield _at(database, listening), silence
     closing_down.set()
-    door.close()
+    listening.close()
 
 
-def _at(database: str, door: socket.socket) -> str:
+def _at(database: str, listening: socket.socket) -> str:
     before, _, after = database.rpartition("@")
-    return f"{before}@127.0.0.1:{door.getsockname()[1]}/{after.partition('/')[2]}"
+    return f"{before}@127.0.0.1:{listening.getsockname()[1]}/{after.partition('/')[2]}"
 
 
 def test_one_source_that_waits_for_a_lock_fails_alone(
@@ -714,7 +714,7 @@ def test_a_real_prometheus_scrapes_it_and_answers_with_the_right_numbers(
             prometheus.stop()
 
 
-def test_the_command_prints_once_or_serves_until_it_is_told_to_stop(sql: Sql, database: str, tmp_path: Path) -> None:
+def test_the_command_prints_once_or_serves_until_it_gets_a_signal(sql: Sql, database: str, tmp_path: Path) -> None:
     ingested(sql)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
     env |= {"OTC_DATABASE_URL": database, "OTC_HOME": str(tmp_path)}

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from download_rows import HEADER, TODAY, WEEK, put, rows
+from support.legacy_files import legacy_file, legacy_name
 
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import T1, TIERS, Tier
 from otc_assets.finra.file_reader import read_bounded, read_file
-from otc_assets.finra.simulator.files import download_file, file_name, legacy_file
+from otc_assets.finra.simulator.files import download_file, file_name
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import PermanentSourceError
 
@@ -93,7 +94,7 @@ def test_a_file_of_atss_that_has_lost_its_mpids_is_not_a_file_of_firms(
         if len(values) > place:
             values[place] = ""
         emptied.append("|".join(values))
-    path = put(tmp_path, file_name(WEEK, tier, "ATS", legacy=legacy), "\n".join([*emptied, ""]))
+    path = put(tmp_path, (legacy_name if legacy else file_name)(WEEK, tier, "ATS"), "\n".join([*emptied, ""]))
     with pytest.raises(UnreadableFile, match="none of its rows has an MPID, but its venues are named as ATSs are"):
         read_file(path)
     assert [c.scope for c in read_file(path, summary_type="OTC_W_SMBL_FIRM")] == ["NON_ATS"]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from download_rows import HEADER, TODAY, WEEK, put, rows
+from support.legacy_files import legacy_file, legacy_name
 
 from otc_assets.domain.parsing import UnreadableFile
 from otc_assets.domain.weeks import T1, T2, TIERS, Tier, publication_date
 from otc_assets.finra.file_reader import read_file
-from otc_assets.finra.simulator.files import download_file, file_name, legacy_file
+from otc_assets.finra.simulator.files import download_file
 from otc_assets.finra.simulator.generator import Simulator
 
 
@@ -141,7 +142,7 @@ def test_a_future_week_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["ATS", "NON_ATS"])
 def test_a_legacy_file_is_of_the_monday_in_its_name(simulator: Simulator, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / file_name(WEEK, T2, kind, legacy=True)
+    path = tmp_path / legacy_name(WEEK, T2, kind)
     path.write_bytes(legacy_file(simulator, WEEK, T2, kind, TODAY))
     (capture,) = read_file(path)
     assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, T2, kind)

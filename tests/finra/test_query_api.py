@@ -144,11 +144,13 @@ def test_rows_are_requested_by_post_with_both_filters_and_the_unique_key_as_orde
 
 
 def test_progress_is_reported_page_by_page(simulator: Simulator) -> None:
-    told: list[tuple[int, int]] = []
-    (capture,) = client(simulator, Traps(short_pages=4_000)).fetch(WEEK, T2, lambda done, of: told.append((done, of)))
+    reported: list[tuple[int, int]] = []
+    (capture,) = client(simulator, Traps(short_pages=4_000)).fetch(
+        WEEK, T2, lambda done, of: reported.append((done, of))
+    )
     total = capture.rows_expected
-    assert told == [(min(n * 4_000, total or 0), total) for n in range(1, len(told) + 1)]
-    assert told[-1][0] == total
+    assert reported == [(min(n * 4_000, total or 0), total) for n in range(1, len(reported) + 1)]
+    assert reported[-1][0] == total
 
 
 def test_retry_after_is_honoured_in_seconds_and_as_a_date(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,12 @@ import duckdb
 import httpx
 import polars as pl
 import pytest
+from support.legacy_files import legacy_file
 
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, publication_date, weeks_between
 from otc_assets.finra.simulator import traps
-from otc_assets.finra.simulator.files import download_file, legacy_file, write_files
+from otc_assets.finra.simulator.files import download_file, write_files
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator
 from otc_assets.finra.simulator.server import make_app, serve
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
@@ -89,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process_and_any_order() -> No
 
 
 def test_a_full_size_week_has_as_many_rows_as_finras() -> None:
-    """Guards the sizes that demos and benchmarks stand for, within 5 %."""
+    """The sizes that demos and benchmarks rely on, within 5 %."""
     simulator = Simulator()
     for tier, rows in ((T1, 72_000), (T2, 168_000), (OTCE, 24_000)):
         assert _published(simulator, WEEK, tier).height == pytest.approx(rows, rel=0.05)
@@ -219,7 +220,7 @@ def test_a_download_file_holds_every_firm_row_of_its_half(small: Simulator, make
     rows = _published(small, WEEK, OTCE).filter(pl.col("summaryTypeCode") == code)
     parsed = parse(content, name="simulated")
     assert parsed.rejected.height == 0
-    assert not parsed.cut_off
+    assert not parsed.truncated
     assert parsed.records.height == rows.height
     assert parsed.records["shares"].sum() == rows["totalWeeklyShareQuantity"].sum()
     assert not content.startswith(b"\xef\xbb\xbf")

@@ -133,14 +133,14 @@ def test_a_truncated_download_that_came_first_is_quarantined_when_the_complete_o
     assert len(volume(sql)) == 100
 
 
-def test_a_file_that_was_cut_off_never_replaces_a_complete_one(
+def test_a_file_that_was_truncated_never_replaces_a_complete_one(
     dagster: DagsterInstance, sql: Sql, tmp_path: Path
 ) -> None:
     """380 rows were once gone, with exit code 0 and no warning."""
     whole = ats_file(tmp_path / "whole.csv", *hundred())
     cut = ats_file(tmp_path / "cut.csv", *hundred(101), cut=5)
     assert ingest(dagster, whole) == ""
-    assert "it was cut off, and capture 1 is complete" in ingest(dagster, cut)
+    assert "it was truncated, and capture 1 is complete" in ingest(dagster, cut)
     assert statuses() == ["effective", "quarantined"]
     assert set(volume(sql).values()) == {100}
 

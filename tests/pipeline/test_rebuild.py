@@ -81,10 +81,10 @@ def test_rebuilt_weeks_are_those_of_a_new_database_with_the_changed_rule(
         change_rule(changed_rule, 10**13, "2")
         code, output, errors = otc("rebuild", "--weeks", RANGE, "--json")
         assert code == 0, errors
-        told = json.loads(output)
-        assert told["weeks"] == [str(week) for week in WEEKS]
-        assert (told["captures"], told["failed"], told["weeks_unchanged"]) == (6, [], [])
-        assert told["weeks_computed"] == told["weeks"]
+        printed = json.loads(output)
+        assert printed["weeks"] == [str(week) for week in WEEKS]
+        assert (printed["captures"], printed["failed"], printed["weeks_unchanged"]) == (6, [], [])
+        assert printed["weeks_computed"] == printed["weeks"]
         assert installed.stale_weeks() == []
         rebuilt = rows(database)
         recounted = sql.execute(
@@ -187,8 +187,8 @@ def test_a_week_whose_bytes_are_lost_stays_as_it_is_and_the_others_are_rebuilt(
     code, output, errors = otc("rebuild", "--weeks", RANGE, "--json")
     assert code == 1
     assert f"{WEEKS[-1]} stays as it is: the archive has no " in errors
-    told = json.loads(output)
-    assert (told["weeks"], told["weeks_unchanged"]) == ([str(WEEKS[0])], [str(WEEKS[-1])])
+    printed = json.loads(output)
+    assert (printed["weeks"], printed["weeks_unchanged"]) == ([str(WEEKS[0])], [str(WEEKS[-1])])
     by_week = """
         SELECT p.week_ending, rows_accepted, rows_rejected, sum(share_volume)::bigint
         FROM otc.publication p JOIN otc.venue_volume v USING (week_ending) GROUP BY 1, 2, 3 ORDER BY 1

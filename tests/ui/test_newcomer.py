@@ -129,7 +129,7 @@ def weeks_offered(up: Running) -> list[str]:
     return list(answer["data"]["assetNodeOrError"]["partitionKeys"])
 
 
-def test_up_tells_where_everything_is_and_materializes_the_newest_weeks(up: Running) -> None:
+def test_up_prints_where_everything_is_and_materializes_the_newest_weeks(up: Running) -> None:
     text = up.wait_until_ready()
     assert up.url in text
     assert "embedded" in text

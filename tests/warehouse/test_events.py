@@ -1,4 +1,4 @@
-"""The event store: append-only, versioned, in order for whoever follows, and projected as a replay projects it."""
+"""The event store: append-only, versioned, in order for each follower, and projected as a replay projects it."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def failed(check: str = "grade", **other: Any) -> CheckFailed:
     return CheckFailed(asset="venue_volume", check=check, **(values | other))
 
 
-def tell(engine: sa.Engine, *payloads: Payload) -> list[events.Event]:
+def append_all(engine: sa.Engine, *payloads: Payload) -> list[events.Event]:
     """Appends each in a transaction of its own."""
-    told = []
+    appended = []
     for payload in payloads:
         with transaction(engine) as connection:
-            told.append(append(connection, payload))
-    return told
+            appended.append(append(connection, payload))
+    return appended
 
 
 def everything(engine: sa.Engine) -> list[events.Event]:
@@ -164,7 +164,7 @@ def dice(seed: str) -> random.Random:
     return random.Random(seed)  # noqa: S311
 
 
-# --- what is told --------------------------------------------------------------------------------------
+# --- what is appended ----------------------------------------------------------------------------------
 
 CAPTURE: dict[str, Any] = {
     "publication_id": 7,
@@ -208,15 +208,15 @@ EXAMPLES: list[Payload] = [
 ]
 
 
-def test_every_kind_of_event_comes_back_as_it_was_told(engine: sa.Engine) -> None:
+def test_every_kind_of_event_is_read_as_it_was_appended(engine: sa.Engine) -> None:
     assert {payload.event_type for payload in EXAMPLES} == set(events.PAYLOADS)
-    tell(engine, *EXAMPLES)
+    append_all(engine, *EXAMPLES)
     assert [event.typed_payload() for event in everything(engine)] == EXAMPLES
 
 
 def test_what_is_stored_is_what_other_readers_were_promised(engine: sa.Engine) -> None:
     """Weeks are ISO dates, shares exact decimals in plain digits, and what is unknown is left out."""
-    tell(engine, normalized(shares="1E+3"), *EXAMPLES)
+    append_all(engine, normalized(shares="1E+3"), *EXAMPLES)
     by_type = {event.event_type: event for event in reversed(everything(engine))}
     assert by_type["otc.week.normalized"].payload == {
         "week_ending": "2026-08-21",
@@ -236,7 +236,7 @@ def test_what_is_stored_is_what_other_readers_were_promised(engine: sa.Engine) -
 
 
 def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engine) -> None:
-    tell(engine, *EXAMPLES)
+    append_all(engine, *EXAMPLES)
     assert [(e.aggregate_type, e.aggregate_id, e.version) for e in everything(engine)] == [
         ("file", "a" * 64, 1),
         ("file", "page.csv", 1),
@@ -275,12 +275,12 @@ def test_a_payload_that_can_not_be_right_is_refused_before_it_is_stored(wrong: C
         wrong()
 
 
-def test_the_run_is_told_by_whoever_set_it(engine: sa.Engine) -> None:
+def test_an_event_names_the_run_of_its_context(engine: sa.Engine) -> None:
     with events.event_context("run-1"):
-        tell(engine, checked())
+        append_all(engine, checked())
         with events.event_context("run-2"):
-            tell(engine, checked())
-    tell(engine, checked())
+            append_all(engine, checked())
+    append_all(engine, checked())
     assert [event.metadata.get("run_id") for event in everything(engine)] == ["run-1", "run-2", None]
 
 
@@ -296,7 +296,7 @@ def test_an_event_of_a_newer_version_of_the_code_is_named_and_not_misread(engine
 
 
 def test_the_database_itself_refuses_to_rewrite_what_happened(engine: sa.Engine, sql: Sql) -> None:
-    tell(engine, checked())
+    append_all(engine, checked())
     for statement in (
         "UPDATE otc.events SET payload = '{}'",
         "UPDATE otc.events SET payload = '{}' WHERE false",
@@ -312,7 +312,7 @@ def test_the_database_itself_refuses_to_rewrite_what_happened(engine: sa.Engine,
 
 
 def test_an_event_that_was_decided_by_an_old_version_is_refused(engine: sa.Engine) -> None:
-    tell(engine, checked(), checked())
+    append_all(engine, checked(), checked())
     for stale in (0, 1, 3):
         with (
             pytest.raises(ConcurrentChange, match=f"is at version 2, expected {stale}"),
@@ -325,11 +325,11 @@ def test_an_event_that_was_decided_by_an_old_version_is_refused(engine: sa.Engin
 
 
 @pytest.mark.parametrize("first_commits", [True, False])
-def test_of_two_who_decide_by_the_same_version_one_wins_and_the_other_is_told(
+def test_of_two_who_decide_by_the_same_version_one_wins_and_the_other_gets_an_error(
     engine: sa.Engine, first_commits: bool
 ) -> None:
     """Two real connections: the second waits until it is known what became of the first."""
-    tell(engine, failed())
+    append_all(engine, failed())
 
     def second() -> int:
         with transaction(engine) as connection:
@@ -355,7 +355,7 @@ def test_a_transaction_that_can_not_see_the_newest_version_does_not_take_it_twic
     """Under REPEATABLE READ the next version looks free, and the unique constraint says that it is not."""
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as old:
         old.execute(sa.text("SELECT count(*) FROM otc.events")).scalar()
-        tell(engine, checked())
+        append_all(engine, checked())
         with pytest.raises(ConcurrentChange, match="another transaction has appended to week 2026-08-21"):
             append(old, checked())
         old.rollback()
@@ -364,18 +364,18 @@ def test_a_transaction_that_can_not_see_the_newest_version_does_not_take_it_twic
 
 def test_events_without_an_expected_version_queue_up_and_are_all_there(engine: sa.Engine) -> None:
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda _: tell(engine, checked()), range(60)))
+        list(pool.map(lambda _: append_all(engine, checked()), range(60)))
     assert [event.version for event in sorted(everything(engine), key=lambda e: e.id)] == list(range(1, 61))
 
 
-def test_an_event_of_a_week_waits_for_whoever_works_on_the_week(engine: sa.Engine) -> None:
+def test_an_event_of_a_week_waits_for_a_transaction_on_the_week(engine: sa.Engine) -> None:
     """The lock of a week is one and the same in Python and in SQL: a replay's order depends on it."""
     with ThreadPoolExecutor(1) as pool, engine.connect() as holder:
         with holder.begin():
             lock_week(holder, WEEK)
-            other = pool.submit(tell, engine, checked(week=WEEK - dt.timedelta(weeks=1)))
+            other = pool.submit(append_all, engine, checked(week=WEEK - dt.timedelta(weeks=1)))
             assert other.result(120)[0].version == 1
-            waiting = pool.submit(tell, engine, checked())
+            waiting = pool.submit(append_all, engine, checked())
             time.sleep(0.2)
             assert not waiting.done()
         assert waiting.result(120)[0].version == 1
@@ -391,28 +391,28 @@ def publication(**other: object) -> NewPublication:
     return warehouse_rows.publication(**({"run_id": "run-1"} | other))
 
 
-def test_a_recorded_publication_is_told_once_and_its_bytes_again_are_no_news(engine: sa.Engine) -> None:
+def test_a_recorded_publication_has_one_event_and_its_bytes_again_have_none(engine: sa.Engine) -> None:
     since = time.perf_counter() - 2
     for digest in ("a" * 64, "a" * 64, "b" * 64):
         with transaction(engine) as connection:
             load.record_publication(connection, publication(digest=digest), RAW, BAD, since=since)
     first, second = everything(engine)
-    told = first.typed_payload()
-    assert isinstance(told, FileIngested)
-    assert 2 <= told.seconds < 120
-    assert told == ingested(
+    payload = first.typed_payload()
+    assert isinstance(payload, FileIngested)
+    assert 2 <= payload.seconds < 120
+    assert payload == ingested(
         origin="test",
         rows_received=2,
         rows_accepted=1,
         rows_expected=2,
-        seconds=told.seconds,
-        publication_id=told.publication_id,
+        seconds=payload.seconds,
+        publication_id=payload.publication_id,
     )
     assert first.metadata == {"schema": 2, "run_id": "run-1", "digest": "a" * 64}
     assert (second.payload["outcome"], second.payload["revision"]) == ("revised", 2)
 
 
-def test_a_transaction_that_is_rolled_back_loses_the_data_and_what_was_told_of_it(engine: sa.Engine, sql: Sql) -> None:
+def test_a_transaction_that_is_rolled_back_loses_the_data_and_its_events(engine: sa.Engine, sql: Sql) -> None:
     with engine.connect() as connection, connection.begin() as unfinished:
         load.record_publication(connection, publication(), RAW, BAD)
         assert connection.execute(sa.text("SELECT count(*) FROM otc.events")).scalar() == 1
@@ -422,8 +422,8 @@ def test_a_transaction_that_is_rolled_back_loses_the_data_and_what_was_told_of_i
         assert sql.execute(f"SELECT count(*) FROM otc.{table}").fetchone() == (0,), table
 
 
-def test_data_that_can_not_be_told_of_is_not_written(engine: sa.Engine, sql: Sql) -> None:
-    """Otherwise what stands in the tables and what was told of it part for ever."""
+def test_data_whose_event_can_not_be_appended_is_not_written(engine: sa.Engine, sql: Sql) -> None:
+    """Otherwise the tables and their events would differ indefinitely."""
     sql.execute("ALTER TABLE otc.events ADD CONSTRAINT nothing_more CHECK (false) NOT VALID")
     with pytest.raises(sa.exc.IntegrityError, match="nothing_more"), transaction(engine) as connection:
         load.record_publication(connection, publication(), RAW, BAD)
@@ -447,7 +447,7 @@ def gap_frame(*statuses: tuple[str, str]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=GAP)
 
 
-def test_a_gap_that_is_reported_as_before_keeps_its_time_and_another_number_of_rows_is_told(
+def test_a_gap_that_is_reported_as_before_keeps_its_time_and_another_number_of_rows_has_an_event(
     engine: sa.Engine, sql: Sql
 ) -> None:
     """A rebuild from the archive knows the gap report by its events."""
@@ -461,13 +461,11 @@ def test_a_gap_that_is_reported_as_before_keeps_its_time_and_another_number_of_r
         reported += sql.execute("SELECT reported_at, rows_loaded, rows_expected FROM otc.gap").fetchall()
     assert [row[1:] for row in reported] == [(0, None), (0, None), (7, 9), (7, 9)]
     assert reported[0] == reported[1] != reported[2] == reported[3]
-    told = [(e.event_type, e.payload["rows_loaded"], e.began_at) for e in everything(engine)]
-    assert told == [("otc.gap.opened", 0, reported[0][0]), ("otc.gap.changed", 7, reported[2][0])]
+    changes = [(e.event_type, e.payload["rows_loaded"], e.began_at) for e in everything(engine)]
+    assert changes == [("otc.gap.opened", 0, reported[0][0]), ("otc.gap.changed", 7, reported[2][0])]
 
 
-def test_gaps_are_told_when_they_open_close_or_become_others_and_not_while_they_stay(
-    engine: sa.Engine, sql: Sql
-) -> None:
+def test_gaps_have_events_when_they_open_close_or_change_and_not_while_they_stay(engine: sa.Engine, sql: Sql) -> None:
     reports = [
         gap_frame((T1, "pending"), (T2, "pending")),
         gap_frame((T1, "pending"), (T2, "pending")),
@@ -501,7 +499,7 @@ def test_gaps_are_told_when_they_open_close_or_become_others_and_not_while_they_
     ]
 
 
-def test_grades_are_told_when_they_are_saved(engine: sa.Engine) -> None:
+def test_grades_have_an_event_when_they_are_saved(engine: sa.Engine) -> None:
     rows = [
         {"week_ending": WEEK, "tier": T1, "grade": "A", "score": 100, "findings": "[]"},
         {"week_ending": WEEK, "tier": OTC, "grade": "F", "score": 0, "findings": "[]"},
@@ -535,10 +533,10 @@ def test_a_reader_waits_for_a_slow_transaction_where_a_naive_one_skips_what_it_w
     with engine.connect() as slow:
         with slow.begin():
             first = append(slow, failed("a", week_ending=None)).id
-            (second,) = (event.id for event in tell(engine, failed("b", week_ending=None)))
+            (second,) = (event.id for event in append_all(engine, failed("b", week_ending=None)))
             assert naive(0) == [second]
             assert ours(events.START) == []
-        assert naive(second) == []  # it has skipped the first for ever
+        assert naive(second) == []  # it has skipped the first indefinitely
         found = ours(events.START)
         assert [event.id for event in found] == [first, second]
         assert ours(found[0].cursor) == found[1:]
@@ -627,7 +625,7 @@ def test_transactions_are_ordered_as_numbers_and_not_as_text(engine: sa.Engine, 
 
 def test_reading_in_pages_and_by_type_gives_each_event_once_in_one_order(engine: sa.Engine) -> None:
     recovered = CheckRecovered(asset="venue_volume", check="grade", week_ending=WEEK)
-    tell(engine, *(payload for n in range(10) for payload in (failed(f"c{n}"), checked(), recovered)))
+    append_all(engine, *(payload for n in range(10) for payload in (failed(f"c{n}"), checked(), recovered)))
     all_of_them = everything(engine)
     types: list[tuple[list[str] | None, int]] = [
         (None, 30),
@@ -649,7 +647,7 @@ def test_reading_in_pages_and_by_type_gives_each_event_once_in_one_order(engine:
         assert len(pages) == size
 
 
-def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_numbered_anew(engine: sa.Engine, sql: Sql) -> None:
+def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_renumbered(engine: sa.Engine, sql: Sql) -> None:
     """Its transactions were numbered further than ours: a reader would wait for them for years."""
     sql.execute(
         """INSERT INTO otc.events (event_type, aggregate_type, aggregate_id, version, payload, metadata, xid)
@@ -661,7 +659,7 @@ def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_numbered_anew
     for final in (False, True):
         with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
             events.newest(connection, 5, final=final)
-    tell(engine, failed())  # a new event is not read past those of the dump, and they are not shown as newer
+    append_all(engine, failed())  # a new event is not read past those of the dump, and they are not shown as newer
     with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
         events.read(connection)
     with pytest.raises(RuntimeError, match=r"docs/events\.md"), transaction(engine) as connection:
@@ -670,7 +668,7 @@ def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_numbered_anew
     with open(documented) as text:
         remedy = text.read().split("```sql renumber\n")[1].split("```")[0]
     sql.execute(remedy)  # type: ignore[arg-type]
-    tell(engine, failed())
+    append_all(engine, failed())
     order = ["x", "venue_volume.grade 2026-08-21", "venue_volume.grade 2026-08-21"]
     assert [event.aggregate_id for event in everything(engine)] == order
     with transaction(engine) as connection:
@@ -679,7 +677,7 @@ def test_a_table_from_a_dump_of_another_server_is_named_and_can_be_numbered_anew
         sql.execute("DELETE FROM otc.events")
 
 
-def test_whoever_reads_what_it_has_just_written_itself_is_not_taken_for_a_dump(engine: sa.Engine) -> None:
+def test_a_reader_of_its_own_new_events_is_not_taken_for_a_dump(engine: sa.Engine) -> None:
     with transaction(engine) as connection:
         append(connection, failed())
         assert events.read(connection) == []
@@ -688,7 +686,7 @@ def test_whoever_reads_what_it_has_just_written_itself_is_not_taken_for_a_dump(e
 # --- projections ---------------------------------------------------------------------------------------
 
 
-#: What was told of a week of T1, and its state.
+#: The events of a week of T1, and its state.
 STATES: list[tuple[list[Payload], str | None]] = [
     ([opened()], "pending"),
     ([opened(), closed(), opened("late")], "pending"),
@@ -698,13 +696,13 @@ STATES: list[tuple[list[Payload], str | None]] = [
     ([ingested(), normalized()], "normalized"),
     ([ingested(), normalized(), summed_up()], "normalized"),
     ([ingested(), normalized(), *SUMMARIES], "summarized"),
-    # As runs do it: the grade stands before anything is made of the week.
+    # As in runs: the week is graded before anything is computed from it.
     ([ingested(), normalized(), checked()], "normalized"),
     ([ingested(), normalized(), checked(), *SUMMARIES], "checked"),
     ([ingested(), normalized(), *SUMMARIES, checked()], "checked"),
     # A week graded F is not summarized.
     ([ingested(), normalized(), checked(grade="F", score=0)], "normalized"),
-    # A new capture is news only once its rows are.
+    # A new capture changes the state only once its rows are loaded.
     ([ingested(), normalized(), checked(), *SUMMARIES, ingested(revision=2, outcome="revised")], "checked"),
     # The same rows again are none.
     ([ingested(), normalized(), checked(), *SUMMARIES, normalized()], "checked"),
@@ -714,7 +712,7 @@ STATES: list[tuple[list[Payload], str | None]] = [
     ([ingested(), normalized(), checked(), *SUMMARIES, revised(), checked(), summed_up()], "revised"),
     ([ingested(), normalized(), checked(), *SUMMARIES, revised(), checked(), *SUMMARIES], "checked"),
     ([normalized(), checked(), *SUMMARIES, revised(), checked(), *SUMMARIES, revised()], "revised"),
-    # What is told of another tier, of other figures and of failed checks says nothing of this one.
+    # Events of another tier, of other figures and of failed checks do not change this one.
     ([ingested(), normalized(), checked(T2), *SUMMARIES], "summarized"),
     ([ingested(), normalized(), revised(tier=T2)], "normalized"),
     ([ingested(), failed(), EXAMPLES[6]], "captured"),
@@ -725,7 +723,7 @@ STATES: list[tuple[list[Payload], str | None]] = [
     ([ingested(), normalized(), dropped(WEEK + dt.timedelta(weeks=1))], "retired"),
     ([opened(), dropped(WEEK + dt.timedelta(weeks=1)), closed()], "retired"),
     ([ingested(), normalized(), dropped(WEEK + dt.timedelta(weeks=1)), *SUMMARIES, checked()], "retired"),
-    # Kept for longer, it may be loaded again, and is made and graded anew.
+    # Kept for longer, it may be loaded again, and is computed and graded again.
     ([normalized(), checked(), *SUMMARIES, dropped(WEEK + dt.timedelta(weeks=1)), normalized()], "normalized"),
     (
         [normalized(), checked(), dropped(WEEK + dt.timedelta(weeks=1)), normalized(), checked(), *SUMMARIES],
@@ -736,16 +734,16 @@ STATES: list[tuple[list[Payload], str | None]] = [
 ]
 
 
-def test_the_state_of_a_week_follows_from_what_was_told_of_it(engine: sa.Engine) -> None:
-    for told, state in STATES:
+def test_the_state_of_a_week_follows_from_its_events(engine: sa.Engine) -> None:
+    for payloads, state in STATES:
         with engine.connect() as connection, connection.begin() as alone:
-            for payload in told:
+            for payload in payloads:
                 append(connection, payload)
             of_tier = [row["state"] for row in events.week_states(connection, WEEK) if row["tier"] == T1]
-            assert of_tier == ([] if state is None else [state]), told
+            assert of_tier == ([] if state is None else [state]), payloads
             live = rows_of(connection)
             events.replay(connection)
-            assert rows_of(connection) == live, told
+            assert rows_of(connection) == live, payloads
             alone.rollback()
 
 
@@ -755,22 +753,22 @@ def test_a_week_that_is_revised_has_the_rows_and_the_grade_of_its_newest_load(en
             (row,) = events.week_states(connection, WEEK)
         return {name: value for name, value in row.items() if name != "updated_at"}
 
-    tell(engine, ingested(), normalized(), checked(grade="B", score=90), *SUMMARIES)
+    append_all(engine, ingested(), normalized(), checked(grade="B", score=90), *SUMMARIES)
     before = {"tier": T1, "state": "checked", "rows": 2, "shares": Decimal(22), "grade": "B", "score": 90}
     assert state() == {**before, "revisions": 0}
-    tell(engine, normalized(rows=3, shares="18.5"), revised(after="18.5"))
+    append_all(engine, normalized(rows=3, shares="18.5"), revised(after="18.5"))
     after = {"tier": T1, "state": "revised", "rows": 3, "shares": Decimal("18.5"), "grade": None, "score": None}
     assert state() == {**after, "revisions": 1}
-    tell(engine, checked(), *SUMMARIES)
+    append_all(engine, checked(), *SUMMARIES)
     assert state() == {**after, "state": "checked", "grade": "A", "score": 100, "revisions": 1}
 
 
 def test_the_file_ledger_adds_up_what_came_of_each_file(engine: sa.Engine, sql: Sql) -> None:
-    """Refused at first, then taken in with its week told; and records of two weeks and tiers from one file."""
+    """Refused at first, then ingested with a stated week; and records of two weeks and tiers from one file."""
     other = WEEK - dt.timedelta(weeks=1)
-    tell(
+    append_all(
         engine,
-        FileRejected(origin="revised.csv", digest="a" * 64, reason="its week can't be settled"),
+        FileRejected(origin="revised.csv", digest="a" * 64, reason="its week can't be determined"),
         ingested(origin="revised.csv"),
         FileRejected(origin="page.csv", reason="it is a page of HTML"),
         FileRejected(origin="page.csv", reason="it is empty"),
@@ -789,17 +787,17 @@ def test_the_file_ledger_adds_up_what_came_of_each_file(engine: sa.Engine, sql: 
 
 
 def test_retention_closes_the_gaps_of_the_weeks_that_it_drops(engine: sa.Engine, sql: Sql) -> None:
-    """No report looks at such a week again: its gaps would have stood open for ever."""
+    """No report looks at such a week again: its gaps would have stayed open indefinitely."""
     later = WEEK + dt.timedelta(weeks=1)
-    tell(engine, opened("late"), opened("late", week=later), dropped(later, "raw_record"))
+    append_all(engine, opened("late"), opened("late", week=later), dropped(later, "raw_record"))
     still_open = "SELECT week_ending FROM otc.gap_ledger WHERE closed_at IS NULL ORDER BY 1"
     assert sql.execute(still_open).fetchall() == [(WEEK,), (later,)]
-    tell(engine, dropped(later))
+    append_all(engine, dropped(later))
     assert sql.execute(still_open).fetchall() == [(later,)]
 
 
 def test_a_replay_rebuilds_what_was_lost_or_spoilt(engine: sa.Engine, sql: Sql) -> None:
-    tell(engine, *EXAMPLES, opened("late", tier=T2), ingested(tier=T2), normalized(tier=T2))
+    append_all(engine, *EXAMPLES, opened("late", tier=T2), ingested(tier=T2), normalized(tier=T2))
     before = projections(engine)
     assert all(before.values())
     sql.execute("UPDATE otc.week_state SET shares = 0; DELETE FROM otc.file_ledger; TRUNCATE otc.gap_ledger")
@@ -811,13 +809,13 @@ def test_a_replay_rebuilds_what_was_lost_or_spoilt(engine: sa.Engine, sql: Sql) 
     assert rows == {name: len(found) for name, found in before.items()}
 
 
-def test_whoever_appends_waits_for_a_replay_and_readers_see_the_rows_of_before(engine: sa.Engine, sql: Sql) -> None:
-    """An event that was projected while the projections were being made anew would have been lost, or come twice."""
-    tell(engine, ingested(), normalized())
+def test_a_writer_waits_for_a_replay_and_readers_see_the_rows_of_before(engine: sa.Engine, sql: Sql) -> None:
+    """An event that was projected while the projections were being recomputed would have been lost, or come twice."""
+    append_all(engine, ingested(), normalized())
     with ThreadPoolExecutor(1) as pool, engine.connect() as replaying:
         with replaying.begin():
             events.replay(replaying)
-            waiting = pool.submit(tell, engine, *SUMMARIES, checked())
+            waiting = pool.submit(append_all, engine, *SUMMARIES, checked())
             time.sleep(0.2)
             assert not waiting.done()
             assert sql.execute("SELECT state FROM otc.week_state").fetchall() == [("normalized",)]
@@ -871,15 +869,15 @@ def test_the_history_of_a_week_is_all_that_names_it_and_the_retention_that_dropp
     later = WEEK + dt.timedelta(weeks=1)
     mine = [ingested(), normalized(), opened(), failed(), dropped(later), dropped(later, "raw_record")]
     others = [normalized(week=later), failed("newest_week", week_ending=None), dropped(WEEK, "summaries")]
-    tell(engine, *(payload for pair in zip(mine, [*others, *others], strict=True) for payload in pair))
-    tell(engine, dropped(later + dt.timedelta(weeks=1)))
+    append_all(engine, *(payload for pair in zip(mine, [*others, *others], strict=True) for payload in pair))
+    append_all(engine, dropped(later + dt.timedelta(weeks=1)))
     with transaction(engine) as connection:
         found = events.history(connection, WEEK)
     assert [event.typed_payload() for event in found] == mine
 
 
 def test_an_event_is_found_by_its_number_and_by_its_event_id(engine: sa.Engine) -> None:
-    (event, _) = tell(engine, failed(), checked())
+    (event, _) = append_all(engine, failed(), checked())
     with transaction(engine) as connection:
         assert events.find(connection, event.id) == event
         assert events.find(connection, event.event_id) == event
@@ -888,7 +886,7 @@ def test_an_event_is_found_by_its_number_and_by_its_event_id(engine: sa.Engine) 
 
 def test_the_last_type_of_each_aggregate_is_that_of_its_highest_version(engine: sa.Engine) -> None:
     recovered = CheckRecovered(asset="venue_volume", check="grade", week_ending=WEEK)
-    tell(engine, failed("a"), failed("grade"), recovered, failed("b"), failed("b", week_ending=None), failed("a"))
+    append_all(engine, failed("a"), failed("grade"), recovered, failed("b"), failed("b", week_ending=None), failed("a"))
     names = [f"venue_volume.{name}" for name in ("a 2026-08-21", "grade 2026-08-21", "b", "c")]
     with transaction(engine) as connection:
         assert events.last_types(connection, "check", names) == {

@@ -137,7 +137,7 @@ def test_twenty_thousand_rows_go_in_by_one_call_or_none_does(sql: psycopg.Connec
     assert sql.execute("SELECT count(*), sum(n), max(words) FROM number").fetchone() == (20_000, 199990000, "row 9999")
 
 
-def test_the_community_edition_compresses_aggregates_and_runs_jobs_when_told(
+def test_the_community_edition_compresses_aggregates_and_runs_jobs_on_request(
     sql: psycopg.Connection[tuple[object, ...]],
 ) -> None:
     sql.execute(HYPERTABLE)
@@ -205,6 +205,6 @@ def _with_a_table(url: str) -> None:
         sql.execute(HYPERTABLE)
 
 
-def test_the_migrated_database_stands_at_the_newest_migration(migrated_community_database: str) -> None:
+def test_the_migrated_database_is_at_the_newest_migration(migrated_community_database: str) -> None:
     with psycopg.connect(migrated_community_database) as sql:
         assert sql.execute("SELECT count(*) FROM otc.venue_volume").fetchone() == (0,)

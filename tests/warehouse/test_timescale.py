@@ -364,7 +364,7 @@ def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_
     assert by_month == ask(engine, "SELECT sum(total_volume) FROM otc.symbol_summary")
 
 
-def test_the_check_tells_an_aggregate_and_a_summary_that_do_not_agree(engine: sa.Engine) -> None:
+def test_the_check_fails_if_an_aggregate_and_a_summary_do_not_agree(engine: sa.Engine) -> None:
     write(engine, OLD)
     with transaction(engine) as connection:
         agreed = read.summary_differences(connection, OLD)

@@ -45,9 +45,9 @@ def parse_delimited(data: bytes, name: str) -> Parsed:
     if records is None:
         records, rejected = _read_in_blocks(data, body_starts, header, last_is_whole)
         refuse_unless_readable(name, records, rejected, "Its rows do not match its header: download it again")
-    cut_off = trailer_missing or not last_is_whole
+    truncated = trailer_missing or not last_is_whole
     read_lines = panics_refused(name)(lambda: _lines(data))
-    return Parsed(name, header.layout, frozenset(header.fields), records, rejected, cut_off, read_lines)
+    return Parsed(name, header.layout, frozenset(header.fields), records, rejected, truncated, read_lines)
 
 
 def _header(line: bytes, name: str) -> Header:

@@ -155,10 +155,10 @@ def parse_json(data: bytes, name: str) -> Parsed:
     records, rejected = rows.frames()
     if not records.height and rejected.height:
         raise UnreadableFile(name, rejected["reason"][0], "It is not a reply of FINRA's API: fetch it again")
-    # Within a list, a record or an object around them, the text is cut off.
-    cut_off = in_array or in_wrapper
+    # Within a list, a record or an object around them, the text is truncated.
+    truncated = in_array or in_wrapper
     read_lines = panics_refused(name)(lambda: _slices(text, spans))
-    return Parsed(name, FileLayout.API_JSON, frozenset(columns), records, rejected, cut_off, read_lines)
+    return Parsed(name, FileLayout.API_JSON, frozenset(columns), records, rejected, truncated, read_lines)
 
 
 def _values(record: Any) -> Iterator[tuple[str, str, Any]]:

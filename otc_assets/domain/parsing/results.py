@@ -32,7 +32,7 @@ class Parsed:
         columns: the columns of RECORD that the layout has.
         records: RECORD, the rows that could be read.
         rejected: REJECTED, those that could not.
-        cut_off: whether the bytes end within a row, or before the trailer.
+        truncated: whether the bytes end within a row, or before the trailer.
         read_lines: reads every row verbatim, each time it is called; ``raw`` reads them once.
     """
 
@@ -41,7 +41,7 @@ class Parsed:
     columns: frozenset[str]
     records: pl.DataFrame
     rejected: pl.DataFrame
-    cut_off: bool
+    truncated: bool
     read_lines: Callable[[], pl.DataFrame]
 
     @property

@@ -173,7 +173,7 @@ def complete(e: Evidence) -> Finding:
     stated = f" of {e.rows_expected:,}" if e.rows_expected is not None else ""
     missing = " and ".join(kind for kind in (VenueKind.ATS, VenueKind.NON_ATS) if kind not in e.covered_kinds)
     whole = e.complete and (e.rows_expected is None or e.rows_received >= e.rows_expected)
-    lack = f"; incomplete: {missing}" if missing else "; a capture was cut off" if not whole else ""
+    lack = f"; incomplete: {missing}" if missing else "; a capture was truncated" if not whole else ""
     in_use = e.rows_in_use
     replaced = f", {in_use:,} of them in use" if in_use is not None and in_use != e.rows_accepted else ""
     return Finding(

@@ -1,4 +1,4 @@
-"""The simulator's publications as the website's download files, in the current layout and the legacy one.
+"""The simulator's publications as the website's download files.
 
 Files are rendered and named here; their rows come from ``generator``.
 """
@@ -13,7 +13,7 @@ import polars as pl
 
 from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.schema import AMOUNT
-from otc_assets.domain.weeks import Tier, publication_date, week_start_of
+from otc_assets.domain.weeks import Tier, publication_date
 from otc_assets.finra.simulator.generator import Simulator
 
 _COLUMNS = (
@@ -26,10 +26,6 @@ _COLUMNS = (
     "totalWeeklyTradeCount",
     "lastUpdateDate",
 )
-_LEGACY = {
-    VenueKind.ATS: "Report_Type|Symbol|Issue_Description|ATS_Description|ATS_MPID|Shares|Trades|Last_Updated",
-    "NON_ATS": "Report_Type|Symbol|Issue_Description|OTC_Non-ATS_Description|Shares|Trades|Last_Updated",
-}
 _CODES = {VenueKind.ATS: "ATS_W_SMBL_FIRM", "NON_ATS": "OTC_W_SMBL_FIRM"}
 
 
@@ -43,46 +39,24 @@ def as_text(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(plain(pl.col(name)) for name, kind in rows.schema.items() if kind == AMOUNT)
 
 
-def _firm_rows(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> pl.DataFrame:
-    publication = simulator.publication(week_ending, tier, as_of)
-    if publication is None:
-        day = publication_date(week_ending, tier)
-        raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}, not by {as_of}")
-    rows = publication.filter(pl.col("summaryTypeCode") == _CODES[kind])
-    return as_text(rows).sort("issueSymbolIdentifier", "issueName", "marketParticipantName")
-
-
-def _lines(rows: pl.DataFrame) -> bytes:
-    return rows.write_csv(separator="|", include_header=False, quote_style="never").encode()
-
-
 def download_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
     """The website's file of a week's ``kind`` (ATS or NON_ATS), without a column for the week and a last newline.
 
     Raises:
         ValueError: the week is not published by ``as_of``.
     """
-    rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
-    return "|".join(_COLUMNS).encode() + b"\n" + _lines(rows.select(_COLUMNS)).removesuffix(b"\n")
+    publication = simulator.publication(week_ending, tier, as_of)
+    if publication is None:
+        day = publication_date(week_ending, tier)
+        raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}, not by {as_of}")
+    rows = as_text(publication.filter(pl.col("summaryTypeCode") == _CODES[kind]))
+    rows = rows.sort("issueSymbolIdentifier", "issueName", "marketParticipantName").select(_COLUMNS)
+    return rows.write_csv(separator="|", quote_style="never").removesuffix("\n").encode()
 
 
-def legacy_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: str, as_of: dt.date) -> bytes:
-    """The same file in the layout until about 2018, with its trailer line.
-
-    Raises:
-        ValueError: the week is not published by ``as_of``.
-    """
-    rows = _firm_rows(simulator, week_ending, tier, kind, as_of)
-    columns = _COLUMNS if kind == VenueKind.ATS else tuple(c for c in _COLUMNS if c != "MPID")
-    trailer = f"Total Records: {rows.height}\n".encode()
-    return _LEGACY[kind].encode() + b"\n" + _lines(rows.select(columns)) + trailer
-
-
-def file_name(week_ending: dt.date, tier: Tier, kind: str, *, legacy: bool = False) -> str:
-    """A file's usual name: with the publication day, or in the legacy layout with the week's Monday."""
+def file_name(week_ending: dt.date, tier: Tier, kind: str) -> str:
+    """A file's usual name, with the publication day."""
     side = "ats" if kind == VenueKind.ATS else "nonats"
-    if legacy:
-        return f"{side}.{tier.slug}.{week_start_of(week_ending):%Y%m%d}.txt"
     return f"finra_{side}_weekly_{tier.slug}_{publication_date(week_ending, tier):%Y%m%d}.csv"
 
 

@@ -84,7 +84,7 @@ class _OfCapture(_OfFile):
 
 
 class CaptureQuarantined(_OfCapture):
-    """A capture would remove a large part of the one before it, or was cut off: it is not effective."""
+    """A capture would remove a large part of the one before it, or was truncated: it is not effective."""
 
     event_type: ClassVar[str] = "otc.capture.quarantined"
 
