@@ -1,13 +1,14 @@
-"""Makes the generated files of the chart: its copies of the package's files, and its README.
+"""Makes the generated files of the chart: copies of the package's files, the README, values for the official chart.
 
 A chart can read only files in its own folder. Run ``python helm/generate.py`` after a change of the Dagster
-configuration, the alerting rules, the dashboards, ``values.yaml`` or ``README.md.in``; a test compares the files.
+configuration, the alerting rules, the dashboards, ``values.yaml`` or a file ``*.in``; a test compares the files.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,19 @@ def generated() -> dict[Path, str]:
         CHART / "files" / "rules.yaml": (ROOT / "otc_assets" / "prometheus" / "rules.yaml").read_text(),
         **{CHART / "files" / "dashboards" / p.name: p.read_text() for p in sorted(dashboards.glob("*.json"))},
         CHART / "README.md": readme(),
+        CHART / "values-official-dagster.yaml": official_values(),
     }
+
+
+def official_values() -> str:
+    """``values-official-dagster.yaml.in`` with the project's ``dagster.yaml``.
+
+    The official chart writes storage and telemetry itself.
+    """
+    config = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    shared = {name: section for name, section in config.items() if name not in ("storage", "telemetry")}
+    sections = textwrap.indent(yaml.safe_dump(shared, sort_keys=False), "  ").rstrip()
+    return (CHART / "values-official-dagster.yaml.in").read_text().replace("  # dagster.yaml", sections)
 
 
 def readme() -> str:

@@ -20,6 +20,7 @@ from otc_assets.defs.instance import POOLS
 from otc_assets.defs.schedules import WEDNESDAY_MORNING
 from otc_assets.domain.weeks import TIERS
 from otc_assets.settings import Settings
+from otc_assets.warehouse.server import DAGSTER_SCHEMA
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 
@@ -43,8 +44,8 @@ def test_helm_lint_has_no_complaint(helm: Helm, name: str) -> None:
 
 def test_generated_files_are_up_to_date(generate: ModuleType) -> None:
     """After a change, run: python helm/generate.py."""
-    files = {path for path in (CHART / "files").rglob("*") if path.is_file()} | {CHART / "README.md"}
-    assert files == set(generate.generated())
+    files = {path for path in (CHART / "files").rglob("*") if path.is_file()}
+    assert files | {CHART / "README.md", CHART / "values-official-dagster.yaml"} == set(generate.generated())
     for path, content in generate.generated().items():
         assert path.read_text() == content, f"{path} is out of date: run python helm/generate.py"
 
@@ -106,6 +107,30 @@ def test_dagsters_configuration_is_the_projects_except_for_where_runs_and_files_
     of_kubernetes = {name: config.pop(name) for name in ("run_launcher", "compute_logs", "local_artifact_storage")}
     assert config == yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert of_kubernetes["run_launcher"]["class"] == "K8sRunLauncher"
+
+
+def test_the_official_chart_is_handed_the_projects_configuration() -> None:
+    """Its own values for these sections are off: a section in dagster.yaml twice would be an error."""
+    values = yaml.safe_load((CHART / "values-official-dagster.yaml").read_text())
+    project = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    assert values["additionalInstanceConfig"] | {"telemetry": values["telemetry"]} == {
+        name: section for name, section in project.items() if name != "storage"
+    }
+    daemon = values["dagsterDaemon"]
+    assert not any(daemon[name]["enabled"] for name in ("runCoordinator", "runMonitoring", "runRetries"))
+    assert not any(daemon[name]["useThreads"] for name in ("sensors", "schedules"))
+    assert (values["retention"]["enabled"], values["pythonLogs"]) == (False, {})
+
+
+def test_the_official_charts_storage_is_the_schema_that_ours_is(helm: Helm) -> None:
+    values = yaml.safe_load((CHART / "values-official-dagster.yaml").read_text())
+    assert values["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
+    assert values["postgresql"]["postgresqlParams"] == {"options": f"-csearch_path={DAGSTER_SCHEMA}"}
+    (server,) = values["dagsterWebserver"]["workspace"]["servers"]
+    workspace = yaml.safe_load((ROOT / "workspace.yaml").read_text())
+    assert server["name"] == workspace["load_from"][0]["python_module"]["location_name"]
+    service = of_kind(helm.render(*VARIANTS["official"]), "Service")[server["host"]]
+    assert service["spec"]["ports"][0]["port"] == server["port"]
 
 
 def test_changes_of_dagsters_configuration_are_merged(helm: Helm) -> None:

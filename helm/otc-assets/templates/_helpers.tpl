@@ -218,9 +218,9 @@ envFrom:
 
 {{/* Dagster. */}}
 
-{{/* The pods and jobs of runs, as dagster-k8s expects them. */}}
+{{/* The pods and jobs of runs, as dagster-k8s expects them. Their arguments contain dagster.yaml. */}}
 {{- define "otc.runConfig" -}}
-{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true "dagster" true -}}
+{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true -}}
 container_config:
   resources:
     {{- toYaml .Values.runs.resources | nindent 4 }}
