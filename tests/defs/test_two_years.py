@@ -19,6 +19,7 @@ from dagster import (
     DagsterRun,
     DagsterRunStatus,
     RunRequest,
+    RunsFilter,
     build_schedule_context,
     build_sensor_context,
 )
@@ -33,6 +34,7 @@ from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import NEW_YORK, T1, TIER_BY_ID, TIERS, newest_due, weeks_between
 from otc_assets.finra.source import SourceError
 from otc_assets.pipeline.capture import capture_publication
+from otc_assets.pipeline.results import WeekRefused
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.load import mark_computed
@@ -41,9 +43,10 @@ pytestmark = pytest.mark.slow
 
 BEGIN = dt.datetime(2024, 7, 22, 7, tzinfo=NEW_YORK)
 END = BEGIN + dt.timedelta(days=730)
-#: Three days without a daemon, and three days without FINRA, both with a Wednesday.
+#: Three days without a daemon, three without FINRA, and three in which every run fails, all with a Wednesday.
 NO_DAEMON = (dt.date(2025, 3, 10), dt.date(2025, 3, 12))
 NO_FINRA = (dt.date(2026, 1, 13), dt.date(2026, 1, 15))
+NO_DISK = (dt.date(2024, 9, 9), dt.date(2024, 9, 11))
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ class Daemon:
         result = self.definitions.resolve_sensor_def(name).evaluate_tick(context)
         self.cursors[name] = result.cursor
         for request in result.run_requests or []:
-            self.run(str(request.job_name), request)
+            self.run(str(request.job_name), request, {"dagster/sensor_name": name})
         return len(result.run_requests or [])
 
     def wednesday(self) -> None:
@@ -87,21 +90,25 @@ class Daemon:
             )
             result = self.definitions.resolve_schedule_def(f"wednesday_{tier.slug}").evaluate_tick(context)
             for request in result.run_requests or []:
-                self.run(f"capture_{tier.slug}", request)
+                self.run(f"capture_{tier.slug}", request, {"dagster/schedule_name": f"wednesday_{tier.slug}"})
 
-    def run(self, job: str, request: RunRequest) -> None:
-        """A run from its request to its end, as the storage sees it."""
-        tags = dict(request.tags)
+    def run(self, job: str, request: RunRequest, requested_by: dict[str, str]) -> None:
+        """A run from its request to its end, as the storage sees it; a used key is ignored, as by Dagster's daemon."""
+        tags = {**request.tags, **requested_by}
         if request.run_key:
-            tags["dagster/run_key"] = request.run_key
+            key = {"dagster/run_key": request.run_key}
+            if self.dagster.get_runs(RunsFilter(tags={**key, **requested_by})):
+                return
+            tags |= key
         if request.partition_key:
             tags["dagster/partition"] = request.partition_key
         run = self.dagster.add_run(
             DagsterRun(job, run_id=make_new_run_id(), tags=tags, status=DagsterRunStatus.STARTED)
         )
-        fails = self.random.random() < 0.1
+        full = NO_DISK[0] <= dt.datetime.now(NEW_YORK).date() <= NO_DISK[1]
+        fails = full or self.random.random() < 0.1
         done = True
-        if not fails or self.random.random() < 0.5:
+        if not fails or (not full and self.random.random() < 0.5):
             done = self.work(run)
         status = DagsterRunStatus.SUCCESS if done and not fails else DagsterRunStatus.FAILURE
         kind = DagsterEventType.RUN_SUCCESS if status == DagsterRunStatus.SUCCESS else DagsterEventType.RUN_FAILURE
@@ -110,7 +117,7 @@ class Daemon:
         self.ended[status] += 1
 
     def work(self, run: DagsterRun) -> bool:
-        """What the run does. Returns whether FINRA answered."""
+        """What the run does. Returns whether it succeeded."""
         first = run.tags.get("dagster/partition") or run.tags["dagster/asset_partition_range_start"]
         last = run.tags.get("dagster/partition") or run.tags["dagster/asset_partition_range_end"]
         weeks = weeks_between(dt.date.fromisoformat(first), dt.date.fromisoformat(last))
@@ -120,7 +127,7 @@ class Daemon:
             try:
                 for week in weeks:
                     capture_publication(week, tier, self.source, installed.archive(), database, run.run_id, now)
-            except SourceError:
+            except (SourceError, WeekRefused):  # a capture that removes much is recorded, and quarantined
                 return False
             return True
         tables = in_order() if run.job_name == COMPUTE_WEEK.name else rolling_figures()

@@ -16,9 +16,6 @@ from otc_assets.finra.source import Capture, Progress, PublicationState, SourceE
 
 Key = tuple[str, dt.date]
 
-#: Rows of a publication, those that were revised first: enough to be told apart, few enough to be read at once.
-_ROWS = 12
-
 
 class Published:
     """The simulator's publications as of the day that ``today`` returns.
@@ -41,8 +38,7 @@ class Published:
     def _rows(self, week: dt.date, tier: Tier, day: dt.date) -> pl.DataFrame:
         rows = self._simulator.publication(week, tier, day)
         assert rows is not None
-        firms = rows.filter(pl.col("summaryTypeCode").str.ends_with("_FIRM"))
-        return firms.sort("lastUpdateDate", "issueSymbolIdentifier", "MPID", descending=True).head(_ROWS)
+        return rows.filter(pl.col("summaryTypeCode").str.ends_with("_SMBL_FIRM"))
 
     def _state_of(self, week: dt.date, tier: Tier, day: dt.date) -> PublicationState:
         key = ((tier.id, week), day)
