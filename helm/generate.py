@@ -1,7 +1,8 @@
-"""Makes the generated files of the chart: copies of the package's files, the README, values for the official chart.
+"""Makes the chart's files that derive from others: copies, the README, values for the official chart, the schema.
 
 A chart can read only files in its own folder. Run ``python helm/generate.py`` after a change of the Dagster
-configuration, the alerting rules, the dashboards, ``values.yaml`` or a file ``*.in``; a test compares the files.
+configuration, the settings, the alerting rules, the dashboards, ``values.yaml`` or a file ``*.in``; a test compares
+the files.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from typing import Any
 
 import yaml
 
+from otc_assets.settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "otc-assets"
+
+#: Settings that the chart gives each pod: they follow from other values.
+_OF_PODS = ("home", "port", "metrics_port", "public_url", "allowed_hosts", "archive_url", "finra_client_id")
 
 #: The README's place for the table of values.
 _MARK = "<!-- values -->"
@@ -34,7 +40,38 @@ def generated() -> dict[Path, str]:
         **{CHART / "files" / "dashboards" / p.name: p.read_text() for p in sorted(dashboards.glob("*.json"))},
         CHART / "README.md": readme(),
         CHART / "values-official-dagster.yaml": official_values(),
+        CHART / "values.schema.json": schema(),
     }
+
+
+def schema() -> str:
+    """``values.schema.json``, in which ``settings`` has those of the package, with their bounds.
+
+    The rest of the file is written by hand.
+    """
+    described = Settings.model_json_schema()
+    accepted = {}
+    for name, field in described["properties"].items():
+        kinds = [
+            described["$defs"][kind["$ref"].rpartition("/")[2]] if "$ref" in kind else kind
+            for kind in field.get("anyOf", [field])
+        ]
+        kind = next(kind for kind in kinds if kind.get("type") != "null")
+        if not kind.get("writeOnly") and name not in _OF_PODS:
+            accepted[f"OTC_{name.upper()}"] = _of_variable(kind)
+    content = json.loads((CHART / "values.schema.json").read_text())
+    given = content["properties"]["settings"]["properties"]
+    of_others = {name: rule for name, rule in given.items() if not name.startswith("OTC_")}
+    content["properties"]["settings"]["properties"] = accepted | of_others
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _of_variable(kind: dict[str, Any]) -> dict[str, Any]:
+    """The rule of a variable, which YAML may have as text or as a number."""
+    if "enum" in kind:
+        return {"enum": kind["enum"]}
+    bounds = {name: kind[name] for name in ("minimum", "exclusiveMinimum", "maximum") if name in kind}
+    return {"type": ["string", kind["type"]] if kind["type"] != "string" else "string", **bounds}
 
 
 def official_values() -> str:

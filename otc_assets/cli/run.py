@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ from otc_assets.cli.output import (
     print_waiting,
     progress,
 )
-from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier, newest_due, newest_weeks
+from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_by_week, newest_weeks
 from otc_assets.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def materialize(
     if weeks is None:
         now = dt.datetime.now(NEW_YORK)
         print_first_publications(chosen.first_week, now)
-        todo = _newest_by_week(tiers_of(tier), chosen.first_week, now)
+        newest_due = newest_by_week(tiers_of(tier), chosen.first_week, now)
+        todo = [([week], tiers) for week, tiers in newest_due.items()]
     else:
         todo = [(weeks.weeks, tiers_of(tier))]
     failed: list[str] = []
@@ -170,18 +171,6 @@ def materialize(
     if as_json:
         out.print_as_json({"weeks": [week for some, _ in todo for week in some], "failed": failed})
     exit_on_failures(failed)
-
-
-def _newest_by_week(
-    tiers: Sequence[Tier], first_week: dt.date, now: dt.datetime
-) -> list[tuple[list[dt.date], tuple[Tier, ...]]]:
-    """The newest week that is due, with the tiers whose newest week it is; oldest first, none before ``first_week``."""
-    weeks = {tier: newest_due(tier, now) for tier in tiers}
-    return [
-        ([week], tuple(tier for tier in tiers if weeks[tier] == week))
-        for week in sorted(set(weeks.values()))
-        if week >= first_week
-    ]
 
 
 def backfill(

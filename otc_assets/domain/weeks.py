@@ -168,6 +168,18 @@ def newest_weeks(count: int, first_week: dt.date, now: dt.datetime) -> list[dt.d
     return [week for week in weeks_up_to(newest_due(T1, now), count) if week >= first_week]
 
 
+def newest_by_week(tiers: Iterable[Tier], first_week: dt.date, now: dt.datetime) -> dict[dt.date, tuple[Tier, ...]]:
+    """The newest weeks whose publications were due at ``now``, oldest first, each with the tiers of which it is that.
+
+    Weeks before ``first_week`` are left out.
+    """
+    found: dict[dt.date, tuple[Tier, ...]] = {}
+    for tier in tiers:
+        if (week := newest_due(tier, now)) >= first_week:
+            found[week] = (*found.get(week, ()), tier)
+    return dict(sorted(found.items()))
+
+
 def week_published_on(day: dt.date, tier: Tier) -> dt.date | None:
     """The ``week_ending`` whose ``tier`` was first published on ``day``; None if it is not a publication day."""
     week = week_containing(day) - dt.timedelta(weeks=tier.lag_weeks)

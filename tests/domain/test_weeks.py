@@ -20,6 +20,7 @@ from otc_assets.domain.weeks import (
     Tier,
     due_at,
     is_trading_day,
+    newest_by_week,
     newest_due,
     publication_date,
     stretches,
@@ -217,6 +218,16 @@ def test_the_newest_week_changes_at_six_and_not_a_second_before() -> None:
     six = dt.datetime(2026, 9, 8, 6, tzinfo=NEW_YORK)
     assert newest_due(T1, six - dt.timedelta(seconds=1)) == D(2026, 8, 14)
     assert newest_due(T1, six) == D(2026, 8, 21)
+
+
+def test_the_newest_weeks_are_grouped_because_t2_and_otc_share_theirs() -> None:
+    """On Monday, 2026-10-12, T1 of the week of 09-21 was due, and T2 and OTC of the week of 09-07."""
+    wednesday = dt.datetime(2026, 10, 14, 8, tzinfo=NEW_YORK)
+    both = {D(2026, 9, 11): (T2, OTCE), D(2026, 9, 25): (T1,)}
+    assert newest_by_week(TIERS, D(2021, 12, 10), wednesday) == both
+    assert list(newest_by_week(TIERS, D(2021, 12, 10), wednesday)) == sorted(both)
+    assert newest_by_week(TIERS, D(2026, 9, 18), wednesday) == {D(2026, 9, 25): (T1,)}
+    assert newest_by_week([T2], D(2026, 9, 18), wednesday) == {}
 
 
 @given(

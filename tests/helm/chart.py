@@ -109,34 +109,35 @@ def dagster_config(manifests: list[Manifest]) -> dict[str, Any]:
     return yaml.safe_load(of_kind(manifests, "ConfigMap")[f"{RELEASE}-otc-assets-dagster"]["data"]["dagster.yaml"])
 
 
-_KUBERNETES = "1.37.0"
+#: The oldest version that the chart supports, and the newest with a schema.
+KUBERNETES = ("1.27.0", "1.37.0")
 
 
 @functools.cache
-def _definitions() -> Resource[Any]:
-    folder = f"kubernetes-json-schema/v{_KUBERNETES}-local-strict"
-    return Resource.from_contents(schema_contents(f"{folder}/_definitions.json", _KUBERNETES))
+def _definitions(version: str) -> Resource[Any]:
+    folder = f"kubernetes-json-schema/v{version}-local-strict"
+    return Resource.from_contents(schema_contents(f"{folder}/_definitions.json", version))
 
 
 @functools.cache
-def _validator(kind: str, api_version: str) -> jsonschema.Draft202012Validator:
-    group, _, version = api_version.rpartition("/")
-    name = "-".join(filter(None, [kind.lower(), group.partition(".")[0], version]))
-    schema = schema_contents(f"kubernetes-json-schema/v{_KUBERNETES}-local-strict/{name}.json", _KUBERNETES)
+def _validator(kind: str, api_version: str, version: str) -> jsonschema.Draft202012Validator:
+    group, _, of_group = api_version.rpartition("/")
+    name = "-".join(filter(None, [kind.lower(), group.partition(".")[0], of_group]))
+    schema = schema_contents(f"kubernetes-json-schema/v{version}-local-strict/{name}.json", version)
     registry = Registry().with_resources([("", Resource.from_contents(schema))])
-    return jsonschema.Draft202012Validator(schema, registry=(_definitions() @ registry).crawl())
+    return jsonschema.Draft202012Validator(schema, registry=(_definitions(version) @ registry).crawl())
 
 
 #: Kinds of operators, of which kubernetes-validate has no schema.
 OF_OPERATORS = {"ServiceMonitor", "PrometheusRule", "ExternalSecret"}
 
 
-def problems(manifest: Manifest) -> list[str]:
+def problems(manifest: Manifest, version: str = KUBERNETES[-1]) -> list[str]:
     """What Kubernetes' schema refuses in a manifest, unknown fields included.
 
     ``kubernetes_validate.validate`` reads two megabytes of definitions for each manifest.
     """
     if manifest["kind"] in OF_OPERATORS:
         return []
-    found = _validator(manifest["kind"], manifest["apiVersion"]).iter_errors(manifest)
+    found = _validator(manifest["kind"], manifest["apiVersion"], version).iter_errors(manifest)
     return [f"{manifest['kind']}/{manifest['metadata']['name']} {one.json_path}: {one.message}" for one in found]

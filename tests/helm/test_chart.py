@@ -43,9 +43,9 @@ def test_helm_lint_has_no_complaint(helm: Helm, name: str) -> None:
 
 
 def test_generated_files_are_up_to_date(generate: ModuleType) -> None:
-    """After a change, run: python helm/generate.py."""
     files = {path for path in (CHART / "files").rglob("*") if path.is_file()}
-    assert files | {CHART / "README.md", CHART / "values-official-dagster.yaml"} == set(generate.generated())
+    files |= {CHART / name for name in ("README.md", "values-official-dagster.yaml", "values.schema.json")}
+    assert files == set(generate.generated())
     for path, content in generate.generated().items():
         assert path.read_text() == content, f"{path} is out of date: run python helm/generate.py"
 
@@ -70,6 +70,8 @@ def test_versions_are_those_of_the_package_and_of_its_dagster() -> None:
         ("webserver.replica=2", "additional properties 'replica' not allowed"),
         ("image.tag=latest", "/image/tag"),
         ("database.internal.image=timescale/timescaledb:latest", "/database/internal/image"),
+        ("settings.OTC_SOURCE=apy", "value must be one of 'simulator', 'api', 'files'"),
+        ("settings.OTC_REQUESTS_PER_MINUTE=2000", "maximum: got 2,000, want 1,200"),
         ("settings.OTC_SORCE=api", "additional properties 'OTC_SORCE' not allowed"),
         ("settings.OTC_DATABASE_URL=postgresql://u:p@h/d", "additional properties 'OTC_DATABASE_URL' not allowed"),
         ("archive.env.AWS_SECRET_ACCESS_KEY=x", "additional properties 'AWS_SECRET_ACCESS_KEY' not allowed"),
@@ -89,7 +91,7 @@ def test_values_that_make_no_sense_are_refused_with_the_reason(helm: Helm, given
 
 def test_settings_are_those_of_the_package_without_those_that_other_values_set(helm: Helm) -> None:
     """Secrets, and what depends on the pod: addresses, ports and folders."""
-    of_pods = {"HOME", "PORT", "METRICS_PORT", "PUBLIC_URL", "ALLOWED_HOSTS", "FINRA_CLIENT_ID"}
+    of_pods = {"HOME", "PORT", "METRICS_PORT", "PUBLIC_URL", "ALLOWED_HOSTS", "ARCHIVE_URL", "FINRA_CLIENT_ID"}
     secrets = {name.upper() for name, field in Settings.model_fields.items() if SecretStr in _types(field.annotation)}
     schema = json.loads((CHART / "values.schema.json").read_text())
     accepted = {name.removeprefix("OTC_") for name in schema["properties"]["settings"]["properties"]}

@@ -10,7 +10,20 @@ import click
 import pytest
 import typer
 import yaml
-from chart import OF_OPERATORS, RELEASE, VARIANTS, Helm, Manifest, Pod, dagster_config, of_kind, pods, problems
+from chart import (
+    CHART,
+    KUBERNETES,
+    OF_OPERATORS,
+    RELEASE,
+    VARIANTS,
+    Helm,
+    Manifest,
+    Pod,
+    dagster_config,
+    of_kind,
+    pods,
+    problems,
+)
 from dagster._cli import create_dagster_cli
 from dagster._core.instance.ref import InstanceRef
 from dagster._daemon.cli import create_dagster_daemon_cli
@@ -40,8 +53,14 @@ def all_pods(manifests: list[Manifest]) -> list[Pod]:
     return found
 
 
-def test_kubernetes_accepts_every_manifest(manifests: list[Manifest]) -> None:
-    assert [problem for manifest in manifests for problem in problems(manifest)] == []
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_accepts_every_manifest(manifests: list[Manifest], version: str) -> None:
+    assert [problem for manifest in manifests for problem in problems(manifest, version)] == []
+
+
+def test_the_chart_requires_the_oldest_version_that_accepts_it() -> None:
+    required = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"]
+    assert required == f">={KUBERNETES[0]}-0"
 
 
 def test_unknown_fields_and_wrong_types_are_found_in_manifests(helm: Helm) -> None:
