@@ -79,8 +79,8 @@ def test_newest_of_a_tier_captures_that_tier_only(run: Run) -> None:
     assert json.loads(run("materialize", "--newest", "--tier", "T2", "--json")[1])["weeks"] == ["2026-09-11"]
     found = {row["week_ending"]: row for row in json.loads(run("status", "--json")[1])}
     assert found["2026-09-11"]["T2"] > 0
-    assert found["2026-09-11"]["T1"] == "missing"
-    assert found["2026-09-25"]["T1"] == "missing"
+    assert found["2026-09-11"]["T1"] == "missing_at_end"
+    assert found["2026-09-25"]["T1"] == "missing_at_end"
 
 
 def test_newest_does_nothing_before_the_first_week_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,7 +348,7 @@ def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(
     monkeypatch.setattr(volume, "MOST_SHARES", 1)
     sql.execute("DELETE FROM otc.week_quality")
     for last in WEEKS:
-        with pytest.raises(launch.RunFailed, match="graded F"):
+        with pytest.raises(launch.RunFailed, match="the blocking check .grade. of venue_volume failed"):
             installed.launcher(daemon.dagster).run_assets(["symbol_summary"], WEEKS[0], last)
     daemon.tick("failed_runs")
     found = sql.execute("SELECT title, week_ending FROM otc.alert ORDER BY id").fetchall()
@@ -407,7 +407,7 @@ def test_a_range_with_a_blocked_week_is_no_alert_beside_that_of_the_check(
     launcher.run_assets(["venue_volume"], WEEKS[0], WEEKS[1])
     largest = sql.execute("SELECT max(share_volume) FROM otc.venue_volume GROUP BY week_ending").fetchall()
     monkeypatch.setattr(volume, "MOST_SHARES", min(shares for (shares,) in largest))
-    with pytest.raises(launch.RunFailed, match="graded F"):
+    with pytest.raises(launch.RunFailed, match="the blocking check .grade. of venue_volume failed"):
         launcher.run_assets(["venue_volume", "symbol_summary", "venue_share"], WEEKS[0], WEEKS[1])
     assert daemon.tick("failed_runs") == "runs that failed: 0; because of checks alone: 1"
     assert daemon.tick("failed_checks") == "checks that began to fail: 2"

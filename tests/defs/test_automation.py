@@ -322,6 +322,7 @@ def test_schedules_and_sensors_run_unless_a_user_turns_them_off() -> None:
     assert {s.name for s in found.schedules or []} == {
         *wednesdays,
         "daily_retention",
+        "daily_clean_up",
         "daily_gap_report",
     }
     for automation in [*(found.schedules or []), *(found.sensors or [])]:
