@@ -80,7 +80,7 @@ def test_newest_of_a_tier_captures_that_tier_only(run: Run) -> None:
     found = {row["week_ending"]: row for row in json.loads(run("status", "--json")[1])}
     assert found["2026-09-11"]["T2"] > 0
     assert found["2026-09-11"]["T1"] == "missing_at_end"
-    assert found["2026-09-25"]["T1"] == "missing_at_end"
+    assert found["2026-09-25"]["T1"] == "late"
 
 
 def test_newest_does_nothing_before_the_first_week_is_published(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
