@@ -20,6 +20,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
+    from otc_assets.domain.gaps import NEVER_REQUESTED
     from otc_assets.local import setup
     from otc_assets.reports import weeks as reports
 
@@ -33,7 +34,10 @@ def status(
         print_first_publications(chosen.first_week, now)
         return
     columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
-    out.print_table(columns, [[row[c] for c in columns] for row in rows], right=["rows", "shares"])
+    shown = [["-" if row[c] == NEVER_REQUESTED else row[c] for c in columns] for row in rows]
+    out.print_table(columns, shown, right=["rows", "shares"])
+    if any("-" in row for row in shown):
+        out.print("\n-  never requested; 'otc-assets materialize' or 'backfill' loads these weeks")
 
 
 def gaps(

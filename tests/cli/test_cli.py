@@ -59,6 +59,9 @@ def test_weeks_are_materialized_and_shown(run: Run) -> None:
     assert rows["2026-09-25"]["T2"] == "pending"
     code, text, _ = run("status")
     assert code == 0
+    (line,) = [line for line in text.splitlines() if line.startswith("2026-08-07")]
+    assert line.split() == ["2026-08-07", "-", "-", "-", "0", "0"]
+    assert text.splitlines()[-1] == "-  never requested; 'otc-assets materialize' or 'backfill' loads these weeks"
     assert "2026-08-21" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
