@@ -348,7 +348,7 @@ def test_a_failed_run_names_the_week_or_the_weeks_and_what_it_was_to_make(
     monkeypatch.setattr(volume, "MOST_SHARES", 1)
     sql.execute("DELETE FROM otc.week_quality")
     for last in WEEKS:
-        with pytest.raises(launch.RunFailed, match="the blocking check .grade. of venue_volume failed"):
+        with pytest.raises(launch.RunFailed, match="graded F"):
             installed.launcher(daemon.dagster).run_assets(["symbol_summary"], WEEKS[0], last)
     daemon.tick("failed_runs")
     found = sql.execute("SELECT title, week_ending FROM otc.alert ORDER BY id").fetchall()
