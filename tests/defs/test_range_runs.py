@@ -381,11 +381,11 @@ def test_a_run_that_is_executed_again_from_failure_does_what_failed_and_what_was
 
 
 def test_capture_runs_of_a_backfill_are_short_enough_for_the_limit_of_a_run(installation: object) -> None:
-    """By hand, from FINRA's sizes: 34 pages of T2 and 5 of OTC a week; a page may take 46 s, and takes about one."""
+    """By hand, from FINRA's sizes: 34 pages of T2 and 5 of OTC a week; a page may take 14 s, and takes about one."""
     graph = installed.definitions().resolve_asset_graph()
     policies = {key.to_user_string(): graph.get(key).backfill_policy for key in graph.get_all_asset_keys()}
     sizes = {name: policy.max_partitions_per_run for name, policy in policies.items() if policy}
     captures = {name: size for name, size in sizes.items() if name.startswith("publication_")}
-    assert set(captures.values()) == {4}
-    assert 4 * (34 + 5) * 46 <= 7200
+    assert set(captures.values()) == {13}
+    assert 13 * (34 + 5) * 14 <= 7200
     assert {size for name, size in sizes.items() if name not in captures} == {52}
