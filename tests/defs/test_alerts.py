@@ -839,6 +839,9 @@ def test_without_a_url_alerts_are_kept_and_a_url_set_later_gets_the_new_ones_alo
 def everything_logged() -> Iterator[io.StringIO]:
     """What a process that logs at DEBUG writes. (caplog listens to loggers that nobody else hears, too.)"""
     text = io.StringIO()
+    library = logging.getLogger("urllib3")  # the client of Kubernetes sets its level when it is imported
+    level_of_library = library.level
+    library.setLevel(logging.NOTSET)
     handler = logging.StreamHandler(text)
     handler.addFilter(lambda record: record.name != "werkzeug")  # the receiver's own
     root, level = logging.getLogger(), logging.getLogger().level
@@ -847,6 +850,7 @@ def everything_logged() -> Iterator[io.StringIO]:
     yield text
     root.removeHandler(handler)
     root.setLevel(level)
+    library.setLevel(level_of_library)
 
 
 @pytest.mark.parametrize("answers", ["500", "nothing", "garbage"])
