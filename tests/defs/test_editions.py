@@ -16,10 +16,10 @@ import time_machine
 from dagster import DagsterInstance
 from support import installed
 from support.migration import migrate
+from support.revised_week import a_revised_week
 
 from otc_assets.domain.tables import with_history
-from otc_assets.domain.weeks import OTCE, TIERS, publication_date, week_containing, weeks_between, weeks_up_to
-from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse.history import known_until
 from otc_assets.warehouse.server import autocommit, connect
@@ -38,17 +38,6 @@ _TOLD = {"payload": "payload - ARRAY['publication_id', 'version', 'seconds']"}
 _COLUMNS = """
     SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'otc' ORDER BY ordinal_position
 """
-
-
-def a_revised_week() -> tuple[dt.date, dt.date]:
-    """A week that the simulator revises within three weeks of its last publication, and the day of it."""
-    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
-    for week in weeks_between(dt.date(2025, 12, 5), dt.date(2026, 8, 28)):
-        for tier in TIERS:
-            for day in simulator.revisions(week, tier):
-                if (day - publication_date(week, OTCE)).days in range(1, 21):
-                    return week, day
-    raise AssertionError("the simulator revises no week soon after it was published: another seed is needed")
 
 
 @contextmanager
@@ -105,7 +94,7 @@ def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[obj
 
 def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Four weeks are captured, one is revised, one is dropped; the rows, and the answers as of each moment."""
-    week, day = a_revised_week()
+    week, day = a_revised_week(dt.date(2025, 12, 5))
     weeks = weeks_up_to(week, 4)
     moments = []
     with installation_on(url, home, monkeypatch) as instance:
@@ -149,7 +138,7 @@ def test_the_same_weeks_with_a_revision_and_a_retention_are_the_same_on_every_se
     plain, *others = lives
     assert plain["server"] == "plain PostgreSQL"
     assert [life["server"].rpartition(", ")[2] for life in others] == ["Apache edition", "community edition"]
-    weeks = weeks_up_to(a_revised_week()[0], 4)
+    weeks = weeks_up_to(a_revised_week(dt.date(2025, 12, 5))[0], 4)
     tables = plain["tables"]
     assert {row[0] for row in tables["venue_volume"]} == set(weeks[1:])
     assert {row[0] for row in tables["symbol_summary"]} == set(weeks)

@@ -17,12 +17,13 @@ import time_machine
 from dagster import DagsterInstance
 from support import installed
 from support.migration import migrate
+from support.revised_week import a_revised_week
 from timescale.servers import TimescaleServer
 
 from otc_assets.defs import launch
 from otc_assets.defs.jobs import FilesToIngest
 from otc_assets.domain.tables import with_history
-from otc_assets.domain.weeks import OTCE, T1, TIERS, publication_date, week_containing, weeks_between
+from otc_assets.domain.weeks import T1, publication_date, week_containing
 from otc_assets.finra.simulator.files import download_file
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
@@ -119,17 +120,6 @@ def edition(request: pytest.FixtureRequest) -> Iterator[Edition]:
         yield Edition(request.param, *urls)
 
 
-def a_revised_week() -> tuple[dt.date, dt.date]:
-    """A week that the simulator revises within three weeks of its last publication, and the day of it."""
-    simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
-    for week in weeks_between(dt.date(2025, 12, 19), dt.date(2026, 8, 28)):
-        for tier in TIERS:
-            for day in simulator.revisions(week, tier):
-                if (day - publication_date(week, OTCE)).days in range(1, 21):
-                    return week, day
-    raise AssertionError("the simulator revises no week soon after it was published: another seed is needed")
-
-
 def line(symbol: str, shares: object, date: dt.date) -> str:
     return f"NMS Tier 1|{symbol}|{symbol} Inc|NAME|UBSA|{shares}|1|{date}\n"
 
@@ -139,7 +129,7 @@ class Story:
 
     def __init__(self, otc: Command, instance: DagsterInstance, folder: Path) -> None:
         self.otc, self.instance, self.folder = otc, instance, folder
-        self.week, self.revised_on = a_revised_week()
+        self.week, self.revised_on = a_revised_week(dt.date(2025, 12, 19))
         #: A week that only files have.
         self.file_week = self.week - dt.timedelta(weeks=2)
 
