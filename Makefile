@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
+# Some machines set it. Each process would then compile the package again, which takes as long as Dagster's own start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help venv run test test-fast check lint bench lock clean
 

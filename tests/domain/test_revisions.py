@@ -251,6 +251,7 @@ def test_a_total_that_is_older_than_a_row_it_sums_up_is_left_out() -> None:
     assert sorted(found) == [("AAA", Decimal(6)), ("BBB", Decimal(5))]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from(["UBSA", "INCR"]), st.integers(0, 3)), max_size=4),

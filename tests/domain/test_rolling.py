@@ -214,6 +214,7 @@ def test_frames_have_the_columns_of_their_tables_also_without_rows() -> None:
     assert venue_rolling(venue_share(rows), captured(6), WEEK).schema == VENUE_ROLLING
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(rows=volumes(weeks=tuple(WEEKS), max_size=80), data=st.data())
 def test_six_week_figures_are_those_that_duckdb_computes(rows: pl.DataFrame, data: st.DataObject) -> None:

@@ -373,6 +373,7 @@ def test_a_record_total_that_no_publication_has_is_refused_at_the_first_page() -
     assert len(asked) == 1
 
 
+@pytest.mark.slow
 def test_pages_of_one_row_are_not_read_without_end() -> None:
     with pytest.raises(RefusedReply, match="2,001 of them in 2,001 pages"):
         answering(lambda request: page(A_ROW, total=500_000)).fetch(WEEK, T1)

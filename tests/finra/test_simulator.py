@@ -363,6 +363,7 @@ def _second_reply(small: Simulator, traps: Traps, **options: Any) -> tuple[httpx
     return good, faulty
 
 
+@pytest.mark.slow
 def test_replies_that_are_not_data_are_sent_on_request(small: Simulator) -> None:
     _, page = _second_reply(small, Traps(html=2))
     assert (page.status_code, page.headers["Content-Type"], page.text[:15]) == (200, "text/html", "<!DOCTYPE html>")
@@ -394,6 +395,7 @@ def test_a_connection_is_reset_or_stalls_within_the_body(small: Simulator) -> No
         _second_reply(small, Traps(stall=2, stall_seconds=30), timeout=httpx.Timeout(60, read=5))
 
 
+@pytest.mark.slow
 def test_a_slow_body_takes_the_stated_time_and_is_complete(small: Simulator) -> None:
     began = time.monotonic()
     good, slow = _second_reply(small, Traps(slow=2, slow_seconds=1.5))

@@ -372,6 +372,7 @@ def test_services_have_probes_of_all_kinds(helm: Helm) -> None:
             assert len(probes) >= (2 if pod.component == "daemon" else 3), pod.owner
 
 
+@pytest.mark.slow
 def test_dagster_accepts_its_configuration(helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     for variant in ("defaults", "production"):
