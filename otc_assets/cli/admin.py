@@ -78,12 +78,17 @@ def env(as_json: Json = False) -> None:
 def migrate(
     to: Annotated[str, typer.Option(help="The number of a migration, or 'base' for none.")] = "head",
     yes: Yes = False,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="The database was restored from a dump: make it this server's own.")
+    ] = False,
 ) -> None:
     """Migrate the database to the newest schema, or to the given one, and apply the settings to it.
 
     If the server has gained TimescaleDB, or a better edition of it, the tables are converted; no data is lost.
     Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
     it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
+    With --restored, recorded transactions get numbers of this server, and the database gets a journal of its own in
+    the archive.
     """
     from otc_assets.local import setup
     from otc_assets.warehouse.migrate import migrate as migrate_database
@@ -91,10 +96,10 @@ def migrate(
     chosen = settings()
     with setup.database(chosen) as url:
         if to == "head":
-            done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)
+            done = setup.upgrade(chosen, url, shorten_retention=yes, restored=restored, waiting=print_waiting)
             repair_from_each_other(setup.resolved(chosen, url))
         else:
-            done = migrate_database(url, chosen, to, shorten_retention=yes)
+            done = migrate_database(url, chosen, to, shorten_retention=yes, restored=restored)
     before = "" if done.before == done.after else f", was {done.before or 'none'}"
     out.print(f"schema {done.after or 'none'}{before}; {done.server}")
     print_remarks(done)

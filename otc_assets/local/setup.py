@@ -51,7 +51,12 @@ def resolved(chosen: Settings, url: str) -> Settings:
 
 
 def upgrade(
-    chosen: Settings, url: str, *, shorten_retention: bool = False, waiting: Callable[[], None] = lambda: None
+    chosen: Settings,
+    url: str,
+    *,
+    shorten_retention: bool = False,
+    restored: bool = False,
+    waiting: Callable[[], None] = lambda: None,
 ) -> Migrated:
     """Brings the database and ``DAGSTER_HOME`` to this version and to the settings.
 
@@ -61,6 +66,7 @@ def upgrade(
         chosen: the settings.
         url: the database.
         shorten_retention: store shorter retention periods, too.
+        restored: the database was restored from a dump; it becomes this server's own.
         waiting: called once before waiting until it is certain that no daemon of an earlier version runs.
 
     Returns:
@@ -68,6 +74,7 @@ def upgrade(
 
     Raises:
         StorageInUse: a daemon of an earlier version is running.
+        ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
     """
     from otc_assets.defs.storage import move_tables  # commands that only read need no Dagster, which takes a second
 
@@ -75,7 +82,7 @@ def upgrade(
     separate = chosen.dagster_storage_url
     is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
     unused = move_tables(url, waiting) if is_ours else ""
-    migrated = migrate(url, chosen, shorten_retention=shorten_retention)
+    migrated = migrate(url, chosen, shorten_retention=shorten_retention, restored=restored)
     migrated = migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused])))
     _write_files(chosen, replace=True)
     return migrated

@@ -80,7 +80,7 @@ def verify(database: Database, archive: Archive) -> Verified:
     if others := sorted(number for number, name in known.items() if stored.get(number) != name):
         problems.append(
             f"the journal has {len(others):,} events that are not in the database, the first with the id {others[0]}: "
-            "the database was restored from an older copy. docs/storage.md says what to do"
+            "the database was restored from an older copy. Run 'otc-assets migrate --restored'"
         )
     return Verified(len(known), written, problems)
 

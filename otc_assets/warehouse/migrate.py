@@ -21,8 +21,10 @@ from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, Settings
 from otc_assets.warehouse import definitions
 from otc_assets.warehouse.digests import Digests
+from otc_assets.warehouse.events.store import require_order
 from otc_assets.warehouse.retention import Shortening, set_retention
 from otc_assets.warehouse.server import DAGSTER_SCHEMA, autocommit, ensure_schema, opened, transaction
+from otc_assets.warehouse.sql import text
 from otc_assets.warehouse.timescale import aggregates, capabilities, hypertables, jobs
 
 _LOCK = 0x07C0_0001
@@ -120,6 +122,7 @@ def migrate(
     *,
     start: dt.datetime | None = None,
     shorten_retention: bool = False,
+    restored: bool = False,
 ) -> Migrated:
     """Migrates the database at ``url`` and brings it to the settings; safe to run twice, and from two processes.
 
@@ -135,9 +138,11 @@ def migrate(
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; None: at once.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
+        restored: the database was restored from a dump; it becomes this server's own.
 
     Raises:
         SchemaMismatch: there is no such migration.
+        ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
     """
     if to not in (known := ["base", *_versions(), "head"]):
         raise SchemaMismatch(f"there is no migration {to!r}", remedy=f"The migrations are {', '.join(known)}.")
@@ -145,13 +150,13 @@ def migrate(
         # A second process waits here, and then has nothing left to do.
         guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
         try:
-            return _migrate(engine, chosen, to, start, shorten_retention)
+            return _migrate(engine, chosen, to, start, shorten_retention, restored)
         finally:
             guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
 
 
 def _migrate(
-    engine: sa.Engine, chosen: Settings, to: str, start: dt.datetime | None, shorten_retention: bool
+    engine: sa.Engine, chosen: Settings, to: str, start: dt.datetime | None, shorten_retention: bool, restored: bool
 ) -> Migrated:
     with autocommit(engine) as fresh:
         remark = capabilities.install(fresh)
@@ -172,6 +177,9 @@ def _migrate(
         held_back: list[Shortening] = []
         # What follows the code is of the newest schema. An older one is for older code, whose 'migrate' brings its own.
         if after == newest_version():
+            if restored:
+                connection.exec_driver_sql(text("adopt_restored"))
+            require_order(connection)
             shorten = shorten_retention or before is None or before < _RETENTION
             held_back = set_retention(connection, chosen.keep_weeks, shorten=shorten)
             digests = Digests(connection)

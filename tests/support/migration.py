@@ -10,7 +10,12 @@ from otc_assets.warehouse.migrate import Migrated
 
 
 def migrate(
-    url: str, to: str = "head", *, start: dt.datetime | None = None, shorten_retention: bool = False
+    url: str,
+    to: str = "head",
+    *,
+    start: dt.datetime | None = None,
+    shorten_retention: bool = False,
+    restored: bool = False,
 ) -> Migrated:
     """As ``warehouse.migrate.migrate``."""
-    return migrations.migrate(url, settings(), to, start=start, shorten_retention=shorten_retention)
+    return migrations.migrate(url, settings(), to, start=start, shorten_retention=shorten_retention, restored=restored)

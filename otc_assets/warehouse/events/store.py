@@ -239,11 +239,11 @@ def read(
         "limit": limit,
         "event_types": None if event_types is None else list(event_types),
     }
-    _require_order(connection)
+    require_order(connection)
     return [_event(row) for row in connection.execute(statement("events_after"), values)]
 
 
-def _require_order(connection: sa.Connection) -> None:
+def require_order(connection: sa.Connection) -> None:
     """Refuses to order events that came with a dump: by their transactions, they would all be newer than ours.
 
     Raises:
@@ -253,7 +253,7 @@ def _require_order(connection: sa.Connection) -> None:
         raise ForeignOrder(
             "otc.events was restored from a dump of another server, whose transaction numbers are higher than this "
             "server's: restored events can't be ordered with new ones",
-            remedy="Renumber them as docs/events.md describes.",
+            remedy="Run 'otc-assets migrate --restored'.",
         )
 
 
@@ -277,7 +277,7 @@ def newest(
     Raises:
         ForeignOrder: the table was restored from a dump of another server.
     """
-    _require_order(connection)
+    require_order(connection)
     values = {"count": count, "event_type": event_type, "final": final, "before": before}
     return [_event(row) for row in connection.execute(statement("events_newest"), values)][::-1]
 
