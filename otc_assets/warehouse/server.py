@@ -52,6 +52,8 @@ _PARAMETERS = {
     "default_transaction_isolation": "read committed",
     # Plans are for one week's values: a generic plan would open every chunk of a hypertable.
     "plan_cache_mode": "force_custom_plan",
+    # Ours: a session that has it has received the others too.
+    "otc.parameters": "received",
 }
 
 
@@ -76,19 +78,29 @@ _FIND_EXTENSION: LiteralString = """
 """
 
 
-def prepare_session(connection: psycopg.Connection[Any]) -> None:
-    """Sets what ``session_options`` can't: the schema of TimescaleDB's functions, if it is installed."""
-    before, connection.autocommit = connection.autocommit, True
-    connection.execute(_FIND_EXTENSION)
-    connection.autocommit = before
-
-
 class DatabaseUnreachable(OtcError):
     """The server did not answer, or refused the connection. The message never contains a password."""
 
 
 class InvalidDatabaseUrl(OtcError, ValueError):
     """The URL is not a PostgreSQL URL, or is ambiguous. The message never contains a password."""
+
+
+def prepare_session(connection: psycopg.Connection[Any]) -> None:
+    """Sets what ``session_options`` can't: the schema of TimescaleDB's functions, if it is installed.
+
+    Raises:
+        InvalidDatabaseUrl: a connection pooler has dropped the parameters. Results would depend on the server's
+            defaults, and Dagster's tables would be created in the first schema of the user's path.
+    """
+    before, connection.autocommit = connection.autocommit, True
+    if connection.execute("SELECT WHERE current_setting('otc.parameters', true) = 'received'").fetchone() is None:
+        raise InvalidDatabaseUrl(
+            "the parameters of the connection (options) did not reach the server: a connection pooler ignores them",
+            remedy="Connect to the server itself. With PgBouncer, see docs/scale-out.md.",
+        )
+    connection.execute(_FIND_EXTENSION)
+    connection.autocommit = before
 
 
 def database_url(url: str, driver: str) -> str:

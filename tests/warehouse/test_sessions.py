@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import psycopg
+import pytest
 import sqlalchemy as sa
 from support.hostile_defaults import HOSTILE_DEFAULTS, make_hostile
 from support.migration import migrate
@@ -13,7 +14,7 @@ from warehouse_rows import T1, WEEK, frame, row
 
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse import load
-from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.server import InvalidDatabaseUrl, connect, prepare_session, session_options, transaction
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
 ALSO_WITH_HOSTILE_DEFAULTS = True
@@ -45,6 +46,15 @@ def test_options_in_a_users_url_are_kept_and_do_not_change_results(database: str
         found = [connection.scalar(sa.text(f"SHOW {name}")) for name in ("statement_timeout", "DateStyle")]
     engine.dispose()
     assert found == ["61s", "ISO, YMD"]
+
+
+def test_a_pooler_that_drops_the_parameters_is_refused(database: str) -> None:
+    """PgBouncer does with ``ignore_startup_parameters = options``: Dagster's tables were then created in schema otc."""
+    with psycopg.connect(database) as connection, pytest.raises(InvalidDatabaseUrl, match="pooler ignores them"):
+        prepare_session(connection)
+    with psycopg.connect(database, options=session_options()) as connection:
+        prepare_session(connection)
+        assert connection.execute("SHOW search_path").fetchone() == ("pg_catalog",)
 
 
 def test_functions_called_from_a_session_of_someone_else_give_the_same_results(
