@@ -79,7 +79,7 @@ _OF_AN_EVENT = ("event_type", "aggregate_type", "aggregate_id", "version", "payl
 _OF_DAGSTER = {
     "daemon_heartbeats": ("daemon_type", "timestamp"),
     "runs": ("status", "create_timestamp"),
-    "job_ticks": ("id", "type", "status", "tick_body"),
+    "job_ticks": ("id", "job_origin_id", "type", "status", "tick_body"),
 }
 
 
