@@ -27,7 +27,7 @@ from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.history import known_until
-from otc_assets.warehouse.roles import WRITER
+from otc_assets.warehouse.roles import WRITER, create
 from otc_assets.warehouse.server import autocommit, opened
 from otc_assets.warehouse.timescale.aggregates import AGGREGATES
 from otc_assets.warehouse.timescale.jobs import RETENTION_JOB
@@ -146,7 +146,8 @@ def test_the_same_weeks_with_a_revision_and_a_retention_are_the_same_on_every_se
                 admin = stack.enter_context(server._connect(url.rpartition("/")[2]))
             else:
                 admin = stack.enter_context(psycopg.connect(url, autocommit=True))
-                admin.execute("CREATE ROLE otc_writer NOLOGIN; CREATE ROLE otc_reader NOLOGIN")
+                with opened(url) as engine, autocommit(engine) as connection:
+                    assert create(connection) == ""
             owner = stack.enter_context(login(admin, url, owns_database=True))
             writer = stack.enter_context(login(admin, url, WRITER))
             lives.append(live_through(owner, writer, home, monkeypatch))
