@@ -645,6 +645,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 -- otc.apply_retention(today date DEFAULT CURRENT_DATE, metadata jsonb DEFAULT '{"schema": 1}'::jsonb)
 --     Deletes the weeks that are no longer kept, appends an event, and returns the classes of which weeks were deleted.
 -- otc.bucket(width text, day date)
+-- otc.compress_again(tables text[], week date)
+--     Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.
 -- otc.drop_expired_weeks(today date DEFAULT CURRENT_DATE)
 --     Deletes the weeks that are no longer kept, by retention class.
 -- otc.known_until()
@@ -656,6 +658,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 -- otc.project_appended_event()
 -- otc.project_event(event otc.events)
 --     Applies an event to week_state, file_ledger and gap_ledger.
+-- otc.refresh_aggregates(week date)
+--     Refreshes the continuous aggregates of a week and its month, with the rights of the owner, inside a transaction.
 -- otc.refuse_to_rewrite_events()
 -- otc.replay_events()
 --     Rebuilds week_state, file_ledger and gap_ledger from the events alone.

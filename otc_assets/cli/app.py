@@ -102,6 +102,8 @@ def _show_error(error: Exception) -> int:
     from psycopg import Error as PsycopgError
     from sqlalchemy.exc import DBAPIError
 
+    from otc_assets.warehouse.roles import explained
+
     if hasattr(error, "show"):  # a usage error: prints usage and reason
         if isinstance(getattr(error, "message", None), str):
             error.message = printable(error.message)  # type: ignore[attr-defined]
@@ -111,7 +113,7 @@ def _show_error(error: Exception) -> int:
         text = str(error)
     elif isinstance(error, DBAPIError | PsycopgError):
         cause = error.orig if isinstance(error, DBAPIError) else error
-        text = f"database error: {first_line(cause)}"
+        text = ". ".join(filter(None, [f"database error: {first_line(cause)}", explained(cause)]))
     elif isinstance(error, OSError):
         text = str(error)
     else:

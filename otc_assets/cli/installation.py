@@ -26,10 +26,20 @@ def launcher(chosen: Settings) -> Iterator[Launcher]:
 
 @contextmanager
 def launcher_of(prepared: Settings) -> Iterator[Launcher]:
-    """The launcher of an installation that is prepared already."""
+    """The launcher of an installation that is prepared already.
+
+    Raises:
+        WrongRole: the role of the database's URL may not write.
+    """
     from otc_assets.definitions import make_launcher
     from otc_assets.defs.instance import clean_instance
+    from otc_assets.warehouse.roles import require_writer
+    from otc_assets.warehouse.server import opened as engine_on
+    from otc_assets.warehouse.server import transaction
 
+    assert prepared.database_url is not None
+    with engine_on(prepared.database_url.get_secret_value()) as engine, transaction(engine) as connection:
+        require_writer(connection)
     with clean_instance(prepared) as instance:
         opened = make_launcher(instance, prepared)
         try:

@@ -1,4 +1,4 @@
-"""Opens the Dagster instance of an installation in the process of a command.
+"""Opens the Dagster instance of an installation in the process of a command, and brings its storage to this version.
 
 Dagster's own processes open it by ``DAGSTER_HOME`` and ``dagster.yaml``; its storage is in ``storage``.
 """
@@ -6,13 +6,16 @@ Dagster's own processes open it by ``DAGSTER_HOME`` and ``dagster.yaml``; its st
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import sqlalchemy as sa
 from dagster import DagsterInstance
 
 from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.internals import InstanceRef
 from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs
-from otc_assets.defs.storage import storage_url
+from otc_assets.defs.storage import TABLES, storage_url
 from otc_assets.settings import Settings
+from otc_assets.warehouse import roles
+from otc_assets.warehouse.server import autocommit, transaction
 
 #: The pools of Dagster's concurrency limits: steps that request data from FINRA, and steps that use the database. Two
 #: each, for two cores and for one client of FINRA's API.
@@ -30,6 +33,27 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     storage = {"postgres": {"postgres_url": storage_url(chosen)}}
     ref = InstanceRef.from_dir(str(chosen.dagster_home), overrides={"storage": storage})
     return DagsterInstance.from_ref(ref)
+
+
+def upgrade_storage(chosen: Settings) -> str:
+    """Creates Dagster's tables or brings them to this version of Dagster, and grants the roles their rights on them.
+
+    Args:
+        chosen: settings in which the URL of the database is set, that of an owner.
+
+    Returns:
+        What an administrator has to do; otherwise empty.
+    """
+    with open_instance(chosen) as opened:  # creates the tables that do not exist
+        stored, newest = opened.event_log_storage.alembic_version() or (None, None)
+        if stored != newest:
+            opened.upgrade()
+    engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
+    with autocommit(engine) as connection:
+        remark = roles.create(connection)
+    with transaction(engine) as connection:
+        schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
+        return remark or roles.grant(connection, schema, roles.rights_in_dagster, [*TABLES, "alembic_version"])
 
 
 @contextmanager

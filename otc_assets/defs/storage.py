@@ -82,7 +82,8 @@ class Storage(DagsterStorage, ConfigurableClass):
 def storage_url(chosen: Settings) -> str | None:
     """The URL of Dagster's storage: the setting, else derived from the database's; None where neither is set."""
     if chosen.dagster_storage_url is not None:
-        return chosen.dagster_storage_url.get_secret_value()
+        # SQLAlchemy takes psycopg 3 for a URL without a driver, in which Dagster's NOTIFY is a syntax error.
+        return database_url(chosen.dagster_storage_url.get_secret_value(), "psycopg2")
     return None if chosen.database_url is None else dagster_storage_url(chosen.database_url.get_secret_value())
 
 

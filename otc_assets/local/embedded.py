@@ -24,6 +24,7 @@ from psycopg import sql
 from otc_assets.local.server_folder import EmbeddedServerError, ServerFolder, tail
 from otc_assets.processes import command_of, started
 from otc_assets.settings import Settings
+from otc_assets.warehouse.roles import READER, WRITER
 from otc_assets.warehouse.server import DatabaseUnreachable, session_options
 
 __all__ = ["EmbeddedServer", "EmbeddedServerError", "url_of_running"]
@@ -221,6 +222,10 @@ class EmbeddedServer:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'otc'").fetchone():
                 password = sql.Literal(self._folder.password("otc"))
                 connection.execute(sql.SQL("CREATE ROLE otc LOGIN PASSWORD {}").format(password))
+            # As on any server: 'otc' may not create roles itself.
+            for role in (WRITER, READER):
+                if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+                    connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'otc'").fetchone():
                 connection.execute("CREATE DATABASE otc OWNER otc")
                 connection.execute("REVOKE CONNECT ON DATABASE otc FROM PUBLIC")

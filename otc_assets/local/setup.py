@@ -18,7 +18,8 @@ from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT, Settings
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
-from otc_assets.warehouse.server import dagster_storage_url, opened
+from otc_assets.warehouse.roles import require_owner
+from otc_assets.warehouse.server import dagster_storage_url, opened, transaction
 
 
 class NotStarted(OtcError):
@@ -58,7 +59,7 @@ def upgrade(
     restored: bool = False,
     waiting: Callable[[], None] = lambda: None,
 ) -> Migrated:
-    """Brings the database and ``DAGSTER_HOME`` to this version and to the settings.
+    """Brings the database, Dagster's storage and ``DAGSTER_HOME`` to this version and to the settings.
 
     Only 'up' and 'migrate' call this for an existing installation.
 
@@ -75,17 +76,24 @@ def upgrade(
     Raises:
         StorageInUse: a daemon of an earlier version is running.
         ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
+        WrongRole: the URL's role is not the owner of the schema.
     """
-    from otc_assets.defs.storage import move_tables  # commands that only read need no Dagster, which takes a second
+    # Commands that only read need no Dagster, which takes a second.
+    from otc_assets.defs.instance import upgrade_storage
+    from otc_assets.defs.storage import move_tables
 
+    with opened(url) as engine, transaction(engine) as connection:
+        require_owner(connection, "migrate the schema")
     # Tables that OTC_DAGSTER_STORAGE_URL keeps in another place are not moved.
     separate = chosen.dagster_storage_url
     is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
     unused = move_tables(url, waiting) if is_ours else ""
     migrated = migrate(url, chosen, shorten_retention=shorten_retention, restored=restored)
-    migrated = migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused])))
     _write_files(chosen, replace=True)
-    return migrated
+    of_storage = upgrade_storage(resolved(chosen, url))
+    if of_storage in migrated.remark:
+        of_storage = ""  # the same server lacks the same roles
+    return migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused, of_storage])))
 
 
 def prepare(chosen: Settings, url: str) -> Settings:

@@ -44,6 +44,7 @@ from otc_assets.warehouse.replay import (
     require_empty,
     set_next_capture,
 )
+from otc_assets.warehouse.roles import require_owner
 from otc_assets.warehouse.server import lock_week
 
 Progress = Callable[[int, str], None]
@@ -157,12 +158,14 @@ def _chosen(archive: Archive, journal_id: str | None) -> str:
 
 
 def refuse_used(database: Database) -> None:
-    """Refuses a database that has captures or events.
+    """Refuses a database that has captures or events, and a role other than its owner: ids and times are set.
 
     Raises:
         NotEmpty: it has.
+        WrongRole: the role of the database's URL is not the owner of the schema.
     """
     with database.transaction() as connection:
+        require_owner(connection, "rebuild a database from the archive")
         require_empty(connection)
 
 

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, Settings
-from otc_assets.warehouse import definitions
+from otc_assets.warehouse import definitions, roles
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.events.store import require_order
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -66,7 +66,8 @@ class Migrated(NamedTuple):
     Attributes:
         before, after: the schema's version; None on an empty database.
         server: the server's kind, as text.
-        remark: why TimescaleDB is not used although the server offers it; otherwise empty.
+        remark: what was not done, and why: TimescaleDB that the server offers and that is not used, roles that do not
+            exist. Otherwise empty.
         held_back: retention periods that the settings make shorter, and that were left as stored.
     """
 
@@ -133,7 +134,7 @@ def migrate(
     rows. Everything happens in one transaction, except for filling aggregates, which can't run in one.
 
     Args:
-        url: a PostgreSQL URL whose user may create a schema.
+        url: a PostgreSQL URL of the owner of the schema; in a new database, of a role that may create it.
         chosen: the settings, of which retention and compression are stored.
         to: a migration's number, ``head`` for the newest or ``base`` for none; lower than now goes back.
         start: when the server's jobs first run; None: at once.
@@ -143,10 +144,12 @@ def migrate(
     Raises:
         SchemaMismatch: there is no such migration.
         ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
+        WrongRole: the role is not the owner of the schema.
     """
     if to not in (known := ["base", *_versions(), "head"]):
         raise SchemaMismatch(f"there is no migration {to!r}", remedy=f"The migrations are {', '.join(known)}.")
     with opened(url) as engine, autocommit(engine) as guard:
+        roles.require_owner(guard, "migrate the schema")
         # A second process waits here, and then has nothing left to do.
         guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
         try:
@@ -159,8 +162,10 @@ def _migrate(
     engine: sa.Engine, chosen: Settings, to: str, start: dt.datetime | None, shorten_retention: bool, restored: bool
 ) -> Migrated:
     with autocommit(engine) as fresh:
-        remark = capabilities.install(fresh)
+        remarks = [capabilities.install(fresh)]
         fresh.invalidate()
+    with autocommit(engine) as connection:
+        remarks.append(roles.create(connection))
     with transaction(engine) as connection:
         ensure_schema(connection, "otc")
         ensure_schema(connection, DAGSTER_SCHEMA)
@@ -187,7 +192,9 @@ def _migrate(
             empty = aggregates.reconcile(connection, can, digests)
             definitions.reconcile(connection, digests)
             jobs.reconcile(connection, can, chosen.compress_after_weeks, start=start)
+            roles.set_defaults(connection)
+            remarks.append(roles.grant(connection, "otc", roles.rights_in_otc))
     if empty:
         with autocommit(engine) as connection:
             aggregates.refresh_aggregates(connection)
-    return Migrated(before, after, str(can), remark, tuple(held_back))
+    return Migrated(before, after, str(can), "; ".join(filter(None, remarks)), tuple(held_back))

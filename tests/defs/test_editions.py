@@ -1,11 +1,14 @@
-"""Plain PostgreSQL, TimescaleDB's Apache edition and its community edition give the same rows."""
+"""Plain PostgreSQL, TimescaleDB's Apache edition and its community edition give the same rows.
+
+On each, an owner without further rights migrates, and everything else is done by a member of the role that writes.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,17 @@ import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.logins import login
 from support.migration import migrate
 from support.revised_week import a_revised_week
 
 from otc_assets.domain.tables import with_history
 from otc_assets.domain.weeks import week_containing, weeks_up_to
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.history import known_until
-from otc_assets.warehouse.server import autocommit, connect
+from otc_assets.warehouse.roles import WRITER, create
+from otc_assets.warehouse.server import autocommit, opened
 from otc_assets.warehouse.timescale.aggregates import AGGREGATES
 from otc_assets.warehouse.timescale.jobs import RETENTION_JOB
 
@@ -41,12 +47,12 @@ _COLUMNS = """
 
 
 @contextmanager
-def installation_on(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
-    """Settings that point at the database, migrated, and a Dagster instance."""
+def installation_on(url: str, writer: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Settings with which the database is written, migrated by its owner's URL, and a Dagster instance."""
 
     with monkeypatch.context() as set_for_this:
         for name, value in {
-            "OTC_DATABASE_URL": url,
+            "OTC_DATABASE_URL": writer,
             "OTC_HOME": str(home),
             "OTC_SOURCE": "simulator",
             "OTC_SIMULATOR_SCALE": "0.005",
@@ -92,12 +98,12 @@ def as_of(url: str, moments: list[dt.datetime]) -> list[dict[str, list[tuple[obj
     return found
 
 
-def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def live_through(url: str, writer: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Four weeks are captured, one is revised, one is dropped; the rows, and the answers as of each moment."""
     week, day = a_revised_week(dt.date(2025, 12, 5))
     weeks = weeks_up_to(week, 4)
     moments = []
-    with installation_on(url, home, monkeypatch) as instance:
+    with installation_on(url, writer, home, monkeypatch) as instance:
         for today in (day - dt.timedelta(days=1), day + dt.timedelta(days=1)):
             with time_machine.travel(dt.datetime.combine(today, dt.time(18), dt.UTC), tick=True):
                 assert installed.materialize_weeks(instance, weeks) == []
@@ -110,7 +116,7 @@ def live_through(url: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[
         settings.cache_clear()
         server = migrate(url, start=NEVER, shorten_retention=True).server
         if installed.database().has_retention_job():
-            with autocommit(connect(url)) as connection:
+            with opened(url) as engine, autocommit(engine) as connection:
                 job = connection.execute(
                     sa.text("SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = :name"),
                     {"name": RETENTION_JOB},
@@ -128,13 +134,23 @@ def test_the_same_weeks_with_a_revision_and_a_retention_are_the_same_on_every_se
     empty_database: str,
     apache_database: str,
     community_database: str,
+    server: EmbeddedServer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lives = []
     for number, url in enumerate((empty_database, apache_database, community_database)):
         (home := tmp_path / str(number)).mkdir()
-        lives.append(live_through(url, home, monkeypatch))
+        with ExitStack() as stack:
+            if url == empty_database:
+                admin = stack.enter_context(server._connect(url.rpartition("/")[2]))
+            else:
+                admin = stack.enter_context(psycopg.connect(url, autocommit=True))
+                with opened(url) as engine, autocommit(engine) as connection:
+                    assert create(connection) == ""
+            owner = stack.enter_context(login(admin, url, owns_database=True))
+            writer = stack.enter_context(login(admin, url, WRITER))
+            lives.append(live_through(owner, writer, home, monkeypatch))
     plain, *others = lives
     assert plain["server"] == "plain PostgreSQL"
     assert [life["server"].rpartition(", ")[2] for life in others] == ["Apache edition", "community edition"]

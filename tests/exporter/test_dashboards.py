@@ -20,9 +20,12 @@ import yaml
 from appended import check_failed, ingested, revised
 from copies import Copy
 from prometheus_server import Prometheus
+from support.logins import login
 
 import otc_assets
 from otc_assets.exporter.server import Exporter, serving
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.warehouse.roles import READER
 
 pytestmark = pytest.mark.slow
 
@@ -121,16 +124,15 @@ def test_links_lead_to_dashboards_that_are_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def warehouse(copy_of_filled: Copy) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+def warehouse(copy_of_filled: Copy, server: EmbeddedServer) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     """The filled database as Grafana's user sees it, with some rows revised."""
-    with copy_of_filled() as url, psycopg.connect(url, row_factory=psycopg.rows.dict_row) as sql:
-        sql.execute("""
+    with copy_of_filled() as url, server._connect(url.rpartition("/")[2]) as admin, login(admin, url, READER) as reader:
+        admin.execute("""
             INSERT INTO otc.venue_volume_revision SELECT v.*, now(), 'changed' FROM otc.venue_volume v
             ORDER BY share_volume DESC LIMIT 3
         """)
-        sql.execute("SET TRANSACTION READ ONLY")
-        yield sql
-        sql.rollback()
+        with psycopg.connect(reader, row_factory=psycopg.rows.dict_row) as sql:
+            yield sql
 
 
 def filled_in(raw: str, sql: psycopg.Connection[dict[str, Any]], tiers: tuple[str, ...] = TIERS) -> str:

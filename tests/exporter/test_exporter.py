@@ -29,14 +29,17 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import Prometheus, tool
+from support.logins import login
 
 from otc_assets.defs import launch
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
+from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import Settings
 from otc_assets.warehouse.events import CheckRecovered, FileRejected, MetricsComputed, SummaryComputed
+from otc_assets.warehouse.roles import READER
 from otc_assets.warehouse.server import dagster_storage_url
 
 pytestmark = pytest.mark.slow
@@ -640,18 +643,29 @@ def test_the_exporter_can_change_nothing(exporter: Exporter, sql: Sql) -> None:
         database.rows("DELETE FROM otc.gap RETURNING 1")
 
 
-def test_a_user_that_may_only_read_is_enough(filled: str, server: EmbeddedServer) -> None:
-    with server._connect("postgres") as admin:
-        admin.execute("CREATE ROLE reader LOGIN PASSWORD 'reads' IN ROLE pg_read_all_data")
-        try:
-            after = filled.rpartition("@")[2]
-            with closing(Exporter(lambda: f"postgresql://reader:reads@{after}")) as exporter:
-                found = scraped(exporter)
-        finally:
-            admin.execute("DROP ROLE reader")
-    assert {name for name, value in found.items() if name.startswith("otc_scrape_errors") and value} == set()
-    assert found['otc_dagster_runs_total{status="SUCCESS"}'] > 0
-    assert found[f'otc_files_ingested_total{{tier="{T1}"}}'] == 8
+def test_a_member_of_the_role_that_reads_exports_what_the_owner_does(
+    filled: str, server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTC_HOME", str(tmp_path))
+    setup.upgrade(Settings(), filled)
+    with server._connect(filled.rpartition("/")[2]) as admin, login(admin, filled, READER) as reader:
+        found = []
+        for url in (filled, reader):
+            with closing(Exporter(lambda url=url: url)) as exporter:  # type: ignore[misc]
+                found.append(scraped(exporter))
+        with psycopg.connect(reader, autocommit=True) as sql:
+            for secret in (
+                "run_body FROM dagster.runs",
+                "event FROM dagster.event_logs",
+                "value FROM dagster.run_tags",
+            ):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    sql.execute(f"SELECT {secret}".encode())
+    of_owner, of_reader = found
+    assert {name for name, value in of_reader.items() if name.startswith("otc_scrape_errors") and value} == set()
+    assert of_reader.keys() == of_owner.keys()
+    assert of_reader['otc_dagster_runs_total{status="SUCCESS"}'] > 0
+    assert of_reader[f'otc_files_ingested_total{{tier="{T1}"}}'] == 8
 
 
 def test_many_scrapes_at_once_use_one_connection_and_read_once_for_those_that_waited(

@@ -173,9 +173,10 @@ def test_secrets_are_references(manifests: list[Manifest]) -> None:
     secret = {
         f"OTC_{name.upper()}" for name, field in Settings.model_fields.items() if SecretStr in _types(field.annotation)
     }
+    others = {"OTC_FINRA_CLIENT_ID", "POSTGRES_PASSWORD", "OWNER_URL", "WRITER_URL", "READER_URL"}
     for pod in all_pods(manifests):
         for name, entry in pod.env().items():
-            assert ("valueFrom" in entry) == (name in {*secret, "OTC_FINRA_CLIENT_ID", "POSTGRES_PASSWORD"}), name
+            assert ("valueFrom" in entry) == (name in {*secret, *others}), name
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:

@@ -6,15 +6,19 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from support.logins import login
 from support.terminal import Terminal
 from support.web_server import free_port, launch, status_of, until
 
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.processes import session_members
 from otc_assets.settings import PROJECT_ROOT
+from otc_assets.warehouse.roles import WRITER
 
 pytestmark = pytest.mark.slow
 
@@ -43,12 +47,16 @@ def calendar(database: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def installation_variables(database: str, tmp_path: Path) -> dict[str, str]:
-    """What ``otc-assets env`` prints for a shell."""
+def installation_variables(database: str, server: EmbeddedServer, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What ``otc-assets env`` prints for a shell, with the URL of a member of the role that writes."""
     home = {"OTC_DATABASE_URL": database, "OTC_HOME": str(tmp_path), "OTC_SIMULATOR_SCALE": "0.01"}
-    command = Terminal("env", "--json", settings=home)
-    assert command.end() == 0, command.text
-    return {**home, **json.loads(command.text)}
+    migration = Terminal("migrate", settings=home)
+    assert migration.end() == 0, migration.text
+    with server._connect(database.rpartition("/")[2]) as admin, login(admin, database, WRITER) as writer:
+        home["OTC_DATABASE_URL"] = writer
+        command = Terminal("env", "--json", settings=home)
+        assert command.end() == 0, command.text
+        yield {**home, **json.loads(command.text)}
 
 
 @pytest.mark.parametrize("commands", SERVERS.values(), ids=SERVERS.keys())

@@ -163,9 +163,11 @@ export class Database {
     const key = JSON.stringify(wanted)
     if (this.#inForce === key) return
     const instance = await this.#instance
-    const calls = Object.entries(wanted).map(([name, value]) => `set_config(${literal(name)}, ${literal(value)}, false)`)
+    // The role comes last: others may not set everything. RESET ALL leaves it as it is.
+    const { role = 'none', ...others } = wanted
+    const calls = Object.entries(others).map(([name, value]) => `set_config(${literal(name)}, ${literal(value)}, false)`)
     this.#inForce = null
-    await instance.exec(`RESET ALL; SELECT ${calls.join(', ')}`)
+    await instance.exec(`RESET ROLE; RESET ALL; SELECT ${calls.join(', ')}; SELECT set_config('role', ${literal(role)}, false)`)
     this.#inForce = key
   }
 

@@ -65,6 +65,8 @@ function startupRequest(bytes) {
   for (let at = 0; at + 1 < words.length; at += 2) given[words[at]] = words[at + 1]
   const { user, database = user, options = '', replication, ...others } = given
   const settings = Object.entries({ ...settingsInOptions(options), ...others })
+  // The backend has one user. Others act as the role of their name; no password is asked for.
+  if (user !== MAINTENANCE) settings.push(['role', user])
   return { name: database, asked: Object.fromEntries(settings.map(([name, value]) => [name.toLowerCase(), value])) }
 }
 

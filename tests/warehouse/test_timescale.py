@@ -9,8 +9,10 @@ from dataclasses import replace
 from decimal import Decimal
 
 import polars as pl
+import psycopg
 import pytest
 import sqlalchemy as sa
+from support.logins import login
 from support.migration import migrate
 from warehouse_rows import T1, frame, publication, row
 
@@ -21,7 +23,8 @@ from otc_assets.domain.weeks import week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
 from otc_assets.warehouse.migrate import newest_version
-from otc_assets.warehouse.server import autocommit, connect, transaction
+from otc_assets.warehouse.roles import READER, WRITER
+from otc_assets.warehouse.server import autocommit, connect, opened, transaction
 from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.aggregates import AGGREGATES, refresh_after_load, refresh_aggregates
 from otc_assets.warehouse.timescale.hypertables import Chunks, chunks
@@ -42,6 +45,20 @@ def engine(community_database: str) -> Iterator[sa.Engine]:
     engine = connect(community_database)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(params=["owner", WRITER])
+def loader(engine: sa.Engine, community_database: str, request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+    """An engine that loads weeks: the owner's, or that of a member of the role that writes."""
+    if request.param == "owner":
+        yield engine
+        return
+    with (
+        psycopg.connect(community_database, autocommit=True) as admin,
+        login(admin, community_database, request.param) as url,
+        opened(url) as loading,
+    ):
+        yield loading
 
 
 def volume_of(week: dt.date, **shares: int) -> pl.DataFrame:
@@ -255,7 +272,7 @@ _AGGREGATE_IDS = "SELECT oid FROM pg_class WHERE relname IN ('weekly_summary_agg
 # --- compression ---------------------------------------------------------------------------------------
 
 
-def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) -> None:
+def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine, community_database: str) -> None:
     for week in WEEKS:
         write(engine, week)
     before = {week: stored(engine, "venue_volume", week) for week in WEEKS}
@@ -272,21 +289,28 @@ def test_weeks_are_compressed_once_they_are_twelve_weeks_old(engine: sa.Engine) 
     assert found["venue_volume"].chunks >= 24 * 7 // hypertables()["venue_volume"].chunk
     assert 0 < found["venue_volume"].compressed_chunks < found["venue_volume"].chunks
     assert found["venue_volume"].bytes_before > found["venue_volume"].bytes_after > 0  # type: ignore[operator]
+    with (
+        psycopg.connect(community_database, autocommit=True) as admin,
+        login(admin, community_database, READER) as url,
+        opened(url) as reading,
+    ):
+        assert chunks_of(reading) == found
+        assert ask(reading, _WEEKLY) == ask(engine, _WEEKLY) != []
 
 
-def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: sa.Engine) -> None:
+def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: sa.Engine, loader: sa.Engine) -> None:
     for week in (OLD, YOUNG):
-        write(engine, week)
+        write(loader, week)
     run_jobs(engine, "policy_compression")
     assert compressed(engine, "venue_volume")[OLD]
     revised = volume_of(OLD, S7=5).filter(pl.col("symbol") != "S9")
-    with transaction(engine) as connection:
+    with transaction(loader) as connection:
         # Fewer rows than a week has may be decompressed at once, as a real week has more than the default.
         connection.execute(sa.text("SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 3"))
         change = load.replace_volume(connection, OLD, T1, revised)
     assert (change.added, change.changed, change.removed, change.unchanged) == (0, 1, 3, 116)
     assert not compressed(engine, "venue_volume")[OLD]
-    refresh_after_load(engine, OLD, ["venue_volume"])
+    refresh_after_load(loader, OLD, ["venue_volume"])
     assert compressed(engine, "venue_volume")[OLD]
     assert stored(engine, "venue_volume", OLD) == sorted(revised.rows(), key=str)
     kept = ask(engine, "SELECT symbol, venue_id, share_volume, change FROM otc.venue_volume_revision ORDER BY 1, 2")
@@ -327,7 +351,8 @@ _SUMMED_BY_MONTH = """
 """
 
 
-def test_the_aggregates_are_what_the_database_sums_up_itself_and_their_weeks_are_fridays(engine: sa.Engine) -> None:
+def test_the_aggregates_are_what_the_database_sums_up_itself_and_their_weeks_are_fridays(loader: sa.Engine) -> None:
+    engine = loader
     for week in WEEKS[:6]:
         write(engine, week)
     write(engine, WEEKS[1], volume_of(WEEKS[1], S7=5).filter(pl.col("symbol") != "S9"))
@@ -336,10 +361,12 @@ def test_the_aggregates_are_what_the_database_sums_up_itself_and_their_weeks_are
     assert {week.weekday() for week, *_ in ask(engine, _WEEKLY)} == {4}  # type: ignore[attr-defined]
 
 
-def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_changed(engine: sa.Engine) -> None:
+def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_changed(
+    engine: sa.Engine, loader: sa.Engine
+) -> None:
     """Weeks that are older than a policy's window once stayed stale indefinitely."""
     for week in (OLD, YOUNG):
-        write(engine, week)
+        write(loader, week)
     stale = sa.text("UPDATE otc.symbol_summary SET total_volume = total_volume + 1 WHERE symbol = 'S7'")
     with transaction(engine) as connection:
         connection.execute(stale)
@@ -356,12 +383,16 @@ def test_a_run_refreshes_exactly_the_weeks_that_it_touched_and_the_job_all_that_
         return {week for (week,) in found}
 
     assert wrong() == {OLD, YOUNG}
-    refresh_after_load(engine, YOUNG, ["symbol_summary"])
+    refresh_after_load(loader, YOUNG, ["symbol_summary"])
     assert wrong() == {OLD}
     run_jobs(engine, "policy_refresh_continuous_aggregate")
     assert wrong() == set()
     by_month = ask(engine, "SELECT sum(total_volume) FROM otc.monthly_summary_agg")
     assert by_month == ask(engine, "SELECT sum(total_volume) FROM otc.symbol_summary")
+    assert [row[3:] for row in ask(engine, _WEEKLY)] == ask(
+        engine,
+        "SELECT total_volume, total_trades, venue_count FROM otc.symbol_summary ORDER BY week_ending, symbol, tier",
+    )
 
 
 def test_the_check_fails_if_an_aggregate_and_a_summary_do_not_agree(engine: sa.Engine) -> None:

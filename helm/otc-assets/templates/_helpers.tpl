@@ -165,9 +165,7 @@ securityContext:
 {{- end }}
 {{- with .database }}
 {{- include "otc.secretEnv" (list "OTC_DATABASE_URL" $values.secrets.database.name .) }}
-{{- with $values.secrets.dagsterStorage }}
-{{- include "otc.secretEnv" (list "OTC_DAGSTER_STORAGE_URL" .name .key) }}
-{{- end }}
+{{- include "otc.secretEnv" (list "OTC_DAGSTER_STORAGE_URL" $values.secrets.dagsterStorage.name .) }}
 {{- end }}
 {{- if .finra }}
 {{- with $values.secrets.finra }}

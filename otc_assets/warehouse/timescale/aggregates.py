@@ -75,14 +75,15 @@ def _busy(error: Exception) -> bool:
 
 
 @stamina.retry(on=_busy, attempts=5, wait_initial=0.5)
-def _call(connection: sa.Connection, statement: str) -> None:
-    connection.exec_driver_sql(statement)
+def _call(connection: sa.Connection, statement: sa.TextClause, **values: object) -> None:
+    connection.execute(statement, values)
 
 
-_COMPRESSED_CHUNKS = sa.text("""
-    SELECT format('%I.%I', chunk_schema, chunk_name) FROM timescaledb_information.chunks
-    WHERE hypertable_schema = 'otc' AND hypertable_name = ANY(:tables) AND is_compressed
-      AND range_start <= :week AND range_end > :week
+_COMPRESS = sa.text("SELECT otc.compress_again(:tables, :week)")
+_REFRESH_AS_ANOTHER = sa.text("SELECT otc.refresh_aggregates(:week)")
+_IS_OWNER = sa.text("""
+    SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class
+    WHERE relnamespace = 'otc'::regnamespace AND relname = ANY(:names)
 """)
 
 
@@ -102,17 +103,19 @@ def refresh_after_load(engine: sa.Engine, week_ending: dt.date, tables: Sequence
     # A refresh can't run inside a transaction.
     with span(REFRESH), autocommit(engine) as connection:
         if "symbol_summary" in tables:
-            refresh_aggregates(connection, week_ending)
-        chunks = connection.execute(_COMPRESSED_CHUNKS, {"tables": both, "week": week_ending}).scalars().all()
-        for chunk in chunks:
-            _call(connection, f"SELECT compress_chunk('{chunk}', if_not_compressed => true)")
+            # TimescaleDB lets only the owner refresh.
+            if connection.execute(_IS_OWNER, {"names": list(AGGREGATES)}).scalar():
+                refresh_aggregates(connection, week_ending)
+            else:
+                _call(connection, _REFRESH_AS_ANOTHER, week=week_ending)
+        _call(connection, _COMPRESS, tables=both, week=week_ending)
 
 
 def refresh_aggregates(connection: sa.Connection, week_ending: dt.date | None = None) -> None:
     """Refreshes the continuous aggregates in order: refreshing one does not refresh those computed from it.
 
     Args:
-        connection: in autocommit mode.
+        connection: the owner's, in autocommit mode.
         week_ending: only this week and its month; None: everything that has changed.
     """
     windows = dict.fromkeys(AGGREGATES, "NULL, NULL")
@@ -124,4 +127,4 @@ def refresh_aggregates(connection: sa.Connection, week_ending: dt.date | None = 
             "monthly_summary_agg": f"DATE '{month}', DATE '{next_month}'",
         }
     for name, window in windows.items():
-        _call(connection, f"CALL refresh_continuous_aggregate('otc.{name}', {window})")
+        _call(connection, sa.text(f"CALL refresh_continuous_aggregate('otc.{name}', {window})"))
