@@ -62,9 +62,8 @@ _BROKEN_BODY = (HTTPClientError, IncompleteReadError, FlexibleChecksumError)
 
 #: The object is there already, another process is writing it, or the first attempt of this request wrote it and its
 #: reply was lost. Reading it back tells.
-_MAY_BE_WRITTEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload", "412", "409"})
+_MAY_BE_WRITTEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchUpload"})
 
-_NO_OBJECT = frozenset({"NoSuchKey", "404"})
 _CREDENTIALS = (
     "Check the credentials that boto3 finds: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of "
     "the pod or machine."
@@ -86,6 +85,7 @@ _REMEDIES = {
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "403"), f"{_CREDENTIALS} {_RIGHTS}"),
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint", "301"), _REGION),
     **dict.fromkeys(("SlowDown", "RequestTimeout"), _LATER),
+    "404": "This is not a server of S3, or it has no such bucket. Correct AWS_ENDPOINT_URL or OTC_ARCHIVE_URL.",
     "RequestTimeTooSkewed": "The clock of this machine is wrong. Correct it.",
 }
 _CREDENTIAL_ERRORS = (
@@ -253,7 +253,7 @@ class S3Archive:
                 f"{where} is damaged (its bytes have another checksum)", remedy=f"Restore it, or {CAPTURE_AGAIN}"
             ) from None
         except ClientError as error:
-            if _code(error) in _NO_OBJECT and name:
+            if _code(error) == "NoSuchKey":  # and not any 404, which a proxy can send
                 raise MissingObject(
                     f"the archive has no {self._where(name)}: it was deleted, or OTC_ARCHIVE_URL was changed",
                     remedy=f"Restore it, or {CAPTURE_AGAIN}",
@@ -285,7 +285,8 @@ def _checksum(content: bytes) -> str:
 
 
 def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    """The code of S3, or the status of a reply that has none."""
+    return str(error.response.get("Error", {}).get("Code") or _status(error))
 
 
 def _status(error: ClientError) -> int:
@@ -293,7 +294,7 @@ def _status(error: ClientError) -> int:
 
 
 def _name(error: Exception) -> str:
-    return (_code(error) if isinstance(error, ClientError) else "") or type(error).__name__
+    return _code(error) if isinstance(error, ClientError) else type(error).__name__
 
 
 def _host(client: Any) -> str:

@@ -79,7 +79,7 @@ def copy(
     if str(to) == str(chosen.archive):
         raise typer.BadParameter("this is the archive of OTC_ARCHIVE_URL itself.", param_hint="--to")
     copied = ArchiveCopy(prepared_archive(chosen.archive), prepared_archive(to))
-    with progress("copying the archive", copied.steps) as tick:
+    with progress("copying the archive", copied.objects) as tick:
         done = copied.run(tick)
     failed = [{"object": name, "problem": problem, "detail": text} for name, (problem, text) in done.failed.items()]
     if as_json:

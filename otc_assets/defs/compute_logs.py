@@ -56,12 +56,13 @@ class ComputeLogs(ComputeLogManager[Any], ConfigurableClass):
                 return LocalComputeLogManager(folder, inst_data=inst_data)
             from otc_assets.archive.s3 import s3_client  # boto3 takes a moment to import
 
-            # Empty files are uploaded too: a step counts as ended once its standard error is there.
+            # Ticks of sensors have files too: those that logged nothing request nothing of S3.
             return s3_compute_logs(
                 s3_client(),
                 bucket=chosen.archive.bucket,
                 prefix=chosen.archive.key(PREFIX),
                 local_dir=folder,
+                skip_empty_files=True,
                 upload_interval=_UPLOAD_SECONDS,
                 inst_data=inst_data,
             )

@@ -53,7 +53,7 @@ class ArchiveCopy:
         self._origins: dict[str, str] = {}
         self._done = Copied(len(self._names) + len(self._digests))
         self._in_a_row = 0
-        self.steps = len(self._names) + self._done.objects
+        self.objects = self._done.objects
 
     def run(self, progress: Progress) -> Copied:
         """Copies everything, each object checked against its digest. One that is damaged does not stop the others.
@@ -62,12 +62,13 @@ class ArchiveCopy:
             ArchiveUnavailable: an archive can't be reached, or refuses requests.
             Interrupted: a signal ended the command; repeating it continues.
         """
-        self._each(self._read_events, self._names, 0, progress)
+        progress(0, "reading the journal")
+        self._each(self._read_events, self._names, 0, lambda *_: None)
         for content in self._events.values():
             self._origins |= origins(content)
-        self._each(self._copy_bytes, self._digests, len(self._names), progress)
-        self._each(self._write_events, list(self._events), len(self._names) + len(self._digests), progress)
-        progress(self.steps, self._note())
+        self._each(self._copy_bytes, self._digests, 0, progress)
+        self._each(self._write_events, list(self._events), len(self._digests), progress)
+        progress(self.objects, self._note())
         return self._done
 
     def _each(self, copy: Callable[[str], bool], objects: Iterable[str], before: int, progress: Progress) -> None:

@@ -223,6 +223,16 @@ def test_a_passing_fault_of_reading_returns_the_right_bytes(
     assert proxy.left == 0
 
 
+def test_a_proxy_without_its_server_is_not_taken_for_a_missing_object(disturbed: S3Archive, proxy: FaultyProxy) -> None:
+    disturbed.put(SMALL)
+    proxy.disturb("not found", "GET", times=2)
+    with pytest.raises(ArchiveUnavailable, match="can't be read.*AWS_ENDPOINT_URL"):
+        disturbed.get(DIGEST)
+    with pytest.raises(ArchiveUnavailable, match="can't be listed.*AWS_ENDPOINT_URL"):
+        disturbed.prepare()
+    assert disturbed.get(DIGEST) == SMALL
+
+
 def test_bytes_that_change_on_the_way_to_the_server_are_not_stored(
     disturbed: S3Archive, proxy: FaultyProxy, s3: S3Server, bucket: str
 ) -> None:

@@ -115,6 +115,10 @@ def test_a_week_is_captured_verified_recomputed_and_rebuilt_and_its_logs_are_sho
     before = counts(database)
     migrate(empty_database)
     monkeypatch.setenv("OTC_DATABASE_URL", empty_database)
+    proxy.disturb("not found", "GET", "/sha256/")
+    code, output, errors = otc("rebuild", "--from", "archive", "--leave-out-damaged")
+    assert (code, output) == (1, ""), "an outage was taken for damage"
+    assert "can't be read at http://127.0.0.1:" in errors
     code, output, errors = otc("rebuild", "--from", "archive")
     assert code == 0, errors
     assert "0 results differ" in output

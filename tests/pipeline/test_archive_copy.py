@@ -76,7 +76,7 @@ def test_an_interrupted_copy_is_continued(source: LocalArchive, bucket: str, s3:
     target = open_archive(parse_archive_url(f"s3://{bucket}/otc"))
 
     def interrupt(done: int, note: str) -> None:
-        if done == len(CONTENTS) + 3:
+        if done == 3:
             raise Interrupted
 
     with pytest.raises(Interrupted):

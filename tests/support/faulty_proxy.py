@@ -16,6 +16,7 @@ Fault = Literal[
     "reset",  # the connection is reset instead of a reply
     "stall",  # no reply
     "slow down",  # S3's reply of an overloaded server
+    "not found",  # the reply of a proxy that has lost its server
     "cut request",  # the server receives a half of the body
     "changed request",  # the server receives a body with another bit
     "cut reply",  # the client receives a half of the body
@@ -83,6 +84,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
+    def _answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.proxy.next_fault(self.command, self.path)
@@ -91,10 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "stall":
             self.proxy._ended.wait()
         elif fault == "slow down":
-            self.send_response(503)
-            self.send_header("Content-Length", str(len(_SLOW_DOWN)))
-            self.end_headers()
-            self.wfile.write(_SLOW_DOWN)
+            self._answer(503, _SLOW_DOWN)
+        elif fault == "not found":
+            self._answer(404, b"<html><body>404</body></html>")
         else:
             self._pass_on(body, fault)
 
