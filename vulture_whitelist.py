@@ -4,9 +4,10 @@ Only code that something outside the production packages uses is listed. Dead co
 """
 
 # Called or read by a library.
-_.Storage  # dagster.yaml names the class
+_.Storage, _.ComputeLogs  # dagster.yaml names the classes
 _.defs  # definitions.py: Dagster loads it
 _.config_type  # defs/storage.py: Dagster's interface for configurable classes
+_._s3_session  # defs/internals.py: dagster-aws reads it
 _.isolation_level  # exporter/database.py: psycopg reads it
 _.daemon_threads  # finra/simulator/server.py: socketserver reads it
 _.log_message  # finra/simulator/server.py: http.server calls it

@@ -77,10 +77,10 @@ def _of_variable(kind: dict[str, Any]) -> dict[str, Any]:
 def official_values() -> str:
     """``values-official-dagster.yaml.in`` with the project's ``dagster.yaml``.
 
-    The official chart writes storage and telemetry itself.
+    The official chart writes storage, compute logs and telemetry itself.
     """
     config = yaml.safe_load((ROOT / "dagster.yaml").read_text())
-    shared = {name: section for name, section in config.items() if name not in ("storage", "telemetry")}
+    shared = {name: section for name, section in config.items() if name not in ("storage", "compute_logs", "telemetry")}
     sections = textwrap.indent(yaml.safe_dump(shared, sort_keys=False), "  ").rstrip()
     return (CHART / "values-official-dagster.yaml.in").read_text().replace("  # dagster.yaml", sections)
 

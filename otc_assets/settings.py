@@ -18,6 +18,7 @@ import platformdirs
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain.enums import SourceKind
 from otc_assets.domain.weeks import week_start_of
 from otc_assets.errors import OtcError
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
     Attributes:
         database_url: the URL of a PostgreSQL server; if it is unset, an embedded one is started.
         home: the folder for the embedded database, the archive and Dagster's files.
+        archive_url: the archive, ``file:///folder`` or ``s3://bucket/prefix``; if unset, ``archive`` in ``home``.
         source: where publications come from: the offline ``simulator``, FINRA's ``api``, or ``files``.
         files: the folder of downloaded files, for ``source = files`` and the file-drop sensor.
         first_week: the first week to capture, a Friday; the first partition, and the start of gap detection.
@@ -76,6 +78,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     home: Path = Field(default_factory=default_home)
+    archive_url: str | None = None
     source: SourceKind = SourceKind.SIMULATOR
     files: Path | None = None
     first_week: dt.date = dt.date(2021, 12, 10)
@@ -105,6 +108,13 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_friday(cls, value: dt.date) -> dt.date:
         week_start_of(value)
+        return value
+
+    @field_validator("archive_url")
+    @classmethod
+    def _is_an_archive(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_archive_url(value)
         return value
 
     @field_validator("public_url")
@@ -151,9 +161,11 @@ class Settings(BaseSettings):
         }
 
     @property
-    def archive_folder(self) -> Path:
+    def archive(self) -> ArchiveUrl:
         """Where the raw bytes of every publication are kept."""
-        return self.home / "archive"
+        if self.archive_url is not None:
+            return parse_archive_url(self.archive_url)
+        return ArchiveUrl(folder=self.home / "archive")
 
     @property
     def files_folder(self) -> Path:
@@ -179,12 +191,13 @@ class Settings(BaseSettings):
         return self.home / "dagster"
 
     def environment(self) -> dict[str, str]:
-        """The environment variables from which a child process reads the same folders, databases and port."""
+        """The environment variables from which a child process reads the same folders, archive, databases and port."""
         urls = {"OTC_DATABASE_URL": self.database_url, "OTC_DAGSTER_STORAGE_URL": self.dagster_storage_url}
         return {
             "OTC_HOME": str(self.home),
             "DAGSTER_HOME": str(self.dagster_home),
             "OTC_PORT": str(self.port),  # links in alerts have it
+            **({"OTC_ARCHIVE_URL": self.archive_url} if self.archive_url is not None else {}),
             **{name: url.get_secret_value() for name, url in urls.items() if url is not None},
         }
 
@@ -219,7 +232,7 @@ def settings() -> Settings:
 # the placeholder PASSWORD.
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)(?!PASSWORD@)\S+(?=@)|(\b\w*(?i:password)=)[^\s&]+")
 _URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
-_SECRETS = ("OTC_FINRA_CLIENT_SECRET",)
+_SECRETS = ("OTC_FINRA_CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 #: A shorter secret might be an ordinary word.
 _SECRET_LENGTH = 8
 

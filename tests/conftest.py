@@ -20,6 +20,7 @@ from dagster import DagsterInstance
 from support import installed
 from support.hostile_defaults import make_hostile
 from support.migration import migrate
+from support.s3_server import S3Server, s3_server
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
 from otc_assets import cli
@@ -93,8 +94,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database", ["usual defaults", "hostile defaults"], indirect=True)
 
 
-#: A TimescaleDB server in WebAssembly; runs of whole weeks, by a command or in a Dagster instance.
-_SLOW_FIXTURES = frozenset({"community", "apache", "installation"})
+#: A TimescaleDB server in WebAssembly; an S3 server; runs of whole weeks, by a command or in a Dagster instance.
+_SLOW_FIXTURES = frozenset({"community", "apache", "s3", "installation"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -142,6 +143,20 @@ def apache() -> Iterator[TimescaleServer]:
     """A server with TimescaleDB's Apache edition, in WebAssembly."""
     with webassembly_server("apache") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3(folder_for_all: Path) -> Iterator[S3Server]:
+    """One S3 server for the whole test run."""
+    with s3_server(folder_for_all / "s3") as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of the test's own, on the server that the variables of boto3 describe."""
+    s3.describe(monkeypatch)
+    return s3.new_bucket()
 
 
 @pytest.fixture

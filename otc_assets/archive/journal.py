@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.archive.parallel import in_threads
+from otc_assets.archive.store import Archive, ArchiveError, DamagedObject
 
 _FOLDER = "journal"
 #: The folder of events that are about no week, such as those of retention.
@@ -79,6 +80,30 @@ def journals(archive: Archive) -> list[str]:
     return sorted({name.split("/")[1] for name in archive.names(_FOLDER)})
 
 
+def object_names(archive: Archive) -> list[str]:
+    """The names of the objects of all journals."""
+    return sorted(name for name in archive.names(_FOLDER) if _NAME.fullmatch(name))
+
+
+def read_object(archive: Archive, name: str) -> bytes:
+    """An object of a journal, checked against the digest in its name.
+
+    Raises:
+        MissingObject: there is no such object.
+        DamagedObject: its bytes have another digest.
+    """
+    content = archive.get_named(name)
+    if hashlib.sha256(content).hexdigest()[:16] != name.rpartition("-")[2].removesuffix(".json"):
+        raise DamagedObject(f"{name} is damaged (its bytes have another digest)")
+    return content
+
+
+def origins(content: bytes) -> dict[str, str]:
+    """By digest, where the bytes came from that an object's events say were captured."""
+    payloads = (event["payload"] for event in json.loads(content)["events"])
+    return {payload["digest"]: payload["origin"] for payload in payloads if {"digest", "origin"} <= payload.keys()}
+
+
 class Journal:
     """The journal of one database.
 
@@ -117,12 +142,11 @@ class Journal:
         """
         found = Contents()
         owner: dict[int, str] = {}
-        for name in sorted(self._names(), key=lambda name: (_ids(name)[0], name.string)):
+        names = sorted(self._names(), key=lambda name: (_ids(name)[0], name.string))
+        for name, entry in zip(names, in_threads(self._read, names), strict=True):
             week = None if name["week"] == _NO_WEEK else dt.date.fromisoformat(name["week"])
-            try:
-                entry = self._read(name)
-            except ArchiveError as error:
-                found.problems[week].append(str(error))
+            if isinstance(entry, ArchiveError):
+                found.problems[week].append(str(entry))
                 continue
             if other := next((owner[number] for number in _ids(name) if number in owner), None):
                 found.problems[week].append(f"{name.string} and {other} contradict each other")
@@ -132,13 +156,13 @@ class Journal:
         _find_gaps(found)
         return found
 
-    def _read(self, name: re.Match[str]) -> Entry:
-        content = self._archive.get_named(name.string)
-        if hashlib.sha256(content).hexdigest()[:16] != name["digest"]:
-            raise ArchiveError(f"{name.string} is damaged (its bytes have another digest)")
-        stored = json.loads(content)
+    def _read(self, name: re.Match[str]) -> Entry | ArchiveError:
+        try:
+            stored = json.loads(read_object(self._archive, name.string))
+        except ArchiveError as error:
+            return error
         if stored["format"] != 1:
-            raise ArchiveError(f"{name.string} has format {stored['format']}: a newer version of otc-assets wrote it")
+            return ArchiveError(f"{name.string} has format {stored['format']}: a newer version of otc-assets wrote it")
         return Entry(stored["events"])
 
 

@@ -1,7 +1,7 @@
-"""Stores of raw bytes by digest, and of small objects by name: the protocol, and a folder.
+"""Stores of raw bytes by digest, and of small objects by name: the protocol, its errors, and a folder.
 
 A digest is the SHA-256 of the bytes as FINRA sent them. They are stored compressed (Zstandard). Objects by
-name are stored as they are; what they contain is up to ``journal``.
+name are stored as they are; what they contain is up to ``journal``. The archive on S3 is in ``s3``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 _PARTIAL = ".partial-"
 _WRITER = re.compile(re.escape(_PARTIAL) + r"(?P<machine>[0-9a-f]{12})-(?P<pid>\d+)-(?P<started>[0-9a-f]{12})-")
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+#: A part of the remedies for missing and damaged objects.
+CAPTURE_AGAIN = "capture the publication again: the same bytes replace it."
+_RESTORE = f"Restore it from a backup, or {CAPTURE_AGAIN}"
+
 #: A partial file of another machine is abandoned if it has not been written to for this time.
 _ABANDONED_SECONDS = 3600
 
@@ -51,7 +57,11 @@ def _is_abandoned(path: Path) -> bool:
 
 
 class ArchiveError(OtcError):
-    """The archive can't return an object."""
+    """The archive doesn't have an object as it was stored: it is missing or damaged."""
+
+
+class ArchiveUnavailable(OtcError):
+    """The archive can't be reached, or refuses requests. This says nothing about its objects."""
 
 
 class MissingObject(ArchiveError):
@@ -65,8 +75,20 @@ class DamagedObject(ArchiveError):
 class Archive(Protocol):
     """Bytes by digest. Stored objects do not change."""
 
-    def put(self, content: bytes) -> str:
+    def prepare(self) -> None:
+        """Checks that the archive can be used, and removes what killed processes left half-written.
+
+        Raises:
+            ArchiveUnavailable: it can't be reached, or refuses requests.
+        """
+        ...
+
+    def put(self, content: bytes, origin: str = "") -> str:
         """Stores ``content``. If it is stored already, nothing changes, unless the object is damaged: it is replaced.
+
+        Args:
+            content: the bytes.
+            origin: where they came from, stored with them if the archive can.
 
         Returns:
             Their SHA-256, in hex.
@@ -82,7 +104,9 @@ class Archive(Protocol):
         """
         ...
 
-    def __contains__(self, digest: str) -> bool: ...
+    def digests(self) -> Iterator[str]:
+        """The digests of all stored bytes, in any order, unchecked."""
+        ...
 
     def put_named(self, name: str, content: bytes) -> None:
         """Stores a small object under ``name``, completely or not at all; one of that name is replaced.
@@ -106,8 +130,36 @@ class Archive(Protocol):
         ...
 
 
+def compressed(content: bytes) -> bytes:
+    """The bytes as they are stored."""
+    return zstandard.ZstdCompressor(level=6).compress(content)
+
+
+def decompressed(stored: bytes, digest: str, where: str) -> bytes:
+    """The bytes of a stored object, checked against their digest.
+
+    Args:
+        stored: the object.
+        digest: the SHA-256 of its bytes.
+        where: the object's name, for the error.
+
+    Raises:
+        DamagedObject: it was cut off, or changed.
+    """
+    try:
+        content = zstandard.ZstdDecompressor().decompress(stored)
+    except (zstandard.ZstdError, MemoryError) as error:  # a changed header can state any size
+        raise DamagedObject(f"{where} is damaged ({error})", remedy=_RESTORE) from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DamagedObject(f"{where} is damaged (its bytes have another digest)", remedy=_RESTORE)
+    return content
+
+
 class LocalArchive:
-    """An archive in a folder: ``ab/abcdef....zst``, written once and then read-only. Its other files have names."""
+    """An archive in a folder: ``ab/abcdef....zst``, written once and then read-only. Its other files have names.
+
+    It doesn't store the origin of bytes.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,14 +167,16 @@ class LocalArchive:
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / f"{digest}.zst"
 
-    def __contains__(self, digest: str) -> bool:
-        return self._path(digest).exists()
+    def digests(self) -> Iterator[str]:
+        """The digests in the names of the files."""
+        return (path.stem for path in self.folder.glob("??/*.zst") if _DIGEST.fullmatch(path.stem))
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes, origin: str = "") -> str:
         """Stores ``content`` completely or not at all, also if the machine stops in between.
 
         An object that exists is read and compared. If it is damaged, it is replaced.
         """
+        del origin
         digest = hashlib.sha256(content).hexdigest()
         path = self._path(digest)
         try:
@@ -133,7 +187,7 @@ class LocalArchive:
             log.warning("%s is damaged and is replaced: the same bytes were captured again", path)
         else:
             return digest
-        self._write(path, zstandard.ZstdCompressor(level=6).compress(content))
+        self._write(path, compressed(content))
         return digest
 
     def put_named(self, name: str, content: bytes) -> None:
@@ -170,39 +224,26 @@ class LocalArchive:
             raise
         _sync_folder(path.parent)
 
-    def remove_partials(self) -> int:
-        """Removes the partial files of killed processes, not those that are being written. Returns how many."""
-        removed = 0
+    def prepare(self) -> None:
+        """Removes the partial files of killed processes, not those that are being written."""
         for path in self.folder.glob(f"**/{_PARTIAL}*"):
             try:
                 if _is_abandoned(path):
                     path.unlink()
-                    removed += 1
             except FileNotFoundError:
                 continue  # it was completed in the meantime
-        return removed
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``, checked against it."""
         path = self._path(digest)
         try:
-            compressed = path.read_bytes()
+            stored = path.read_bytes()
         except FileNotFoundError:
             raise MissingObject(
-                f"the archive has no {path}: it was moved or deleted, or OTC_HOME was changed",
-                remedy=f"Put the file back, or {_CAPTURE_AGAIN}",
+                f"the archive has no {path}: it was moved or deleted, or OTC_HOME or OTC_ARCHIVE_URL was changed",
+                remedy=f"Put the file back, or {CAPTURE_AGAIN}",
             ) from None
-        try:
-            content = zstandard.ZstdDecompressor().decompress(compressed)
-        except zstandard.ZstdError as error:
-            raise DamagedObject(f"{path} is damaged ({error})", remedy=_RESTORE) from None
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise DamagedObject(f"{path} is damaged (its bytes have another digest)", remedy=_RESTORE)
-        return content
-
-
-_CAPTURE_AGAIN = "capture the publication again: the same bytes replace it."
-_RESTORE = f"Restore it from a backup, or {_CAPTURE_AGAIN}"
+        return decompressed(stored, digest, str(path))
 
 
 def _ensure_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands for operators: ``env``, ``metrics``, ``migrate`` and ``archive verify``."""
+"""Commands for operators: ``env``, ``metrics`` and ``migrate``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from otc_assets.cli.installation import prepared_archive
 from otc_assets.cli.options import Json, Yes
 from otc_assets.cli.output import err, out, print_remarks, print_waiting, progress
 from otc_assets.errors import OtcError
@@ -94,6 +95,8 @@ def migrate(
     from otc_assets.warehouse.migrate import migrate as migrate_database
 
     chosen = settings()
+    if to == "head":
+        prepared_archive(chosen.archive)
     with setup.database(chosen) as url:
         if to == "head":
             done = setup.upgrade(chosen, url, shorten_retention=yes, restored=restored, waiting=print_waiting)
@@ -112,12 +115,12 @@ def repair_from_each_other(prepared: Settings) -> None:
 
     Raw rows that can't be restored are printed as warnings.
     """
-    from otc_assets.archive.store import LocalArchive
+    from otc_assets.archive.opening import open_archive
     from otc_assets.pipeline import raw_rows
     from otc_assets.pipeline.journaling import lost_databases, write_missing
     from otc_assets.warehouse.database import Database
 
-    archive = LocalArchive(prepared.archive_folder)
+    archive = open_archive(prepared.archive)
     with closing(Database(prepared.database_url)) as database:
         if count := write_missing(database, archive):
             err.print(f"journal   {count:,} events written to the archive, which lacked them")
@@ -137,46 +140,3 @@ def repair_from_each_other(prepared: Settings) -> None:
         err.note("not restored", "yellow", text)
     if len(failed) > 5:
         err.note("not restored", "yellow", f"and {len(failed) - 5} more: otc-assets archive verify lists them")
-
-
-archive_app = typer.Typer(no_args_is_help=True, help="Verify the archive of the bytes that FINRA sent.")
-
-
-@archive_app.command()
-def verify(
-    sample: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Verify N objects, chosen at random, instead of all.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Read the archived bytes of every capture, and the journal, and compare them with their digests.
-
-    Events that the journal lacks are written to it. Exits with 4 if bytes are missing or damaged, or if the journal
-    has a problem that the database can't repair. Example: otc-assets archive verify --sample 200
-    """
-    from otc_assets.archive.store import LocalArchive
-    from otc_assets.local import setup
-    from otc_assets.pipeline import journaling
-    from otc_assets.reports.captures import damaged_captures
-
-    chosen = settings()
-    with setup.warehouse(chosen) as database, progress("verifying the archive") as tick:
-        archive = LocalArchive(chosen.archive_folder)
-        verified, damaged = damaged_captures(database, archive, sample, tick)
-        state = journaling.verify(database, archive)
-    if as_json:
-        out.print_as_json({"verified": verified, "damaged": damaged, "journal": vars(state)})
-    elif damaged:
-        columns = ["week_ending", "tier", "publication", "scope", "problem", "origin", "digest"]
-        shown = [[row[c][:16] if c == "digest" else str(row[c]) for c in columns] for row in damaged]
-        out.print_table(columns, shown)
-        out.print(f"\n{damaged[0]['detail']}")
-    else:
-        out.print(f"{verified:,} archived objects verified: each matches its digest")
-    if not as_json:
-        written = f"; {state.written:,} of them were missing or damaged, and are written now" if state.written else ""
-        err.print(f"{state.events:,} events in the journal{written}")
-        for text in state.problems:
-            err.note("journal", "red", text)
-    if damaged or state.problems:
-        raise typer.Exit(4)

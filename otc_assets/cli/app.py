@@ -1,8 +1,8 @@
 """The application: its commands in their groups, the global options, and how errors are shown.
 
 Exit codes: 0 done; 1 failed, with the reason on stderr; 2 usage error or invalid setting; 3 gaps found (``gaps
---check``); 4 archived bytes are missing or damaged (``archive verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM,
-SIGHUP. Ctrl-C is the way to end ``up``: 0.
+--check``); 4 archived objects are missing or damaged, or could not be copied (``archive``); 130, 143, 129 interrupted
+by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, captures, events, ingest, inspect, rebuild, run
+from otc_assets.cli import admin, archive, captures, events, ingest, inspect, rebuild, run
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -52,7 +52,7 @@ app.add_typer(captures.app, name="captures", rich_help_panel=_INGEST)
 app.command(rich_help_panel=_ADMIN)(admin.env)
 app.command(rich_help_panel=_ADMIN)(admin.metrics)
 app.command(rich_help_panel=_ADMIN)(admin.migrate)
-app.add_typer(admin.archive_app, name="archive", rich_help_panel=_ADMIN)
+app.add_typer(archive.app, name="archive", rich_help_panel=_ADMIN)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Opens the installation for commands that run things: the launcher of runs.
+"""Opens the installation for commands that run things: the launcher of runs, and the archive.
 
 Commands that only read use ``local.setup.warehouse``.
 """
@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 from otc_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from otc_assets.archive.store import Archive
+    from otc_assets.archive_url import ArchiveUrl
     from otc_assets.defs.launch import Launcher
+
+
+def prepared_archive(url: ArchiveUrl) -> Archive:
+    """The archive, for a command that needs it: one that can't be used ends the command before it has begun."""
+    from otc_assets.archive.opening import open_archive
+
+    archive = open_archive(url)
+    archive.prepare()
+    return archive
 
 
 @contextmanager

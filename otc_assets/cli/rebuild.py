@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from otc_assets.cli.installation import launcher
+from otc_assets.cli.installation import launcher, prepared_archive
 from otc_assets.cli.options import Json, OptionalWeeks, WeekRange
 from otc_assets.cli.output import exit_on_failures, out, progress
 from otc_assets.settings import settings
@@ -59,7 +59,6 @@ def rebuild(
 
 
 def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_out_damaged: bool, as_json: bool) -> None:
-    from otc_assets.archive.store import LocalArchive
     from otc_assets.local import setup
     from otc_assets.local.daemon import OnlyDaemon
     from otc_assets.pipeline import replay
@@ -67,7 +66,7 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
     from otc_assets.warehouse.database import Database
 
     chosen = settings()
-    archive = LocalArchive(chosen.archive_folder)
+    archive = prepared_archive(chosen.archive)
     with setup.installation(chosen) as prepared, closing(Database(prepared.database_url)) as database:
         replay.refuse_used(database)
         with progress("checking the archive") as tick:
@@ -120,13 +119,13 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
 
 
 def _rebuild_weeks(weeks: WeekRange, as_json: bool) -> None:
-    from otc_assets.archive.store import LocalArchive
+    from otc_assets.archive.opening import open_archive
     from otc_assets.defs.materialize import compute_stale
     from otc_assets.pipeline.rebuild import recount_weeks
 
     with launcher(settings()) as opened:
         with progress("counting rows", len(weeks.weeks)) as tick:
-            archive = LocalArchive(opened.settings.archive_folder)
+            archive = open_archive(opened.settings.archive)
             counted = recount_weeks(weeks.weeks, opened.database, archive, tick)
         with progress("computing weeks") as tick:
             computed = compute_stale(opened, counted.weeks, tick)

@@ -13,7 +13,7 @@ import typer
 
 from otc_assets import interruption
 from otc_assets.cli.admin import repair_from_each_other
-from otc_assets.cli.installation import launcher, launcher_of
+from otc_assets.cli.installation import launcher, launcher_of, prepared_archive
 from otc_assets.cli.options import Json, OptionalWeeks, TierOption, Weeks, Yes, tiers_of
 from otc_assets.cli.output import (
     err,
@@ -54,6 +54,8 @@ def up(
     chosen = settings()
     if port is not None:
         chosen = chosen.model_copy(update={"port": port})
+    if not database_only:
+        prepared_archive(chosen.archive)
     with setup.database(chosen) as url:
         where = "the server in OTC_DATABASE_URL" if chosen.database_url else f"embedded, in {chosen.home}/postgres"
         done = setup.upgrade(chosen, url, shorten_retention=yes, waiting=print_waiting)

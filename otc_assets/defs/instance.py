@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from dagster import DagsterInstance
 
-from otc_assets.archive.store import LocalArchive
+from otc_assets.archive.opening import open_archive
 from otc_assets.defs.internals import InstanceRef
 from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs
 from otc_assets.defs.storage import TABLES, storage_url
@@ -65,7 +65,11 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
     Args:
         chosen: settings in which the URL of the database is set.
         no_code_server: no code server is running, so runs that one was about to start are dead too.
+
+    Raises:
+        ArchiveUnavailable: the archive can't be reached, or refuses requests.
     """
+    open_archive(chosen.archive).prepare()
     with open_instance(chosen) as opened:
         storage = opened.event_log_storage
         limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
@@ -75,7 +79,6 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
         fail_dead_runs(opened, no_code_server=no_code_server)
         if no_code_server:
             cancel_runs_of_renamed_jobs(opened)
-        LocalArchive(chosen.archive_folder).remove_partials()
         yield opened
 
 

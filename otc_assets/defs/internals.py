@@ -82,7 +82,12 @@ from dagster._core.remote_origin import (
 from dagster._core.remote_origin import RemoteJobOrigin as RemoteJobOrigin
 from dagster._core.remote_origin import RemoteRepositoryOrigin as RemoteRepositoryOrigin
 from dagster._core.storage.base_storage import DagsterStorage as DagsterStorage
+
+# The output of steps: ``compute_logs`` in dagster.yaml takes a class, and has no public base; the manager of a folder
+# has no public name.
+from dagster._core.storage.compute_log_manager import ComputeLogManager as ComputeLogManager
 from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata as SqlEventLogStorageMetadata
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager as LocalComputeLogManager
 from dagster._core.storage.runs.schema import RunStorageSqlMetadata as RunStorageSqlMetadata
 from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata as ScheduleStorageSqlMetadata
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage as DagsterSqliteStorage
@@ -114,6 +119,19 @@ def version_tags(context: AssetExecutionContext, version: str) -> dict[str, str]
     key, step = context.asset_key, context.op_execution_context.get_step_execution_context()
     inputs = _get_input_provenance_data(key, step)
     return _build_data_version_tags(DataVersion(version), _get_code_version(key, step), inputs, True)
+
+
+def s3_compute_logs(client: Any, **config: Any) -> ComputeLogManager[Any]:
+    """Dagster's manager of compute logs on S3, with a client of ours.
+
+    Its own has time-outs of a minute each, in which a page of the UI or the end of a step would wait. Waits for an
+    argument for time-outs.
+    """
+    from dagster_aws.s3 import S3ComputeLogManager  # boto3 takes a moment to import
+
+    manager = S3ComputeLogManager(**config)
+    manager._s3_session = client
+    return manager
 
 
 def dagster_dev_command() -> Any:

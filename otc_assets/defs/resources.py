@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otc_assets.archive.store import LocalArchive
+from otc_assets.archive.opening import open_archive
 from otc_assets.finra.sources import open_source
 from otc_assets.pipeline.journaling import journaled_database
 from otc_assets.settings import Settings
@@ -16,7 +16,7 @@ from otc_assets.settings import Settings
 
 def make_resources(chosen: Settings) -> dict[str, Any]:
     """The resources that the settings describe, by name."""
-    archive = LocalArchive(chosen.archive_folder)
+    archive = open_archive(chosen.archive)
     return {
         "settings": chosen,
         "warehouse": journaled_database(chosen.database_url, archive),

@@ -25,7 +25,7 @@ from dagster import (
 )
 
 from otc_assets import interruption
-from otc_assets.archive.store import ArchiveError
+from otc_assets.archive.store import ArchiveError, ArchiveUnavailable
 from otc_assets.defs.internals import NO_MATERIALIZATION, version_tags
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
@@ -59,9 +59,16 @@ CAPTURES = 13
 RETRY = RetryPolicy(max_retries=3, delay=10, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS)
 
 #: Temporary errors: the step is retried for the weeks that had one.
-_TEMPORARY = (SourceError, DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError, OSError)
+_TEMPORARY = (
+    SourceError,
+    ArchiveUnavailable,
+    DatabaseUnreachable,
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    OSError,
+)
 
-#: After temporary errors of so many weeks in a row, the rest are not attempted: the source or the database is down.
+#: After temporary errors of so many weeks in a row, the rest are not attempted: a server is down.
 _DOWN_AFTER = 2
 
 #: Errors whose message says all that a user needs.

@@ -135,7 +135,7 @@ def _record(
         )
         set_attributes(rows=result.accepted, rejected=result.rejected.height)
     with span(ARCHIVE, **whose, bytes=len(capture.content)):
-        digest = archive.put(capture.content)
+        digest = archive.put(capture.content, capture.origin)
     publication = NewPublication(
         week_ending=capture.week_ending,
         tier=capture.tier.name,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from otc_assets.archive.journal import Entry, Journal, journals
-from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.archive.store import Archive, ArchiveError, ArchiveUnavailable
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.journal import event_ids, journal_id, missing_events
 from otc_assets.warehouse.replay import holds_data
@@ -31,7 +31,7 @@ def journaled_database(url: str | SecretStr | None, archive: Archive) -> Databas
     def copy(number: str, events: list[dict[str, Any]]) -> None:
         try:
             Journal(archive, number).write(Entry(events))
-        except (OSError, ArchiveError) as error:
+        except (OSError, ArchiveError, ArchiveUnavailable) as error:
             first = events[0]["id"]
             log.error("event %s can't be copied to the archive (%s); 'otc-assets migrate' copies it", first, error)
 

@@ -242,7 +242,7 @@ def test_only_partial_files_that_no_process_writes_are_removed(tmp_path: Path) -
     for path in (mine, dead, reused, elsewhere, old, recent):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
-    assert archive.remove_partials() == 3
+    archive.prepare()
     assert {path.name for path in folder.iterdir()} == {f"{digest}.zst", mine.name, elsewhere.name, recent.name}
     assert archive.get(digest) == b"complete"
 

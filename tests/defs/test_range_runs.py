@@ -122,7 +122,7 @@ def archived(week: dt.date) -> Path:
     with installed.database().transaction() as connection:
         query = sa.text("SELECT digest FROM otc.publication WHERE week_ending = :week")
         digest = connection.execute(query, {"week": week}).scalar_one()
-    (path,) = (settings().archive_folder / digest[:2]).glob(f"{digest}*")
+    (path,) = (settings().home / "archive" / digest[:2]).glob(f"{digest}*")
     return path
 
 

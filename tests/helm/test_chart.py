@@ -106,7 +106,7 @@ def _types(annotation: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize("variant", ["defaults", "production"])
 def test_dagsters_configuration_is_the_projects_except_for_where_runs_and_files_are(helm: Helm, variant: str) -> None:
     config = dagster_config(helm.render(*VARIANTS[variant]))
-    of_kubernetes = {name: config.pop(name) for name in ("run_launcher", "compute_logs", "local_artifact_storage")}
+    of_kubernetes = {name: config.pop(name) for name in ("run_launcher", "local_artifact_storage")}
     assert config == yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert of_kubernetes["run_launcher"]["class"] == "K8sRunLauncher"
 
@@ -116,7 +116,7 @@ def test_the_official_chart_is_handed_the_projects_configuration() -> None:
     values = yaml.safe_load((CHART / "values-official-dagster.yaml").read_text())
     project = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     assert values["additionalInstanceConfig"] | {"telemetry": values["telemetry"]} == {
-        name: section for name, section in project.items() if name != "storage"
+        name: section for name, section in project.items() if name not in ("storage", "compute_logs")
     }
     daemon = values["dagsterDaemon"]
     assert not any(daemon[name]["enabled"] for name in ("runCoordinator", "runMonitoring", "runRetries"))

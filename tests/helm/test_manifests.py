@@ -31,10 +31,7 @@ from dagster_webserver.cli import dagster_webserver
 from pydantic import SecretStr
 
 from otc_assets.cli.app import app
-from otc_assets.settings import Settings
-
-#: Added with the archive on S3, together with its setting.
-_COMING = {"OTC_ARCHIVE_URL"}
+from otc_assets.settings import Settings, settings
 
 
 @pytest.fixture(params=list(VARIANTS))
@@ -163,7 +160,7 @@ def test_pods_without_links_to_services_have_no_variables_that_look_like_setting
 
 
 def test_variables_are_settings_that_exist(manifests: list[Manifest]) -> None:
-    known = {f"OTC_{name.upper()}" for name in Settings.model_fields} | _COMING
+    known = {f"OTC_{name.upper()}" for name in Settings.model_fields}
     used = {name for pod in all_pods(manifests) for name in pod.env() if name.startswith("OTC_")}
     assert used <= known
 
@@ -374,14 +371,29 @@ def test_services_have_probes_of_all_kinds(helm: Helm) -> None:
 
 
 @pytest.mark.slow
-def test_dagster_accepts_its_configuration(helm: Helm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+def test_dagster_accepts_its_configuration_and_every_pod_finds_the_same_logs(helm: Helm, tmp_path: Path) -> None:
+    official = yaml.safe_load((CHART / "values-official-dagster.yaml").read_text())["computeLogManager"]["config"]
     for variant in ("defaults", "production"):
-        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(dagster_config(helm.render(*VARIANTS[variant]))))
+        manifests = helm.render(*VARIANTS[variant])
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(dagster_config(manifests)))
         ref = InstanceRef.from_dir(str(tmp_path))
-        logs = ref.compute_logs_data.rehydrate(as_type=object)  # type: ignore[type-var]
-        if variant == "production":
-            assert (logs._s3_bucket, logs._s3_prefix) == ("example-otc-archive", "otc/compute-logs")  # type: ignore[attr-defined]
+        readers = [
+            pod for pod in all_pods(manifests) if pod.component in ("webserver", "daemon", "run", "code-location")
+        ]
+        assert len(readers) == 4
+        for pod in readers:
+            with pytest.MonkeyPatch.context() as environment:
+                for name, entry in pod.env().items():
+                    if name in ("OTC_HOME", "OTC_ARCHIVE_URL"):
+                        environment.setenv(name, entry["value"])
+                settings.cache_clear()
+                logs: Any = ref.compute_logs_data.rehydrate(as_type=object)  # type: ignore[type-var]
+            if variant == "production":
+                assert {"bucket": logs._s3_bucket, "prefix": logs._s3_prefix} == official["s3ComputeLogManager"]
+                assert (logs._s3_bucket, logs._s3_prefix) == ("example-otc-archive", "otc/compute-logs")
+            else:
+                assert logs._base_dir == "/var/lib/otc-assets/dagster/storage"
+    settings.cache_clear()
 
 
 def test_only_kinds_without_a_schema_are_those_of_operators(helm: Helm) -> None:

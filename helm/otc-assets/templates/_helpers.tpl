@@ -146,7 +146,8 @@ securityContext:
 {{- end }}
 {{- end -}}
 
-{{/* Variables. "database": the key of the URL. "finra", "archive", "alerts": whether the container needs them. */}}
+{{/* Variables. "database": the key of the URL. "finra", "archive", "alerts": whether the container needs them.
+"dagster": it reads dagster.yaml, whose compute_logs depend on the address of the archive. */}}
 {{- define "otc.env" -}}
 {{- $values := .root.Values -}}
 - name: OTC_HOME
@@ -176,7 +177,7 @@ securityContext:
 {{- if .alerts }}
 {{- include "otc.secretEnv" (list "OTC_ALERT_URL" $values.secrets.alerts.name $values.secrets.alerts.key) }}
 {{- end }}
-{{- if and .archive $values.archive.url }}
+{{- if and (or .archive .dagster) $values.archive.url }}
 - name: OTC_ARCHIVE_URL
   value: {{ $values.archive.url }}
 {{- range $name, $value := $values.archive.env }}
@@ -267,31 +268,11 @@ config:
   only_allow_user_defined_env_vars: []
 {{- end -}}
 
-{{/* The output of runs: in the bucket of the archive, otherwise in the volume. */}}
-{{- define "otc.computeLogs" -}}
-{{- if .Values.archive.url }}
-{{- $url := urlParse .Values.archive.url -}}
-module: dagster_aws.s3.compute_log_manager
-class: S3ComputeLogManager
-config:
-  bucket: {{ $url.host }}
-  prefix: {{ trimPrefix "/" (printf "%s/compute-logs" (trimSuffix "/" $url.path)) }}
-  local_dir: /tmp
-  skip_empty_files: true
-{{- else }}
-module: dagster._core.storage.local_compute_log_manager
-class: LocalComputeLogManager
-config:
-  base_dir: /var/lib/otc-assets/compute-logs
-{{- end }}
-{{- end -}}
-
 {{/* dagster.yaml: the project's own, the changes of dagster.config, and what is different on Kubernetes. */}}
 {{- define "otc.dagsterYaml" -}}
 {{- $config := .Files.Get "files/dagster.yaml" | fromYaml -}}
 {{- $config = mustMergeOverwrite $config (deepCopy .Values.dagster.config) -}}
 {{- $_ := set $config "run_launcher" (include "otc.runLauncher" . | fromYaml) -}}
-{{- $_ := set $config "compute_logs" (include "otc.computeLogs" . | fromYaml) -}}
 {{- $folder := dict "base_dir" "/var/lib/otc-assets/dagster" -}}
 {{- $_ := set $config "local_artifact_storage" (dict "module" "dagster._core.storage.root" "class" "LocalArtifactStorage" "config" $folder) -}}
 {{- toYaml $config -}}
