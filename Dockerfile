@@ -51,5 +51,5 @@ ENV PATH=/opt/otc-assets/bin:$PATH \
     PYTHONUNBUFFERED=1
 # OTC_HOME and /tmp are the only folders that must be writable.
 USER 10001:10001
-WORKDIR /var/lib/otc-assets
+WORKDIR /opt/otc-assets
 ENTRYPOINT ["otc-assets"]

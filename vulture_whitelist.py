@@ -10,6 +10,8 @@ _.config_type  # defs/storage.py: Dagster's interface for configurable classes
 _.isolation_level  # exporter/database.py: psycopg reads it
 _.daemon_threads  # finra/simulator/server.py: socketserver reads it
 _.log_message  # finra/simulator/server.py: http.server calls it
+_.settings_customise_sources  # settings.py: pydantic-settings calls it
+_.secrets_dir  # settings.py: validated there; the files in it are read before it is a field
 _.exc_info  # exporter/http.py: an argument that WSGI prescribes
 
 # Read through a dictionary or getattr.
