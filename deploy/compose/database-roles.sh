@@ -23,9 +23,9 @@ psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbn
 CREATE ROLE otc_writer NOLOGIN;
 CREATE ROLE otc_reader NOLOGIN;
 CREATE ROLE otc_owner LOGIN PASSWORD :'owner_password';
-CREATE ROLE otc_platform LOGIN PASSWORD :'writer_password' IN ROLE otc_writer;
-CREATE ROLE otc_dashboards LOGIN PASSWORD :'reader_password' IN ROLE otc_reader;
+CREATE ROLE otc_app LOGIN PASSWORD :'writer_password' IN ROLE otc_writer;
+CREATE ROLE otc_metrics LOGIN PASSWORD :'reader_password' IN ROLE otc_reader;
 ALTER DATABASE :"DBNAME" OWNER TO otc_owner;
-REVOKE ALL ON DATABASE :"DBNAME" FROM PUBLIC;
-GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO otc_writer, otc_reader;
+REVOKE CONNECT ON DATABASE :"DBNAME" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"DBNAME" TO otc_app, otc_metrics;
 SQL

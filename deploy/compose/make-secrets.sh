@@ -22,8 +22,8 @@ new() {
 random | new postgres-password
 random | new grafana-password
 printf 'postgresql://otc_owner:%s@database:5432/otc' "$(random)" | new database-owner-url
-printf 'postgresql://otc_platform:%s@database:5432/otc' "$(random)" | new database-writer-url
-printf 'postgresql://otc_dashboards:%s@database:5432/otc' "$(random)" | new database-reader-url
+printf 'postgresql://otc_app:%s@database:5432/otc' "$(random)" | new database-writer-url
+printf 'postgresql://otc_metrics:%s@database:5432/otc' "$(random)" | new database-reader-url
 
 # The platform's credentials for S3, once as boto3 reads them and once as the server does.
 if [ ! -e "$folder/s3-credentials" ]; then

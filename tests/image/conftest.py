@@ -11,15 +11,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from containers import Builder, Container, Image, require_tools
+import yaml
+from containers import HOME, Builder, Container, Image, require_tools
 from support.web_server import free_port
 
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.settings import PROJECT_ROOT
 
 TAG = "otc-assets:test"
 #: Where Linux keeps files in memory, and how much the build takes there at most: buildah's storage copies every layer.
 _MEMORY = Path("/dev/shm")  # noqa: S108
-_MEMORY_BYTES = 8 << 30
+_MEMORY_BYTES = 6 << 30
 #: The platform's account in the image.
 ACCOUNT = 10001
 
@@ -44,7 +46,7 @@ def image() -> Iterator[Image]:
 class Platform:
     """The platform, started from the image."""
 
-    settings: dict[str, str]
+    url: str
     volume: Path
     week: str
     webserver: str
@@ -59,10 +61,9 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def platform(image: Image, server: EmbeddedServer, folder_for_all: Path) -> Iterator[Platform]:
-    """Code server, webserver, daemon and exporter on a database that a container has migrated.
+    """Code server, webserver, daemon and exporter, with the commands of compose.yaml and the URL as a secret file.
 
-    All weeks that are published since the newest one that is published in all tiers are few, so that what the sensors
-    capture meanwhile is little.
+    The first week is the newest one that is published in all tiers: what the sensors capture meanwhile is little.
     """
     with server._connect("postgres") as admin:
         admin.execute("CREATE DATABASE image OWNER otc")
@@ -72,28 +73,33 @@ def platform(image: Image, server: EmbeddedServer, folder_for_all: Path) -> Iter
     volume = Path(tempfile.mkdtemp(prefix="otc-volume-", dir=folder_for_all))
     shutil.chown(volume, ACCOUNT, ACCOUNT)
     code, ui, metrics = free_port(), free_port(), free_port()
-    settings = {
-        "OTC_DATABASE_URL": server.url.rpartition("/")[0] + "/image",
-        "OTC_SIMULATOR_SCALE": "0.01",
-        "OTC_FIRST_WEEK": week,
-    }
+    (volume / "secrets").mkdir()
+    url = server.url.rpartition("/")[0] + "/image"
+    (volume / "secrets/otc_database_url").write_text(url)
+    settings = {"OTC_SECRETS_DIR": f"{HOME}/secrets", "OTC_SIMULATOR_SCALE": "0.01", "OTC_FIRST_WEEK": week}
     ended = image.run("migrate", volume=volume, settings=settings)
     assert ended[0] == 0, ended[1]
-    grpc_server = {"host": "127.0.0.1", "port": int(code), "location_name": "otc_assets"}
-    (volume / "workspace.yaml").write_text(str({"load_from": [{"grpc_server": grpc_server}]}))
-    location = ("--module-name", "otc_assets.definitions", "--location-name", "otc_assets")
-    of_workspace = ("--workspace", "/var/lib/otc-assets/workspace.yaml")
+    workspace = (PROJECT_ROOT / "deploy/compose/workspace.yaml").read_text()
+    (volume / "workspace.yaml").write_text(workspace.replace("code-server", "127.0.0.1").replace("4000", code))
+    ports = {
+        "code-server": ("4000", code),
+        "webserver": ("3000", ui),
+        "daemon": ("none", "none"),
+        "exporter": ("9464", metrics),
+    }
+    services = yaml.safe_load((PROJECT_ROOT / "compose.yaml").read_text())["services"]
     commands = {
-        "code server": ("dagster", "api", "grpc", "--host", "127.0.0.1", "--port", code, *location),
-        "webserver": ("dagster-webserver", "--host", "127.0.0.1", "--port", ui, *of_workspace),
-        "daemon": ("dagster-daemon", "run", *of_workspace),
-        "exporter": ("metrics", "--port", metrics),
+        name: [
+            word.replace(f"--port={usual}", f"--port={free}").replace("=0.0.0.0", "=127.0.0.1")
+            for word in " ".join(services[name]["command"]).replace("/etc/otc-assets", HOME).split()
+        ]
+        for name, (usual, free) in ports.items()
     }
     containers: dict[str, Container] = {}
     try:
         for name, words in commands.items():
             containers[name] = image.start(*words, volume=volume, settings=settings)
-        yield Platform(settings, volume, week, ui, metrics, containers)
+        yield Platform(url, volume, week, ui, metrics, containers)
     finally:
         for container in containers.values():
             container.stop()
@@ -104,5 +110,5 @@ def platform(image: Image, server: EmbeddedServer, folder_for_all: Path) -> Iter
 @pytest.fixture
 def image_database(platform: Platform) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A connection to the database of the platform."""
-    with psycopg.connect(platform.settings["OTC_DATABASE_URL"], autocommit=True) as connection:
+    with psycopg.connect(platform.url, autocommit=True) as connection:
         yield connection

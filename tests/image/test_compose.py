@@ -292,7 +292,7 @@ def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Pat
     finally:
         with server._connect("postgres") as admin:
             admin.execute("DROP DATABASE compose WITH (FORCE)")
-            for name in ("otc_owner", "otc_platform", "otc_dashboards", "otc_writer", "otc_reader"):
+            for name in ("otc_owner", "otc_app", "otc_metrics", "otc_writer", "otc_reader"):
                 admin.execute(f"DROP ROLE IF EXISTS {name}")
 
 
@@ -317,7 +317,10 @@ def test_processes_are_started_as_in_the_chart() -> None:
     programs = {words["command"][0] for words in OURS.values() if "entrypoint" not in words}
     assert programs == {*PROGRAMS, "metrics", "migrate"}
     templates = "".join(file.read_text() for file in (PROJECT_ROOT / "helm/otc-assets/templates").glob("*.yaml"))
-    assert all(re.search(rf"args: \[{program}\W", templates) for program in programs)
+    webserver = ", ".join(["python", *PROGRAMS["dagster-webserver"].command[1:]])
+    for program in programs:
+        words = webserver if program == "dagster-webserver" else program
+        assert re.search(rf"(command|args): \[{words}\W", templates), program
 
 
 def test_the_limits_of_pools_are_those_of_commands() -> None:

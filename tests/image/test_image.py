@@ -53,6 +53,12 @@ def test_a_run_of_the_daemon_materializes_a_week_from_the_image(
     assert until(lambda: newest in httpx.get(f"http://127.0.0.1:{platform.metrics}/metrics").text or None, [])
 
 
+def test_the_entry_point_takes_the_arguments_that_dagsters_launchers_give_to_a_container(image: Image) -> None:
+    for command in ("execute_run", "execute_step"):
+        ended, printed = image.run("dagster", "api", command, "--help")
+        assert (ended, f"api {command}" in printed) == (0, True), printed
+
+
 def test_every_process_has_the_account_of_the_image_and_no_capability(platform: Platform) -> None:
     until(lambda: httpx.get(f"http://127.0.0.1:{platform.webserver}/server_info").is_success or None, platform.running)
     for name, container in platform.containers.items():
@@ -80,13 +86,13 @@ def test_only_the_volume_and_tmp_are_writable(image: Image) -> None:
 
 
 def test_commands_that_only_read_need_no_writable_folder(image: Image, platform: Platform) -> None:
-    ended, printed = image.run("status", "--json", settings=platform.settings)
+    ended, printed = image.run("status", "--json", settings={"OTC_DATABASE_URL": platform.url})
     assert ended == 0, printed
     assert platform.week in {row["week_ending"] for row in json.loads(printed)}
 
 
 def test_a_command_that_writes_names_the_folder_that_it_cannot_write(image: Image, platform: Platform) -> None:
-    ended, printed = image.run("migrate", settings=platform.settings)
+    ended, printed = image.run("migrate", settings={"OTC_DATABASE_URL": platform.url})
     assert ended == 1
     assert printed.startswith(f"{HOME}/dagster: Read-only file system. Set OTC_HOME")
 
@@ -103,7 +109,7 @@ def test_every_imported_module_has_bytecode_in_the_image(image: Image, platform:
         "missing = [c for c in found if not os.path.exists(c) or open(c, 'rb').read(8)[4:] != bytes([1, 0, 0, 0])]\n"
         "print(len(found), missing)"
     )
-    count, missing = python(image, code, settings=platform.settings).split(maxsplit=1)
+    count, missing = python(image, code, settings={"OTC_DATABASE_URL": platform.url}).split(maxsplit=1)
     assert int(count) > 1000
     assert missing.strip() == "[]"
 

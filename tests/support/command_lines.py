@@ -20,6 +20,7 @@ _CLICK: dict[str, click.Command] = {
     "dagster-webserver": dagster_webserver,
     "otc-assets": typer.main.get_command(app),  # type: ignore[dict-item]
 }
+_WEBSERVER = PROGRAMS["dagster-webserver"].command
 
 
 def parse(words: Sequence[str]) -> None:
@@ -27,6 +28,8 @@ def parse(words: Sequence[str]) -> None:
     program, *rest = words
     if program == "otc-assets" and rest[0] in PROGRAMS:
         program, *rest = rest
+    elif [program, *rest[:2]] == ["python", *_WEBSERVER[1:]]:
+        program, rest = "dagster-webserver", rest[2:]
     command: Any = _CLICK[program]
     context = click.Context(command)
     while hasattr(command, "commands"):
