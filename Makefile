@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.12 python3.13 python3.11 python3,$(if $(shell $(p) -c 'import sys, venv, ensurepip; print(int((3, 11) <= sys.version_info[:2] <= (3, 13)))' 2>/dev/null | grep 1),$(p))))
 VENV ?= .venv
 BIN := $(VENV)/bin
-LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
 # Some machines set it. Each process would then compile the package again, which takes as long as Dagster's own start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -43,9 +43,10 @@ lint: venv ## run ruff and mypy
 bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
 	$(BIN)/python -m benchmarks
 
-lock: ## upgrade the lock files to the newest versions (needs uv): that of developers, and that of servers
-	$(LOCK) --upgrade --extra embedded --group dev --output-file requirements.lock
-	$(LOCK) --constraint requirements.lock --output-file requirements-server.lock
+lock: ## upgrade the lock files to the newest versions (needs uv): of developers, of servers, and of what builds the package
+	$(LOCK) pyproject.toml --upgrade --extra embedded --group dev --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-server.lock
+	$(LOCK) --group pyproject.toml:build --constraint requirements.lock --output-file requirements-build.lock
 
 clean: ## remove the Python environment
 	rm -rf $(VENV)

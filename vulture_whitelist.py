@@ -11,6 +11,8 @@ _._s3_session  # defs/internals.py: dagster-aws reads it
 _.isolation_level  # exporter/database.py: psycopg reads it
 _.daemon_threads  # finra/simulator/server.py: socketserver reads it
 _.log_message  # finra/simulator/server.py: http.server calls it
+_.settings_customise_sources  # settings.py: pydantic-settings calls it
+_.secrets_dir  # settings.py: validated there; the files in it are read before it is a field
 _.exc_info  # exporter/http.py: an argument that WSGI prescribes
 
 # Read through a dictionary or getattr.

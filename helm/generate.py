@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "otc-assets"
 
 #: Settings that the chart gives each pod: they follow from other values.
-_OF_PODS = ("home", "port", "metrics_port", "public_url", "allowed_hosts", "archive_url", "finra_client_id")
+_OF_PODS = (
+    *("home", "port", "metrics_port", "public_url", "allowed_hosts", "archive_url"),
+    *("finra_client_id", "secrets_dir"),
+)
 
 #: The README's place for the table of values.
 _MARK = "<!-- values -->"

@@ -9,14 +9,16 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain.enums import SourceKind
@@ -38,8 +40,17 @@ def default_home() -> Path:
     return Path(platformdirs.user_data_dir("otc-assets"))
 
 
+class _SecretFiles(SecretsSettingsSource):
+    """The files of ``OTC_SECRETS_DIR``; like an empty variable, an empty file leaves the default."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if value}
+
+
 class Settings(BaseSettings):
     """The settings, each read from ``OTC_<NAME>`` in the environment.
+
+    A setting whose variable is unset is read from the file ``otc_<name>`` in ``OTC_SECRETS_DIR``, if there is one.
 
     Attributes:
         database_url: the URL of a PostgreSQL server; if it is unset, an embedded one is started.
@@ -72,6 +83,7 @@ class Settings(BaseSettings):
             serves none.
         slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command fails.
         dagster_storage_url: the URL of Dagster's storage; if it is unset, the storage is a schema of the database.
+        secrets_dir: a folder of files with settings, such as the secrets of a container.
     """
 
     model_config = SettingsConfigDict(env_prefix="OTC_", env_ignore_empty=True, extra="ignore", frozen=True)
@@ -103,6 +115,22 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
     dagster_storage_url: SecretStr | None = None
+    secrets_dir: DirectoryPath | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Adds the files of the folder that the environment names."""
+        del dotenv_settings, file_secret_settings
+        folder = os.environ.get("OTC_SECRETS_DIR", "")
+        files = (_SecretFiles(settings_cls, folder),) if os.path.isdir(folder) else ()
+        return init_settings, env_settings, *files
 
     @field_validator("first_week")
     @classmethod
@@ -238,12 +266,19 @@ _SECRET_LENGTH = 8
 
 
 def without_secrets(text: str) -> str:
-    """``text`` without passwords: those in the environment, as written and decoded, and those of any URL in it."""
-    secrets = {os.environ.get(name, "") for name in _SECRETS}
-    for url in (os.environ.get(name, "") for name in _URLS):
+    """``text`` without passwords: those of the settings, as written and decoded, and those of any URL in it."""
+    secrets = {value for name in _SECRETS for value in _written(name)}
+    for url in (value for name in _URLS for value in _written(name)):
         password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
         secrets |= {password, unquote(password)}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SECRET_LENGTH:
             text = text.replace(secret, "***")
     return _PASSWORD_IN_URL.sub(r"\1\2***", text)
+
+
+def _written(name: str) -> Iterator[str]:
+    """What the environment and ``OTC_SECRETS_DIR`` have of a setting, valid or not."""
+    yield os.environ.get(name, "")
+    with suppress(OSError, UnicodeDecodeError):
+        yield (Path(os.environ.get("OTC_SECRETS_DIR", "")) / name.lower()).read_text().strip()

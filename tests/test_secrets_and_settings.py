@@ -173,3 +173,37 @@ def test_texts_lose_passwords_wherever_they_come_from(monkeypatch: pytest.Monkey
     assert without_secrets("at postgresql://u:PASSWORD1@h:5/d now") == "at postgresql://u:***@h:5/d now"
     assert without_secrets("host=h sslpassword=x&y password=z") == "host=h sslpassword=***&y password=***"
     assert without_secrets("postgresql://otc@db/otc is no secret") == "postgresql://otc@db/otc is no secret"
+
+
+def test_a_setting_whose_variable_is_unset_is_read_from_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty file, like an empty variable, leaves the default: a container has a file for each secret."""
+    (tmp_path / "otc_database_url").write_text("postgresql://writer:from-a-file@host/otc\n")
+    (tmp_path / "otc_port").write_text("4321\n")
+    (tmp_path / "otc_alert_url").write_text("\n")
+    monkeypatch.delenv("OTC_DATABASE_URL", raising=False)
+    monkeypatch.setenv("OTC_SECRETS_DIR", str(tmp_path))
+    chosen = Settings()
+    assert chosen.database_url is not None
+    assert chosen.database_url.get_secret_value() == "postgresql://writer:from-a-file@host/otc"
+    assert (chosen.port, chosen.alert_url) == (4321, None)
+    monkeypatch.setenv("OTC_PORT", "1234")
+    assert Settings().port == 1234
+
+
+def test_a_password_in_a_file_is_hidden_in_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "otc_database_url").write_text("postgresql://writer:from%2Da%2Dfile@host/otc\n")
+    (tmp_path / "otc_finra_client_secret").write_text("another-secret\n")
+    monkeypatch.setenv("OTC_SECRETS_DIR", str(tmp_path))
+    assert without_secrets("from%2Da%2Dfile, from-a-file and another-secret") == "***, *** and ***"
+
+
+def test_a_folder_of_secrets_that_does_not_exist_is_named(
+    otc: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTC_SECRETS_DIR", str(tmp_path / "missing"))
+    code, _, errors = otc("status")
+    assert code == 2
+    assert errors.startswith("OTC_SECRETS_DIR: ")
+    assert "directory" in errors

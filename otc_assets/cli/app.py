@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, archive, captures, events, ingest, inspect, rebuild, run
+from otc_assets.cli import admin, archive, captures, events, ingest, inspect, programs, rebuild, run
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -35,7 +35,7 @@ app = typer.Typer(
     epilog="Start with: otc-assets up",
 )
 
-_RUN, _INSPECT, _INGEST, _ADMIN = "Run", "Inspect", "Ingest", "Administer"
+_RUN, _INSPECT, _INGEST, _ADMIN, _PROGRAMS = "Run", "Inspect", "Ingest", "Administer", "Run Dagster's own programs"
 
 app.command(rich_help_panel=_RUN)(run.up)
 app.command(rich_help_panel=_RUN)(run.materialize)
@@ -53,6 +53,16 @@ app.command(rich_help_panel=_ADMIN)(admin.env)
 app.command(rich_help_panel=_ADMIN)(admin.metrics)
 app.command(rich_help_panel=_ADMIN)(admin.migrate)
 app.add_typer(archive.app, name="archive", rich_help_panel=_ADMIN)
+
+
+def _run_program(context: typer.Context) -> None:
+    programs.replace_process([context.info_name or "", *context.args])
+
+
+#: Options are the program's, ``--help`` included.
+_ANY_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+for _name, _program in programs.PROGRAMS.items():
+    app.command(_name, help=_program.help, rich_help_panel=_PROGRAMS, context_settings=_ANY_ARGUMENTS)(_run_program)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -107,11 +107,16 @@ def prepare(chosen: Settings, url: str) -> Settings:
     Raises:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
     """
+    checked = _check(chosen, url)
+    _write_files(chosen, replace=False)
+    return checked
+
+
+def _check(chosen: Settings, url: str) -> Settings:
     if chosen.database_url is None and is_unmigrated(url):
         migrate(url, chosen)
     with opened(url) as engine:
         require_current(engine)
-    _write_files(chosen, replace=False)
     return resolved(chosen, url)
 
 
@@ -131,13 +136,13 @@ def installation(chosen: Settings) -> Iterator[Settings]:
 
 @contextmanager
 def warehouse(chosen: Settings) -> Iterator[Database]:
-    """The database of a prepared installation."""
-    with installation(chosen) as prepared:
-        database = Database(prepared.database_url)
-        try:
-            yield database
-        finally:
-            database.close()
+    """The database, for a command that needs none of Dagster's files: ``OTC_HOME`` may be read-only.
+
+    Raises:
+        SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
+    """
+    with database(chosen) as url, closing(Database(_check(chosen, url).database_url)) as opened_database:
+        yield opened_database
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -150,9 +155,15 @@ def write_whole(path: Path, content: bytes) -> None:
 def _write_files(chosen: Settings, *, replace: bool) -> None:
     """Creates the folders, and Dagster's configuration file, which a running 'up' may be reading at the moment."""
     home = chosen.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    chosen.files_folder.mkdir(parents=True, exist_ok=True)
     content, path = project_file("dagster.yaml").read_bytes(), home / "dagster.yaml"
-    if path.exists() and (not replace or path.read_bytes() == content):
-        return
-    write_whole(path, content)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        chosen.files_folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or (replace and path.read_bytes() != content):
+            write_whole(path, content)
+    except OSError as error:
+        raise NotStarted(
+            f"{error.filename}: {error.strerror}",
+            remedy="Set OTC_HOME, and OTC_FILES if it is set, to folders that this account may write to; in a "
+            "container, mount a volume there.",
+        ) from None

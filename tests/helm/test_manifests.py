@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-import typer
 import yaml
 from chart import (
     CHART,
@@ -24,13 +22,10 @@ from chart import (
     pods,
     problems,
 )
-from dagster._cli import create_dagster_cli
 from dagster._core.instance.ref import InstanceRef
-from dagster._daemon.cli import create_dagster_daemon_cli
-from dagster_webserver.cli import dagster_webserver
 from pydantic import SecretStr
+from support.command_lines import parse
 
-from otc_assets.cli.app import app
 from otc_assets.settings import Settings, settings
 
 
@@ -325,26 +320,6 @@ def test_the_internal_database_can_be_reached_by_every_pod_of_the_release(helm: 
 
 # --- commands ------------------------------------------------------------------------------------------
 
-_PROGRAMS: dict[str, click.Command] = {
-    "dagster": create_dagster_cli(),
-    "dagster-daemon": create_dagster_daemon_cli(),
-    "otc-assets": typer.main.get_command(app),  # type: ignore[dict-item]
-}
-
-
-def _parse(words: list[str]) -> None:
-    """Parses a command line as its program does, without running it."""
-    if words[:3] == ["python", "-m", "otc_assets.defs.web"]:
-        dagster_webserver.make_context("dagster-webserver", words[3:])
-        return
-    command: Any = _PROGRAMS[words[0]]
-    rest = words[1:]
-    context = click.Context(command)
-    while isinstance(command, click.Group) or hasattr(command, "commands"):
-        command, rest = command.commands[rest[0]], rest[1:]
-        context = click.Context(command, parent=context)
-    command.make_context(command.name, rest)
-
 
 def test_commands_and_options_of_containers_and_probes_exist(manifests: list[Manifest], tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").touch()
@@ -360,7 +335,7 @@ def test_commands_and_options_of_containers_and_probes_exist(manifests: list[Man
             lines += [p["exec"]["command"] for p in probes if "exec" in p and pod.component != "database"]
     assert lines
     for line in lines:
-        _parse([word.replace("/etc/dagster", str(tmp_path)) for word in line])
+        parse([word.replace("/etc/dagster", str(tmp_path)) for word in line])
 
 
 def test_services_have_probes_of_all_kinds(helm: Helm) -> None:

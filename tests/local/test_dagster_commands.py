@@ -33,6 +33,10 @@ SERVERS = {
         ("dagster-webserver", "--workspace", "workspace.yaml", "--port", PORT),
         ("dagster-daemon", "run", "--workspace", "workspace.yaml"),
     ],
+    "the same, started by otc-assets": [
+        ("otc-assets", "dagster-webserver", "--workspace", "workspace.yaml", "--port", PORT),
+        ("otc-assets", "dagster-daemon", "run", "--workspace", "workspace.yaml"),
+    ],
 }
 MATERIALIZE = (
     *("dagster", "asset", "materialize", "--module-name", "otc_assets.definitions"),

@@ -53,14 +53,20 @@ def _graphql(port: str, query: str, **variables: Any) -> Any:
     return httpx.post(f"http://127.0.0.1:{port}/graphql", json=request, timeout=60).json().get("data")
 
 
-def launch(port: str, asset: str, week: str) -> str | None:
-    """Launches a run that materializes a week of an asset. Returns its id, or None while the location is loaded."""
+def launch(port: str, assets: str, week: str) -> str | None:
+    """Launches a run that materializes a week of assets. Returns its id, or None while the location is loaded.
+
+    Args:
+        port: that of the web server.
+        assets: their names, separated by spaces.
+        week: the week, a Friday.
+    """
     parameters = {
         "selector": {
             "repositoryLocationName": "otc_assets",
             "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": [asset]}],
+            "assetSelection": [{"path": [asset]} for asset in assets.split()],
         },
         "runConfigData": {},
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": week}]},
