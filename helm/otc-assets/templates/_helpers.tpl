@@ -220,7 +220,7 @@ envFrom:
 
 {{/* The pods and jobs of runs, as dagster-k8s expects them. Their arguments contain dagster.yaml. */}}
 {{- define "otc.runConfig" -}}
-{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true -}}
+{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true "token" .Values.runs.stepPods.enabled -}}
 container_config:
   resources:
     {{- toYaml .Values.runs.resources | nindent 4 }}
