@@ -47,7 +47,11 @@ class Cluster:
         env = {**own, "PATH": path, "HOSTNAME": name, **self.environment}
         with (self.folder / f"{name}.txt").open("wb") as output:
             self._processes[name] = subprocess.Popen(
-                container["args"], env=env, stdout=output, stderr=subprocess.STDOUT, cwd=self.folder
+                [*container["command"], *container["args"]],
+                env=env,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
             )
         self.jobs[name] = job
 

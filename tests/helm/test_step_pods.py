@@ -56,6 +56,7 @@ def _create(instance: DagsterInstance, assets: tuple[str, ...], weeks: list[dt.d
         executable_path="python",
         code_pointer=ModuleCodePointer("otc_assets.definitions", "defs"),
         container_image="registry.example.org/otc-assets:1.2.3",
+        entry_point=["dagster"],  # as in runs of a code server
     )
     ends = {"start": str(weeks[0]), "end": str(weeks[-1])}
     return instance.create_run_for_job(

@@ -222,6 +222,8 @@ envFrom:
 {{- define "otc.runConfig" -}}
 {{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true "token" .Values.runs.stepPods.enabled -}}
 container_config:
+  # Dagster sets arguments only, "dagster api ...", which the image's entrypoint would get.
+  command: [env]
   resources:
     {{- toYaml .Values.runs.resources | nindent 4 }}
   securityContext:
