@@ -1,6 +1,7 @@
-"""Runs on Kubernetes whose steps run in pods of their own: Dagster's ``k8s_job_executor``, chosen by a tag of the run.
+"""Chooses the executor of a run by its tag: one process, or on Kubernetes Dagster's executor of a pod for each step.
 
-Other runs are executed by ``executor``. The Helm chart configures the pods, and gives runs the right to create them.
+The former is in ``executor``. The Helm chart configures the pods, and gives runs the right to create them. No slot of a
+pool is kept when execution ends early.
 """
 
 from collections.abc import Iterator
@@ -45,13 +46,20 @@ class _ByTag(Executor):
         return self._in_process.step_dependency_config
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        chosen = plan_context.dagster_run.tags.get(EXECUTOR_TAG, IN_PROCESS)
+        run, storage = plan_context.dagster_run, plan_context.instance.event_log_storage
+        chosen = run.tags.get(EXECUTOR_TAG, IN_PROCESS)
         if chosen not in (IN_PROCESS, K8S_JOB):
             raise NoStepPods(
                 f"the run's tag {EXECUTOR_TAG} is {chosen!r}", remedy=f"Use {IN_PROCESS} or {K8S_JOB}, or omit the tag."
             )
-        executing = self._in_process if chosen == IN_PROCESS else self._in_pods(plan_context.dagster_run)
-        yield from executing.execute(plan_context, execution_plan)
+        executing = self._in_process if chosen == IN_PROCESS else self._in_pods(run)
+        try:
+            yield from executing.execute(plan_context, execution_plan)
+        except BaseException:
+            # Dagster keeps the slots of steps that were interrupted, until run monitoring frees them minutes later.
+            if storage.supports_global_concurrency_limits:
+                storage.free_concurrency_slots_for_run(run.run_id)
+            raise
 
     def _in_pods(self, run: DagsterRun) -> Executor:
         from dagster_k8s import K8sRunLauncher, k8s_job_executor  # half a second of imports, for few runs

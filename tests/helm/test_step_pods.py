@@ -165,16 +165,20 @@ def _check_job(job: Manifest, manifests: list[Manifest]) -> None:
     assert sorted(applied) == ["otc-otc-assets-default-deny", "otc-otc-assets-run"]
 
 
-def test_a_run_that_is_terminated_deletes_the_jobs_of_its_steps(
+def test_a_run_that_is_terminated_deletes_the_jobs_of_its_steps_and_frees_their_slots(
     cluster: Cluster, helm: Helm, installation: Path
 ) -> None:
+    """The slots were freed five minutes later."""
     weeks, manifests = _weeks(), helm.render(*VARIANTS["step pods"])
     with running(cluster) as kubeconfig, _instance(installation, kubeconfig, dagster_config(manifests)) as instance:
         run = _create(instance, ("week_calendar",), weeks, **{EXECUTOR_TAG: K8S_JOB})
         with installed.database().transaction() as connection:
             connection.execute(sa.text("LOCK TABLE otc.week_calendar IN ACCESS EXCLUSIVE MODE"))  # the step waits
+            pool = instance.event_log_storage
+            pool.set_concurrency_slots("database", 1)
             instance.run_launcher.launch_run(LaunchRunContext(run, None))
             _until(lambda: bool(cluster.steps()))
+            assert pool.get_concurrency_info("database").active_slot_count == 1
             assert instance.run_launcher.terminate(run.run_id)
             assert cluster.wait(f"dagster-run-{run.run_id}") == 0
         (step,) = cluster.steps()
@@ -182,6 +186,7 @@ def test_a_run_that_is_terminated_deletes_the_jobs_of_its_steps(
         ended = instance.get_run_by_id(run.run_id)
         assert ended is not None
         assert ended.status == DagsterRunStatus.CANCELED
+        assert pool.get_concurrency_info("database").active_slot_count == 0
 
 
 def _until(condition: Any) -> None:
