@@ -41,10 +41,17 @@ def generated() -> dict[Path, str]:
         CHART / "files" / "dagster.yaml": (ROOT / "dagster.yaml").read_text(),
         CHART / "files" / "rules.yaml": (ROOT / "otc_assets" / "prometheus" / "rules.yaml").read_text(),
         **{CHART / "files" / "dashboards" / p.name: p.read_text() for p in sorted(dashboards.glob("*.json"))},
+        CHART / "files" / "finra.json": finra(),
         CHART / "README.md": readme(),
         CHART / "values-official-dagster.yaml": official_values(),
         CHART / "values.schema.json": schema(),
     }
+
+
+def finra() -> str:
+    """The request rate of a process, unless the setting changes it, and the limit of all: that of FINRA."""
+    rate = Settings.model_json_schema()["properties"]["requests_per_minute"]
+    return json.dumps({"requestsPerMinute": rate["default"], "limit": rate["maximum"]}, indent=2) + "\n"
 
 
 def schema() -> str:

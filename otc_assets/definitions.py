@@ -8,7 +8,6 @@ from dagster import DagsterInstance, Definitions, definitions
 from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
 from otc_assets.defs.clean_up import clean_up, daily_clean_up
-from otc_assets.defs.executor import in_process
 from otc_assets.defs.jobs import JOBS
 from otc_assets.defs.launch import Launcher
 from otc_assets.defs.partitions import WeekPartitions
@@ -16,6 +15,7 @@ from otc_assets.defs.resources import make_resources
 from otc_assets.defs.schedules import SCHEDULES
 from otc_assets.defs.sensors import SENSORS
 from otc_assets.defs.spans import traced_executor
+from otc_assets.defs.step_pods import by_tag
 from otc_assets.settings import Settings, settings
 
 
@@ -35,7 +35,7 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
         schedules=[*SCHEDULES, daily_clean_up],
         sensors=SENSORS,
         resources={**make_resources(chosen), **(resources or {})},
-        executor=traced_executor(in_process),
+        executor=traced_executor(by_tag),
     )
 
 

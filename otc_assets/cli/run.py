@@ -192,7 +192,8 @@ def backfill(
         require_daemon(opened.instance)
         ui_url = served_url(opened.settings)
         backfill_id = launch_backfill(ui_url, opened.database, opened.weeks, weeks.weeks, tiers_of(tier))
-        err.print(f"backfill {backfill_id}: {ui_url}/runs/b/{backfill_id}")
+        shown_url = opened.settings.ui_url if opened.settings.public_url else ui_url
+        err.print(f"backfill {backfill_id}: {shown_url}/runs/b/{backfill_id}")
         state = backfill_state(ui_url, backfill_id)
         if follow:
             with progress("backfilling") as tick:

@@ -1,9 +1,9 @@
-"""The executor of every run: all steps in one process, which can be found, interrupted and waited for.
+"""The executor of most runs: all steps in one process, which can be found, interrupted and waited for.
 
-Dagster's in-process executor with five things added: the run carries the identity of its process; signals that
+Dagster's in-process executor with four things added: the run carries the identity of its process; signals that
 arrive between steps are honoured; waiting for a slot of a pool is announced, bounded and does not use up a
-processor; no slot is kept when execution ends early; and a week that fails does not stop the others downstream. Spans
-are in ``spans``.
+processor; and a week that fails does not stop the others downstream. Spans are in ``spans``, steps in pods of their own
+in ``step_pods``.
 """
 
 import signal
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from dagster import DagsterEvent, DagsterExecutionInterruptedError, Executor, InitExecutorContext, executor
+from dagster import DagsterEvent, DagsterExecutionInterruptedError, Executor
 
 from otc_assets import interruption
 from otc_assets.defs.internals import (
-    IN_PROC_CONFIG,
     ActiveExecution,
     ExecuteRunWithPlanIterable,
     ExecutionPlan,
@@ -197,17 +196,8 @@ class InProcess(Executor):
                     ),
                 )
         except BaseException as error:
-            storage = instance.event_log_storage
-            if storage.supports_global_concurrency_limits:
-                storage.free_concurrency_slots_for_run(run.run_id)
             # A person ended the command: the run is canceled. Without the mark, Dagster calls it a failure, and
             # the daemon starts it again, which is right for a process that was stopped with its code server.
             if isinstance(error, KeyboardInterrupt | DagsterExecutionInterruptedError) and interruption.received():
                 instance.report_run_canceling(run, "The command was interrupted.")
             raise
-
-
-@executor(name="in_process", config_schema=IN_PROC_CONFIG)
-def in_process(context: InitExecutorContext) -> Executor:
-    """All steps in one process: a process a step costs twice the time and memory."""
-    return InProcess(RetryMode.from_config(context.executor_config["retries"]))  # type: ignore[arg-type]

@@ -179,7 +179,11 @@ class Launcher:
 
 
 def _origin(job_name: str) -> RemoteJobOrigin:
-    """Where the UI finds the code of a run: without it the run's page has no links, and the run can't be repeated."""
+    """Where the UI finds the code of a run: without it the run's page has no links, and the run can't be repeated.
+
+    Dagster finds the code location by its name. On Kubernetes the location is a gRPC server, and the run can be
+    repeated too, with the code of that server.
+    """
     target = LoadableTargetOrigin(
         executable_path=sys.executable,
         module_name="otc_assets.definitions",

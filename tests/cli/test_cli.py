@@ -22,6 +22,7 @@ from support.console_script import Run, console_script
 
 from otc_assets import cli
 from otc_assets.cli.run import _serve_metrics
+from otc_assets.defs.backfill import BackfillState
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import newest_version
 
@@ -279,6 +280,30 @@ def test_a_backfill_without_a_daemon_is_refused_with_what_to_do(run: Run) -> Non
     code, _, text = run("backfill", "--weeks", "2026-08-21")
     assert code == 1
     assert "otc-assets up" in text
+
+
+def test_the_link_to_a_backfill_has_the_address_that_users_have_for_the_ui(
+    run: Run, installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request goes to the web server of this machine; the link was its address, too."""
+    monkeypatch.setenv("OTC_PUBLIC_URL", "https://dagster.example.org/")
+    (installation / "up.json").write_text('{"port": 4321}')
+    asked: list[str] = []
+
+    def launch(url: str, *_: object) -> str:
+        asked.append(url)
+        return "abcdefgh"
+
+    monkeypatch.setattr("otc_assets.defs.backfill.require_daemon", lambda instance: None)
+    monkeypatch.setattr("otc_assets.defs.backfill.launch_backfill", launch)
+    monkeypatch.setattr(
+        "otc_assets.defs.backfill.backfill_state", lambda url, name: BackfillState(0, 0, 1, "REQUESTED")
+    )
+    settings.cache_clear()
+    code, _, text = run("backfill", "--weeks", "2026-08-21", "--no-follow")
+    assert code == 0, text
+    assert "https://dagster.example.org/runs/b/abcdefgh" in text.replace("\n", "")
+    assert asked == ["http://127.0.0.1:4321"]
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

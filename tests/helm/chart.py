@@ -29,6 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "upgrade": ("--is-upgrade", "-f", str(CHART / "values-production.yaml")),
     "cron": ("--set", "cronJobs.enabled=true,dagster.enabled=false,codeLocation.enabled=false"),
     "official": ("--set", "dagster.enabled=false"),
+    "step pods": ("-f", str(CHART / "values-production.yaml"), "--set", "runs.stepPods.enabled=true"),
 }
 
 

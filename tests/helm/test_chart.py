@@ -72,6 +72,8 @@ def test_versions_are_those_of_the_package_and_of_its_dagster() -> None:
         ("database.internal.image=timescale/timescaledb:latest", "/database/internal/image"),
         ("settings.OTC_SOURCE=apy", "value must be one of 'simulator', 'api', 'files'"),
         ("settings.OTC_REQUESTS_PER_MINUTE=2000", "maximum: got 2,000, want 1,200"),
+        ("dagster.pools.finra=2", "additional properties 'finra' not allowed"),
+        ("dagster.pools.finra_api=null", "missing property 'finra_api'"),
         ("settings.OTC_SORCE=api", "additional properties 'OTC_SORCE' not allowed"),
         ("settings.OTC_DATABASE_URL=postgresql://u:p@h/d", "additional properties 'OTC_DATABASE_URL' not allowed"),
         ("archive.env.AWS_SECRET_ACCESS_KEY=x", "additional properties 'AWS_SECRET_ACCESS_KEY' not allowed"),
@@ -147,10 +149,25 @@ def test_the_limits_of_pools_are_those_of_commands() -> None:
     assert VALUES["dagster"]["pools"] == POOLS
 
 
-def test_requests_to_finra_stay_below_its_limit() -> None:
-    """Each slot of the pool is a process with a budget of its own."""
-    per_process = Settings.model_fields["requests_per_minute"].default
-    assert VALUES["dagster"]["pools"]["finra_api"] * per_process <= 1200
+@pytest.mark.parametrize(
+    ("slots", "rate", "refused"),
+    [
+        (2, None, False),  # (2 + 2) x 300 = 1,200
+        (3, None, True),
+        (3, "240", False),  # (3 + 2) x 240 = 1,200
+        (3, "241", True),
+        (0, "600", False),
+        (1, "401", True),
+    ],
+)
+def test_a_request_rate_above_finras_limit_is_refused(helm: Helm, slots: int, rate: str | None, refused: bool) -> None:
+    """Each slot of the pool is a process with a budget of its own; so is the code server, and one is in reserve."""
+    values = f"settings.OTC_SOURCE=api,dagster.pools.finra_api={slots}"
+    done = helm.run(
+        "template", "otc", str(CHART), "--set", f"{values},settings.OTC_REQUESTS_PER_MINUTE={rate}" if rate else values
+    )
+    assert (done.returncode != 0) == refused
+    assert ("FINRA allows about 1200" in done.stderr) == refused
 
 
 def test_the_job_of_a_run_outlives_the_time_limit_that_dagster_has_for_it() -> None:

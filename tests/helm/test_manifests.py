@@ -113,8 +113,9 @@ def test_containers_have_requests_limits_and_a_fixed_version(manifests: list[Man
 
 
 def test_only_pods_that_call_the_kubernetes_api_have_a_token(manifests: list[Manifest]) -> None:
+    callers = {name.removeprefix("otc-otc-assets-") for name in of_kind(manifests, "Role")}
     for pod in all_pods(manifests):
-        assert pod.spec["automountServiceAccountToken"] == (pod.component in ("daemon", "webserver")), pod.owner
+        assert pod.spec["automountServiceAccountToken"] == (pod.component in callers), pod.owner
     assert not any(one["automountServiceAccountToken"] for one in of_kind(manifests, "ServiceAccount").values())
 
 
@@ -125,16 +126,23 @@ def test_service_accounts_exist_and_are_used(manifests: list[Manifest]) -> None:
     assert used == set(of_kind(manifests, "ServiceAccount"))
 
 
-def test_rights_are_those_that_dagster_uses(helm: Helm) -> None:
-    """The daemon launches runs, checks their health and describes failed ones; the webserver terminates runs."""
-    roles = of_kind(helm.render(*VARIANTS["production"]), "Role")
-    rights = {
+def _rights(manifests: list[Manifest]) -> dict[str, set[tuple[str, str]]]:
+    """By component, each resource and verb that its service account may use."""
+    for binding in of_kind(manifests, "RoleBinding").values():
+        name = binding["metadata"]["name"]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", name)
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "markets"}]
+    return {
         name.removeprefix("otc-otc-assets-"): {
             (resource, verb) for rule in role["rules"] for resource in rule["resources"] for verb in rule["verbs"]
         }
-        for name, role in roles.items()
+        for name, role in of_kind(manifests, "Role").items()
     }
-    assert rights == {
+
+
+def test_rights_are_those_that_dagster_uses(helm: Helm) -> None:
+    """The daemon launches runs, checks their health and describes failed ones; the webserver terminates runs."""
+    rights = {
         "daemon": {
             *(("jobs", verb) for verb in ("create", "list", "delete")),
             *(("pods", verb) for verb in ("list", "delete")),
@@ -144,6 +152,19 @@ def test_rights_are_those_that_dagster_uses(helm: Helm) -> None:
         },
         "webserver": {("jobs", "delete"), ("pods", "list"), ("pods", "delete")},
     }
+    of_steps = {
+        *(("jobs", verb) for verb in ("create", "delete")),
+        ("jobs/status", "get"),
+        *(("pods", verb) for verb in ("get", "list", "delete")),
+    }
+    assert _rights(helm.render(*VARIANTS["production"])) == rights
+    assert _rights(helm.render(*VARIANTS["step pods"])) == {**rights, "run": of_steps}
+    assert _rights(helm.render(*VARIANTS["cron"])) == {}
+
+
+def test_runs_reach_the_kubernetes_api_only_if_their_steps_are_pods(helm: Helm) -> None:
+    assert not _allowed(helm.render(*VARIANTS["production"]), "run", None, 6443)
+    assert _allowed(helm.render(*VARIANTS["step pods"]), "run", None, 6443)
 
 
 def test_pods_without_links_to_services_have_no_variables_that_look_like_settings(manifests: list[Manifest]) -> None:
@@ -321,18 +342,25 @@ def test_the_internal_database_can_be_reached_by_every_pod_of_the_release(helm: 
 # --- commands ------------------------------------------------------------------------------------------
 
 
+def test_containers_do_not_depend_on_the_entrypoint_of_the_image(manifests: list[Manifest]) -> None:
+    """Dagster gives runs and steps the arguments "dagster api ..."; other containers had arguments of otc-assets."""
+    for pod in all_pods(manifests):
+        if pod.component != "database":
+            assert all(container["command"] for container in pod.containers), pod.owner
+
+
 def test_commands_and_options_of_containers_and_probes_exist(manifests: list[Manifest], tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").touch()
     lines: list[list[str]] = []
     for pod in pods(manifests):
-        for container in pod.containers:
-            command = [*container.get("command", ["otc-assets"]), *container.get("args", [])]
+        for container in pod.containers if pod.component != "database" else ():
+            command = [*container["command"], *container.get("args", [])]
             if command[0] == "sh":
                 lines += [line.split() for line in command[-1].splitlines()]
-            elif command[:2] != ["python", "-c"] and pod.component != "database":
+            elif command[:2] != ["python", "-c"]:
                 lines.append(command)
             probes = [container.get(f"{kind}Probe", {}) for kind in ("startup", "readiness", "liveness")]
-            lines += [p["exec"]["command"] for p in probes if "exec" in p and pod.component != "database"]
+            lines += [p["exec"]["command"] for p in probes if "exec" in p]
     assert lines
     for line in lines:
         parse([word.replace("/etc/dagster", str(tmp_path)) for word in line])

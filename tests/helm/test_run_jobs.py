@@ -68,6 +68,7 @@ def submitted(
         executable_path="python",
         code_pointer=ModuleCodePointer("otc_assets.definitions", "defs"),
         container_image="registry.example.org/otc-assets:1.2.3",
+        entry_point=["dagster"],  # as in runs of a code server
         container_context=container_context,
     )
     launcher.register_instance(instance)
@@ -105,6 +106,7 @@ def test_a_run_is_restricted_bounded_and_without_a_token(
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     (container,) = pod["containers"]
     assert container["image"] == "registry.example.org/otc-assets:1.2.3"
+    assert [*container["command"], *container["args"][:3]] == ["env", "dagster", "api", "execute_run"]
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,

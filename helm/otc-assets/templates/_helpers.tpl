@@ -219,8 +219,10 @@ envFrom:
 
 {{/* The pods and jobs of runs, as dagster-k8s expects them. Their arguments contain dagster.yaml. */}}
 {{- define "otc.runConfig" -}}
-{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true -}}
+{{- $of := dict "root" . "component" "run" "database" .Values.secrets.database.writerKey "finra" true "archive" true "token" .Values.runs.stepPods.enabled -}}
 container_config:
+  # Dagster sets arguments only, "dagster api ...", which the image's entrypoint would get.
+  command: [env]
   resources:
     {{- toYaml .Values.runs.resources | nindent 4 }}
   securityContext:
