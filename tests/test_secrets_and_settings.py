@@ -69,7 +69,7 @@ def test_a_child_process_reads_the_same_settings_from_the_environment_that_it_is
 ) -> None:
     """`up --port` was known to the command only; the links in the daemon's alerts had another port."""
     urls = {"database_url": "postgresql://u:pass@h/d", "dagster_storage_url": "postgresql+psycopg2://u:pass@h/d"}
-    chosen = Settings.model_validate({**urls, "home": tmp_path, "port": 3456})
+    chosen = Settings.model_validate({**urls, "home": tmp_path, "port": 3456, "archive_url": "s3://bucket/otc"})
     for name, value in chosen.environment().items():
         monkeypatch.setenv(name, value)
     assert os.environ["DAGSTER_HOME"] == str(tmp_path / "dagster")
@@ -173,6 +173,9 @@ def test_texts_lose_passwords_wherever_they_come_from(monkeypatch: pytest.Monkey
     assert without_secrets("at postgresql://u:PASSWORD1@h:5/d now") == "at postgresql://u:***@h:5/d now"
     assert without_secrets("host=h sslpassword=x&y password=z") == "host=h sslpassword=***&y password=***"
     assert without_secrets("postgresql://otc@db/otc is no secret") == "postgresql://otc@db/otc is no secret"
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2Vj")
+    assert without_secrets("wJalrXUtnFEMI/K7MDENG and IQoJb3JpZ2luX2Vj") == "*** and ***"
 
 
 def test_a_setting_whose_variable_is_unset_is_read_from_its_file(

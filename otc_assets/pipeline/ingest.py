@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from otc_assets import interruption
-from otc_assets.archive.store import Archive
+from otc_assets.archive.store import Archive, ArchiveUnavailable
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.finra.file_reader import read_bounded, read_file
 from otc_assets.finra.source import Capture, PermanentSourceError
@@ -26,7 +26,7 @@ from otc_assets.warehouse.retention import refusal, retained_from
 from otc_assets.warehouse.server import DatabaseUnreachable
 
 #: Temporary errors that concern the files that follow as well.
-_TEMPORARY = (DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError)
+_TEMPORARY = (ArchiveUnavailable, DatabaseUnreachable, sa.exc.OperationalError, sa.exc.InterfaceError)
 
 #: Called with the reason why a file, or a capture in it, is refused, and the error if it was not foreseen.
 Refuse = Callable[[str, Exception | None], None]
@@ -85,6 +85,7 @@ def ingest_files(
 
     Raises:
         DatabaseUnreachable, OperationalError, InterfaceError: the database does not answer.
+        ArchiveUnavailable: the archive can't be reached, or refuses requests.
     """
     for path in paths:
         interruption.check()

@@ -18,6 +18,7 @@ from support.faulty_proxy import FaultyProxy, faulty_proxy
 from support.migration import migrate
 from support.s3_server import SECRET_KEY, S3Server
 
+from otc_assets.defs import weekly
 from otc_assets.defs.instance import open_instance
 from otc_assets.settings import settings
 
@@ -149,27 +150,9 @@ def test_a_process_that_is_killed_between_archive_and_commit_leaves_nothing_that
     assert otc("archive", "verify")[0] == 0
 
 
-def test_an_outage_of_journal_and_logs_fails_no_week_and_migrate_repairs_the_journal(
+def test_an_outage_commits_nothing_without_its_bytes_and_one_of_journal_and_logs_fails_no_week(
     otc: Command, proxy: FaultyProxy, s3: S3Server, bucket: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    for part in ("/journal/", "/compute-logs/"):
-        proxy.disturb("reset", "PUT", part, times=10_000)
-    code, _, errors = otc(*MATERIALIZE)
-    assert code == 0, errors
-    assert kinds(s3, bucket) == {"sha256": 1}
-    (events,) = sql.execute("SELECT count(*) FROM otc.events").fetchone() or ()
-    proxy.calm()
-    code, _, errors = otc("migrate")
-    assert (code, f"{events} events written to the archive" in errors) == (0, True), errors
-    assert otc("archive", "verify")[0] == 0
-
-
-def test_an_archive_that_can_not_be_written_fails_the_week_and_commits_nothing(
-    otc: Command, proxy: FaultyProxy, s3: S3Server, bucket: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from otc_assets.defs import weekly
-
     monkeypatch.setattr(weekly, "_TEMPORARY", ())  # the step would be repeated after 10, 20 and 40 seconds
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     proxy.disturb("slow down", "PUT", "/sha256/")
@@ -178,8 +161,38 @@ def test_an_archive_that_can_not_be_written_fails_the_week_and_commits_nothing(
     assert f"s3://{bucket}/otc/sha256/" in errors
     assert "(SlowDown). It is overloaded or has a fault. Try again later" in errors
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
-    assert otc(*MATERIALIZE)[0] == 0
-    assert otc("archive", "verify")[0] == 0
+    assert "sha256" not in kinds(s3, bucket)
+
+    before = kinds(s3, bucket)
+    for part in ("/journal/", "/compute-logs/"):
+        proxy.disturb("reset", "PUT", part, times=10_000)
+    code, _, errors = otc(*MATERIALIZE)
+    assert code == 0, errors
+    assert kinds(s3, bucket) == before | {"sha256": 1}
+    # Migrate copies what the journal lacks.
+    proxy.calm()
+    code, _, errors = otc("migrate")
+    assert (code, "events written to the archive, which lacked them" in errors) == (0, True), errors
+    (transactions,) = sql.execute("SELECT count(DISTINCT xid) FROM otc.events").fetchone() or ()
+    assert kinds(s3, bucket)["journal"] == transactions
+    code, _, errors = otc("archive", "verify")
+    assert code == 0, errors
+
+
+def test_an_outage_refuses_no_file(
+    otc: Command, proxy: FaultyProxy, sql: Sql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is refused is not ingested again."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert otc("simulate", str(tmp_path / "files"), "--weeks", str(WEEK))[0] == 0
+    file = str(next((tmp_path / "files").glob("*.csv")))
+    proxy.disturb("slow down", "PUT", "/sha256/")
+    code, _, errors = otc("ingest", file)
+    assert (code, "(SlowDown). It is overloaded" in errors) == (1, True), errors
+    assert sql.execute("SELECT count(*) FROM otc.events WHERE event_type = 'otc.file.rejected'").fetchone() == (0,)
+    code, _, errors = otc("ingest", file)
+    assert code == 0, errors
+    assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
