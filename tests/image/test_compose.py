@@ -255,8 +255,10 @@ def test_the_s3_server_has_the_bucket_and_gives_the_platform_access_to_nothing_e
 
 @pytest.fixture
 def server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
-    """A new server, on which no migration has created the roles."""
+    """A server without the roles."""
     with EmbeddedServer(folder_for_all / "compose", durable=False) as running:
+        with running._connect("postgres") as admin:
+            admin.execute("DROP ROLE otc_writer, otc_reader")
         yield running
 
 
