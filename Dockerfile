@@ -28,7 +28,7 @@ COPY otc_assets otc_assets
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir wheels . \
     && tools/bin/pip --python /opt/otc-assets/bin/python install --no-cache-dir --no-deps --no-index --no-compile \
         wheels/*.whl \
-    && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/otc-assets
+    && python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/otc-assets
 
 # hadolint ignore=DL3006 -- the argument has the tag
 FROM ${BASE_IMAGE}
@@ -39,7 +39,7 @@ LABEL org.opencontainers.image.title="otc-assets" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${REVISION}"
 # The official images of Python have no bytecode of the standard library.
-RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+RUN python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && mkdir /var/lib/otc-assets \
     && chown 10001:10001 /var/lib/otc-assets

@@ -6,13 +6,12 @@ import datetime as dt
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
 import yaml
-from containers import HOME, Builder, Container, Image, require_tools
+from containers import ACCOUNT, HOME, Builder, Container, Image, Platform, require_tools
 from support.web_server import free_port
 
 from otc_assets.local.embedded import EmbeddedServer
@@ -22,8 +21,6 @@ TAG = "otc-assets:test"
 #: Where Linux keeps files in memory, and how much the build takes there at most: buildah's storage copies every layer.
 _MEMORY = Path("/dev/shm")  # noqa: S108
 _MEMORY_BYTES = 6 << 30
-#: The platform's account in the image.
-ACCOUNT = 10001
 
 
 @pytest.fixture(scope="session")
@@ -40,23 +37,6 @@ def image() -> Iterator[Image]:
         yield Image(builder.mount(TAG), builder.config(TAG), folder)
     finally:
         builder.close()
-
-
-@dataclass
-class Platform:
-    """The platform, started from the image."""
-
-    url: str
-    volume: Path
-    week: str
-    webserver: str
-    metrics: str
-    containers: dict[str, Container]
-
-    @property
-    def running(self) -> list[Container]:
-        """All containers."""
-        return list(self.containers.values())
 
 
 @pytest.fixture(scope="session")

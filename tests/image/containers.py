@@ -29,6 +29,8 @@ DOCKERFILE = PROJECT_ROOT / "Dockerfile"
 _PACKAGES = "ca-certificates,python3-minimal,python3-venv"
 #: Where the image's name for OTC_HOME and /tmp are: the only writable folders of a container.
 HOME = "/var/lib/otc-assets"
+#: The account of the platform in the image.
+ACCOUNT = 10001
 
 
 def base_name() -> str:
@@ -67,8 +69,18 @@ def run(*words: str | Path, seconds: float = 600, **options: Any) -> str:
     return done.stdout
 
 
-#: Every process that is started this way ends with this one, and its mounts with it.
-ISOLATED = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc")
+#: Every process that is started this way ends with this one, even if this one is killed, and its mounts with it.
+ISOLATED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 
 
 def require_tools() -> None:
@@ -258,3 +270,20 @@ class Container:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(timeout=60)
+
+
+@dataclass
+class Platform:
+    """The platform, started from the image."""
+
+    url: str
+    volume: Path
+    week: str
+    webserver: str
+    metrics: str
+    containers: dict[str, Container]
+
+    @property
+    def running(self) -> list[Container]:
+        """All containers."""
+        return list(self.containers.values())

@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from conftest import ACCOUNT, Platform
-from containers import HOME, Image
+from containers import ACCOUNT, HOME, Image, Platform
 from packaging.requirements import Requirement
 from support.web_server import launch, status_of, until
 
@@ -103,7 +102,7 @@ def test_every_imported_module_has_bytecode_in_the_image(image: Image, platform:
         "import sys, os, otc_assets.definitions, otc_assets.defs.web, otc_assets.cli.app, dagster_webserver.cli\n"
         "from importlib.util import cache_from_source\n"
         "files = {getattr(m, '__file__', None) or '' for m in sys.modules.values()\n"
-        "         if getattr(m.__spec__, 'origin', None) != 'frozen'}\n"
+        "         if getattr(getattr(m, '__spec__', None), 'origin', '') != 'frozen'}\n"
         "found = [cache_from_source(f) for f in files if f.endswith('.py')]\n"
         # The flags of a file that is never compared with its source: PEP 552.
         "missing = [c for c in found if not os.path.exists(c) or open(c, 'rb').read(8)[4:] != bytes([1, 0, 0, 0])]\n"
