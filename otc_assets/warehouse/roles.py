@@ -73,7 +73,7 @@ _LESS: dict[str, tuple[str, ...]] = {
     "events": (),
 }
 
-#: What the writer may insert of an event. Its id, its times and its transaction come from the database.
+#: What the writer may insert of an event. The other columns have defaults of the database's.
 _OF_AN_EVENT = ("event_type", "aggregate_type", "aggregate_id", "version", "payload", "metadata")
 
 #: What the exporter reads of Dagster's tables: nothing of the configuration and the events of runs.
