@@ -20,7 +20,8 @@ from otc_assets.warehouse.sql import statement
 
 WRITER, READER = "otc_writer", "otc_reader"
 
-_INSUFFICIENT_PRIVILEGE = "42501"
+#: A right is missing; no schema of the search path exists, or may be used.
+_NO_RIGHT = ("42501", "3F000")
 #: Another session, perhaps of another database of the server, has created the role in the meantime.
 _CREATED_ALREADY = ("42710", "23505")
 
@@ -72,7 +73,7 @@ _LESS: dict[str, tuple[str, ...]] = {
     "events": (),
 }
 
-#: What the writer may insert of an event. Its id, its times and its transaction come from the database.
+#: What the writer may insert of an event. The other columns have defaults of the database's.
 _OF_AN_EVENT = ("event_type", "aggregate_type", "aggregate_id", "version", "payload", "metadata")
 
 #: What the exporter reads of Dagster's tables: nothing of the configuration and the events of runs.
@@ -271,12 +272,11 @@ def require_writer(connection: sa.Connection) -> None:
 
 def explained(error: BaseException | None) -> str:
     """What to do about an error of the server that a right is missing; empty for any other error."""
-    if getattr(error, "sqlstate", None) != _INSUFFICIENT_PRIVILEGE and (
-        getattr(error, "pgcode", None) != _INSUFFICIENT_PRIVILEGE
-    ):
+    # psycopg's name of the code, and that of psycopg2, which Dagster uses.
+    if getattr(error, "sqlstate", None) not in _NO_RIGHT and getattr(error, "pgcode", None) not in _NO_RIGHT:
         return ""
     return (
         f"The role of OTC_DATABASE_URL has no right to do this: commands that write need a member of {WRITER}, those "
-        f"that read one of {READER}, and 'migrate' and 'up' the owner of the schema. 'otc-assets migrate' grants the "
-        "rights of both roles."
+        f"that read one of {READER}, and 'migrate' and 'up' the owner of the schema. 'otc-assets migrate' creates the "
+        "tables, Dagster's too, and grants the rights of both roles."
     )

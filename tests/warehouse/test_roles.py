@@ -398,6 +398,18 @@ def test_a_role_without_the_right_to_create_a_schema_is_named(empty_database: st
 Command = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
+def test_a_writer_without_dagsters_tables_is_told_that_migrate_creates_them(
+    otc: Command, admin: Sql, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with login(admin, database, WRITER) as url:
+        monkeypatch.setenv("OTC_DATABASE_URL", url)
+        code, text, said = otc("materialize", "--weeks", "2026-08-21")
+        assert (code, text) == (1, "")
+        assert "'otc-assets migrate' creates the tables, Dagster's too" in said
+        assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("role", "arguments", "needed"),
     [
