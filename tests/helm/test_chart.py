@@ -222,6 +222,12 @@ def test_migrations_run_before_an_installation_and_an_upgrade(helm: Helm) -> Non
     assert of(*VARIANTS["laptop"]) == ("post-install,pre-upgrade", "persistentVolumeClaim")
 
 
+def test_the_log_of_failed_migrations_is_kept(helm: Helm) -> None:
+    """Kubernetes deletes the pod of a failed job if its containers are restarted in place."""
+    (pod,) = [one for one in pods(helm.render()) if one.component == "migrations"]
+    assert pod.spec["restartPolicy"] == "Never"
+
+
 # --- every value has an effect -------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import kubernetes
 import pytest
 import yaml
-from chart import VARIANTS, Helm, Manifest, dagster_config, of_kind, pods, problems
+from chart import CHART, VARIANTS, Helm, Manifest, dagster_config, of_kind, pods, problems
 from dagster import DagsterInstance
 from dagster._config import process_config
 from dagster._core.code_pointer import ModuleCodePointer
@@ -153,6 +154,19 @@ def test_a_run_can_be_given_more_memory_by_its_tag(
     assert container["resources"] == {
         "requests": {"cpu": "100m", "memory": "256Mi"},
         "limits": {"cpu": "500m", "memory": "2Gi"},
+    }
+
+
+def test_the_tag_for_large_backfills_in_the_readme_gives_four_times_the_memory(
+    instance: DagsterInstance, launcher_config: dict[str, Any], tmp_path: Path
+) -> None:
+    (tag,) = re.findall(r"```json\n(.*?)\n```", (CHART / "README.md").read_text(), re.DOTALL)
+    job = submitted(instance, tmp_path, launcher_config, tags={"dagster-k8s/config": tag})
+    assert problems(job) == []
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "1Gi"},
+        "limits": {"cpu": "2", "memory": "2Gi"},
     }
 
 
