@@ -88,8 +88,8 @@ def migrate(
     If the server has gained TimescaleDB, or a better edition of it, the tables are converted; no data is lost.
     Changed settings (OTC_COMPRESS_AFTER_WEEKS, OTC_KEEP_..._WEEKS) take effect. A shorter retention deletes weeks, so
     it takes effect only with --yes: without it the stored retention stays, and the exit code is 1.
-    With --restored, recorded transactions get numbers of this server, and the database gets a journal of its own in
-    the archive.
+    With --restored, recorded transactions get numbers of this server, the database gets a journal of its own in the
+    archive, and runs that were unfinished at the dump are marked as failed.
     """
     from otc_assets.local import setup
     from otc_assets.warehouse.migrate import migrate as migrate_database

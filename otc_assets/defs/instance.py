@@ -11,7 +11,7 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.opening import open_archive
 from otc_assets.defs.internals import InstanceRef
-from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs
+from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs, fail_restored_runs
 from otc_assets.defs.storage import TABLES, storage_url
 from otc_assets.settings import Settings
 from otc_assets.warehouse import roles
@@ -35,11 +35,12 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     return DagsterInstance.from_ref(ref)
 
 
-def upgrade_storage(chosen: Settings) -> str:
+def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
     """Creates Dagster's tables or brings them to this version of Dagster, and grants the roles their rights on them.
 
     Args:
         chosen: settings in which the URL of the database is set, that of an owner.
+        restored: the database was restored from a dump: its unfinished runs have failed.
 
     Returns:
         What an administrator has to do; otherwise empty.
@@ -48,6 +49,8 @@ def upgrade_storage(chosen: Settings) -> str:
         stored, newest = opened.event_log_storage.alembic_version() or (None, None)
         if stored != newest:
             opened.upgrade()
+        if restored:
+            fail_restored_runs(opened)
     engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
     with autocommit(engine) as connection:
         remark = roles.create(connection)

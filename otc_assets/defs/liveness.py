@@ -86,6 +86,13 @@ def fail_dead_runs(instance: DagsterInstance, *, no_code_server: bool = False) -
     return ended
 
 
+def fail_restored_runs(instance: DagsterInstance) -> None:
+    """Marks unfinished runs as failed in a database that was restored from a dump: no process executes them here."""
+    for run in instance.get_runs(RunsFilter(statuses=UNFINISHED)):
+        instance.report_run_failed(run, "The database was restored from a dump that was made during this run.")
+    _free_slots(instance)
+
+
 def cancel_runs_of_renamed_jobs(instance: DagsterInstance) -> None:
     """Cancels queued runs of jobs that have another name since an upgrade: they would fail, and cause alerts."""
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.QUEUED])):

@@ -90,7 +90,7 @@ def upgrade(
     unused = move_tables(url, waiting) if is_ours else ""
     migrated = migrate(url, chosen, shorten_retention=shorten_retention, restored=restored)
     _write_files(chosen, replace=True)
-    of_storage = upgrade_storage(resolved(chosen, url))
+    of_storage = upgrade_storage(resolved(chosen, url), restored=restored)
     if of_storage in migrated.remark:
         of_storage = ""  # the same server lacks the same roles
     return migrated._replace(remark="; ".join(filter(None, [migrated.remark, unused, of_storage])))
