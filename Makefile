@@ -25,8 +25,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 run: venv ## start the database, the Dagster UI and the first weeks; Ctrl-C stops everything
 	@exec $(BIN)/otc-assets up
 
-test: venv ## run all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: venv ## run all tests, one process per CPU
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(ARGS)
 
 test-fast: venv ## run the tests that are not marked slow, one process per CPU: about a minute
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal $(ARGS)
