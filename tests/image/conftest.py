@@ -25,7 +25,7 @@ _MEMORY_BYTES = 6 << 30
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[Image]:
-    """The image, built from the Dockerfile on a base of this machine's Debian mirror. It takes two to four minutes."""
+    """The image, built from the Dockerfile on a base of this machine's Debian mirror. It takes minutes."""
     require_tools()
     has_room = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
     folder = Path(tempfile.mkdtemp(prefix="otc-image-", dir=_MEMORY if has_room else None))

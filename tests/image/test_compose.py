@@ -253,23 +253,12 @@ def test_the_s3_server_has_the_bucket_and_gives_the_platform_access_to_nothing_e
     )
 
 
-@pytest.fixture
-def server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
-    """A server without the roles."""
-    with EmbeddedServer(folder_for_all / "compose", durable=False) as running:
-        with running._connect("postgres") as admin:
-            admin.execute("DROP ROLE otc_writer, otc_reader")
-        yield running
-
-
-@pytest.mark.slow
-def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Path, server: EmbeddedServer) -> None:
-    """On a real server: each login connects with the password in its URL, and has the rights of its group."""
+def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Path, folder_for_all: Path) -> None:
+    """On a new server: each login connects with the password in its URL, and has the rights of its group."""
     made_secrets(tmp_path)
     urls = {role: (tmp_path / f"secrets/database-{role}-url").read_text() for role in ("owner", "writer", "reader")}
-    with server._connect("postgres") as admin:
+    with EmbeddedServer(folder_for_all / "compose", durable=False) as server, server._connect("postgres") as admin:
         admin.execute("CREATE DATABASE compose")
-    with server._connect("compose") as admin:
         env = {
             "PATH": f"{_binaries_of_the_wheel() / 'bin'}:{os.environ['PATH']}",
             "PGHOST": "127.0.0.1",
@@ -282,22 +271,18 @@ def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Pat
         script = [FOLDER / "database-roles.sh"]
         done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        port = admin.info.port
-    for role, url in urls.items():
-        here = url.replace("@database:5432/otc", f"@127.0.0.1:{port}/compose")
-        with psycopg.connect(here) as login:
-            rights = login.execute(
-                "SELECT has_database_privilege(current_database(), 'CREATE'),"
-                " pg_has_role('otc_writer', 'USAGE'), pg_has_role('otc_reader', 'USAGE')"
-            ).fetchone()
-        assert (
-            rights
-            == {
-                "owner": (True, False, False),
-                "writer": (False, True, False),
-                "reader": (False, False, True),
-            }[role]
-        )
+        rights = {}
+        for role, url in urls.items():
+            with psycopg.connect(url.replace("@database:5432/otc", f"@127.0.0.1:{admin.info.port}/compose")) as login:
+                rights[role] = login.execute(
+                    "SELECT has_database_privilege(current_database(), 'CREATE'),"
+                    " pg_has_role('otc_writer', 'USAGE'), pg_has_role('otc_reader', 'USAGE')"
+                ).fetchone()
+    assert rights == {
+        "owner": (True, False, False),
+        "writer": (False, True, False),
+        "reader": (False, False, True),
+    }
 
 
 def test_commands_and_options_of_services_and_health_checks_exist(tmp_path: Path) -> None:
