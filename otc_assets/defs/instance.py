@@ -38,6 +38,8 @@ def open_instance(chosen: Settings) -> DagsterInstance:
 def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
     """Creates Dagster's tables or brings them to this version of Dagster, and grants the roles their rights on them.
 
+    The limits of the pools are set, unless they were changed, for example in the UI.
+
     Args:
         chosen: settings in which the URL of the database is set, that of an owner.
         restored: the database was restored from a dump: its unfinished runs have failed.
@@ -49,6 +51,7 @@ def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
         stored, newest = opened.event_log_storage.alembic_version() or (None, None)
         if stored != newest:
             opened.upgrade()
+        _limit_pools(opened)
         if restored:
             fail_restored_runs(opened)
     engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
@@ -57,6 +60,14 @@ def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
     with transaction(engine) as connection:
         schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
         return remark or roles.grant(connection, schema, roles.rights_in_dagster, [*TABLES, "alembic_version"])
+
+
+def _limit_pools(instance: DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
+    for pool, limit in POOLS.items():
+        if pool not in limited:
+            storage.set_concurrency_slots(pool, limit)
 
 
 @contextmanager
@@ -74,11 +85,7 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
     """
     open_archive(chosen.archive).prepare()
     with open_instance(chosen) as opened:
-        storage = opened.event_log_storage
-        limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}
-        for pool, limit in POOLS.items():
-            if pool not in limited:
-                storage.set_concurrency_slots(pool, limit)
+        _limit_pools(opened)
         fail_dead_runs(opened, no_code_server=no_code_server)
         if no_code_server:
             cancel_runs_of_renamed_jobs(opened)

@@ -23,17 +23,16 @@ from support.command_lines import parse
 from support.tools import missing
 
 from otc_assets.cli.programs import PROGRAMS
-from otc_assets.defs.instance import POOLS
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.local.server_folder import _binaries_of_the_wheel
 from otc_assets.settings import PROJECT_ROOT, Settings
 
 FOLDER = PROJECT_ROOT / "deploy" / "compose"
+#: The script that the database's image runs first, here and in the chart.
+ROLES = PROJECT_ROOT / "helm" / "otc-assets" / "scripts" / "database-roles.sh"
 COMPOSE: dict[str, Any] = yaml.safe_load((PROJECT_ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("otc-assets:")}
-#: Added with the archive on S3, together with its setting.
-_COMING = {"OTC_ARCHIVE_URL"}
 
 
 @pytest.fixture(params=list(SERVICES))
@@ -98,7 +97,7 @@ def test_services_start_when_what_they_need_is_ready() -> None:
             assert ends or "healthcheck" in SERVICES[needed]
     # Nothing writes to a database of another schema, and no run starts before the pools are limited.
     before = {name: _needs(name) for name in SERVICES}
-    assert {"database", "s3", "bucket", "migrations", "dagster-storage"} <= before["code-server"]
+    assert {"database", "s3", "bucket", "migrations"} <= before["code-server"]
     assert before["webserver"] >= before["code-server"] | {"code-server"}
     assert before["daemon"] >= before["code-server"] | {"code-server"}
     assert "migrations" in before["exporter"] & before["grafana"]
@@ -111,7 +110,7 @@ def _needs(name: str) -> set[str]:
 
 
 def test_every_variable_of_the_platform_is_a_setting() -> None:
-    known = {f"OTC_{name.upper()}" for name in Settings.model_fields} | _COMING
+    known = {f"OTC_{name.upper()}" for name in Settings.model_fields}
     for name, service in OURS.items():
         variables = service["environment"].keys()
         assert {one for one in variables if one.startswith("OTC_")} <= known, name
@@ -143,7 +142,6 @@ def test_each_service_has_the_database_role_that_it_needs() -> None:
     roles = {name: source for name, source in _used() if re.match(r"database-\w+-url", source) and name in OURS}
     assert roles == {
         "migrations": "database-owner-url",
-        "dagster-storage": "database-owner-url",
         "code-server": "database-writer-url",
         "webserver": "database-writer-url",
         "daemon": "database-writer-url",
@@ -253,27 +251,29 @@ def test_the_s3_server_has_the_bucket_and_gives_the_platform_access_to_nothing_e
     )
 
 
+@pytest.mark.slow
 def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Path, folder_for_all: Path) -> None:
     """On a new server: each login connects with the password in its URL, and has the rights of its group."""
     made_secrets(tmp_path)
     urls = {role: (tmp_path / f"secrets/database-{role}-url").read_text() for role in ("owner", "writer", "reader")}
     with EmbeddedServer(folder_for_all / "compose", durable=False) as server, server._connect("postgres") as admin:
-        admin.execute("CREATE DATABASE compose")
+        # As the image leaves it.
+        admin.execute("DROP DATABASE otc")
+        admin.execute("DROP ROLE otc, otc_writer, otc_reader")
         env = {
             "PATH": f"{_binaries_of_the_wheel() / 'bin'}:{os.environ['PATH']}",
             "PGHOST": "127.0.0.1",
             "PGPORT": str(admin.info.port),
             "PGPASSWORD": admin.info.password,
-            "POSTGRES_USER": admin.info.user,
-            "POSTGRES_DB": "compose",
             "OTC_SECRETS_DIR": str(tmp_path / "secrets"),
         }
-        script = [FOLDER / "database-roles.sh"]
+        # The image sources a file that is not executable.
+        script = ["/bin/sh", "-ec", f". {ROLES}"]
         done = subprocess.run(script, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         rights = {}
         for role, url in urls.items():
-            with psycopg.connect(url.replace("@database:5432/otc", f"@127.0.0.1:{admin.info.port}/compose")) as login:
+            with psycopg.connect(url.replace("@database:5432/otc", f"@127.0.0.1:{admin.info.port}/otc")) as login:
                 rights[role] = login.execute(
                     "SELECT has_database_privilege(current_database(), 'CREATE'),"
                     " pg_has_role('otc_writer', 'USAGE'), pg_has_role('otc_reader', 'USAGE')"
@@ -289,32 +289,24 @@ def test_commands_and_options_of_services_and_health_checks_exist(tmp_path: Path
     (tmp_path / "workspace.yaml").touch()
     lines = []
     for service in OURS.values():
-        if service.get("entrypoint") == ["sh", "-ec"]:
-            lines += [line.split() for line in service["command"][0].splitlines()]
-        else:
-            lines.append(["otc-assets", *service["command"]])
+        lines.append(["otc-assets", *service["command"]])
         check = service.get("healthcheck", {}).get("test", [])[1:]
         if check and check[0] != "python":
             lines.append(check)
-    assert len(lines) >= 8
+    assert len(lines) == len(OURS) + 2
     for line in lines:
         parse([word.replace("/etc/otc-assets", str(tmp_path)) for word in line])
 
 
 def test_processes_are_started_as_in_the_chart() -> None:
     """The chart has the same programs: all of Dagster's, the exporter and the migrations."""
-    programs = {words["command"][0] for words in OURS.values() if "entrypoint" not in words}
+    programs = {words["command"][0] for words in OURS.values()}
     assert programs == {*PROGRAMS, "metrics", "migrate"}
     templates = "".join(file.read_text() for file in (PROJECT_ROOT / "helm/otc-assets/templates").glob("*.yaml"))
     webserver = ", ".join(["python", *PROGRAMS["dagster-webserver"].command[1:]])
     for program in programs:
         words = webserver if program == "dagster-webserver" else program
         assert re.search(rf"(command|args): \[{words}\W", templates), program
-
-
-def test_the_limits_of_pools_are_those_of_commands() -> None:
-    script = SERVICES["dagster-storage"]["command"][0]
-    assert {pool: int(limit) for pool, limit in re.findall(r"concurrency set (\w+) (\d+)", script)} == POOLS
 
 
 def test_files_that_are_mounted_exist_and_are_read_only(service: dict[str, Any]) -> None:
@@ -377,7 +369,7 @@ def test_the_collector_receives_what_the_platform_sends_and_each_of_its_parts_is
     assert pipeline["processors"][0] == "memory_limiter"
 
 
-def test_grafana_has_the_dashboards_and_data_sources_of_the_package() -> None:
+def test_grafana_has_the_dashboards_and_data_sources_of_the_package(tmp_path: Path) -> None:
     grafana = SERVICES["grafana"]
     mounted = {target: source for source, target, *_ in (one.split(":") for one in grafana["volumes"])}
     provisioning = Path(grafana["environment"]["GF_PATHS_PROVISIONING"])
@@ -388,4 +380,9 @@ def test_grafana_has_the_dashboards_and_data_sources_of_the_package() -> None:
         needed |= set(re.findall(r"\$\{(\w+)\}", file.read_text()))
     assert needed <= grafana["environment"].keys() | {"PGPASSWORD"}
     assert "export PGPASSWORD" in grafana["command"][0]
-    assert f"CREATE ROLE {grafana['environment']['PGUSER']} LOGIN" in (FOLDER / "database-roles.sh").read_text()
+    made_secrets(tmp_path)
+    assert (
+        (tmp_path / "secrets/database-reader-url")
+        .read_text()
+        .startswith(f"postgresql://{grafana['environment']['PGUSER']}:")
+    )

@@ -14,7 +14,7 @@ import time_machine
 from support import installed
 from support.logins import login
 
-from otc_assets.defs.instance import clean_instance
+from otc_assets.defs.instance import POOLS, clean_instance
 from otc_assets.exporter.server import exporter_of, exposition
 from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
@@ -48,6 +48,16 @@ def logins(server: EmbeddedServer, installation: Path, database: str) -> Iterato
 def now() -> Iterator[None]:
     with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
         yield
+
+
+def test_migrations_limit_the_pools_before_the_first_run(otc: Command, sql: Sql) -> None:
+    """Where no 'up' does: in containers, FINRA's pool had Dagster's default limit."""
+    assert otc("migrate")[0] == 0
+    assert dict(sql.execute('SELECT concurrency_key, "limit" FROM dagster.concurrency_limits').fetchall()) == POOLS  # type: ignore[arg-type]
+    sql.execute("UPDATE dagster.concurrency_limits SET \"limit\" = 7 WHERE concurrency_key = 'finra_api'")
+    assert otc("migrate")[0] == 0
+    changed = sql.execute("SELECT \"limit\" FROM dagster.concurrency_limits WHERE concurrency_key = 'finra_api'")
+    assert changed.fetchall() == [(7,)]
 
 
 def test_a_writer_runs_everything_but_migrations_and_a_reader_sees_it(
