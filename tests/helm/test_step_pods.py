@@ -115,7 +115,7 @@ def test_a_run_over_weeks_whose_steps_are_pods_does_what_one_process_does(
         with installed.database().transaction() as connection:
             query = sa.text("SELECT digest FROM otc.publication WHERE week_ending = :week")
             digest = connection.execute(query, {"week": weeks[1]}).scalar_one()
-        (lost,) = (settings().archive_folder / digest[:2]).glob(f"{digest}*")
+        (lost,) = (settings().home / "archive" / digest[:2]).glob(f"{digest}*")
         lost.unlink()
         instance.event_log_storage.set_concurrency_slots("database", 1)
         large = {"dagster-k8s/config": json.dumps({"container_config": {"resources": LARGE}})}
