@@ -155,7 +155,8 @@ def test_migrate_creates_dagsters_tables_and_brings_those_of_another_version_up_
     assert otc("migrate")[0] == 0
     assert sql.execute(version).fetchall() == newest
     with psycopg.connect(logins.writer, autocommit=True) as writer:
-        assert writer.execute("SELECT DISTINCT using_default_limit FROM dagster.concurrency_limits").fetchall() == [(False,)]
+        added = writer.execute("SELECT DISTINCT using_default_limit FROM dagster.concurrency_limits")
+        assert added.fetchall() == [(False,)]
         writer.execute("INSERT INTO dagster.kvs (key, value) VALUES ('a', 'b')")
         for attempt in (
             "UPDATE dagster.alembic_version SET version_num = ''",
