@@ -95,6 +95,7 @@ def cluster(installation: Path) -> Iterator[Cluster]:
     environment = {
         "OTC_DATABASE_URL": database.get_secret_value(),
         "OTC_HOME": str(installation),
+        "OTC_ARCHIVE_URL": (installation / "archive").as_uri(),
         "OTC_SOURCE": "simulator",
         "OTC_SIMULATOR_SCALE": "0.01",
         "DAGSTER_HOME": str(installation),
