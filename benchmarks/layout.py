@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from benchmarks.servers import Stopwatch, community, table_of
 from benchmarks.weeks import FIVE_YEARS, newest_weeks, of_week
+from otc_assets.domain.concentration import RANKED_FROM_SHARES, RANKED_FROM_TRADES
 from otc_assets.domain.tables import TABLES, Layout, hypertables, with_history
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load
@@ -126,8 +127,9 @@ CASES = {
             Layout(91, "tier", "symbol, venue_scope, week_ending"),
         ],
         {
-            "top 100 of a week": "SELECT symbol, hhi FROM otc.symbol_concentration WHERE week_ending = :w"
-            " AND venue_scope = 'ALL' ORDER BY hhi DESC NULLS LAST LIMIT 100",
+            "top 100 of a week": "SELECT symbol, hhi_lower, hhi FROM otc.symbol_concentration WHERE week_ending = :w"
+            f" AND venue_scope = 'ALL' AND total_volume >= {RANKED_FROM_SHARES}"
+            f" AND total_trades >= {RANKED_FROM_TRADES} ORDER BY hhi_lower DESC LIMIT 100",
             **_reads("symbol_concentration", "total_volume", _BY_SYMBOL),
         },
     ),

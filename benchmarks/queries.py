@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from benchmarks.layout import busy_symbol, busy_venue, rows_of
 from benchmarks.servers import Stopwatch, community, description, prepared, table_of, timed
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
+from otc_assets.domain.concentration import RANKED_FROM_SHARES, RANKED_FROM_TRADES
 from otc_assets.local import embedded
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse.server import autocommit, transaction
@@ -67,10 +68,11 @@ QUERIES = {
         SELECT week, total_volume, total_trades, venue_count FROM otc.weekly_summary_agg
         WHERE symbol = :symbol ORDER BY week, tier
     """,
-    "a week's top 100 by HHI": """
-        SELECT tier, symbol, hhi, effective_venues, total_volume FROM otc.symbol_concentration
-        WHERE week_ending = :week AND venue_scope = 'ALL' ORDER BY hhi DESC NULLS LAST, tier, symbol
-        LIMIT 100
+    "a week's top 100 by HHI": f"""
+        SELECT tier, symbol, hhi_lower, hhi, effective_venues, total_volume FROM otc.symbol_concentration
+        WHERE week_ending = :week AND venue_scope = 'ALL'
+          AND total_volume >= {RANKED_FROM_SHARES} AND total_trades >= {RANKED_FROM_TRADES}
+        ORDER BY hhi_lower DESC, tier, symbol LIMIT 100
     """,
     "a venue's rank over five years": """
         SELECT week_ending, tier, rank, market_share_pct FROM otc.venue_share

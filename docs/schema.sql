@@ -4,28 +4,28 @@
 
 -- A message to people: a check that began to fail for a week, a run that failed, or a check that passed again.
 CREATE TABLE otc.alert (
-    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
-    dedupe_key text NOT NULL,
-    kind text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity.
+    dedupe_key text NOT NULL, -- Its subject, event_id and run_id: a failure is recorded once.
+    kind text NOT NULL, -- check, run or recovery.
     subject text NOT NULL, -- What fails: a check and its week, as in 'venue_volume.grade 2026-08-21', or 'run' and the run's id. Of a recovery: 'recovery of' and the subject of the failure.
-    severity text NOT NULL,
-    week_ending date,
-    title text NOT NULL,
-    body text NOT NULL,
-    run_id text,
+    severity text NOT NULL, -- error or warn.
+    week_ending date, -- The week that fails; NULL for a run of several weeks.
+    title text NOT NULL, -- The message's first line.
+    body text NOT NULL, -- The message.
+    run_id text, -- The Dagster run that failed, or in which the check failed.
     event_id bigint NOT NULL, -- The event that records the failure: for a check, its id in otc.events; for a run, Dagster's storage id.
-    happened_at timestamp with time zone NOT NULL,
-    recorded_at timestamp with time zone NOT NULL,
+    happened_at timestamp with time zone NOT NULL, -- When the check or the run failed, or the check passed again.
+    recorded_at timestamp with time zone NOT NULL, -- When the alert was recorded.
     state text DEFAULT 'pending'::text NOT NULL, -- discarded: not sent, because OTC_ALERT_URL was not set; a recovery also because no destination has its failure, or because the check failed again.
-    due_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone NOT NULL, -- When it is sent next, while it is pending.
     claimed_until timestamp with time zone, -- Until then a process is sending it. If the time has passed, that process has died.
     attempts integer DEFAULT 0 NOT NULL, -- The number of attempts to send it, whether they succeeded or not.
-    attempted_at timestamp with time zone,
-    last_error text,
+    attempted_at timestamp with time zone, -- When the last attempt to send it began.
+    last_error text, -- Why the last attempt failed.
     delivered_to text[] DEFAULT '{}'::text[] NOT NULL, -- The destinations that have received it, each a slow hash of its URL. Only those that failed are tried again.
-    delivered_at timestamp with time zone,
+    delivered_at timestamp with time zone, -- When every destination had received it.
     resolved_at timestamp with time zone, -- When the check passed again for that week. Its next failure is a new alert.
-    resolved_by bigint,
+    resolved_by bigint, -- The event that records that the check passed again: its id in otc.events.
     recovery_of bigint, -- Of a recovery: the alert of the failure. A recovery is sent to the destinations that have received that alert.
     blocking boolean DEFAULT false NOT NULL, -- Whether the failure blocks downstream assets. Such an alert waits for no other message but one that has such an alert.
     CONSTRAINT alert_pkey PRIMARY KEY (id),
@@ -42,34 +42,34 @@ CREATE TABLE otc.alert (
 
 -- The version from which each week of each table was computed. The week is stale if the version is another one now.
 CREATE TABLE otc.computed_week (
-    table_name text NOT NULL,
-    week_ending date NOT NULL,
+    table_name text NOT NULL, -- The table in the schema otc.
+    week_ending date NOT NULL, -- the Friday on which the week ends
     version text NOT NULL, -- The versions of the inputs, and <table>@<code version> of each rule whose code version is above 1.
-    rows bigint NOT NULL,
-    computed_at timestamp with time zone DEFAULT now() NOT NULL,
+    rows bigint NOT NULL, -- The number of rows that were computed.
+    computed_at timestamp with time zone DEFAULT now() NOT NULL, -- When they were computed.
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL, -- The transaction of the load; otc.require_final checks who can see it.
     CONSTRAINT computed_week_pkey PRIMARY KEY (table_name, week_ending)
 );
 
 -- Digests of the definitions that follow the code; otc-assets migrate compares them.
 CREATE TABLE otc.definition (
-    name text NOT NULL,
-    digest text NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    name text NOT NULL, -- The name of the definition.
+    digest text NOT NULL, -- SHA-256 of its words.
+    applied_at timestamp with time zone DEFAULT now() NOT NULL, -- When otc-assets migrate applied it.
     CONSTRAINT definition_pkey PRIMARY KEY (name)
 );
 
 -- What happened, append-only. Append with otc.append_event; read in the order of (xid, id), see docs/events.md.
 CREATE TABLE otc.events (
-    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
-    event_id uuid DEFAULT gen_random_uuid() NOT NULL,
-    event_type text NOT NULL,
-    aggregate_type text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity; read in the order of (xid, id).
+    event_id uuid DEFAULT gen_random_uuid() NOT NULL, -- The event, in the archive's journal, too.
+    event_type text NOT NULL, -- What happened, as in otc.week.checked.
+    aggregate_type text NOT NULL, -- What it happened to: a week, a file, a gap, a check, or retention.
     aggregate_id text NOT NULL, -- Of a week its Friday; of a file its digest, or its origin if there is none; of a gap week and tier; of a check asset.check and week; of retention the class.
     version bigint NOT NULL, -- 1, 2, ... of each aggregate.
-    payload jsonb NOT NULL,
+    payload jsonb NOT NULL, -- The fields of the event; docs/events.md describes them by event type.
     metadata jsonb NOT NULL, -- schema (of the payload); run_id, trace_id and digest if they are known.
-    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL, -- When it was appended.
     xid xid8 DEFAULT pg_current_xact_id() NOT NULL, -- The transaction that wrote it. A reader that reads only events of transactions older than all running ones, in the order of (xid, id), never skips an event.
     began_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- When the transaction began: the time of what it recorded, such as captured_at, accepted_at or judged_at.
     write_moment timestamp with time zone DEFAULT (NULLIF(current_setting('otc.write_moment'::text, true), ''::text))::timestamp with time zone, -- The known_from of the rows that the transaction wrote before it appended the event; NULL if it wrote none.
@@ -84,20 +84,20 @@ CREATE TABLE otc.events (
 -- The outcome of each file or reply of FINRA: a projection of otc.events.
 CREATE TABLE otc.file_ledger (
     file text NOT NULL, -- Its digest; its origin if there were no bytes.
-    state text NOT NULL,
-    origin text NOT NULL,
-    digest text,
-    tiers text[] NOT NULL,
-    first_week date,
-    last_week date,
+    state text NOT NULL, -- The outcome of the last time: ingested or rejected.
+    origin text NOT NULL, -- Where it is from: a URL, or the path of a file.
+    digest text, -- SHA-256 of its bytes; NULL if there were none.
+    tiers text[] NOT NULL, -- The tiers that it has rows of.
+    first_week date, -- The oldest week that it has rows of.
+    last_week date, -- The newest week that it has rows of.
     publications integer DEFAULT 0 NOT NULL, -- The number of publications recorded from it; the row counts are sums over them.
-    rows_received bigint DEFAULT 0 NOT NULL,
-    rows_accepted bigint DEFAULT 0 NOT NULL,
-    rows_rejected bigint DEFAULT 0 NOT NULL,
+    rows_received bigint DEFAULT 0 NOT NULL, -- The number of its rows, accepted or not.
+    rows_accepted bigint DEFAULT 0 NOT NULL, -- The number of rows that were accepted.
+    rows_rejected bigint DEFAULT 0 NOT NULL, -- The number of rows that were not accepted.
     rejections integer DEFAULT 0 NOT NULL, -- How often it was rejected as a whole; reason is the reason of the last time.
-    reason text,
-    first_at timestamp with time zone NOT NULL,
-    last_at timestamp with time zone NOT NULL,
+    reason text, -- Why it was rejected as a whole.
+    first_at timestamp with time zone NOT NULL, -- When it was first ingested or rejected.
+    last_at timestamp with time zone NOT NULL, -- When it was last ingested or rejected.
     CONSTRAINT file_ledger_pkey PRIMARY KEY (file),
     CONSTRAINT file_ledger_state_check CHECK ((state = ANY (ARRAY['ingested'::text, 'rejected'::text])))
 );
@@ -119,22 +119,22 @@ CREATE TABLE otc.gap (
 
 -- Every gap that was reported, open if closed_at is NULL: a projection of otc.events.
 CREATE TABLE otc.gap_ledger (
-    week_ending date NOT NULL,
-    tier text NOT NULL,
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     version bigint NOT NULL, -- The version of the event that opened it.
-    status text NOT NULL,
-    due date NOT NULL,
+    status text NOT NULL, -- missing_inside, missing_at_end, late, incomplete, empty or pending
+    due date NOT NULL, -- the publication day of the calendar
     fetchable boolean NOT NULL, -- Whether FINRA offered the week when the gap was opened.
-    detail text NOT NULL,
-    opened_at timestamp with time zone NOT NULL,
-    closed_at timestamp with time zone,
+    detail text NOT NULL, -- explanation, in words
+    opened_at timestamp with time zone NOT NULL, -- When the gap was first reported.
+    closed_at timestamp with time zone, -- When it was found to be closed.
     CONSTRAINT gap_ledger_pkey PRIMARY KEY (week_ending, tier, version)
 );
 
 -- The id under which the archive has a copy of otc.events; one row.
 CREATE TABLE otc.journal (
-    only_one boolean DEFAULT true NOT NULL,
-    journal_id uuid DEFAULT gen_random_uuid() NOT NULL,
+    only_one boolean DEFAULT true NOT NULL, -- Always true: the table has one row.
+    journal_id uuid DEFAULT gen_random_uuid() NOT NULL, -- The folder of the copy in the archive.
     CONSTRAINT journal_pkey PRIMARY KEY (only_one),
     CONSTRAINT journal_only_one_check CHECK (only_one)
 );
@@ -144,15 +144,19 @@ CREATE TABLE otc.market_concentration (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
-    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
-    concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / HHI (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
     CONSTRAINT market_concentration_pkey PRIMARY KEY (week_ending, tier, venue_scope),
     CONSTRAINT market_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT market_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -163,49 +167,53 @@ CREATE TABLE otc.market_concentration_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
-    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
-    concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / HHI (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
     CONSTRAINT market_concentration_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, known_to),
     CONSTRAINT market_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- A captured publication of a (week, tier), or a part of one. Its bytes are in the archive under digest.
 CREATE TABLE otc.publication (
-    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
-    week_ending date NOT NULL,
-    tier text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity, in the order of recording.
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     scope text NOT NULL, -- FULL: all rows that FINRA has. ATS, NON_ATS: a download file, one half. PARTIAL: some rows.
-    revision integer NOT NULL,
-    digest text NOT NULL,
-    origin text NOT NULL,
-    summary_type text,
-    layout text NOT NULL,
-    bytes bigint NOT NULL,
-    rows_received bigint NOT NULL,
-    rows_accepted bigint NOT NULL,
-    rows_rejected bigint NOT NULL,
+    revision integer NOT NULL, -- 1, 2, ... of the captures of one scope of the (week, tier).
+    digest text NOT NULL, -- SHA-256 of its bytes, which the archive has under it.
+    origin text NOT NULL, -- Where its bytes are from: a URL, or the path of a file.
+    summary_type text, -- The summaryTypeCode that was given for a file of totals without that column.
+    layout text NOT NULL, -- The layout of its bytes: website, legacy, api or api-json.
+    bytes bigint NOT NULL, -- The number of its bytes.
+    rows_received bigint NOT NULL, -- The number of its rows, accepted or not.
+    rows_accepted bigint NOT NULL, -- The number of rows that were accepted.
+    rows_rejected bigint NOT NULL, -- The number of rows that were not accepted: those in rejected_record.
     rows_expected bigint, -- Record-Total, if FINRA stated one.
-    complete boolean NOT NULL,
-    initial_published_date date,
+    complete boolean NOT NULL, -- Whether it has every row of its scope that FINRA has.
+    initial_published_date date, -- The oldest initialPublishedDate of its rows.
     last_update_date date, -- The newest lastUpdateDate of its rows.
-    run_id text,
-    captured_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL,
+    run_id text, -- The Dagster run that recorded it; NULL outside runs.
+    captured_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- When it was recorded.
     ats_last_update_date date, -- The newest lastUpdateDate of its ATS rows.
     non_ats_last_update_date date, -- The newest lastUpdateDate of its other rows.
     quarantine_reason text, -- Why the capture can't be a revision of the one before it. It is not effective until it is accepted.
     accepted_at timestamp with time zone, -- When an operator accepted the quarantined capture.
     accepted_over date, -- The newest lastUpdateDate of the captures that were effective when it was accepted. It takes precedence.
     withdrawn_at timestamp with time zone, -- When an operator withdrew the capture. It is not effective.
-    withdrawal_reason text,
+    withdrawal_reason text, -- Why an operator withdrew it.
     rows_in_use bigint, -- The number of its rows in venue_volume and published_total, as of the week's last computation.
     CONSTRAINT publication_pkey PRIMARY KEY (id),
     CONSTRAINT publication_week_ending_tier_scope_revision_key UNIQUE (week_ending, tier, scope, revision),
@@ -250,48 +258,55 @@ CREATE TABLE otc.raw_record (
 
 -- Rows that were not accepted, verbatim, with the reason.
 CREATE TABLE otc.rejected_record (
-    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
-    week_ending date NOT NULL,
-    publication_id bigint NOT NULL,
-    line bigint,
-    record text NOT NULL,
-    reason text NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity.
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    publication_id bigint NOT NULL, -- otc.publication.id
+    line bigint, -- line of the publication, from 1; the header is line 1
+    record text NOT NULL, -- the row as FINRA sent it, verbatim
+    reason text NOT NULL, -- Why the row was not accepted.
     CONSTRAINT rejected_record_pkey PRIMARY KEY (id),
     CONSTRAINT rejected_record_publication_id_fkey FOREIGN KEY (publication_id) REFERENCES otc.publication(id)
 );
 
 -- Retention classes: their tables, and how many weeks before the current one are kept.
 CREATE TABLE otc.retention (
-    what text NOT NULL,
-    tables text[] NOT NULL,
+    what text NOT NULL, -- The retention class: raw_record, venue_volume or summaries.
+    tables text[] NOT NULL, -- The tables of the class, whose old weeks are deleted.
     keep_weeks integer, -- NULL: indefinitely.
     dropped_until date, -- The newest week that was ever deleted.
-    applied_at timestamp with time zone,
+    applied_at timestamp with time zone, -- When retention was last applied.
     CONSTRAINT retention_pkey PRIMARY KEY (what),
     CONSTRAINT retention_keep_weeks_check CHECK ((keep_weeks > 0)),
     CONSTRAINT retention_what_check CHECK ((what = ANY (ARRAY['raw_record'::text, 'venue_volume'::text, 'summaries'::text])))
 );
 
+-- The newest migration that was applied; one row.
 CREATE TABLE otc.schema_version (
-    version_num character varying(32) NOT NULL,
+    version_num character varying(32) NOT NULL, -- The number of the migration.
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
 );
 
--- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both.
+-- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. A ranking by HHI
+-- takes only symbols with at least 100,000 shares and 500 trades: one venue with everything is 10,000 on any number of
+-- shares.
 CREATE TABLE otc.symbol_concentration (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
-    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
-    concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / HHI (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
     CONSTRAINT symbol_concentration_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope),
     CONSTRAINT symbol_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT symbol_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -303,17 +318,21 @@ CREATE TABLE otc.symbol_concentration_revision (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
-    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000
-    concentration_level text, -- 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / HHI (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
     CONSTRAINT symbol_concentration_revision_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope, known_to),
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -374,8 +393,8 @@ CREATE TABLE otc.symbol_summary (
     issue_count bigint NOT NULL, -- issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
-    non_ats_volume numeric(38,6) NOT NULL, -- share volume at other firms, De Minimis included (shares)
-    de_minimis_volume numeric(38,6) NOT NULL, -- share volume at the group of small firms (shares)
+    non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
+    of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
     total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
@@ -395,8 +414,8 @@ CREATE TABLE otc.symbol_summary_revision (
     issue_count bigint NOT NULL, -- issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
-    non_ats_volume numeric(38,6) NOT NULL, -- share volume at other firms, De Minimis included (shares)
-    de_minimis_volume numeric(38,6) NOT NULL, -- share volume at the group of small firms (shares)
+    non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
+    of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
     total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
@@ -561,13 +580,13 @@ CREATE TABLE otc.week_calendar (
 
 -- The grade of each (week, tier), and the findings that it is computed from.
 CREATE TABLE otc.week_quality (
-    week_ending date NOT NULL,
-    tier text NOT NULL,
-    grade text NOT NULL,
-    score integer NOT NULL,
-    findings jsonb NOT NULL,
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    grade text NOT NULL, -- A to F; F blocks downstream assets.
+    score integer NOT NULL, -- 0 to 100: 100 minus the points of the failed checks.
+    findings jsonb NOT NULL, -- The failed findings: check, severity, observed value, threshold and explanation.
     version text NOT NULL, -- The version of venue_volume that was graded.
-    judged_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL,
+    judged_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- When the week was graded.
     CONSTRAINT week_quality_pkey PRIMARY KEY (week_ending, tier),
     CONSTRAINT week_quality_grade_check CHECK ((grade = ANY (ARRAY['A'::text, 'B'::text, 'C'::text, 'D'::text, 'F'::text]))),
     CONSTRAINT week_quality_score_check CHECK (((score >= 0) AND (score <= 100)))
@@ -575,21 +594,21 @@ CREATE TABLE otc.week_quality (
 
 -- The processing state of each (week, tier): a projection of otc.events.
 CREATE TABLE otc.week_state (
-    week_ending date NOT NULL,
-    tier text NOT NULL,
-    rows bigint,
-    shares numeric,
-    grade text,
-    score integer,
-    revisions integer DEFAULT 0 NOT NULL,
-    captured_at timestamp with time zone,
-    normalized_at timestamp with time zone,
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    rows bigint, -- The number of its rows in venue_volume.
+    shares numeric, -- The sum of its share volume.
+    grade text, -- The newest grade; NULL if it was not graded.
+    score integer, -- The newest score.
+    revisions integer DEFAULT 0 NOT NULL, -- How often its rows have changed.
+    captured_at timestamp with time zone, -- When it was last captured.
+    normalized_at timestamp with time zone, -- When its rows were last loaded.
     revised_at timestamp with time zone, -- When rows were last found to differ from those of an earlier load.
     symbol_summary_at timestamp with time zone, -- When symbol_summary was computed from the present rows; so venue_share_at.
-    venue_share_at timestamp with time zone,
+    venue_share_at timestamp with time zone, -- When venue_share was computed from the present rows.
     checked_at timestamp with time zone, -- When the present rows were graded.
-    retired_at timestamp with time zone,
-    updated_at timestamp with time zone NOT NULL,
+    retired_at timestamp with time zone, -- When retention deleted it from venue_volume.
+    updated_at timestamp with time zone NOT NULL, -- When the last event was applied.
     state text GENERATED ALWAYS AS (
 CASE
     WHEN (retired_at IS NOT NULL) THEN 'retired'::text

@@ -173,7 +173,8 @@ CHECKS = (
         Check(
             "hhi_within_bounds",
             table,
-            "Every HHI is between 10,000 / n and 10,000, and not below the square of the largest share.",
+            "Every HHI is between 10,000 / n and 10,000, and not below the square of the largest share. Its lower "
+            "bound is not above it, and equal to it for ATSs.",
             figures.hhi_within_bounds,
         )
         for table in ("symbol_concentration", "market_concentration")

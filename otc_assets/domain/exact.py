@@ -1,9 +1,11 @@
 """Exact quotients of shares, dollars and counts: averages, shares, indices.
 
-There is one division, in integers, rounded half up. Which values are divided is in the modules of the figures.
+Every division is in integers, rounded half up. Which values are divided is in the modules of the figures.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -49,10 +51,31 @@ def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> p
         rest = rest * _HUNDRED
         result, rest = result * _HUNDRED + rest // denominator, rest % denominator
     result = result + (rest + rest >= denominator).cast(_WHOLE)
+    return _of_millionths(result, numerator.sign())
+
+
+def _of_millionths(size: pl.Series, sign: pl.Series) -> pl.Series:
     # Whole part and millionths separately: as one number, millionths may have more digits than a decimal.
-    whole, millionths_left = result // _WHOLE_MILLION, result % _WHOLE_MILLION
-    sign = numerator.sign()
+    whole, millionths_left = size // _WHOLE_MILLION, size % _WHOLE_MILLION
     return (whole * sign).cast(AMOUNT) + (millionths_left * sign).cast(AMOUNT) / _MILLION
+
+
+def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[int, int]], *, shift: int = 0) -> pl.Expr:
+    """As ``quotient``, for a fraction whose terms need more than 128 bits: Python's integers, row by row.
+
+    Args:
+        parts: whole numbers.
+        fraction: takes a row's ``parts``, and returns numerator and denominator, neither negative.
+        shift: -6 or more.
+    """
+    scale = 10 ** (6 + shift)
+
+    def divide(columns: Sequence[pl.Series]) -> pl.Series:
+        terms = (fraction(*row) for row in zip(*columns, strict=True))
+        sizes = pl.Series([(2 * n * scale + d) // (2 * d) if d else None for n, d in terms], dtype=_WHOLE)
+        return _of_millionths(sizes, sizes.sign())
+
+    return pl.map_batches([part.cast(_WHOLE) for part in parts], divide, return_dtype=AMOUNT, is_elementwise=True)
 
 
 def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

@@ -118,7 +118,7 @@ SYMBOL_SUMMARY = pl.Schema(
         "total_volume": AMOUNT,
         "ats_volume": AMOUNT,
         "non_ats_volume": AMOUNT,
-        "de_minimis_volume": AMOUNT,
+        "of_which_de_minimis_volume": AMOUNT,
         "total_trades": pl.Int64,
         "total_notional": AMOUNT,
         "venue_count": pl.Int64,
@@ -184,13 +184,17 @@ VENUE_ROLLING = pl.Schema(
 
 _CONCENTRATION = {
     "total_volume": AMOUNT,
+    "total_trades": pl.Int64,
     "venue_count": pl.Int64,
+    "hhi_lower": RATIO,
     "hhi": RATIO,
+    "concentration_level_lower": pl.String,
     "concentration_level": pl.String,
     "top_venue": pl.String,
     "top_venue_share_pct": RATIO,
     "top_3_share_pct": RATIO,
     "effective_venues": RATIO,
+    "effective_venues_upper": RATIO,
 }
 SYMBOL_CONCENTRATION = pl.Schema(
     {
@@ -288,8 +292,10 @@ NOTES = {
     "initial_published_date": Note("when FINRA first published the row"),
     "total_volume": Note("share volume", "shares"),
     "ats_volume": Note("share volume at ATSs", "shares"),
-    "non_ats_volume": Note("share volume at other firms, De Minimis included", "shares"),
-    "de_minimis_volume": Note("share volume at the group of small firms", "shares"),
+    "non_ats_volume": Note("share volume at all other firms; ats_volume + non_ats_volume = total_volume", "shares"),
+    "of_which_de_minimis_volume": Note(
+        "the part of non_ats_volume at the group of small firms; do not add it to the other volumes", "shares"
+    ),
     "total_trades": Note("number of trades", "trades"),
     "total_notional": Note("value traded; null unless every row has it", "US dollars"),
     "venue_count": Note("distinct venues; the De Minimis group counts as one"),
@@ -315,9 +321,17 @@ NOTES = {
     "weeks_without_trades": Note("of those, weeks without trades: they count as zero", "weeks"),
     "weeks_in_other_tier": Note("of the weeks without trades, those with trades in another tier", "weeks"),
     "earliest_week": Note("the oldest captured week of the window"),
-    "hhi": Note("Herfindahl-Hirschman index, 0 to 10,000"),
-    "concentration_level": Note("'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above"),
-    "effective_venues": Note("10,000 / HHI", "venues"),
+    "hhi": Note(
+        "Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index"
+    ),
+    "hhi_lower": Note(
+        "HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if "
+        "there is no group; rank by it"
+    ),
+    "concentration_level": Note("level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above"),
+    "concentration_level_lower": Note("level of hhi_lower; if it differs from concentration_level, neither is certain"),
+    "effective_venues": Note("10,000 / hhi: at least so many venues of equal size", "venues"),
+    "effective_venues_upper": Note("10,000 / hhi_lower: at most so many venues of equal size", "venues"),
     "status": Note("missing_inside, missing_at_end, late, incomplete, empty or pending"),
     "due": Note("the publication day of the calendar"),
     "fetchable": Note("whether FINRA still offers the week"),

@@ -48,7 +48,7 @@ def symbol_summary(venue_volume: pl.DataFrame) -> pl.DataFrame:
         shares.sum().alias("total_volume"),
         pl.when(is_ats).then(shares).otherwise(nothing).sum().alias("ats_volume"),
         pl.when(is_ats).then(nothing).otherwise(shares).sum().alias("non_ats_volume"),
-        pl.when(is_small).then(shares).otherwise(nothing).sum().alias("de_minimis_volume"),
+        pl.when(is_small).then(shares).otherwise(nothing).sum().alias("of_which_de_minimis_volume"),
         pl.col("trade_count").sum().alias("total_trades"),
         # If some rows have no value, there is no total.
         pl.when(pl.col("notional").is_not_null().all()).then(pl.col("notional").sum()).alias("total_notional"),

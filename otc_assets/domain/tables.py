@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.concentration import (
+    RANKED_FROM_SHARES,
+    RANKED_FROM_TRADES,
+    market_concentration,
+    symbol_concentration,
+)
 from otc_assets.domain.enums import Retention
 from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
@@ -110,6 +115,11 @@ class Figure(Table):
 
 _SUMMARY, _METRICS = "otc.summary.computed", "otc.metrics.computed"
 _VOLUME_COLUMNS = ("week_ending", "tier", "venue_kind", "venue_id", "share_volume")
+
+_OF_SCOPE = {
+    "total_volume": Note("share volume at the venues of venue_scope; ALL contains ATS and NON_ATS", "shares"),
+    "total_trades": Note("number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS", "trades"),
+}
 
 # The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. A week has its own
 # segment (or chunk), so that it is deleted and revised without decompressing others. The symbol comes first in the
@@ -234,30 +244,35 @@ _ALL_TABLES = (
     Figure(
         name="symbol_concentration",
         description=(
-            "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both."
+            "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. A "
+            f"ranking by HHI takes only symbols with at least {RANKED_FROM_SHARES:,} shares and {RANKED_FROM_TRADES:,} "
+            "trades: one venue with everything is 10,000 on any number of shares."
         ),
         schema=SYMBOL_CONCENTRATION,
         key=("week_ending", "tier", "symbol", "venue_scope"),
+        notes=_OF_SCOPE,
         volume="total_volume",
         layout=_of_symbols("symbol, venue_scope"),
         revisions=_revisions("symbol, venue_scope"),
         formula=symbol_concentration,
-        reads=(*_VOLUME_COLUMNS, "symbol"),
+        reads=(*_VOLUME_COLUMNS, "symbol", "trade_count"),
         event=_METRICS,
+        code_version="2",
     ),
     Figure(
         name="market_concentration",
         description="The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.",
         schema=MARKET_CONCENTRATION,
         key=("week_ending", "tier", "venue_scope"),
-        notes={"tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded")},
+        notes={**_OF_SCOPE, "tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded")},
         volume="total_volume",
         layout=_of_venues("venue_scope"),
         revisions=_revisions("venue_scope"),
         formula=market_concentration,
-        reads=_VOLUME_COLUMNS,
+        reads=(*_VOLUME_COLUMNS, "trade_count"),
         by_tier=False,
         event=_METRICS,
+        code_version="2",
     ),
     Table(
         name="gap",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from otc_assets.domain.schema import NOTES
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.grants import kept_grants
@@ -48,21 +49,28 @@ _COMMENT = sa.text("SELECT format('COMMENT ON %s IS %L', CAST(:object AS text), 
 
 
 def save_comments(connection: sa.Connection) -> int:
-    """Saves the description of every registered table, and the note and unit of every column, as comments.
+    """Saves the comments that follow the registry: descriptions of its tables, and notes and units of columns.
+
+    A column of another table or view has the note of its name, unless ``comments.sql`` has a comment on it.
 
     Returns:
         The number of comments that differed.
     """
     tables = {name: table for table in TABLES.values() for name in (table.name, f"{table.name}_revision")}
+    others = text("comments")
     changed = 0
-    for name, column, stored in connection.execute(statement("comments_stored"), {"tables": list(tables)}).all():
-        table = tables[name]
-        if column is not None:
-            kind, comment = f"COLUMN otc.{name}.{column}", str(table.note(column))
+    for name, column, stored in connection.execute(statement("comments_stored")).all():
+        kind = f"TABLE otc.{name}" if column is None else f"COLUMN otc.{name}.{column}"
+        table = tables.get(name)
+        if table is None:
+            if column not in NOTES or f" {kind} IS" in others:
+                continue
+            comment = str(NOTES[column])
+        elif column is not None:
+            comment = str(table.note(column))
         elif name == table.name:
-            kind, comment = f"TABLE otc.{name}", table.description.partition("\n\n")[0]
+            comment = table.description.partition("\n\n")[0]
         else:
-            kind = f"TABLE otc.{name}"
             comment = f"A row of {table.name} as it was before it changed, valid from known_from until known_to."
         if comment != stored:
             command = connection.execute(_COMMENT, {"object": kind, "comment": comment}).scalar_one()

@@ -103,18 +103,25 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
     assert sorted(ours, key=str) == sorted(summary, key=str)
 
     hhi = duck.execute("""
-        WITH v AS (SELECT week_ending::date w, tier, symbol, venue_id, sum(shares)::double s FROM firm GROUP BY ALL)
-        SELECT w, tier, symbol, 10000 * sum(s * s) / (sum(s) * sum(s)) FROM v GROUP BY ALL
+        WITH v AS (
+            SELECT week_ending::date w, tier, symbol, venue_id, sum(shares)::double s, sum(trades) n
+            FROM firm GROUP BY ALL
+        )
+        SELECT w, tier, symbol, 10000 * sum(s * s) / (sum(s) * sum(s)),
+            10000 * sum(CASE venue_id WHEN 'DE_MINIMIS' THEN s * s / n ELSE s * s END) / (sum(s) * sum(s)), sum(n)
+        FROM v GROUP BY ALL
     """).fetchall()
     stored = {
-        (w, t, s): float(h)  # type: ignore[arg-type]
-        for w, t, s, h in sql.execute(
-            "SELECT week_ending, tier, symbol, hhi FROM otc.symbol_concentration WHERE venue_scope = 'ALL'"
-        )
+        (w, t, s): (float(h), float(low), trades)  # type: ignore[arg-type]
+        for w, t, s, h, low, trades in sql.execute("""
+            SELECT week_ending, tier, symbol, hhi, hhi_lower, total_trades FROM otc.symbol_concentration
+            WHERE venue_scope = 'ALL'
+        """)
     }
     assert len(stored) == len(hhi)
-    for w, t, s, h in hhi:
-        assert stored[w, t, s] == pytest.approx(h, abs=1e-5)
+    for w, t, s, h, low, trades in hhi:
+        assert stored[w, t, s] == (pytest.approx(h, abs=1e-5), pytest.approx(low, abs=1e-5), trades)
+    assert any(low < h for h, low, _ in stored.values())
 
     last = WEEKS[-1]
     rolling = duck.execute(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -9,16 +11,24 @@ from typing import Any
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from weekly_rows import WEEK, sql, volume, volumes
 
-from otc_assets.domain.concentration import market_concentration, symbol_concentration
+from otc_assets.domain.concentration import (
+    RANKED_FROM_SHARES,
+    RANKED_FROM_TRADES,
+    market_concentration,
+    symbol_concentration,
+)
 from otc_assets.domain.schema import (
     DE_MINIMIS_VENUE_ID,
     MARKET_CONCENTRATION,
     SYMBOL_CONCENTRATION,
     VENUE_VOLUME,
 )
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS
+from otc_assets.settings import PROJECT_ROOT
 
 
 def of_shares(*shares: str) -> dict[str, Any]:
@@ -37,13 +47,17 @@ def test_the_index_is_the_sum_of_the_squared_percentage_shares() -> None:
         "symbol": "A",
         "venue_scope": "ATS",
         "total_volume": Decimal(100),
+        "total_trades": 4,
         "venue_count": 4,
+        "hhi_lower": Decimal(2600),
         "hhi": Decimal(2600),
+        "concentration_level_lower": "concentrated",
         "concentration_level": "concentrated",
         "top_venue": "ATSA",
         "top_venue_share_pct": Decimal(30),
         "top_3_share_pct": Decimal(80),
         "effective_venues": Decimal("3.846154"),  # 10,000 / 2,600
+        "effective_venues_upper": Decimal("3.846154"),
     }
 
 
@@ -96,10 +110,133 @@ def test_ats_firms_and_both_are_measured_apart() -> None:
     ]
 
 
+def of_group(trades: int, *rows: tuple[str, str], group: str) -> dict[str, Any]:
+    """The figures over all venues of a symbol, of which the De Minimis group has traded ``group`` shares."""
+    made = symbol_concentration(
+        volume([("A", DE_MINIMIS_VENUE_ID, group, trades), *(("A", venue, shares, 1) for venue, shares in rows)])
+    )
+    (row,) = made.filter(pl.col("venue_scope") == "ALL").to_dicts()
+    return row
+
+
+def test_the_lower_bound_opens_the_group_into_one_firm_for_each_of_its_trades() -> None:
+    """By hand: ATSs 60:20, a firm 15, the group 5 in five trades: 5^2 becomes 5 * 1^2. Of the non-ATS half, the firm
+    has 75 % and the group 25 %: 5,625 + 5 * 5^2.
+    """
+    rows = volume(
+        [("A", "UBSA", "60", 1), ("A", "INCR", "20", 1), ("A", "7897", "15", 1), ("A", DE_MINIMIS_VENUE_ID, "5", 5)]
+    )
+    bounds = ("venue_scope", "hhi_lower", "hhi", "effective_venues", "effective_venues_upper", "total_trades")
+    expected = [
+        ("ALL", Decimal(4230), Decimal(4250), Decimal("2.352941"), Decimal("2.364066"), 8),  # 10,000 / 4,250, / 4,230
+        ("ATS", Decimal(6250), Decimal(6250), Decimal("1.6"), Decimal("1.6"), 2),
+        ("NON_ATS", Decimal(5750), Decimal(6250), Decimal("1.6"), Decimal("1.739130"), 6),  # 10,000 / 5,750
+    ]
+    assert symbol_concentration(rows).select(bounds).rows() == expected
+    market = market_concentration(rows).select(bounds).rows()
+    assert market == expected
+
+
+def test_a_market_adds_up_the_groups_trades_over_symbols() -> None:
+    """By hand: the group has all 100 shares, in 1 + 3 trades: 4 firms of 25 % are 2,500."""
+    rows = volume([("A", DE_MINIMIS_VENUE_ID, "90", 1), ("B", DE_MINIMIS_VENUE_ID, "10", 3)])
+    made = market_concentration(rows).filter(pl.col("venue_scope") == "ALL")
+    assert made.select("hhi_lower", "hhi", "total_trades").rows() == [(Decimal(2500), Decimal(10000), 4)]
+
+
+@pytest.mark.parametrize(
+    ("trades", "group", "named", "lower", "levels"),
+    [
+        (100, "50", ["5"] * 10, "275", ("competitive", "concentrated")),  # 10 * 25 + 100 * 0.5^2; 250 + 50^2
+        (4, "1", [], "2500", ("moderate", "concentrated")),
+        (3, "0.000001", [], "3333.333333", ("concentrated", "concentrated")),  # 3 * (100 / 3)^2
+        (7, "0.000001", [], "1428.571429", ("competitive", "concentrated")),  # 10,000 / 7
+        (16, "40", ["30", "20", "10"], "1500", ("moderate", "concentrated")),  # 1,400 + 16 * 2.5^2; + 40^2
+        (17, "40", ["30", "20", "10"], "1494.117647", ("competitive", "concentrated")),  # 1,400 + 1,600 / 17
+        (1, "40", ["30", "20", "10"], "3000", ("concentrated", "concentrated")),
+        (0, "40", ["30", "20", "10"], "3000", ("concentrated", "concentrated")),  # no trades stated: one firm
+    ],
+)
+def test_the_levels_of_both_bounds_are_those_of_the_exact_index(
+    trades: int, group: str, named: list[str], lower: str, levels: tuple[str, str]
+) -> None:
+    """Worked by hand. Levels that differ mean that the level is not certain."""
+    row = of_group(trades, *((f"ATS{n}", shares) for n, shares in enumerate(named)), group=group)
+    assert (row["hhi_lower"], row["concentration_level_lower"], row["concentration_level"]) == (Decimal(lower), *levels)
+
+
+def test_a_group_with_more_trades_than_fit_128_bits_beside_its_squares_has_exact_bounds() -> None:
+    """By hand: the group has half of 10^12 shares in 10^11 trades: 2,500 + 10^11 * (50 / 10^11)^2 is 2,500.000000025,
+    which is above 2,500 by less than six places show.
+    """
+    row = of_group(10**11, ("UBSA", "500000000000"), group="500000000000")
+    assert (row["hhi_lower"], row["concentration_level_lower"], row["hhi"]) == (
+        Decimal(2500),
+        "concentrated",
+        Decimal(5000),
+    )
+    assert row["effective_venues_upper"] == Decimal(4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    named=st.lists(st.integers(0, 10**9), max_size=5),
+    firms=st.lists(st.integers(1, 10**9), min_size=1, max_size=8),
+    more_trades=st.integers(0, 50),
+)
+def test_any_group_of_firms_has_its_true_index_within_the_interval(
+    named: list[int], firms: list[int], more_trades: int
+) -> None:
+    """The true index is that of the opened group, by Python's fractions, in millionths of a share."""
+    total = sum(named) + sum(firms)
+    true = sum((Fraction(100 * shares, total) ** 2 for shares in [*named, *firms]), Fraction())
+    in_shares = [(f"ATS{n}", str(Decimal(shares) / 10**6)) for n, shares in enumerate(named)]
+    row = of_group(len(firms) + more_trades, *in_shares, group=str(Decimal(sum(firms)) / 10**6))
+    assert row["hhi_lower"] <= half_up(true) <= row["hhi"]
+    assert row["effective_venues"] <= half_up(10_000 / true) <= row["effective_venues_upper"]
+    order = ["competitive", "moderate", "concentrated"]
+    level = 0 if true < 1500 else 1 if true <= 2500 else 2
+    assert order.index(row["concentration_level_lower"]) <= level <= order.index(row["concentration_level"])
+    if len(firms) == 1:
+        assert half_up(true) == row["hhi"]
+    if not more_trades and len(set(firms)) == 1:
+        assert half_up(true) == row["hhi_lower"]
+
+
+def test_every_ranking_by_the_index_has_the_floor_of_shares_and_trades() -> None:
+    """In dashboards, benchmarks and documents: one venue with a few hundred shares would be at the top."""
+    floor = (f"total_volume >= {RANKED_FROM_SHARES}", f"total_trades >= {RANKED_FROM_TRADES}")
+    named = ("total_volume >= {RANKED_FROM_SHARES}", "total_trades >= {RANKED_FROM_TRADES}")
+    files = [
+        PROJECT_ROOT / "README.md",
+        *(
+            path
+            for folder in ("docs", "benchmarks", "otc_assets", "helm")
+            for path in (PROJECT_ROOT / folder).rglob("*")
+        ),
+    ]
+    rankings: dict[str, int] = {}
+    for path in files:
+        if path.suffix in (".md", ".json", ".py", ".sql"):
+            *before, _ = re.split(r"ORDER BY (?:\w+, )*(?:\w+\.)?hhi", path.read_text())
+            for part in before:
+                query = part[part.rindex("SELECT") :]
+                assert all(limit in query for limit in (named if path.suffix == ".py" else floor)), path
+                rankings[path.name] = rankings.get(path.name, 0) + 1
+    assert rankings == {"README.md": 1, "queries.py": 1, "layout.py": 1, "analysts.json": 2}  # of the package and chart
+    stated = f"{RANKED_FROM_SHARES:,} shares and {RANKED_FROM_TRADES} trades"
+    panels = json.loads((PROJECT_ROOT / "otc_assets/dashboards/analysts.json").read_text())["panels"]
+    (title,) = (panel["title"] for panel in panels if "ORDER BY hhi" in json.dumps(panel))
+    assert title.endswith(stated)
+    for text in ((PROJECT_ROOT / "README.md").read_text(), TABLES["symbol_concentration"].description):
+        assert stated in text
+
+
 def test_where_nothing_was_traded_the_figures_are_null() -> None:
     """Zero would read as perfect competition, NaN breaks every average over it."""
     row = of_shares("0", "0")
     assert [row[c] for c in ("hhi", "concentration_level", "top_venue_share_pct", "top_3_share_pct")] == [None] * 4
+    assert [row[c] for c in ("hhi_lower", "concentration_level_lower", "effective_venues_upper")] == [None] * 3
     assert (row["effective_venues"], row["venue_count"], row["total_volume"]) == (None, 2, Decimal(0))
 
 
@@ -151,26 +288,34 @@ def test_symbols_figures_are_those_of_exact_fractions(rows: pl.DataFrame) -> Non
     """DuckDB groups, Python's fractions do the arithmetic: no float, no rounding but the last."""
     grouped = sql(
         """
-        SELECT tier, symbol, scope, list(shares ORDER BY shares DESC) FROM (
-            SELECT tier, symbol, 'ALL' AS scope, venue_id, sum(share_volume) AS shares FROM v GROUP BY ALL
+        SELECT tier, symbol, scope, list(shares ORDER BY shares DESC), sum(trades),
+            coalesce(sum(shares) FILTER (venue_id = 'DE_MINIMIS'), 0),
+            coalesce(sum(trades) FILTER (venue_id = 'DE_MINIMIS'), 0)
+        FROM (
+            SELECT tier, symbol, 'ALL' AS scope, venue_id, sum(share_volume) AS shares, sum(trade_count) AS trades
+            FROM v GROUP BY ALL
             UNION ALL
             SELECT tier, symbol, CASE WHEN venue_kind = 'ATS' THEN 'ATS' ELSE 'NON_ATS' END, venue_id,
-                sum(share_volume) FROM v GROUP BY ALL
+                sum(share_volume), sum(trade_count) FROM v GROUP BY ALL
         ) GROUP BY ALL ORDER BY tier, symbol, scope
         """,
         v=rows,
     )
-    expected = []
-    for tier, symbol, scope, shares in grouped:
+    expected: list[tuple[Any, ...]] = []
+    for tier, symbol, scope, shares, trades, group, group_trades in grouped:
         total = sum(map(Fraction, shares))
+        start = (tier, symbol, scope, total, trades, len(shares))
         if not total:
-            expected.append((tier, symbol, scope, Fraction(0), len(shares), None, None, None, None, None))
+            expected.append((*start, *[None] * 8))
             continue
         percents = [100 * Fraction(share) / total for share in shares]
-        hhi = sum(p * p for p in percents)
-        level = "competitive" if hhi < 1500 else "moderate" if hhi <= 2500 else "concentrated"
-        figures = (half_up(hhi), level, half_up(percents[0]), half_up(sum(percents[:3])), half_up(10_000 / hhi))
-        expected.append((tier, symbol, scope, total, len(shares), *figures))
+        hhi = sum((p * p for p in percents), Fraction())
+        firm = 100 * Fraction(group) / total / max(1, group_trades)  # the share of each of the group's equal firms
+        lower = hhi - (100 * Fraction(group) / total) ** 2 + max(1, group_trades) * firm * firm
+        levels = ["competitive" if x < 1500 else "moderate" if x <= 2500 else "concentrated" for x in (lower, hhi)]
+        tops = (half_up(percents[0]), half_up(sum(percents[:3], Fraction())))
+        venues = (half_up(10_000 / hhi), half_up(10_000 / lower))
+        expected.append((*start, half_up(lower), half_up(hhi), *levels, *tops, *venues))
     made = symbol_concentration(rows).drop("week_ending", "top_venue")
     assert [tuple(Fraction(v) if isinstance(v, Decimal) else v for v in row) for row in made.rows()] == expected
 
@@ -181,7 +326,9 @@ def test_the_index_and_the_effective_venues_keep_their_bounds(rows: pl.DataFrame
     """10,000 / n <= HHI <= 10,000, and so 1 <= effective venues <= n: the database refuses anything else."""
     made = pl.concat([symbol_concentration(rows).drop("symbol"), market_concentration(rows)])
     for row in made.filter(pl.col("total_volume") > 0).to_dicts():
-        assert 0 < row["hhi"] <= 10_000
+        assert 0 <= row["hhi_lower"] <= row["hhi"] <= 10_000
+        assert row["hhi_lower"] == row["hhi"] or row["venue_scope"] != "ATS"
+        assert row["effective_venues"] <= row["effective_venues_upper"] <= row["total_trades"] + row["venue_count"]
         assert row["hhi"] + Decimal("0.000001") >= Decimal(10_000) / row["venue_count"]
         assert 1 <= row["effective_venues"] <= row["venue_count"]
         assert 0 < row["top_venue_share_pct"] <= row["top_3_share_pct"] <= 100

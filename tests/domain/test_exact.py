@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otc_assets.domain.exact import per_trade, percent, quotient
+from otc_assets.domain.exact import per_trade, percent, quotient, wide_quotient
 from otc_assets.domain.schema import AMOUNT
 
 
@@ -44,6 +44,18 @@ def test_squares_of_a_whole_market_are_divided_without_overflow(share: int, whol
     """Guards the HHI: 128 bits hold the squares, but not the squares times ten thousand."""
     part = min(share, whole)
     assert divided(part, whole, 4) == half_up(Fraction(part, whole) * 10_000)
+
+
+@given(a=st.integers(0, 10**36), b=st.integers(0, 10**36), c=st.integers(0, 10**30), shift=st.sampled_from([-6, 0, 4]))
+@example(a=1, b=0, c=3, shift=0)
+@example(a=1, b=2, c=10**6, shift=0)  # exactly half a millionth
+def test_a_fraction_whose_terms_need_more_than_128_bits_is_rounded_half_up(a: int, b: int, c: int, shift: int) -> None:
+    """Guards the lower bound of the HHI; null where the denominator is zero."""
+    frame = pl.DataFrame({"a": [a], "b": [b], "c": [c]}, schema=dict.fromkeys("abc", pl.Int128))
+    parts = [pl.col(name) for name in "abc"]
+    made = frame.select(wide_quotient(parts, lambda a, b, c: (a * c, a * c + b * c), shift=shift)).item()
+    expected = half_up(Fraction(a, a + b) * Fraction(10) ** shift) if (a + b) * c else None
+    assert (None if made is None else Fraction(made) * 1_000_000) == expected
 
 
 @pytest.mark.parametrize(

@@ -639,6 +639,26 @@ def test_an_index_outside_its_bounds_is_found(wrong: str | None) -> None:
     assert (row["passed"], row["observed"]) == (False, 2.0)  # of ATSs, and of all
 
 
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [("8200.000001", 2.0), ("8199.999999", 1.0), ("8099.99", 2.0), (None, 2.0)],
+)
+def test_a_lower_bound_of_the_index_outside_its_limits_is_found(wrong: str | None, found: float) -> None:
+    """By hand, two ATSs of 90 and 10 have 8,200: at most that, equal to it for ATSs alone, and at least 90^2."""
+    made = market_concentration(volume([("A", "UBSA", "90", 1), ("A", "INCR", "10", 1)]))
+    assert one(judge_rows("market_concentration", made), "hhi_within_bounds")["passed"]
+    value = pl.lit(Decimal(wrong) if wrong else None).cast(made.schema["hhi_lower"]).alias("hhi_lower")
+    row = one(judge_rows("market_concentration", made.with_columns(value)), "hhi_within_bounds")
+    assert (row["passed"], row["observed"]) == (False, found)
+
+
+def test_weeks_that_were_computed_before_there_was_a_lower_bound_pass() -> None:
+    made = market_concentration(volume([("A", "UBSA", "90", 1), ("A", "INCR", "10", 1)]))
+    new = ("total_trades", "hhi_lower", "concentration_level_lower", "effective_venues_upper")
+    before = made.with_columns(pl.lit(None).cast(made.schema[name]).alias(name) for name in new)
+    assert one(judge_rows("market_concentration", before), "hhi_within_bounds")["passed"]
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=volumes())
 def test_what_is_computed_passes_its_own_checks(rows: pl.DataFrame) -> None:

@@ -34,7 +34,7 @@ def test_a_symbols_week_adds_up_its_venues() -> None:
         "total_volume": Decimal(1000),
         "ats_volume": Decimal("900.5"),
         "non_ats_volume": Decimal("99.5"),
-        "de_minimis_volume": Decimal("0.25"),
+        "of_which_de_minimis_volume": Decimal("0.25"),
         "total_trades": 10,
         "total_notional": None,
         "venue_count": 4,

@@ -173,3 +173,28 @@ def test_what_migrate_replaces_keeps_its_grants(empty_database: str, server: Emb
             assert admin.execute(rights, {"role": reader}).fetchone() == (True, False, False, True, False)
         finally:
             admin.execute(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
+
+
+def test_the_volume_of_the_de_minimis_group_keeps_its_value_under_its_new_name(empty_database: str) -> None:
+    """Also in replaced rows, in answers as of a moment, and on the way back."""
+    migrate(empty_database, "039")
+    insert = """
+        INSERT INTO otc.{} VALUES ('2026-08-21', 'OTC', 'A', 'A Inc.', 1, 100, 60, 40, 5, 9, NULL, 3, 11, 'UBSA', 60,
+            '2026-09-01 00:00Z'{})
+    """
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(insert.format("symbol_summary", ""))  # type: ignore[arg-type]
+        connection.execute(
+            insert.format("symbol_summary_revision", ", '2026-09-02 00:00Z', 'changed'")  # type: ignore[arg-type]
+        )
+    migrate(empty_database)
+    volumes = "SELECT total_volume, ats_volume, non_ats_volume, of_which_de_minimis_volume FROM otc.symbol_summary"
+    with psycopg.connect(empty_database) as connection:
+        for source in ("", "_revision", "_as_of('2026-09-03 00:00Z')"):
+            assert connection.execute(volumes + source).fetchall() == [(100, 60, 40, 5)]  # type: ignore[arg-type]
+    migrate(empty_database, "039")
+    with psycopg.connect(empty_database) as connection:
+        for source in ("", "_as_of('2026-09-03 00:00Z')"):
+            earlier = f"SELECT de_minimis_volume FROM otc.symbol_summary{source}"
+            assert connection.execute(earlier).fetchall() == [(5,)]  # type: ignore[arg-type]
+    migrate(empty_database)

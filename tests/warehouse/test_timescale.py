@@ -16,6 +16,7 @@ from support.logins import login
 from support.migration import migrate
 from warehouse_rows import T1, frame, publication, row
 
+from otc_assets.domain.concentration import symbol_concentration
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.tables import TABLES, hypertables
@@ -216,7 +217,10 @@ def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_
     migrate(community_database, "023", start=NEVER)
     migrated = {name for name, _ in ask(engine, _INTERVALS)}
     assert migrated == set()
-    assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
+    for table in ("venue_volume", "venue_share"):  # a later migration renames a column of symbol_summary
+        assert {week: stored(engine, table, week) for week in (OLD, YOUNG)} == {
+            week: before[table, week] for week in (OLD, YOUNG)
+        }
     assert ask(engine, _KEYS, tables=list(hypertables())) == constraints
     migrate(community_database, start=NEVER)
     assert {(table, week): stored(engine, table, week) for table in tables for week in (OLD, YOUNG)} == before
@@ -225,6 +229,40 @@ def test_the_way_down_and_up_again_keeps_every_row(engine: sa.Engine, community_
     migrate(community_database, "base", start=NEVER)
     left = ask(engine, "SELECT count(*) FROM timescaledb_information.jobs WHERE job_id >= 1000")
     assert left == [(0,)]
+
+
+def test_columns_that_a_migration_renames_or_adds_are_in_compressed_weeks_too(
+    engine: sa.Engine, community_database: str
+) -> None:
+    write(engine, OLD)
+    figures = symbol_concentration(volume_of(OLD))
+    with transaction(engine) as connection:
+        load.replace_week(connection, "symbol_concentration", OLD, figures, "v")
+    run_jobs(engine, "policy_compression")
+    before = {table: stored(engine, table, OLD) for table in ("symbol_summary", "symbol_concentration")}
+    weekly = ask(engine, _WEEKLY)
+    migrate(community_database, "039", start=NEVER)
+    migrate(community_database, start=NEVER)
+    assert compressed(engine, "symbol_summary")[OLD]
+    assert compressed(engine, "symbol_concentration")[OLD]
+    assert stored(engine, "symbol_summary", OLD) == before["symbol_summary"]
+    assert ask(engine, _WEEKLY) == weekly
+    new = "total_trades, hhi_lower, concentration_level_lower, effective_venues_upper"
+    assert ask(engine, f"SELECT DISTINCT {new} FROM otc.symbol_concentration") == [(None,) * 4]
+    with transaction(engine) as connection:
+        load.replace_week(connection, "symbol_concentration", OLD, figures, "v")
+    assert stored(engine, "symbol_concentration", OLD) == before["symbol_concentration"]
+
+
+def test_aggregates_have_their_comments_however_they_are_stored(engine: sa.Engine) -> None:
+    without = """
+        SELECT c.relname, a.attname FROM pg_class c
+        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = 'otc'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+          AND col_description(c.oid, a.attnum) IS NULL
+    """
+    assert ask(engine, without) == []
+    assert len(ask(engine, "SELECT FROM pg_class WHERE relname LIKE '%\\_summary\\_agg' AND relkind = 'v'")) == 2
 
 
 _ORDERS = """

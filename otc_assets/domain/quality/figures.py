@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.enums import Grade
+from otc_assets.domain.enums import Grade, VenueScope
 from otc_assets.domain.quality.evidence import Finding, Graded, Newest, Shares, none_of
+from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID
 
 
 def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
@@ -45,16 +46,23 @@ def shares_sum_to_100(e: Shares) -> Finding:
 def hhi_within_bounds(rows: pl.DataFrame) -> Finding:
     """Judges whether the HHI in rows of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION is possible.
 
-    For n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share.
+    For n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share. The lower
+    end of its interval is at most the HHI, equal to it if there are only ATSs, and at least the square of the largest
+    share if that is not the De Minimis group's. Rows of earlier versions have no trades and no lower end.
     """
     slack = 2e-4  # figures are rounded to six places, and near 100 the square of a share changes 200 times as fast
     hhi, venues = pl.col("hhi").cast(pl.Float64), pl.col("venue_count")
+    lower = pl.col("hhi_lower").cast(pl.Float64)
     top = pl.col("top_venue_share_pct").cast(pl.Float64)
     out = rows.filter(
         (hhi > 10_000)
         | (hhi < 10_000 / venues - slack)
         | (hhi < top**2 - slack)
         | (hhi.is_null() & (pl.col("total_volume") > 0))
+        | (lower > hhi)
+        | ((lower < hhi) & (pl.col("venue_scope") == VenueScope.ATS))
+        | ((lower < top**2 - slack) & (pl.col("top_venue") != DE_MINIMIS_VENUE_ID))
+        | (lower.is_null() & hhi.is_not_null() & pl.col("total_trades").is_not_null())
     )
     example = f"; the first: {out.row(0)}" if out.height else ""
     return none_of(out.height, f"{out.height:,} of {rows.height:,} indices are out of bounds{example}")

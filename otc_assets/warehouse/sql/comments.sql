@@ -1,4 +1,5 @@
--- Comments on everything that is not in the registry of tables: other tables, their columns, functions.
+-- Comments on everything that is not in the registry of tables: other tables and views, functions, and the columns whose
+-- meaning is not the one that schema.NOTES has under their name.
 COMMENT ON TABLE otc.publication IS
     'A captured publication of a (week, tier), or a part of one. Its bytes are in the archive under digest.';
 COMMENT ON COLUMN otc.publication.scope IS
@@ -15,18 +16,50 @@ COMMENT ON COLUMN otc.publication.accepted_over IS
 COMMENT ON COLUMN otc.publication.withdrawn_at IS 'When an operator withdrew the capture. It is not effective.';
 COMMENT ON COLUMN otc.publication.rows_in_use IS
     'The number of its rows in venue_volume and published_total, as of the week''s last computation.';
+COMMENT ON COLUMN otc.publication.id IS 'Identity, in the order of recording.';
+COMMENT ON COLUMN otc.publication.revision IS '1, 2, ... of the captures of one scope of the (week, tier).';
+COMMENT ON COLUMN otc.publication.digest IS 'SHA-256 of its bytes, which the archive has under it.';
+COMMENT ON COLUMN otc.publication.origin IS 'Where its bytes are from: a URL, or the path of a file.';
+COMMENT ON COLUMN otc.publication.summary_type IS 'The summaryTypeCode that was given for a file of totals without that column.';
+COMMENT ON COLUMN otc.publication.layout IS 'The layout of its bytes: website, legacy, api or api-json.';
+COMMENT ON COLUMN otc.publication.bytes IS 'The number of its bytes.';
+COMMENT ON COLUMN otc.publication.rows_received IS 'The number of its rows, accepted or not.';
+COMMENT ON COLUMN otc.publication.rows_accepted IS 'The number of rows that were accepted.';
+COMMENT ON COLUMN otc.publication.rows_rejected IS
+    'The number of rows that were not accepted: those in rejected_record.';
+COMMENT ON COLUMN otc.publication.complete IS 'Whether it has every row of its scope that FINRA has.';
+COMMENT ON COLUMN otc.publication.initial_published_date IS 'The oldest initialPublishedDate of its rows.';
+COMMENT ON COLUMN otc.publication.run_id IS 'The Dagster run that recorded it; NULL outside runs.';
+COMMENT ON COLUMN otc.publication.captured_at IS 'When it was recorded.';
+COMMENT ON COLUMN otc.publication.withdrawal_reason IS 'Why an operator withdrew it.';
 COMMENT ON TABLE otc.rejected_record IS 'Rows that were not accepted, verbatim, with the reason.';
+COMMENT ON COLUMN otc.rejected_record.id IS 'Identity.';
+COMMENT ON COLUMN otc.rejected_record.reason IS 'Why the row was not accepted.';
 COMMENT ON TABLE otc.week_quality IS 'The grade of each (week, tier), and the findings that it is computed from.';
 COMMENT ON COLUMN otc.week_quality.version IS 'The version of venue_volume that was graded.';
+COMMENT ON COLUMN otc.week_quality.grade IS 'A to F; F blocks downstream assets.';
+COMMENT ON COLUMN otc.week_quality.score IS '0 to 100: 100 minus the points of the failed checks.';
+COMMENT ON COLUMN otc.week_quality.findings IS
+    'The failed findings: check, severity, observed value, threshold and explanation.';
+COMMENT ON COLUMN otc.week_quality.judged_at IS 'When the week was graded.';
 COMMENT ON TABLE otc.computed_week IS
     'The version from which each week of each table was computed. The week is stale if the version is another one now.';
 COMMENT ON COLUMN otc.computed_week.version IS
     'The versions of the inputs, and <table>@<code version> of each rule whose code version is above 1.';
 COMMENT ON COLUMN otc.computed_week.xid IS 'The transaction of the load; otc.require_final checks who can see it.';
+COMMENT ON COLUMN otc.computed_week.table_name IS 'The table in the schema otc.';
+COMMENT ON COLUMN otc.computed_week.rows IS 'The number of rows that were computed.';
+COMMENT ON COLUMN otc.computed_week.computed_at IS 'When they were computed.';
 COMMENT ON TABLE otc.retention IS 'Retention classes: their tables, and how many weeks before the current one are kept.';
 COMMENT ON COLUMN otc.retention.keep_weeks IS 'NULL: indefinitely.';
 COMMENT ON COLUMN otc.retention.dropped_until IS 'The newest week that was ever deleted.';
+COMMENT ON COLUMN otc.retention.what IS 'The retention class: raw_record, venue_volume or summaries.';
+COMMENT ON COLUMN otc.retention.tables IS 'The tables of the class, whose old weeks are deleted.';
+COMMENT ON COLUMN otc.retention.applied_at IS 'When retention was last applied.';
 COMMENT ON TABLE otc.definition IS 'Digests of the definitions that follow the code; otc-assets migrate compares them.';
+COMMENT ON COLUMN otc.definition.name IS 'The name of the definition.';
+COMMENT ON COLUMN otc.definition.digest IS 'SHA-256 of its words.';
+COMMENT ON COLUMN otc.definition.applied_at IS 'When otc-assets migrate applied it.';
 COMMENT ON TABLE otc.events IS
     'What happened, append-only. Append with otc.append_event; read in the order of (xid, id), see docs/events.md.';
 COMMENT ON COLUMN otc.events.aggregate_id IS
@@ -41,7 +74,15 @@ COMMENT ON COLUMN otc.events.began_at IS
     'When the transaction began: the time of what it recorded, such as captured_at, accepted_at or judged_at.';
 COMMENT ON COLUMN otc.events.write_moment IS
     'The known_from of the rows that the transaction wrote before it appended the event; NULL if it wrote none.';
+COMMENT ON COLUMN otc.events.id IS 'Identity; read in the order of (xid, id).';
+COMMENT ON COLUMN otc.events.event_id IS 'The event, in the archive''s journal, too.';
+COMMENT ON COLUMN otc.events.event_type IS 'What happened, as in otc.week.checked.';
+COMMENT ON COLUMN otc.events.aggregate_type IS 'What it happened to: a week, a file, a gap, a check, or retention.';
+COMMENT ON COLUMN otc.events.payload IS 'The fields of the event; docs/events.md describes them by event type.';
+COMMENT ON COLUMN otc.events.created_at IS 'When it was appended.';
 COMMENT ON TABLE otc.journal IS 'The id under which the archive has a copy of otc.events; one row.';
+COMMENT ON COLUMN otc.journal.only_one IS 'Always true: the table has one row.';
+COMMENT ON COLUMN otc.journal.journal_id IS 'The folder of the copy in the archive.';
 COMMENT ON TABLE otc.week_state IS 'The processing state of each (week, tier): a projection of otc.events.';
 COMMENT ON COLUMN otc.week_state.state IS
     'pending: in the calendar, not yet published. captured: its bytes are archived. normalized: its rows are in '
@@ -51,16 +92,40 @@ COMMENT ON COLUMN otc.week_state.symbol_summary_at IS
     'When symbol_summary was computed from the present rows; so venue_share_at.';
 COMMENT ON COLUMN otc.week_state.checked_at IS 'When the present rows were graded.';
 COMMENT ON COLUMN otc.week_state.revised_at IS 'When rows were last found to differ from those of an earlier load.';
+COMMENT ON COLUMN otc.week_state.rows IS 'The number of its rows in venue_volume.';
+COMMENT ON COLUMN otc.week_state.shares IS 'The sum of its share volume.';
+COMMENT ON COLUMN otc.week_state.grade IS 'The newest grade; NULL if it was not graded.';
+COMMENT ON COLUMN otc.week_state.score IS 'The newest score.';
+COMMENT ON COLUMN otc.week_state.revisions IS 'How often its rows have changed.';
+COMMENT ON COLUMN otc.week_state.captured_at IS 'When it was last captured.';
+COMMENT ON COLUMN otc.week_state.normalized_at IS 'When its rows were last loaded.';
+COMMENT ON COLUMN otc.week_state.venue_share_at IS 'When venue_share was computed from the present rows.';
+COMMENT ON COLUMN otc.week_state.retired_at IS 'When retention deleted it from venue_volume.';
+COMMENT ON COLUMN otc.week_state.updated_at IS 'When the last event was applied.';
 COMMENT ON TABLE otc.file_ledger IS 'The outcome of each file or reply of FINRA: a projection of otc.events.';
 COMMENT ON COLUMN otc.file_ledger.file IS 'Its digest; its origin if there were no bytes.';
 COMMENT ON COLUMN otc.file_ledger.publications IS
     'The number of publications recorded from it; the row counts are sums over them.';
 COMMENT ON COLUMN otc.file_ledger.rejections IS
     'How often it was rejected as a whole; reason is the reason of the last time.';
+COMMENT ON COLUMN otc.file_ledger.state IS 'The outcome of the last time: ingested or rejected.';
+COMMENT ON COLUMN otc.file_ledger.origin IS 'Where it is from: a URL, or the path of a file.';
+COMMENT ON COLUMN otc.file_ledger.digest IS 'SHA-256 of its bytes; NULL if there were none.';
+COMMENT ON COLUMN otc.file_ledger.tiers IS 'The tiers that it has rows of.';
+COMMENT ON COLUMN otc.file_ledger.first_week IS 'The oldest week that it has rows of.';
+COMMENT ON COLUMN otc.file_ledger.last_week IS 'The newest week that it has rows of.';
+COMMENT ON COLUMN otc.file_ledger.rows_received IS 'The number of its rows, accepted or not.';
+COMMENT ON COLUMN otc.file_ledger.rows_accepted IS 'The number of rows that were accepted.';
+COMMENT ON COLUMN otc.file_ledger.rows_rejected IS 'The number of rows that were not accepted.';
+COMMENT ON COLUMN otc.file_ledger.reason IS 'Why it was rejected as a whole.';
+COMMENT ON COLUMN otc.file_ledger.first_at IS 'When it was first ingested or rejected.';
+COMMENT ON COLUMN otc.file_ledger.last_at IS 'When it was last ingested or rejected.';
 COMMENT ON TABLE otc.gap_ledger IS
     'Every gap that was reported, open if closed_at is NULL: a projection of otc.events.';
 COMMENT ON COLUMN otc.gap_ledger.version IS 'The version of the event that opened it.';
 COMMENT ON COLUMN otc.gap_ledger.fetchable IS 'Whether FINRA offered the week when the gap was opened.';
+COMMENT ON COLUMN otc.gap_ledger.opened_at IS 'When the gap was first reported.';
+COMMENT ON COLUMN otc.gap_ledger.closed_at IS 'When it was found to be closed.';
 COMMENT ON TABLE otc.alert IS
     'A message to people: a check that began to fail for a week, a run that failed, or a check that passed again.';
 COMMENT ON COLUMN otc.alert.subject IS
@@ -78,6 +143,29 @@ COMMENT ON COLUMN otc.alert.delivered_to IS
     'The destinations that have received it, each a slow hash of its URL. Only those that failed are tried again.';
 COMMENT ON COLUMN otc.alert.resolved_at IS
     'When the check passed again for that week. Its next failure is a new alert.';
+COMMENT ON COLUMN otc.alert.id IS 'Identity.';
+COMMENT ON COLUMN otc.alert.dedupe_key IS 'Its subject, event_id and run_id: a failure is recorded once.';
+COMMENT ON COLUMN otc.alert.kind IS 'check, run or recovery.';
+COMMENT ON COLUMN otc.alert.severity IS 'error or warn.';
+COMMENT ON COLUMN otc.alert.week_ending IS 'The week that fails; NULL for a run of several weeks.';
+COMMENT ON COLUMN otc.alert.title IS 'The message''s first line.';
+COMMENT ON COLUMN otc.alert.body IS 'The message.';
+COMMENT ON COLUMN otc.alert.run_id IS 'The Dagster run that failed, or in which the check failed.';
+COMMENT ON COLUMN otc.alert.happened_at IS 'When the check or the run failed, or the check passed again.';
+COMMENT ON COLUMN otc.alert.recorded_at IS 'When the alert was recorded.';
+COMMENT ON COLUMN otc.alert.due_at IS 'When it is sent next, while it is pending.';
+COMMENT ON COLUMN otc.alert.attempted_at IS 'When the last attempt to send it began.';
+COMMENT ON COLUMN otc.alert.last_error IS 'Why the last attempt failed.';
+COMMENT ON COLUMN otc.alert.delivered_at IS 'When every destination had received it.';
+COMMENT ON COLUMN otc.alert.resolved_by IS 'The event that records that the check passed again: its id in otc.events.';
+COMMENT ON VIEW otc.weekly_summary_agg IS 'Sums of symbol_summary by week, symbol and tier.';
+COMMENT ON COLUMN otc.weekly_summary_agg.week IS 'The Friday on which the week ends.';
+COMMENT ON VIEW otc.monthly_summary_agg IS 'Sums of weekly_summary_agg by month, symbol and tier.';
+COMMENT ON COLUMN otc.monthly_summary_agg.month IS 'The first day of the month in which the weeks end.';
+COMMENT ON COLUMN otc.monthly_summary_agg.max_venue_count IS 'The largest venue_count of its weeks.';
+COMMENT ON COLUMN otc.monthly_summary_agg.weeks IS 'The number of its weeks in which the symbol traded.';
+COMMENT ON TABLE otc.schema_version IS 'The newest migration that was applied; one row.';
+COMMENT ON COLUMN otc.schema_version.version_num IS 'The number of the migration.';
 COMMENT ON FUNCTION otc.write_moment IS
     'The moment from which the rows that this transaction writes are known; the first call determines it.';
 COMMENT ON FUNCTION otc.transaction_time IS

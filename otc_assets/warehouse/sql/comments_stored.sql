@@ -1,4 +1,4 @@
--- The stored comments of tables: one row per table, its column NULL, and one row per column.
+-- The stored comments of all tables and views: one row per table, its column NULL, and one row per column.
 SELECT c.relname, a.attname, d.description
 FROM pg_class c
 JOIN LATERAL (
@@ -7,5 +7,5 @@ JOIN LATERAL (
     SELECT attnum, attname FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
 ) a ON true
 LEFT JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = a.attnum
-WHERE c.relnamespace = 'otc'::regnamespace AND c.relkind IN ('r', 'p') AND c.relname = ANY(:tables)
+WHERE c.relnamespace = 'otc'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 ORDER BY c.relname, a.attnum

@@ -49,6 +49,7 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
         _replace(connection, can, continuous)
     for name in AGGREGATES:
         digests.save(name, text(name))
+    digests.save("comments", "")  # those on the old views were dropped with them
     return can.community
 
 
