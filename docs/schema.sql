@@ -146,12 +146,12 @@ CREATE TABLE otc.market_concentration (
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm; the true index is higher only if firms that are named for some symbols are in the group of others
     concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
     hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
@@ -169,12 +169,12 @@ CREATE TABLE otc.market_concentration_revision (
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm; the true index is higher only if firms that are named for some symbols are in the group of others
     concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none

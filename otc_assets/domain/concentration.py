@@ -11,6 +11,9 @@ firm made at least one trade, and equal parts have the least sum of squares. FIN
 transactions per day on average) tightens neither end. It limits a firm's trades and not its shares, so one firm can
 have almost all of them; and it sets a least number of firms, not a largest. Without the group, both ends are equal.
 
+Of one symbol, both ends are guaranteed. Over symbols, only the lower one is: a firm that is named for one symbol can be
+in the group of another, and has a larger share of the market than it is named with.
+
 Where nothing was traded, index, level, shares and effective venues are null: a zero would mean perfect competition.
 """
 

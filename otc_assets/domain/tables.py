@@ -264,7 +264,15 @@ _ALL_TABLES = (
         description="The concentration of the market, by tier and for all tiers: HHI, top shares, effective venues.",
         schema=MARKET_CONCENTRATION,
         key=("week_ending", "tier", "venue_scope"),
-        notes={**_OF_SCOPE, "tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded")},
+        notes={
+            **_OF_SCOPE,
+            "tier": Note("FINRA's tier, or ALL once all three tiers of the week are loaded"),
+            "hhi": Note(
+                "Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm; the true index is "
+                "higher only if firms that are named for some symbols are in the group of others"
+            ),
+            "effective_venues": Note("10,000 / hhi", "venues"),
+        },
         volume="total_volume",
         layout=_of_venues("venue_scope"),
         revisions=_revisions("venue_scope"),

@@ -144,6 +144,16 @@ def test_a_market_adds_up_the_groups_trades_over_symbols() -> None:
     assert made.select("hhi_lower", "hhi", "total_trades").rows() == [(Decimal(2500), Decimal(10000), 4)]
 
 
+def test_a_markets_lower_bound_holds_if_a_named_firm_is_in_the_group_of_another_symbol() -> None:
+    """By hand: UBSA has 40 of 100 shares. If the group of B is firm 7897, that one has 60: 60^2 + 40^2 = 5,200, which
+    is above the index with the group as one firm (2 * 40^2 + 20^2), and the lower bound (2 * 40^2 + 2 * 10^2) below it.
+    """
+    rows = volume([("A", "UBSA", "40", 1), ("A", "7897", "40", 9), ("B", DE_MINIMIS_VENUE_ID, "20", 2)])
+    made = market_concentration(rows).filter(pl.col("venue_scope") == "ALL")
+    assert made.select("hhi_lower", "hhi").rows() == [(Decimal(3400), Decimal(3600))]
+    assert "named for some symbols" in TABLES["market_concentration"].note("hhi").text
+
+
 @pytest.mark.parametrize(
     ("trades", "group", "named", "lower", "levels"),
     [
