@@ -9,6 +9,7 @@ import ast
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 from dagster import AssetKey
 from support import installed
@@ -62,6 +63,21 @@ def test_every_asset_has_an_owner_a_description_and_columns() -> None:
         assert node.kinds
         assert all(column.description for column in node.metadata["dagster/column_schema"].columns)
         assert node.backfill_policy is not None
+
+
+def test_the_columns_of_every_asset_are_described_in_the_database_as_in_dagster(
+    sql: psycopg.Connection[tuple[object, ...]],
+) -> None:
+    described = """
+        SELECT attname, col_description(attrelid, attnum) FROM pg_attribute
+        WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
+    """
+    graph = installed.definitions().resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        metadata = graph.get(key).metadata
+        stored = dict(sql.execute(described, [metadata["dagster/table_name"]]).fetchall())  # type: ignore[arg-type]
+        shown = {column.name: column.description for column in metadata["dagster/column_schema"].columns}
+        assert shown.items() <= stored.items(), key
 
 
 def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> None:
