@@ -20,6 +20,10 @@ _HEAD = """\
 The tables of the schema `otc` that are keyed by week, and the checks on them. `week_ending` is always a Friday. This
 page is generated from `otc_assets/domain/tables.py` and `otc_assets/domain/checks.py`. The columns in the database have
 the same texts as comments.
+
+Before schema version 041, `of_which_de_minimis_volume` was named `de_minimis_volume`. Concentration figures that were
+computed before have no lower bound and no trades until their week is recomputed, which the sensor for stale weeks
+requests. If retention has deleted the week's venue volume, these columns stay null.
 """
 _CHECKS = """\
 ## Checks
