@@ -337,27 +337,36 @@ CREATE TABLE otc.symbol_concentration_revision (
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A symbol's six-week averages, and its week compared with them. Weeks without trades count as zero, and their number
--- is stated.
+-- A symbol's six-week averages, and its week compared with them, per trading day and per week. Weeks without trades
+-- count as zero, and their number is stated.
 CREATE TABLE otc.symbol_rolling (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
-    current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- average over the captured weeks of the window (shares per week)
-    avg_6w_trades numeric(38,6), -- average over the captured weeks of the window (trades per week)
+    current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
     avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- (week / six-week average - 1) * 100; null where the average is 0 (percent)
-    trend text NOT NULL, -- 'up' or 'down' by more than 10 % of the average, else 'stable'
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
+    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
     weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- average number of venues (venues per week)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues (venues per week)
     weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
+    avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
+    avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
     CONSTRAINT symbol_rolling_pkey PRIMARY KEY (week_ending, tier, symbol),
-    CONSTRAINT symbol_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text])))
+    CONSTRAINT symbol_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
+    CONSTRAINT symbol_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
+    CONSTRAINT symbol_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'first_week_in_window'::text])))
 );
 
 -- A row of symbol_rolling as it was before it changed, valid from known_from until known_to.
@@ -365,21 +374,28 @@ CREATE TABLE otc.symbol_rolling_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
-    current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- average over the captured weeks of the window (shares per week)
-    avg_6w_trades numeric(38,6), -- average over the captured weeks of the window (trades per week)
+    current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
     avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- (week / six-week average - 1) * 100; null where the average is 0 (percent)
-    trend text NOT NULL, -- 'up' or 'down' by more than 10 % of the average, else 'stable'
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
+    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
     weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- average number of venues (venues per week)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues (venues per week)
     weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
+    avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
+    avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
     CONSTRAINT symbol_rolling_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -429,27 +445,36 @@ CREATE TABLE otc.symbol_summary_revision (
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A venue's six-week averages in a tier, and its week compared with them.
+-- A venue's six-week averages in a tier, and its week compared with them, per trading day and per week.
 CREATE TABLE otc.venue_rolling (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
-    current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- average over the captured weeks of the window (shares per week)
-    avg_6w_trades numeric(38,6), -- average over the captured weeks of the window (trades per week)
+    current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
     avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- (week / six-week average - 1) * 100; null where the average is 0 (percent)
-    trend text NOT NULL, -- 'up' or 'down' by more than 10 % of the average, else 'stable'
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
+    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
     weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_symbol_count numeric(38,6), -- average number of symbols (symbols per week)
-    avg_6w_share_pct numeric(18,6), -- average market share (percent)
+    avg_6w_symbol_count numeric(38,6), -- per week: average number of symbols (symbols per week)
+    avg_6w_share_pct numeric(18,6), -- average of the weeks' market shares (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
+    avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
+    avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
     CONSTRAINT venue_rolling_pkey PRIMARY KEY (week_ending, tier, venue_id),
-    CONSTRAINT venue_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text])))
+    CONSTRAINT venue_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
+    CONSTRAINT venue_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
+    CONSTRAINT venue_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'first_week_in_window'::text])))
 );
 
 -- A row of venue_rolling as it was before it changed, valid from known_from until known_to.
@@ -458,21 +483,28 @@ CREATE TABLE otc.venue_rolling_revision (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
-    current_volume numeric(38,6) NOT NULL, -- share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- average over the captured weeks of the window (shares per week)
-    avg_6w_trades numeric(38,6), -- average over the captured weeks of the window (trades per week)
+    current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
     avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- (week / six-week average - 1) * 100; null where the average is 0 (percent)
-    trend text NOT NULL, -- 'up' or 'down' by more than 10 % of the average, else 'stable'
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
+    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
     weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_symbol_count numeric(38,6), -- average number of symbols (symbols per week)
-    avg_6w_share_pct numeric(18,6), -- average market share (percent)
+    avg_6w_symbol_count numeric(38,6), -- per week: average number of symbols (symbols per week)
+    avg_6w_share_pct numeric(18,6), -- average of the weeks' market shares (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
+    avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
+    avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
     CONSTRAINT venue_rolling_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -571,7 +603,7 @@ CREATE TABLE otc.week_calendar (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     week_start date NOT NULL, -- the Monday on which the week begins: FINRA's weekStartDate
-    trading_days integer NOT NULL, -- days on which the NYSE traded (days)
+    trading_days integer NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
     publication_date date NOT NULL, -- the day on which FINRA publishes the tier of the week
     CONSTRAINT week_calendar_pkey PRIMARY KEY (week_ending, tier),
     CONSTRAINT week_calendar_trading_days_check CHECK (((trading_days >= 0) AND (trading_days <= 5))),

@@ -7,7 +7,7 @@ compressed table. The check `hhi_within_bounds` judges them.
 from alembic import op
 
 revision = "041"
-down_revision = "039"
+down_revision = "040"
 branch_labels = None
 depends_on = None
 

@@ -105,11 +105,18 @@ class Grade(StrEnum):
 
 
 class Trend(StrEnum):
-    """A week's volume against its six-week average."""
+    """A week's volume per trading day against its six-week average."""
 
     UP = "up"
     DOWN = "down"
     STABLE = "stable"
+
+
+class TrendReason(StrEnum):
+    """Why there is no trend; FIRST_WEEK_IN_WINDOW: nothing traded in the earlier weeks of the window."""
+
+    TOO_FEW_WEEKS = "too_few_weeks"
+    FIRST_WEEK_IN_WINDOW = "first_week_in_window"
 
 
 class ConcentrationLevel(StrEnum):

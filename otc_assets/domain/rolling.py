@@ -4,8 +4,14 @@ The window is the week and the five weeks before it. Averages are over the weeks
 the tier. A captured week without trades counts as zero and is counted in `weeks_without_trades`. A week that is not
 captured is not counted: `weeks_in_window` is then below six. A symbol or venue that traded in the window but not in the
 week itself has a row too, with `current_volume` zero. The average trade size is the window's shares over the window's
-trades, not an average of averages. `trend` is 'up' where the week's volume is more than 10 % above the average, 'down'
-where it is more than 10 % below, compared before rounding, and otherwise 'stable', also where the average is zero.
+trades, not an average of averages.
+
+Weeks with holidays have fewer trading days, so a week is compared with its window per trading day: `trend` is 'up'
+where the week's volume per trading day is more than 10 % above the window's, 'down' where it is more than 10 % below,
+compared before rounding, and otherwise 'stable', also where the average is zero. `volume_vs_avg_pct` is the same
+comparison in percent. `weekly_volume_vs_avg_pct` compares whole weeks, whatever their trading days. `trend` is null
+where there is too little history; `trend_reason` says why. Which days are trading days, and how half-days count, is
+in ``weeks``.
 
 The weekly figures that these are computed from are in ``summaries``.
 """
@@ -16,14 +22,18 @@ import datetime as dt
 
 import polars as pl
 
-from otc_assets.domain.enums import Trend
+from otc_assets.domain.enums import Trend, TrendReason
 from otc_assets.domain.exact import millionths, per_trade, quotient
 from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
+from otc_assets.domain.weeks import trading_days
 
 WINDOW_WEEKS = 6
 
 #: A change of more than this, in percent of the average, is a trend.
 TREND_PCT = 10
+
+#: With fewer captured weeks in the window there is no trend.
+TREND_WEEKS = 3
 
 
 def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataFrame:
@@ -106,10 +116,17 @@ def _figures(
 ) -> pl.DataFrame:
     """The figures that symbols and venues share; ``averages`` names further columns to be averaged."""
     is_current = pl.col("week_ending") == week_ending
+    days = pl.DataFrame(
+        [(week, trading_days(week)) for week in captured["week_ending"].unique()],
+        schema={"week_ending": pl.Date, "_days": pl.Int64},
+        orient="row",
+    )
     tiers = (
-        captured.group_by("tier")
+        captured.join(days, on="week_ending")
+        .group_by("tier")
         .agg(
             pl.len().cast(pl.Int64).alias("weeks_in_window"),
+            pl.col("_days").sum().alias("window_trading_days"),
             pl.col("week_ending").min().alias("earliest_week"),
             is_current.any().alias("_has_week"),
         )
@@ -122,28 +139,44 @@ def _figures(
             pl.col("total_trades").sum().alias("_trades"),
             pl.col("total_volume").filter(is_current).sum().alias("current_volume"),
             pl.len().cast(pl.Int64).alias("weeks_traded"),
+            is_current.all().alias("_is_first"),
             *(pl.col(name).sum().cast(AMOUNT).alias(f"_{name}") for name in averages),
         )
         .join(tiers, on="tier")
     )
-    weeks, volume = pl.col("weeks_in_window").cast(pl.Int128), millionths(pl.col("_volume"))
-    # The volume of the window if every week were like this one: its ratio to the volume is that to the average.
-    as_if = millionths(pl.col("current_volume")) * weeks
+    current, volume = millionths(pl.col("current_volume")), millionths(pl.col("_volume"))
+    weeks, window_days = (pl.col(name).cast(pl.Int128) for name in ("weeks_in_window", "window_trading_days"))
+    week_days = pl.lit(trading_days(week_ending))
+    # Both times the trading days of the week and of the window: their ratio is that of the volumes per day.
+    daily, daily_average = current * window_days, volume * week_days.cast(pl.Int128)
 
     def average(column: str) -> pl.Expr:
         return quotient(millionths(pl.col(column)), weeks, shift=-6)
 
     return sums.with_columns(
         pl.lit(week_ending).alias("week_ending"),
+        week_days.cast(pl.Int64).alias("trading_days"),
+        quotient(current, week_days, shift=-6).alias("current_daily_volume"),
         average("_volume").alias("avg_6w_volume"),
+        quotient(volume, window_days, shift=-6).alias("avg_6w_daily_volume"),
         quotient(pl.col("_trades"), weeks).alias("avg_6w_trades"),
+        quotient(pl.col("_trades"), window_days).alias("avg_6w_daily_trades"),
         per_trade(pl.col("_volume"), pl.col("_trades")).alias("avg_6w_trade_size"),
         (pl.col("weeks_in_window") - pl.col("weeks_traded")).alias("weeks_without_trades"),
         *(average(f"_{name}").alias(column) for name, column in averages.items()),
-        quotient(as_if - volume, volume, shift=2).alias("volume_vs_avg_pct"),
-        pl.when(as_if * 100 > volume * (100 + TREND_PCT))
+        quotient(daily - daily_average, daily_average, shift=2).alias("volume_vs_avg_pct"),
+        quotient(current * weeks - volume, volume, shift=2).alias("weekly_volume_vs_avg_pct"),
+        pl.when(pl.col("weeks_in_window") < TREND_WEEKS)
+        .then(pl.lit(TrendReason.TOO_FEW_WEEKS))
+        .when("_is_first")
+        .then(pl.lit(TrendReason.FIRST_WEEK_IN_WINDOW))
+        .alias("trend_reason"),
+    ).with_columns(
+        pl.when(pl.col("trend_reason").is_not_null())
+        .then(None)
+        .when(daily * 100 > daily_average * (100 + TREND_PCT))
         .then(pl.lit(Trend.UP))
-        .when(as_if * 100 < volume * (100 - TREND_PCT))
+        .when(daily * 100 < daily_average * (100 - TREND_PCT))
         .then(pl.lit(Trend.DOWN))
         .otherwise(pl.lit(Trend.STABLE))
         .alias("trend"),

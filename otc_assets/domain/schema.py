@@ -149,12 +149,19 @@ VENUE_SHARE = pl.Schema(
 )
 
 _ROLLING = {
+    "trading_days": pl.Int64,
+    "window_trading_days": pl.Int64,
     "current_volume": AMOUNT,
+    "current_daily_volume": AMOUNT,
     "avg_6w_volume": AMOUNT,
+    "avg_6w_daily_volume": AMOUNT,
     "avg_6w_trades": AMOUNT,
+    "avg_6w_daily_trades": AMOUNT,
     "avg_6w_trade_size": AMOUNT,
     "volume_vs_avg_pct": RATIO,
+    "weekly_volume_vs_avg_pct": RATIO,
     "trend": pl.String,
+    "trend_reason": pl.String,
     "weeks_in_window": pl.Int64,
     "weeks_traded": pl.Int64,
     "weeks_without_trades": pl.Int64,
@@ -268,7 +275,7 @@ NOTES = {
     "week_ending": Note("the Friday on which the week ends"),
     "tier": Note("FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'"),
     "week_start": Note("the Monday on which the week begins: FINRA's weekStartDate"),
-    "trading_days": Note("days on which the NYSE traded", "days"),
+    "trading_days": Note("days of the week on which the NYSE traded; a half-day counts as one", "days"),
     "publication_date": Note("the day on which FINRA publishes the tier of the week"),
     "publication_id": Note("otc.publication.id"),
     "line": Note("line of the publication, from 1; the header is line 1"),
@@ -307,15 +314,36 @@ NOTES = {
     "rank": Note("rank by volume in the tier; 1 is largest, ties by venue_id"),
     "kind_share_pct": Note("share of the volume of ATSs, or of other firms (De Minimis included)", "percent"),
     "kind_rank": Note("rank by volume among ATSs, or among other firms"),
-    "current_volume": Note("share volume of the week; 0 where nothing traded", "shares"),
-    "avg_6w_volume": Note("average over the captured weeks of the window", "shares per week"),
-    "avg_6w_trades": Note("average over the captured weeks of the window", "trades per week"),
+    "window_trading_days": Note("trading days of the captured weeks of the window", "days"),
+    "current_volume": Note("per week: share volume of the week; 0 where nothing traded", "shares"),
+    "current_daily_volume": Note("per trading day: current_volume / trading_days", "shares per trading day"),
+    "avg_6w_volume": Note("per week: average over the captured weeks of the window", "shares per week"),
+    "avg_6w_daily_volume": Note(
+        "per trading day: shares of the window / window_trading_days", "shares per trading day"
+    ),
+    "avg_6w_trades": Note("per week: average over the captured weeks of the window", "trades per week"),
+    "avg_6w_daily_trades": Note(
+        "per trading day: trades of the window / window_trading_days", "trades per trading day"
+    ),
     "avg_6w_trade_size": Note("shares of the window over its trades", "shares per trade"),
-    "avg_6w_venue_count": Note("average number of venues", "venues per week"),
-    "avg_6w_symbol_count": Note("average number of symbols", "symbols per week"),
-    "avg_6w_share_pct": Note("average market share", "percent"),
-    "volume_vs_avg_pct": Note("(week / six-week average - 1) * 100; null where the average is 0", "percent"),
-    "trend": Note("'up' or 'down' by more than 10 % of the average, else 'stable'"),
+    "avg_6w_venue_count": Note("per week: average number of venues", "venues per week"),
+    "avg_6w_symbol_count": Note("per week: average number of symbols", "symbols per week"),
+    "avg_6w_share_pct": Note("average of the weeks' market shares", "percent"),
+    "volume_vs_avg_pct": Note(
+        "per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0",
+        "percent",
+    ),
+    "weekly_volume_vs_avg_pct": Note(
+        "per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0",
+        "percent",
+    ),
+    "trend": Note(
+        "per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason"
+    ),
+    "trend_reason": Note(
+        "why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the "
+        "window before this week: a first week ever, or after a break)"
+    ),
     "weeks_in_window": Note("weeks of the six that are captured", "weeks"),
     "weeks_traded": Note("of those, weeks with trades", "weeks"),
     "weeks_without_trades": Note("of those, weeks without trades: they count as zero", "weeks"),

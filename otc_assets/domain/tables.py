@@ -142,6 +142,17 @@ def _revisions(key: str) -> Layout:
     return Layout(364, "week_ending", f"tier, {key}, known_to")
 
 
+#: What users read of both six-week figures.
+_PER_TRADING_DAY = (
+    "\n\n`trend` and `volume_vs_avg_pct` are per trading day, so that a week with a holiday compares with full "
+    "weeks. A half-day of the NYSE (early close) counts as one trading day, as it does in `week_calendar`. Such "
+    "a day has 3.5 of 6.5 hours: where volume follows the hours, a week with one half-day is up to 12 % lower "
+    "per trading day. `trend` is null with fewer than three captured weeks in the window, and in a symbol's or "
+    "venue's first week; `trend_reason` says so. Rows that were computed before the columns per trading day "
+    "existed have `trading_days` null, and their `trend` and `volume_vs_avg_pct` compare whole weeks; "
+    "materialize their weeks to replace them."
+)
+
 _ALL_TABLES = (
     Table(
         name="week_calendar",
@@ -215,8 +226,8 @@ _ALL_TABLES = (
     Figure(
         name="symbol_rolling",
         description=(
-            "A symbol's six-week averages, and its week compared with them. Weeks without trades count as zero, and "
-            "their number is stated."
+            "A symbol's six-week averages, and its week compared with them, per trading day and per week. Weeks "
+            "without trades count as zero, and their number is stated." + _PER_TRADING_DAY
         ),
         schema=SYMBOL_ROLLING,
         key=("week_ending", "tier", "symbol"),
@@ -227,10 +238,14 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=symbol_rolling,
         event=_METRICS,
+        code_version="2",
     ),
     Figure(
         name="venue_rolling",
-        description="A venue's six-week averages in a tier, and its week compared with them.",
+        description=(
+            "A venue's six-week averages in a tier, and its week compared with them, per trading day and per week."
+            + _PER_TRADING_DAY
+        ),
         schema=VENUE_ROLLING,
         key=("week_ending", "tier", "venue_id"),
         volume="current_volume",
@@ -240,6 +255,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=venue_rolling,
         event=_METRICS,
+        code_version="2",
     ),
     Figure(
         name="symbol_concentration",

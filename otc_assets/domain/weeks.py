@@ -2,7 +2,11 @@
 
 A week is named by its Friday, ``week_ending``. This module computes when each tier of a week is published and which
 days were trading days; functions that need the time take it as an argument. Dagster partitions are in
-``otc_assets.partitions``, and what was captured in ``gaps``.
+``otc_assets.defs.partitions``, and what was captured in ``gaps``.
+
+A half-day counts as one trading day. The NYSE lists it as a trading day with an early close at 1 p.m., and not as a
+holiday (https://www.nyse.com/trade/hours-calendars), and FINRA's week has no finer unit. Counted by its hours (3.5 of
+6.5), a symbol that trades the same on every day would seem to rise in that week.
 """
 
 from __future__ import annotations

@@ -132,18 +132,19 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
         [last],
     ).fetchall()
     stored_rolling = {
-        (t, s): (avg, traded, current, window)
-        for t, s, avg, traded, current, window in sql.execute(
-            "SELECT tier, symbol, avg_6w_volume, weeks_traded, current_volume, weeks_in_window "
-            "FROM otc.symbol_rolling WHERE week_ending = %s",
+        (t, s): (avg, daily, traded, current, window, days)
+        for t, s, avg, daily, traded, current, window, days in sql.execute(
+            "SELECT tier, symbol, avg_6w_volume, avg_6w_daily_volume, weeks_traded, current_volume, weeks_in_window, "
+            "window_trading_days FROM otc.symbol_rolling WHERE week_ending = %s",
             [last],
         )
     }
     assert len(stored_rolling) == len(rolling)
     for t, s, avg, traded, current in rolling:
-        ours_avg, ours_traded, ours_current, window = stored_rolling[t, s]
+        ours_avg, ours_daily, ours_traded, ours_current, window, days = stored_rolling[t, s]
         assert float(ours_avg) == pytest.approx(float(avg), abs=1e-5)  # type: ignore[arg-type]
-        assert (ours_traded, ours_current, window) == (traded, current, 4)
+        assert float(ours_daily) == pytest.approx(float(avg) / 5, abs=1e-5)  # type: ignore[arg-type]
+        assert (ours_traded, ours_current, window, days) == (traded, current, 4, 20)
 
     shares = dict(
         sql.execute(

@@ -24,6 +24,7 @@ EVERYWHERE: dict[str, Iterable[str]] = {
     "total_of": enums.TotalOf,
     "venue_scope": enums.VenueScope,
     "trend": enums.Trend,
+    "trend_reason": enums.TrendReason,
     "change": enums.RowChange,
 }
 EXPECTED: dict[tuple[str, str], Iterable[str]] = {

@@ -98,7 +98,8 @@ def test_migrate_corrects_comments_that_differ_and_leaves_the_others(sql: Sql, d
     migrate(database)
     assert changed() == 0
     comments = dict(sql.execute(_COMMENTS, ["otc.symbol_rolling"]).fetchall())  # type: ignore[arg-type]
-    assert comments["trend"] == "'up' or 'down' by more than 10 % of the average, else 'stable'"
+    assert comments["trend"] == str(TABLES["symbol_rolling"].note("trend"))
+    assert "10 %" in str(comments["trend"])
 
 
 def test_exactly_the_tables_with_revisions_in_the_registry_have_them_and_answer_as_of_a_moment(sql: Sql) -> None:

@@ -17,10 +17,11 @@ from support.migration import migrate
 from warehouse_rows import T1, frame, publication, row
 
 from otc_assets.domain.concentration import symbol_concentration
+from otc_assets.domain.rolling import symbol_rolling
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.tables import TABLES, hypertables
-from otc_assets.domain.weeks import week_containing, weeks_up_to
+from otc_assets.domain.weeks import trading_days, week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
 from otc_assets.warehouse.migrate import newest_version
@@ -302,6 +303,43 @@ def test_a_schema_of_before_definitions_were_stored_keeps_its_hypertables_and_fi
     assert ask(engine, digests) == before
     assert ask(engine, _WEEKLY) == weekly
     assert ask(engine, _AGGREGATE_IDS) == ids
+
+
+_ROLLING_ROW = """
+    INSERT INTO otc.symbol_rolling (week_ending, tier, symbol, current_volume, avg_6w_volume, volume_vs_avg_pct, trend,
+        weeks_in_window, weeks_traded, weeks_without_trades, earliest_week, weeks_in_other_tier, known_from)
+    VALUES (%s, %s, %s, 10, 20, -50, 'down', 6, 6, 0, %s, 0, now())
+"""
+
+
+def test_six_week_figures_of_compressed_weeks_get_the_columns_per_trading_day_and_lose_them_again(
+    engine: sa.Engine, community_database: str
+) -> None:
+    """A migration meets compressed chunks, on which the server allows fewer changes of a table."""
+    write(engine, OLD)
+    computed = symbol_rolling(symbol_summary(volume_of(OLD)), pl.DataFrame({"week_ending": [OLD], "tier": [T1]}), OLD)
+    symbols = computed["symbol"].to_list()
+    migrate(community_database, "039", start=NEVER)
+    with psycopg.connect(community_database, autocommit=True) as connection:
+        for symbol in symbols:
+            connection.execute(_ROLLING_ROW, [OLD, T1, symbol, OLD])
+    run_jobs(engine, "policy_compression")
+    assert compressed(engine, "symbol_rolling")[OLD]
+    columns = "SELECT DISTINCT trend, trend_reason, trading_days, volume_vs_avg_pct FROM otc.{}"
+    migrate(community_database, start=NEVER)
+    assert ask(engine, columns.format("symbol_rolling")) == [("down", None, None, -50)]
+    with transaction(engine) as connection:
+        load.replace_week(connection, "symbol_rolling", OLD, computed, "v")
+    refresh_after_load(engine, OLD, ["symbol_rolling"])
+    assert compressed(engine, "symbol_rolling")[OLD]
+    assert ask(engine, columns.format("symbol_rolling")) == [(None, "too_few_weeks", trading_days(OLD), 0)]
+    assert ask(engine, columns.format("symbol_rolling_revision")) == [("down", None, None, -50)]
+    migrate(community_database, "039", start=NEVER)
+    trends = ask(engine, "SELECT trend, count(*) FROM otc.symbol_rolling GROUP BY 1")
+    assert trends == [("stable", len(symbols))]
+    migrate(community_database, start=NEVER)
+    assert ask(engine, columns.format("symbol_rolling_as_of(now() - interval '1 year')")) == []
+    assert ask(engine, "SELECT count(*) FROM otc.symbol_rolling") == [(len(symbols),)]
 
 
 _AGGREGATE_IDS = "SELECT oid FROM pg_class WHERE relname IN ('weekly_summary_agg', 'monthly_summary_agg') ORDER BY 1"
