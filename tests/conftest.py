@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -86,6 +87,12 @@ def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
 def empty_database(server: EmbeddedServer) -> Iterator[str]:
     """The URL of a database with nothing in it."""
     yield from _new_database(server, "template1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has Ctrl-C end the fixtures of pytest-xdist's processes too, which ignore it: their servers would go on."""
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
