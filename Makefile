@@ -28,7 +28,7 @@ run: venv ## start the database, the Dagster UI and the first weeks; Ctrl-C stop
 test: venv ## run all tests, one process per CPU
 	$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(ARGS)
 
-test-fast: venv ## run the tests that are not marked slow, one process per CPU: about a minute
+test-fast: venv ## run the tests that are not marked slow, one process per CPU: under a minute
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal $(ARGS)
 
 check: lint ## run lint, and look for dead code and imports that run upward
