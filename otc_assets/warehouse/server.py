@@ -72,9 +72,12 @@ def session_options(given: str = "", **other: str) -> str:
 
 
 # TimescaleDB's functions are called by their names alone, and their schema was chosen when the extension was created.
-_FIND_EXTENSION: LiteralString = """
-    SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), false)
-    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
+_PREPARE: LiteralString = """
+    SELECT (
+        SELECT set_config('search_path', current_setting('search_path') || ', ' || quote_ident(n.nspname), false)
+        FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'timescaledb'
+    )
+    WHERE current_setting('otc.parameters', true) = 'received'
 """
 
 
@@ -94,12 +97,11 @@ def prepare_session(connection: psycopg.Connection[Any]) -> None:
             defaults, and Dagster's tables would be created in the first schema of the user's path.
     """
     before, connection.autocommit = connection.autocommit, True
-    if connection.execute("SELECT WHERE current_setting('otc.parameters', true) = 'received'").fetchone() is None:
+    if connection.execute(_PREPARE).fetchone() is None:
         raise InvalidDatabaseUrl(
             "the parameters of the connection (options) did not reach the server: a connection pooler ignores them",
             remedy="Connect to the server itself. With PgBouncer, see docs/scale-out.md.",
         )
-    connection.execute(_FIND_EXTENSION)
     connection.autocommit = before
 
 
