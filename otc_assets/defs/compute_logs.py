@@ -9,11 +9,10 @@ from typing import Any
 import click
 
 from otc_assets.defs.internals import (
+    ChosenBySettings,
     ComputeLogManager,
-    ConfigurableClass,
     ConfigurableClassData,
     LocalComputeLogManager,
-    UserConfigSchema,
     s3_compute_logs,
 )
 from otc_assets.errors import OtcError
@@ -26,18 +25,8 @@ PREFIX = "compute-logs"
 _UPLOAD_SECONDS = 30
 
 
-class ComputeLogs(ComputeLogManager[Any], ConfigurableClass):
+class ComputeLogs(ComputeLogManager[Any], ChosenBySettings):
     """The manager that ``compute_logs`` in ``dagster.yaml`` names; it creates one of Dagster's own managers."""
-
-    @property
-    def inst_data(self) -> ConfigurableClassData | None:
-        """Never read: no object of this class is created."""
-        return None
-
-    @classmethod
-    def config_type(cls) -> UserConfigSchema:
-        """Nothing can be configured: where the archive is, is a setting."""
-        return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # it creates another class

@@ -121,6 +121,23 @@ def version_tags(context: AssetExecutionContext, version: str) -> dict[str, str]
     return _build_data_version_tags(DataVersion(version), _get_code_version(key, step), inputs, True)
 
 
+class ChosenBySettings(ConfigurableClass):
+    """A class that ``dagster.yaml`` names, and that creates one of Dagster's own as the settings say.
+
+    Nothing can be configured, so that no file contains what the settings have. Waits for a public base.
+    """
+
+    @property
+    def inst_data(self) -> ConfigurableClassData | None:
+        """Never read: no object of such a class is created."""
+        return None
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """No configuration."""
+        return {}
+
+
 def s3_compute_logs(client: Any, **config: Any) -> ComputeLogManager[Any]:
     """Dagster's manager of compute logs on S3, with a client of ours.
 

@@ -17,14 +17,13 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_alembic_config
 
 from otc_assets.defs.internals import (
-    ConfigurableClass,
+    ChosenBySettings,
     ConfigurableClassData,
     DagsterSqliteStorage,
     DagsterStorage,
     RunStorageSqlMetadata,
     ScheduleStorageSqlMetadata,
     SqlEventLogStorageMetadata,
-    UserConfigSchema,
 )
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings, settings
@@ -39,18 +38,8 @@ from otc_assets.warehouse.server import (
 )
 
 
-class Storage(DagsterStorage, ConfigurableClass):
+class Storage(DagsterStorage, ChosenBySettings):
     """The storage that ``storage: custom`` in ``dagster.yaml`` names; it creates one of Dagster's own storages."""
-
-    @property
-    def inst_data(self) -> ConfigurableClassData | None:
-        """Never read: no object of this class is created."""
-        return None
-
-    @classmethod
-    def config_type(cls) -> UserConfigSchema:
-        """Nothing can be configured: the address comes from the settings, so that no file contains it."""
-        return {}
 
     @classmethod
     def from_config_value(  # type: ignore[override]  # it creates another class
