@@ -59,6 +59,9 @@ def _is_abandoned(path: Path) -> bool:
 class ArchiveError(OtcError):
     """The archive doesn't have an object as it was stored: it is missing or damaged."""
 
+    #: In a word, for tables: 'missing' or 'damaged'.
+    problem = "damaged"
+
 
 class ArchiveUnavailable(OtcError):
     """The archive can't be reached, or refuses requests. This says nothing about its objects."""
@@ -66,6 +69,8 @@ class ArchiveUnavailable(OtcError):
 
 class MissingObject(ArchiveError):
     """The archive has no object of this digest."""
+
+    problem = "missing"
 
 
 class DamagedObject(ArchiveError):
@@ -153,6 +158,15 @@ def decompressed(stored: bytes, digest: str, where: str) -> bytes:
     if hashlib.sha256(content).hexdigest() != digest:
         raise DamagedObject(f"{where} is damaged (its bytes have another digest)", remedy=_RESTORE)
     return content
+
+
+def error_of(archive: Archive, digest: str) -> ArchiveError | None:
+    """Why the bytes of ``digest`` can't be used; None if they can."""
+    try:
+        archive.get(digest)
+    except ArchiveError as error:
+        return error
+    return None
 
 
 class LocalArchive:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from otc_assets import interruption
 from otc_assets.archive.journal import object_names, origins, read_object
 from otc_assets.archive.parallel import in_threads
-from otc_assets.archive.store import Archive, ArchiveError, ArchiveUnavailable, MissingObject
+from otc_assets.archive.store import Archive, ArchiveError, ArchiveUnavailable
 
 #: After so many objects in a row that failed for another reason than damage, the copy ends: a server or disk failed.
 _DOWN_AFTER = 5
@@ -89,7 +89,7 @@ class ArchiveCopy:
 
     def _fail(self, name: str, error: Exception) -> None:
         if isinstance(error, ArchiveError):
-            problem = "missing" if isinstance(error, MissingObject) else "damaged"
+            problem = error.problem
         else:
             problem = "failed"
             self._in_a_row += 1

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from otc_assets import interruption
 from otc_assets.archive.journal import Entry, Journal, journals, week_of
 from otc_assets.archive.parallel import in_threads
-from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.archive.store import Archive, ArchiveError, error_of
 from otc_assets.domain import normalize
 from otc_assets.domain.checks import grade
 from otc_assets.domain.parsing.limits import UnreadableFile
@@ -120,12 +120,12 @@ def plan(
             if event["event_type"] == events.FileIngested.event_type:
                 digests.setdefault(event["payload"]["digest"], []).append(week_of(event))
     for done, (of_weeks, error) in enumerate(
-        zip(digests.values(), in_threads(lambda digest: _damage(archive, digest), digests), strict=True)
+        zip(digests.values(), in_threads(lambda digest: error_of(archive, digest), digests), strict=True)
     ):
         interruption.check()
         progress(done, str(of_weeks[0]))
         for week in of_weeks if error else ():
-            found.problems[week].append(error)
+            found.problems[week].append(str(error))
     problems = {week: texts for week, texts in found.problems.items() if weeks is None or week is None or week in weeks}
     if problems and not leave_out_damaged:
         texts = list(dict.fromkeys(text for of_week in problems.values() for text in of_week))
@@ -138,15 +138,6 @@ def plan(
     wanted = (known if weeks is None else known & set(weeks)) - problems.keys()
     entries = [kept for entry in found.entries if (kept := entry.of_weeks(wanted))]
     return Plan(journal_id, in_reading_order(entries), problems, not problems and wanted == known)
-
-
-def _damage(archive: Archive, digest: str) -> str:
-    """Why the bytes of a digest can't be used; empty if they can."""
-    try:
-        archive.get(digest)
-    except ArchiveError as error:
-        return str(error)
-    return ""
 
 
 def _chosen(archive: Archive, journal_id: str | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from otc_assets.archive.parallel import in_threads
-from otc_assets.archive.store import Archive, ArchiveError, MissingObject
+from otc_assets.archive.store import Archive, error_of
 from otc_assets.domain.enums import CaptureStatus
 from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.errors import OtcError
@@ -141,11 +141,11 @@ def damaged_captures(
     if sample is not None and sample < len(digests):
         digests = random.sample(digests, sample)
     problems: dict[str, tuple[str, str]] = {}
-    found = in_threads(lambda digest: _problem(archive, digest), digests)
-    for done, (digest, problem) in enumerate(zip(digests, found, strict=True)):
+    found = in_threads(lambda digest: error_of(archive, digest), digests)
+    for done, (digest, error) in enumerate(zip(digests, found, strict=True)):
         progress(done, f"{len(problems)} damaged or missing")
-        if problem is not None:
-            problems[digest] = problem
+        if error is not None:
+            problems[digest] = error.problem, str(error)
     progress(len(digests), f"{len(problems)} damaged or missing")
     return len(digests), [
         {
@@ -161,12 +161,3 @@ def damaged_captures(
         for capture in captures
         if capture.digest in problems
     ]
-
-
-def _problem(archive: Archive, digest: str) -> tuple[str, str] | None:
-    """What is wrong with the bytes of a digest: 'missing' or 'damaged', and the error."""
-    try:
-        archive.get(digest)
-    except ArchiveError as error:
-        return "missing" if isinstance(error, MissingObject) else "damaged", str(error)
-    return None
