@@ -69,7 +69,13 @@ def server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture(scope="session")
 def _template(server: EmbeddedServer) -> str:
-    migrate(server.url)
+    # By the default settings, and not by those of the test that happens to need a database first.
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("OTC_")]:
+            environment.delenv(name)
+        settings.cache_clear()
+        migrate(server.url)
+    settings.cache_clear()
     return "otc"
 
 
