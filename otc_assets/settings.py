@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     @field_validator("keep_summaries_weeks")
     @classmethod
     def _check_retention_order(cls, value: int, info: ValidationInfo) -> int:
-        from otc_assets.domain.rolling import WINDOW_WEEKS  # Polars takes a moment to import: --help does not wait
+        from otc_assets.domain.weeks import WINDOW_WEEKS  # Polars takes a moment to import: --help does not wait
 
         volume = info.data.get("keep_venue_volume_weeks")
         if value and volume is not None and (volume == 0 or value < volume + WINDOW_WEEKS):

@@ -122,7 +122,7 @@ def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
         # Week to week also for figures over six weeks. With a mapping of the window, Dagster's dialog adds the five
         # weeks after each choice, captured or not, and a backfill fails them all where one week fails. The sensor
         # ``stale_weeks`` recomputes them when a week before them has changed.
-        deps=[figure.source],
+        deps=list(figure.sources),
         **table_options(figure.name, weeks),
         kinds={"polars", "postgres"},
         code_version=figure.code_version,

@@ -13,9 +13,8 @@ from functools import partial
 from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.defs.launch import Launcher, RunFailed
 from otc_assets.defs.partitions import WeekPartitions
-from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.tables import in_order, rolling_figures
-from otc_assets.domain.weeks import T1, TIERS, Tier, due_at, stretches, weeks_between
+from otc_assets.domain.weeks import T1, TIERS, WINDOW_WEEKS, Tier, due_at, stretches, weeks_between
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications

@@ -24,9 +24,8 @@ from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTI
 from otc_assets.defs.jobs import COMPUTE_ROLLING, COMPUTE_WEEK
 from otc_assets.defs.partitions import WeekPartitions, key_of
 from otc_assets.defs.under_way import QUEUED_OR_UNFINISHED, under_way
-from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.tables import rolling_figures, weekly_figures
-from otc_assets.domain.weeks import stretches, weeks_up_to
+from otc_assets.domain.weeks import WINDOW_WEEKS, stretches, weeks_up_to
 from otc_assets.pipeline.changes import awaited_weeks
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database

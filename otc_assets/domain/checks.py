@@ -169,6 +169,37 @@ CHECKS = (
         comparisons.venue_share_shift,
         severity=Severity.WARN,
     ),
+    Check(
+        "same_symbols_as_summary",
+        "symbol",
+        "Every symbol of the tier's summaries has one row, under the same issue name.",
+        figures.same_symbols_as_summary,
+    ),
+    Check(
+        "same_venues_as_shares",
+        "venue",
+        "Every venue of the week's shares has one row, and the venues of an identity are of one kind.",
+        figures.same_venues_as_shares,
+    ),
+    Check(
+        "successions_reviewed",
+        "venue_succession",
+        "Every succession of venues that was found is confirmed or refused in the reviewed file.",
+        figures.successions_reviewed,
+        severity=Severity.WARN,
+    ),
+    Check(
+        "tiers_sum_to_all",
+        "symbol_rolling",
+        "The week's volume and trades of the rows over all tiers are the sums of the tiers'.",
+        figures.tiers_sum_to_all,
+    ),
+    Check(
+        "same_volume_as_shares",
+        "venue_rolling",
+        "The week's volume of all venues of a tier is that of the tier's shares: no succession adds or loses any.",
+        figures.same_volume_as_shares,
+    ),
     *(
         Check(
             "hhi_within_bounds",

@@ -53,7 +53,7 @@ def _of(table: Table) -> Iterator[str]:
     yield f"- Key: {', '.join(f'`{column}`' for column in table.key)}"
     if isinstance(table, Figure):
         weeks = f"the week and the {table.weeks - 1} weeks before it" if table.weeks > 1 else "the week"
-        yield f"- Computed from: `{table.source}`, {weeks}"
+        yield f"- Computed from: {', '.join(f'`{source}`' for source in table.sources)}, {weeks}"
     kept = f"`OTC_KEEP_{table.retention.upper()}_WEEKS`" if table.retention else "indefinite"
     yield f"- Retention: {kept}"
     if table.revisions:

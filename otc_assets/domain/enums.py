@@ -113,10 +113,28 @@ class Trend(StrEnum):
 
 
 class TrendReason(StrEnum):
-    """Why there is no trend; FIRST_WEEK_IN_WINDOW: nothing traded in the earlier weeks of the window."""
+    """Why there is no trend, in the order in which reasons are looked for; ``rolling`` describes them."""
 
     TOO_FEW_WEEKS = "too_few_weeks"
+    MOVED_TIER = "moved_tier"
+    TIERS_PENDING = "tiers_pending"
+    ANOTHER_ISSUE = "another_issue"
     FIRST_WEEK_IN_WINDOW = "first_week_in_window"
+
+
+class IssueChange(StrEnum):
+    """How a symbol's issue name differs from the one before; ANOTHER_ISSUE: no word of it is the same."""
+
+    RENAMED = "renamed"
+    ANOTHER_ISSUE = "another_issue"
+
+
+class Decision(StrEnum):
+    """What the reviewed file says of a succession of venues; PROPOSED: nothing yet."""
+
+    PROPOSED = "proposed"
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
 
 
 class ConcentrationLevel(StrEnum):

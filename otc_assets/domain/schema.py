@@ -139,6 +139,7 @@ VENUE_SHARE = pl.Schema(
         "venue_name": pl.String,
         "total_volume": AMOUNT,
         "total_trades": pl.Int64,
+        "total_notional": AMOUNT,
         "symbol_count": pl.Int64,
         "avg_trade_size": AMOUNT,
         "market_share_pct": RATIO,
@@ -153,14 +154,20 @@ _ROLLING = {
     "window_trading_days": pl.Int64,
     "current_volume": AMOUNT,
     "current_daily_volume": AMOUNT,
+    "current_trade_size": AMOUNT,
+    "current_notional": AMOUNT,
     "avg_6w_volume": AMOUNT,
     "avg_6w_daily_volume": AMOUNT,
     "avg_6w_trades": AMOUNT,
     "avg_6w_daily_trades": AMOUNT,
     "avg_6w_trade_size": AMOUNT,
+    "avg_6w_daily_notional": AMOUNT,
     "volume_vs_avg_pct": RATIO,
     "weekly_volume_vs_avg_pct": RATIO,
+    "trade_size_vs_avg_pct": RATIO,
+    "notional_vs_avg_pct": RATIO,
     "trend": pl.String,
+    "notional_trend": pl.String,
     "trend_reason": pl.String,
     "weeks_in_window": pl.Int64,
     "weeks_traded": pl.Int64,
@@ -175,6 +182,9 @@ SYMBOL_ROLLING = pl.Schema(
         **_ROLLING,
         "avg_6w_venue_count": AMOUNT,
         "weeks_in_other_tier": pl.Int64,
+        "other_tier": pl.String,
+        "split_week": pl.Date,
+        "split_ratio": pl.String,
     }
 )
 VENUE_ROLLING = pl.Schema(
@@ -183,9 +193,67 @@ VENUE_ROLLING = pl.Schema(
         "tier": pl.String,
         "venue_id": pl.String,
         "venue_kind": pl.String,
+        "identity_id": pl.String,
+        "predecessors": pl.String,
         **_ROLLING,
         "avg_6w_symbol_count": AMOUNT,
         "avg_6w_share_pct": RATIO,
+    }
+)
+
+#: What is known of a symbol in a week, and what has changed since it last traded.
+SYMBOL = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "tier": pl.String,
+        "symbol": pl.String,
+        "issue_name": pl.String,
+        "issue_count": pl.Int64,
+        "product_type": pl.String,
+        "is_new": pl.Boolean,
+        "previous_week": pl.Date,
+        "previous_tier": pl.String,
+        "previous_issue_name": pl.String,
+        "moved_from_tier": pl.String,
+        "issue_change": pl.String,
+        "previous_symbol": pl.String,
+    }
+)
+#: What is known of a venue in a week.
+VENUE = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "venue_id": pl.String,
+        "identity_id": pl.String,
+        "venue_kind": pl.String,
+        "mpid": pl.String,
+        "firm_crd": pl.String,
+        "venue_name": pl.String,
+        "tiers": pl.String,
+        "is_new": pl.Boolean,
+        "previous_week": pl.Date,
+        "previous_venue_id": pl.String,
+        "previous_venue_name": pl.String,
+    }
+)
+#: A venue that ended as another began, with the evidence that they are one.
+VENUE_SUCCESSION = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "predecessor": pl.String,
+        "successor": pl.String,
+        "venue_kind": pl.String,
+        "predecessor_name": pl.String,
+        "successor_name": pl.String,
+        "predecessor_last_week": pl.Date,
+        "successor_first_week": pl.Date,
+        "predecessor_symbols": pl.Int64,
+        "successor_symbols": pl.Int64,
+        "symbols_in_common": pl.Int64,
+        "symbols_in_common_pct": RATIO,
+        "volume_in_common_pct": RATIO,
+        "volume_ratio_pct": RATIO,
+        "decision": pl.String,
     }
 )
 
@@ -304,7 +372,11 @@ NOTES = {
         "the part of non_ats_volume at the group of small firms; do not add it to the other volumes", "shares"
     ),
     "total_trades": Note("number of trades", "trades"),
-    "total_notional": Note("value traded; null unless every row has it", "US dollars"),
+    "total_notional": Note(
+        "value traded; null unless every row has it: download files have none. Whole dollars before the week of "
+        "2025-03-10",
+        "US dollars",
+    ),
     "venue_count": Note("distinct venues; the De Minimis group counts as one"),
     "symbol_count": Note("distinct symbols"),
     "top_venue": Note("venue_id with the most shares; ties by venue_id"),
@@ -340,10 +412,67 @@ NOTES = {
     "trend": Note(
         "per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason"
     ),
+    "notional_trend": Note("as trend, of dollars instead of shares; null also where notional_vs_avg_pct is"),
     "trend_reason": Note(
-        "why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the "
-        "window before this week: a first week ever, or after a break)"
+        "why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in "
+        "another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week "
+        "are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), "
+        "'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)"
     ),
+    "current_trade_size": Note("average trade size of the week; null where there was no trade", "shares per trade"),
+    "trade_size_vs_avg_pct": Note(
+        "(current_trade_size / avg_6w_trade_size - 1) * 100; null where either is", "percent"
+    ),
+    "current_notional": Note("per week: value traded in the week; null unless every row has it", "US dollars"),
+    "avg_6w_daily_notional": Note(
+        "per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value",
+        "US dollars per trading day",
+    ),
+    "notional_vs_avg_pct": Note(
+        "per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null",
+        "percent",
+    ),
+    "other_tier": Note("the tier of the newest of weeks_in_other_tier; null where that is 0"),
+    "split_week": Note("the newest week of the window whose price differs from the one before by about a split ratio"),
+    "split_ratio": Note(
+        "new shares for old ones, as '10:1': the ratio that the jump of the price in split_week is within 10 % of. "
+        "Shares before and after are not adjusted; notional_trend compares dollars"
+    ),
+    "identity_id": Note("the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id"),
+    "predecessors": Note(
+        "other venue_ids of the identity that traded in the window; their weeks are in the figures. Null where none"
+    ),
+    "is_new": Note("whether it has no trades in the earlier weeks of the window; false where none are captured"),
+    "previous_week": Note("the newest earlier week of the window with trades; null where there is none"),
+    "previous_tier": Note("its tier in previous_week"),
+    "previous_issue_name": Note("its issue name in previous_week"),
+    "moved_from_tier": Note(
+        "the tier that it traded in before, in its first week in this one; null where it did not move"
+    ),
+    "issue_change": Note(
+        "'renamed' if the issue name differs from previous_issue_name, 'another_issue' if they have no word in common "
+        "that tells issuers apart: another issuer has the ticker, or the issuer changed its whole name"
+    ),
+    "previous_symbol": Note("the ticker under which the same issue traded until it ended; null where there is no one"),
+    "tiers": Note("the tiers in which it traded, of those captured"),
+    "previous_venue_id": Note("the venue_id of the identity in previous_week"),
+    "previous_venue_name": Note("the venue's name in previous_week"),
+    "predecessor": Note("venue_id of the venue that ended"),
+    "successor": Note("venue_id of the venue that began"),
+    "predecessor_name": Note("the name of the venue that ended"),
+    "successor_name": Note("the name of the venue that began"),
+    "predecessor_last_week": Note("the last week with trades of the predecessor"),
+    "successor_first_week": Note("the first week with trades of the successor"),
+    "predecessor_symbols": Note("symbols of the predecessor in the last week before the successor began", "symbols"),
+    "successor_symbols": Note("symbols of the successor in the first week after the predecessor ended", "symbols"),
+    "symbols_in_common": Note("symbols that both have", "symbols"),
+    "symbols_in_common_pct": Note("symbols in common over the larger of both numbers", "percent"),
+    "volume_in_common_pct": Note(
+        "the overlap of both distributions of volume over symbols: the sum of the smaller share of each symbol",
+        "percent",
+    ),
+    "volume_ratio_pct": Note("the successor's volume per trading day over the predecessor's", "percent"),
+    "decision": Note("what the reviewed file says: 'confirmed', 'refused', or 'proposed' where it says nothing"),
     "weeks_in_window": Note("weeks of the six that are captured", "weeks"),
     "weeks_traded": Note("of those, weeks with trades", "weeks"),
     "weeks_without_trades": Note("of those, weeks without trades: they count as zero", "weeks"),

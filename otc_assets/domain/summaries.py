@@ -85,6 +85,7 @@ def venue_share(venue_volume: pl.DataFrame) -> pl.DataFrame:
             pl.col("venue_name").drop_nulls().sort().last(),
             pl.col("share_volume").sum().alias("total_volume"),
             pl.col("trade_count").sum().alias("total_trades"),
+            pl.when(pl.col("notional").is_not_null().all()).then(pl.col("notional").sum()).alias("total_notional"),
             pl.col("symbol").n_unique().cast(pl.Int64).alias("symbol_count"),
         )
         .with_columns((pl.col("venue_kind") == VenueKind.ATS).alias("_is_ats"))

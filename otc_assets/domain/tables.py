@@ -19,23 +19,29 @@ from otc_assets.domain.concentration import (
     symbol_concentration,
 )
 from otc_assets.domain.enums import Retention
-from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
+from otc_assets.domain.rolling import symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
     GAP,
     MARKET_CONCENTRATION,
     NOTES,
     PUBLISHED_TOTAL,
     RAW_RECORD,
+    SYMBOL,
     SYMBOL_CONCENTRATION,
     SYMBOL_ROLLING,
     SYMBOL_SUMMARY,
+    VENUE,
     VENUE_ROLLING,
     VENUE_SHARE,
+    VENUE_SUCCESSION,
     VENUE_VOLUME,
     WEEK_CALENDAR,
     Note,
 )
 from otc_assets.domain.summaries import symbol_summary, venue_share
+from otc_assets.domain.symbols import symbol
+from otc_assets.domain.venues import file_version, venue, venue_succession
+from otc_assets.domain.weeks import WINDOW_WEEKS
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Table:
         layout: its layout as a hypertable; None for tables of a few rows per week, which are ordinary tables.
         revisions: the layout of ``<name>_revision``, where replaced rows are kept; None where none are.
         retention: the retention class; None where weeks are kept indefinitely.
-        read_by_tier: whether its rows have a tier, and are read as a frame by week and tier.
+        read_by_week: whether its rows are read as a frame, by week; otherwise by publication.
     """
 
     name: str
@@ -79,7 +85,7 @@ class Table:
     layout: Layout | None = None
     revisions: Layout | None = None
     retention: Retention | None = None
-    read_by_tier: bool = True
+    read_by_week: bool = True
 
     def note(self, column: str) -> Note:
         """What a column means."""
@@ -91,20 +97,20 @@ class Figure(Table):
     """A table that is computed by a formula, week by week.
 
     Attributes:
-        source: the table that it is computed from.
-        weeks: how many weeks of the source, up to its own.
-        formula: takes rows of the source; if ``weeks`` is more than one, also the captured (week_ending, tier) of these
-            weeks, and the week.
-        reads: the columns of the source that the formula needs; None for all.
+        sources: the tables that it is computed from.
+        weeks: how many weeks of the sources, up to its own.
+        formula: takes rows of its source; if ``weeks`` is more than one, also the captured (week_ending, tier) of these
+            weeks, and the week. A formula with several sources takes a function that reads rows (``Read``) instead of
+            rows.
+        reads: the columns of the only source that the formula needs; None for all.
         by_tier: no figure is over several tiers, so that tiers are computed one at a time, in half the memory.
         event: the type of the event that a week was computed.
         code_version: of the formula; raise it when the same source rows would give other figures. Venue volume has
             ``normalize.NORMALIZER_VERSION``.
     """
 
-    volume: str
     retention: Retention | None = Retention.SUMMARIES
-    source: str = "venue_volume"
+    sources: tuple[str, ...] = ("venue_volume",)
     weeks: int = 1
     formula: Callable[..., pl.DataFrame]
     reads: tuple[str, ...] | None = None
@@ -147,8 +153,8 @@ _PER_TRADING_DAY = (
     "\n\n`trend` and `volume_vs_avg_pct` are per trading day, so that a week with a holiday compares with full "
     "weeks. A half-day of the NYSE (early close) counts as one trading day, as it does in `week_calendar`. Such "
     "a day has 3.5 of 6.5 hours: where volume follows the hours, a week with one half-day is up to 12 % lower "
-    "per trading day. `trend` is null with fewer than three captured weeks in the window, and in a symbol's or "
-    "venue's first week; `trend_reason` says so. Rows that were computed before the columns per trading day "
+    "per trading day. `notional_trend` compares dollars, which a split does not change. Both are null where weeks are "
+    "too few or not of one thing; `trend_reason` says why. Rows that were computed before the columns per trading day "
     "existed have `trading_days` null, and their `trend` and `volume_vs_avg_pct` compare whole weeks; "
     "materialize their weeks to replace them."
 )
@@ -168,7 +174,7 @@ _ALL_TABLES = (
         # Verbatim rows are read by publication only, and the oldest week is dropped every week.
         layout=Layout(7, "publication_id", "line"),
         retention=Retention.RAW_RECORD,
-        read_by_tier=False,
+        read_by_week=False,
     ),
     Table(
         name="venue_volume",
@@ -220,42 +226,104 @@ _ALL_TABLES = (
         layout=_of_venues("venue_id"),
         revisions=_revisions("venue_id"),
         formula=venue_share,
-        reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count", "notional"),
         event=_SUMMARY,
+        code_version="2",
+    ),
+    Figure(
+        name="symbol",
+        description=(
+            "A symbol's issue name, tier and product type in the week, and what has changed since it last traded: a "
+            "move between tiers, another issue name, another ticker.\n\nFINRA gives no identifier of a security. "
+            "Issuers are told apart by the words of issue names; a new name without any old word looks like another "
+            "issuer. `otc.symbol_history` has the weeks in which each name and tier was used."
+        ),
+        schema=SYMBOL,
+        key=("week_ending", "tier", "symbol"),
+        notes={"issue_name": Note("the issue with the most volume, where a ticker has several")},
+        layout=_of_symbols("symbol"),
+        revisions=_revisions("symbol"),
+        sources=("symbol_summary", "venue_volume"),
+        weeks=WINDOW_WEEKS,
+        formula=symbol,
+        event=_METRICS,
+    ),
+    Figure(
+        name="venue",
+        description=(
+            "A venue's name, kind and identity in the week, and its name and venue_id when it last traded.\n\n"
+            "`identity_id` follows confirmed successions. `otc.venue_history` has the weeks in which each MPID, CRD "
+            "number and name was used."
+        ),
+        schema=VENUE,
+        key=("week_ending", "venue_id"),
+        layout=Layout(364, "identity_id", "venue_id, week_ending"),
+        revisions=Layout(364, "week_ending", "venue_id, known_to"),
+        sources=("venue_share",),
+        weeks=WINDOW_WEEKS,
+        formula=venue,
+        event=_METRICS,
+        code_version=f"1.{file_version()}",
+    ),
+    Figure(
+        name="venue_succession",
+        description=(
+            "Where one venue ended as another began with most of its symbols and volume: proposed with the evidence, "
+            "or as the reviewed file decides.\n\nFigures follow a succession only once it is confirmed."
+        ),
+        schema=VENUE_SUCCESSION,
+        key=("week_ending", "predecessor", "successor"),
+        revisions=Layout(364, "week_ending", "predecessor, successor, known_to"),
+        sources=("venue_share", "venue_volume"),
+        weeks=WINDOW_WEEKS,
+        formula=venue_succession,
+        event=_METRICS,
+        code_version=f"1.{file_version()}",
     ),
     Figure(
         name="symbol_rolling",
         description=(
-            "A symbol's six-week averages, and its week compared with them, per trading day and per week. Weeks "
-            "without trades count as zero, and their number is stated." + _PER_TRADING_DAY
+            "A symbol's six-week averages, and its week compared with them, per trading day and per week; in its tier, "
+            "and over all tiers (`tier` ALL). Weeks without trades count as zero, and their number is stated."
+            + _PER_TRADING_DAY
+            + "\n\nALL is computed once all three tiers of the week are captured. Use it where a symbol has moved "
+            "between tiers: the row of the tier has `weeks_in_other_tier` and no trend. A jump of the price near a split "
+            "ratio is in `split_week` and `split_ratio`; nothing is adjusted for it."
         ),
         schema=SYMBOL_ROLLING,
         key=("week_ending", "tier", "symbol"),
+        notes={
+            "tier": Note("FINRA's tier, or ALL: all tiers together, once all three of the week are captured"),
+            "avg_6w_venue_count": Note(
+                "per week: average number of venues; null for ALL where it traded in two tiers of one week",
+                "venues per week",
+            ),
+        },
         volume="current_volume",
         layout=_of_symbols("symbol"),
         revisions=_revisions("symbol"),
-        source="symbol_summary",
+        sources=("symbol_summary",),
         weeks=WINDOW_WEEKS,
         formula=symbol_rolling,
         event=_METRICS,
-        code_version="2",
+        code_version="3",
     ),
     Figure(
         name="venue_rolling",
         description=(
-            "A venue's six-week averages in a tier, and its week compared with them, per trading day and per week."
-            + _PER_TRADING_DAY
+            "A venue's six-week averages in a tier, and its week compared with them, per trading day and per week. "
+            "Weeks under an earlier MPID count where the succession is confirmed (`predecessors`)." + _PER_TRADING_DAY
         ),
         schema=VENUE_ROLLING,
         key=("week_ending", "tier", "venue_id"),
         volume="current_volume",
         layout=_of_venues("venue_id"),
         revisions=_revisions("venue_id"),
-        source="venue_share",
+        sources=("venue_share",),
         weeks=WINDOW_WEEKS,
         formula=venue_rolling,
         event=_METRICS,
-        code_version="2",
+        code_version=f"3.{file_version()}",
     ),
     Figure(
         name="symbol_concentration",

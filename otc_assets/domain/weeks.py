@@ -115,7 +115,11 @@ def stretches(weeks: Iterable[dt.date]) -> list[list[dt.date]]:
     return found
 
 
-def weeks_up_to(week_ending: dt.date, count: int) -> list[dt.date]:
+#: The weeks of a window: the week and the five before it.
+WINDOW_WEEKS = 6
+
+
+def weeks_up_to(week_ending: dt.date, count: int = WINDOW_WEEKS) -> list[dt.date]:
     """The ``count`` weeks that end with ``week_ending``, oldest first."""
     return [week_ending - dt.timedelta(weeks=n) for n in reversed(range(count))]
 

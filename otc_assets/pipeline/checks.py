@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
 from otc_assets.domain.enums import GapStatus, Severity
 from otc_assets.domain.gaps import split_history
-from otc_assets.domain.quality.evidence import Graded, Newest
+from otc_assets.domain.quality.evidence import Compared, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
@@ -166,6 +167,27 @@ def _judge_shares(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
     return judge_shares(shares, pl.concat(before) if before else None)
 
 
+def _judge_with_source(asset: str, source: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """Judges the rows of each tier together with those of the source."""
+    rows, theirs = (week_rows(connection, table, [week_ending]) for table in (asset, source))
+    tiers = sorted(set(theirs["tier"]) | set(rows["tier"]))
+    is_tier = pl.col("tier")
+    return findings(
+        checks_of(asset),
+        [(week_ending, t, Compared(rows.filter(is_tier == t), theirs.filter(is_tier == t))) for t in tiers],
+    )
+
+
+def _judge_venues(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    rows, shares = (week_rows(connection, table, [week_ending]) for table in ("venue", "venue_share"))
+    return findings(checks_of("venue"), [(week_ending, "all tiers", Compared(rows, shares))])
+
+
+def _judge_whole(asset: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """Judges all rows of the week together."""
+    return findings(checks_of(asset), [(week_ending, "all tiers", week_rows(connection, asset, [week_ending]))])
+
+
 def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     rows = week_rows(connection, "gap", [week_ending]).filter(~_IS_PENDING)
     return findings(
@@ -178,5 +200,10 @@ _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "venue_volume": _judge_volume,
     "symbol_summary": _judge_summary,
     "venue_share": _judge_shares,
+    "symbol": partial(_judge_with_source, "symbol", "symbol_summary"),
+    "venue": _judge_venues,
+    "venue_succession": partial(_judge_whole, "venue_succession"),
+    "symbol_rolling": partial(_judge_whole, "symbol_rolling"),
+    "venue_rolling": partial(_judge_with_source, "venue_rolling", "venue_share"),
     "gap_report": _judge_gaps,
 }

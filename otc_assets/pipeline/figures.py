@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import sqlalchemy as sa
@@ -31,13 +32,22 @@ BLOCKED = "venue_volume is graded F"
 
 def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date) -> pl.DataFrame:
     """The week's rows of ``figure``, computed from what is stored of its source."""
+    source, *others = figure.sources
 
     def read(weeks: list[dt.date], tier: str | None = None) -> pl.DataFrame:
-        return week_rows(connection, figure.source, weeks, tier, figure.reads)
+        return week_rows(connection, source, weeks, tier, figure.reads)
 
     weeks = weeks_up_to(week_ending, figure.weeks)
     if figure.weeks > 1:
         captured = summarized_tiers(connection, weeks)
+        usable = set(captured["week_ending"])
+
+        def read_any(table: str, of: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
+            # Never empty: a query needs a week, and the one that is computed is usable.
+            return week_rows(connection, table, sorted(usable.intersection(of)) or [week_ending], None, columns)
+
+        if others:
+            return figure.formula(read_any, captured, week_ending)
         history = read(weeks).join(captured, on=["week_ending", "tier"], how="semi")
         return figure.formula(history, captured, week_ending)
     if figure.by_tier:
@@ -83,7 +93,7 @@ def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> 
         )
     with database.transaction() as connection:
         lock_week(connection, week_ending)
-        if figure.source == "venue_volume":
+        if "venue_volume" in figure.sources:
             require_kept(connection, "venue_volume", week_ending)
         since = time.perf_counter()
         stored = store_figure(connection, figure, week_ending)

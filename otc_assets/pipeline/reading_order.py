@@ -16,7 +16,7 @@ from otc_assets.archive.journal import Entry, week_of
 from otc_assets.domain.enums import Grade
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIERS, weeks_up_to
-from otc_assets.warehouse.events import RetentionApplied, WeekChecked
+from otc_assets.warehouse.events import RetentionApplied, WeekChecked, WeekNormalized
 from otc_assets.warehouse.lineage import Lineage
 
 #: How many transactions can have ended while a figure was computed, at most.
@@ -75,18 +75,23 @@ def _place(figure: Figure, payload: Mapping[str, Any], state: _State, replaced: 
 def _inputs(figure: Figure, week: dt.date, state: _State) -> str | None:
     """The digest of the figure's inputs."""
     window = weeks_up_to(week, figure.weeks)
-    sources = {w: version for w in window if (version := state.get(("version", figure.source, w)))}
+    recorded = {
+        source: {w: version for w in window if (version := state.get(("version", source, w)))}
+        for source in figure.sources
+    }
     blocked = {w for w in window if any(state.get(("grade", tier.name, w)) == Grade.F for tier in TIERS)}
-    version = Lineage({}, {figure.source: sources}, blocked).version(figure.name, week)
+    version = Lineage({}, recorded, blocked).version(figure.name, week)
     return version.partition(" ")[0] if version else None
 
 
 def _changes(entry: Entry, state: _State) -> Iterator[tuple[_Key, str | None]]:
-    """What an entry changes of the inputs of figures over several weeks; such figures are no inputs themselves."""
+    """What an entry changes of the inputs of figures over several weeks."""
     for event in entry.events:
         payload, week = event["payload"], week_of(event)
-        if week is not None and (figure := _figure(event)) is not None and figure.weeks == 1:
+        if week is not None and (figure := _figure(event)) is not None:
             yield ("version", figure.name, week), payload["version"]
+        elif week is not None and event["event_type"] == WeekNormalized.event_type:
+            yield ("version", "venue_volume", week), payload["version"]
         elif week is not None and event["event_type"] == WeekChecked.event_type:
             for tier, judged in payload["grades"].items():
                 yield ("grade", tier, week), judged["grade"]

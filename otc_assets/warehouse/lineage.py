@@ -73,7 +73,7 @@ class Lineage:
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would have if it was computed now; None if nothing can be computed.
 
-        The inputs of a figure of one week are the week of its source. The inputs of a figure over several weeks are
+        The inputs of a figure of one week are the week of its sources. The inputs of a figure over several weeks are
         those weeks, as far as they are computed and not graded F: a digest of their versions.
         """
         if table == "venue_volume":
@@ -83,15 +83,17 @@ class Lineage:
             return wanted if wanted != NOTHING_EFFECTIVE or computed else None
         figure = TABLES[table]
         assert isinstance(figure, Figure), f"otc.{table} is not computed from other tables"
-        sources = self.recorded.get(figure.source, {})
-        if week_ending not in sources:
+        sources = [self.recorded.get(source, {}) for source in figure.sources]
+        if any(week_ending not in versions for versions in sources):
             return None
-        inputs = sources[week_ending]
-        if figure.weeks > 1:
+        if figure.weeks == 1:
+            inputs = "+".join(versions[week_ending] for versions in sources)
+        else:
             window = [
-                f"{week}={sources[week]}"
+                f"{week}={versions[week]}"
+                for versions in sources
                 for week in weeks_up_to(week_ending, figure.weeks)
-                if week in sources and week not in self.blocked
+                if week in versions and week not in self.blocked
             ]
             inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
         return _with_code(inputs, table, figure.code_version)

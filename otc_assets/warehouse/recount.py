@@ -12,9 +12,9 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.rolling import WINDOW_WEEKS
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.domain.weeks import WINDOW_WEEKS
 from otc_assets.warehouse import events
 from otc_assets.warehouse.history import moment
 from otc_assets.warehouse.load import restore_raw_rows

@@ -36,6 +36,10 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("publication", "scope"): enums.CaptureScope,
     ("published_total", "venue_kind"): set(enums.VenueKind) - {enums.VenueKind.DE_MINIMIS},
     ("retention", "what"): enums.Retention,
+    ("symbol", "issue_change"): enums.IssueChange,
+    ("venue", "venue_kind"): enums.VenueKind,
+    ("venue_succession", "decision"): enums.Decision,
+    ("venue_succession", "venue_kind"): enums.VenueKind,
     ("venue_volume", "venue_kind"): enums.VenueKind,
     ("week_quality", "grade"): enums.Grade,
 }

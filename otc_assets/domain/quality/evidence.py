@@ -79,6 +79,14 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """The rows of a table, and those of its source, of one (week, tier) or of a week."""
+
+    rows: pl.DataFrame
+    source: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class Graded:
     """A week's grade, which is the worst of its tiers', and whether the week's venue volume is still kept."""
 

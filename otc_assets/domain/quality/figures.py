@@ -11,8 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.enums import Grade, VenueScope
-from otc_assets.domain.quality.evidence import Finding, Graded, Newest, Shares, none_of
+from otc_assets.domain.enums import Decision, Grade, VenueScope
+from otc_assets.domain.quality.evidence import Compared, Finding, Graded, Newest, Shares, none_of
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID
 
 
@@ -66,6 +66,63 @@ def hhi_within_bounds(rows: pl.DataFrame) -> Finding:
     )
     example = f"; the first: {out.row(0)}" if out.height else ""
     return none_of(out.height, f"{out.height:,} of {rows.height:,} indices are out of bounds{example}")
+
+
+def same_symbols_as_summary(e: Compared) -> Finding:
+    """Compares the symbols and issue names of SYMBOL with those of SYMBOL_SUMMARY, of one tier."""
+    key = ["symbol", "issue_name"]
+    return none_of(
+        _differing(e.rows.select(key), e.source.select(key)),
+        f"{e.rows.height:,} symbols, {e.source.height:,} in symbol_summary",
+    )
+
+
+def same_venues_as_shares(e: Compared) -> Finding:
+    """Compares the venues of VENUE with those of VENUE_SHARE over all tiers, and the kinds of each identity."""
+    ours, theirs = e.rows.select("venue_id"), e.source.select("venue_id").unique()
+    mixed = e.rows.group_by("identity_id").agg(pl.col("venue_kind").n_unique()).filter(pl.col("venue_kind") > 1)
+    return none_of(
+        _differing(ours, theirs) + mixed.height,
+        f"{ours.height:,} venues, {theirs.height:,} in venue_share; {mixed.height:,} identities of several kinds",
+    )
+
+
+def successions_reviewed(rows: pl.DataFrame) -> Finding:
+    """Counts the successions of VENUE_SUCCESSION that the reviewed file does not decide."""
+    waiting = rows.filter(pl.col("decision") == Decision.PROPOSED)
+    shown = ", ".join(
+        f"{row['predecessor']} to {row['successor']} ({row['symbols_in_common_pct']} % of the symbols and "
+        f"{row['volume_in_common_pct']} % of the volume in common)"
+        for row in waiting.iter_rows(named=True)
+    )
+    return none_of(waiting.height, f"{rows.height:,} successions, {waiting.height:,} not reviewed: {shown or 'none'}")
+
+
+def tiers_sum_to_all(rows: pl.DataFrame) -> Finding:
+    """Compares the rows over all tiers in SYMBOL_ROLLING with the sums of the tiers' rows.
+
+    A symbol without a row over all tiers traded in weeks alone of which a tier is missing.
+    """
+    is_all = pl.col("tier") == VenueScope.ALL
+    together = rows.filter(is_all).select("symbol", "current_volume")
+    sums = rows.filter(~is_all).group_by("symbol").agg(pl.col("current_volume").sum().alias("_sum"))
+    compared = sums.join(together, on="symbol", how="left" if together.height else "inner")
+    differs = compared.filter(pl.col("current_volume").fill_null(0) != pl.col("_sum"))
+    return none_of(differs.height, f"{together.height:,} rows over all tiers, {differs.height:,} differ from the sums")
+
+
+def same_volume_as_shares(e: Compared) -> Finding:
+    """Compares the week's volume of VENUE_ROLLING and of VENUE_SHARE, of one tier."""
+    ours, theirs = (Decimal(value or 0) for value in (e.rows["current_volume"].sum(), e.source["total_volume"].sum()))
+    return Finding(
+        ours == theirs, f"{ours} shares, {theirs} in venue_share", observed=float(ours - theirs), threshold=0.0
+    )
+
+
+def _differing(one: pl.DataFrame, other: pl.DataFrame) -> int:
+    """The number of rows that only one of two frames has, and of those that one has several times."""
+    only = sum(a.join(b, on=a.columns, how="anti", nulls_equal=True).height for a, b in ((one, other), (other, one)))
+    return only + abs(one.height - one.unique().height)
 
 
 def grade_is_not_f(e: Graded) -> Finding:

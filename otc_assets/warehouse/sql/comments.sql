@@ -164,6 +164,16 @@ COMMENT ON VIEW otc.monthly_summary_agg IS 'Sums of weekly_summary_agg by month,
 COMMENT ON COLUMN otc.monthly_summary_agg.month IS 'The first day of the month in which the weeks end.';
 COMMENT ON COLUMN otc.monthly_summary_agg.max_venue_count IS 'The largest venue_count of its weeks.';
 COMMENT ON COLUMN otc.monthly_summary_agg.weeks IS 'The number of its weeks in which the symbol traded.';
+COMMENT ON VIEW otc.venue_history IS
+    'The weeks in a row in which each venue had each MPID, CRD number and name; a week without trades ends none.';
+COMMENT ON COLUMN otc.venue_history.first_week IS 'The first of these weeks.';
+COMMENT ON COLUMN otc.venue_history.last_week IS 'The last of these weeks.';
+COMMENT ON COLUMN otc.venue_history.weeks IS 'The number of them with trades.';
+COMMENT ON VIEW otc.symbol_history IS
+    'The weeks in a row in which each symbol had each tier, issue name and product type.';
+COMMENT ON COLUMN otc.symbol_history.first_week IS 'The first of these weeks.';
+COMMENT ON COLUMN otc.symbol_history.last_week IS 'The last of these weeks.';
+COMMENT ON COLUMN otc.symbol_history.weeks IS 'The number of them with trades.';
 COMMENT ON TABLE otc.schema_version IS 'The newest migration that was applied; one row.';
 COMMENT ON COLUMN otc.schema_version.version_num IS 'The number of the migration.';
 COMMENT ON FUNCTION otc.write_moment IS
