@@ -287,8 +287,8 @@ _ALL_TABLES = (
             "and over all tiers (`tier` ALL). Weeks without trades count as zero, and their number is stated."
             + _PER_TRADING_DAY
             + "\n\nALL is computed once all three tiers of the week are captured. Use it where a symbol has moved "
-            "between tiers: the row of the tier has `weeks_in_other_tier` and no trend. A jump of the price near a split "
-            "ratio is in `split_week` and `split_ratio`; nothing is adjusted for it."
+            "between tiers: the row of the tier has `weeks_in_other_tier` and no trend. A jump of the price near a "
+            "split ratio is in `split_week` and `split_ratio`; nothing is adjusted for it."
         ),
         schema=SYMBOL_ROLLING,
         key=("week_ending", "tier", "symbol"),
