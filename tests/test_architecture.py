@@ -46,7 +46,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
     assert {asset: len(names) for asset, names in checks.items()} == {
         "venue_volume": 13,
         "symbol_summary": 1,
-        "venue_share": 2,
+        "venue_share": 3,
         "symbol_concentration": 1,
         "market_concentration": 1,
         "gap_report": 2,

@@ -19,11 +19,11 @@ from otc_assets.domain.concentration import (
     symbol_concentration,
 )
 from otc_assets.domain.enums import Retention
+from otc_assets.domain.notes import NOTES
 from otc_assets.domain.rolling import WINDOW_WEEKS, symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
     GAP,
     MARKET_CONCENTRATION,
-    NOTES,
     PUBLISHED_TOTAL,
     RAW_RECORD,
     SYMBOL_CONCENTRATION,
@@ -210,6 +210,7 @@ _ALL_TABLES = (
         formula=symbol_summary,
         reads=(*_VOLUME_COLUMNS, "symbol", "issue_name", "trade_count", "notional"),
         event=_SUMMARY,
+        code_version="2",
     ),
     Figure(
         name="venue_share",
@@ -220,8 +221,9 @@ _ALL_TABLES = (
         layout=_of_venues("venue_id"),
         revisions=_revisions("venue_id"),
         formula=venue_share,
-        reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "symbol", "venue_name", "trade_count", "notional"),
         event=_SUMMARY,
+        code_version="2",
     ),
     Figure(
         name="symbol_rolling",
@@ -271,9 +273,9 @@ _ALL_TABLES = (
         layout=_of_symbols("symbol, venue_scope"),
         revisions=_revisions("symbol, venue_scope"),
         formula=symbol_concentration,
-        reads=(*_VOLUME_COLUMNS, "symbol", "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "symbol", "trade_count", "notional"),
         event=_METRICS,
-        code_version="2",
+        code_version="3",
     ),
     Figure(
         name="market_concentration",
@@ -293,10 +295,10 @@ _ALL_TABLES = (
         layout=_of_venues("venue_scope"),
         revisions=_revisions("venue_scope"),
         formula=market_concentration,
-        reads=(*_VOLUME_COLUMNS, "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "trade_count", "notional"),
         by_tier=False,
         event=_METRICS,
-        code_version="2",
+        code_version="3",
     ),
     Table(
         name="gap",
