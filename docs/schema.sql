@@ -157,6 +157,12 @@ CREATE TABLE otc.market_concentration (
     hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
     concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
     effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
     CONSTRAINT market_concentration_pkey PRIMARY KEY (week_ending, tier, venue_scope),
     CONSTRAINT market_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT market_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -182,6 +188,12 @@ CREATE TABLE otc.market_concentration_revision (
     hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
     concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
     effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
     CONSTRAINT market_concentration_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, known_to),
     CONSTRAINT market_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -239,7 +251,7 @@ CREATE TABLE otc.published_total (
     venue_id text NOT NULL, -- the venue, as in venue_volume; '' unless total_of is VENUE
     share_volume numeric(38,6) NOT NULL, -- share volume, exact to six places (shares)
     trade_count bigint NOT NULL, -- number of trades (trades)
-    notional numeric(38,6), -- value traded; null where the source has none (US dollars)
+    notional numeric(38,6), -- value traded: whole dollars before the trading week that began on 2025-03-10, with decimals since; null in rows from the website's files, which have no values (US dollars)
     last_update_date date, -- when FINRA last updated the row
     CONSTRAINT published_total_pkey PRIMARY KEY (week_ending, tier, total_of, venue_kind, symbol, issue_name, product_type, venue_id),
     CONSTRAINT published_total_total_of_check CHECK ((total_of = ANY (ARRAY['SYMBOL'::text, 'VENUE'::text, 'MARKET'::text]))),
@@ -307,6 +319,12 @@ CREATE TABLE otc.symbol_concentration (
     hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
     concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
     effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
     CONSTRAINT symbol_concentration_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope),
     CONSTRAINT symbol_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT symbol_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -333,6 +351,12 @@ CREATE TABLE otc.symbol_concentration_revision (
     hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
     concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
     effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
     CONSTRAINT symbol_concentration_revision_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope, known_to),
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -412,12 +436,18 @@ CREATE TABLE otc.symbol_summary (
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
     of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    implied_price numeric(38,6), -- total_notional / total_volume, the average price of the week's trades; null where either is missing or 0 (US dollars per share)
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
     CONSTRAINT symbol_summary_pkey PRIMARY KEY (week_ending, tier, symbol)
 );
 
@@ -433,7 +463,7 @@ CREATE TABLE otc.symbol_summary_revision (
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
     of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
     venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
@@ -441,6 +471,12 @@ CREATE TABLE otc.symbol_summary_revision (
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    implied_price numeric(38,6), -- total_notional / total_volume, the average price of the week's trades; null where either is missing or 0 (US dollars per share)
+    notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
+    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
     CONSTRAINT symbol_summary_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -525,6 +561,14 @@ CREATE TABLE otc.venue_share (
     kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
     kind_rank bigint NOT NULL, -- rank by volume among ATSs, or among other firms
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
+    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null as notional_share_pct
+    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
+    kind_notional_rank bigint, -- rank by value among ATSs, or among other firms; null as notional_share_pct
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
     CONSTRAINT venue_share_pkey PRIMARY KEY (week_ending, tier, venue_id)
 );
 
@@ -546,6 +590,14 @@ CREATE TABLE otc.venue_share_revision (
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
+    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null as notional_share_pct
+    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
+    kind_notional_rank bigint, -- rank by value among ATSs, or among other firms; null as notional_share_pct
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
     CONSTRAINT venue_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -564,7 +616,7 @@ CREATE TABLE otc.venue_volume (
     venue_name text, -- FINRA's marketParticipantName
     share_volume numeric(38,6) NOT NULL, -- share volume, exact to six places (shares)
     trade_count bigint NOT NULL, -- number of trades (trades)
-    notional numeric(38,6), -- value traded; null where the source has none (US dollars)
+    notional numeric(38,6), -- value traded: whole dollars before the trading week that began on 2025-03-10, with decimals since; null in rows from the website's files, which have no values (US dollars)
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     last_update_date date, -- when FINRA last updated the row
     initial_published_date date, -- when FINRA first published the row
@@ -587,7 +639,7 @@ CREATE TABLE otc.venue_volume_revision (
     venue_name text, -- FINRA's marketParticipantName
     share_volume numeric(38,6) NOT NULL, -- share volume, exact to six places (shares)
     trade_count bigint NOT NULL, -- number of trades (trades)
-    notional numeric(38,6), -- value traded; null where the source has none (US dollars)
+    notional numeric(38,6), -- value traded: whole dollars before the trading week that began on 2025-03-10, with decimals since; null in rows from the website's files, which have no values (US dollars)
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     last_update_date date, -- when FINRA last updated the row
     initial_published_date date, -- when FINRA first published the row

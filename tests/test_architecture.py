@@ -37,6 +37,17 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "symbol_concentration": ["venue_volume"],
         "market_concentration": ["venue_volume"],
         "gap_report": ["venue_volume"],
+        "symbol": ["symbol_summary", "venue_volume"],
+        "venue": ["venue_share"],
+        "venue_succession": ["venue_share", "venue_volume"],
+        "week_changes": [
+            "symbol",
+            "symbol_summary",
+            "venue",
+            "venue_share",
+            "venue_succession",
+            "venue_volume",
+        ],
         "symbol_rolling": ["symbol_summary"],
         "venue_rolling": ["venue_share"],
     }
@@ -46,7 +57,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
     assert {asset: len(names) for asset, names in checks.items()} == {
         "venue_volume": 13,
         "symbol_summary": 1,
-        "venue_share": 2,
+        "venue_share": 3,
         "symbol_concentration": 1,
         "market_concentration": 1,
         "gap_report": 2,

@@ -6,7 +6,7 @@ The new columns are null in existing rows; both six-week figures have a new code
 from alembic import op
 
 revision = "043"
-down_revision = "041"
+down_revision = "042"
 branch_labels = None
 depends_on = None
 

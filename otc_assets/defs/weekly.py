@@ -29,8 +29,8 @@ from otc_assets.archive.store import ArchiveError, ArchiveUnavailable
 from otc_assets.defs.internals import NO_MATERIALIZATION, version_tags
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
+from otc_assets.domain.notes import NOTES
 from otc_assets.domain.parsing.limits import UnreadableFile
-from otc_assets.domain.schema import NOTES
 from otc_assets.domain.tables import TABLES
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError

@@ -163,6 +163,12 @@ CHECKS = (
         figures.shares_sum_to_100,
     ),
     Check(
+        "notional_shares_sum_to_100",
+        "venue_share",
+        "The venues' shares of each tier's value sum to 100 %, or are null if a venue has no value.",
+        figures.notional_shares_sum_to_100,
+    ),
+    Check(
         "venue_share_shift",
         "venue_share",
         "No venue's share of a tier moved by more than ten points since the week before.",
@@ -189,6 +195,12 @@ CHECKS = (
         severity=Severity.WARN,
     ),
     Check(
+        "shifts_sum_to_zero",
+        "week_changes",
+        "What venues won of a tier's volume, others lost: the changes of share of each tier sum to zero.",
+        figures.shifts_sum_to_zero,
+    ),
+    Check(
         "tiers_sum_to_all",
         "symbol_rolling",
         "The week's volume and trades of the rows over all tiers are the sums of the tiers'.",
@@ -205,7 +217,7 @@ CHECKS = (
             "hhi_within_bounds",
             table,
             "Every HHI is between 10,000 / n and 10,000, and not below the square of the largest share. Its lower "
-            "bound is not above it, and equal to it for ATSs.",
+            "bound is not above it, and equal to it for ATSs. The same in shares and in value.",
             figures.hhi_within_bounds,
         )
         for table in ("symbol_concentration", "market_concentration")

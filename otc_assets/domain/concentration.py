@@ -1,4 +1,4 @@
-"""Concentration of a week's volume over venues: HHI, top shares, effective number of venues.
+"""Concentration of a week's volume and value over venues: HHI, top shares, effective number of venues.
 
 The Herfindahl-Hirschman index is the sum of the squared percentage shares: near 0 where many venues have equal
 shares, 10,000 where one has all. Levels are those of the Horizontal Merger Guidelines of the U.S. Department of
@@ -14,6 +14,9 @@ have almost all of them; and it sets a least number of firms, not a largest. Wit
 Of one symbol, both ends are guaranteed. Over symbols, only the lower one is: a firm that is named for one symbol can be
 in the group of another, and has a larger share of the market than it is named with.
 
+The same figures of the value traded, in US dollars, are `notional_hhi` and `notional_hhi_lower`. A sum over symbols in
+shares is dominated by cheap ones; in dollars it is not. They are null unless every row has a value.
+
 Where nothing was traded, index, level, shares and effective venues are null: a zero would mean perfect competition.
 """
 
@@ -22,7 +25,7 @@ from __future__ import annotations
 import polars as pl
 
 from otc_assets.domain.enums import ConcentrationLevel, VenueScope
-from otc_assets.domain.exact import millionths, percent, quotient, wide_quotient
+from otc_assets.domain.exact import complete_sum, millionths, percent, quotient, wide_quotient
 from otc_assets.domain.schema import (
     DE_MINIMIS_VENUE_ID,
     MARKET_CONCENTRATION,
@@ -43,6 +46,10 @@ RANKED_FROM_SHARES, RANKED_FROM_TRADES = 100_000, 500
 #: In shares. Above it, the squares of millionths of a share would not fit 128 bits, and whole shares are squared
 #: instead: the index is then exact to five places. The whole US market trades a tenth of it in a week.
 EXACT_UP_TO = 10**12
+#: The same in US dollars. Their squares are not multiplied by twentieths, because an index of dollars has no level.
+EXACT_UP_TO_DOLLARS = 10**13
+
+_IN_GROUP = pl.col("venue_id") == DE_MINIMIS_VENUE_ID
 
 
 def symbol_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
@@ -72,7 +79,7 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("tiers") == len(TIERS))
     )
     venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(
-        pl.col("share_volume", "trade_count").sum()
+        pl.col("share_volume", "trade_count").sum(), complete_sum("notional")
     )
     together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(VenueScope.ALL).alias("tier"))
     return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
@@ -80,18 +87,15 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
 
 def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
     key = [*of, "venue_scope"]
-    columns = [*of, "venue_id", "share_volume", "trade_count", "venue_scope"]
+    columns = [*of, "venue_id", "share_volume", "trade_count", "notional", "venue_scope"]
     apart = rows.with_columns(half_of_venue().alias("venue_scope"))
     both = rows.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
     volume, total, trades = pl.col("share_volume"), pl.col("total_volume"), pl.col("trade_count")
-    in_group = pl.col("venue_id") == DE_MINIMIS_VENUE_ID
-    exact = millionths(volume)
-    in_shares = exact // 1_000_000
-    huge = total > EXACT_UP_TO
+    value = pl.col("total_notional")
     venues = (
         pl.concat([apart.select(columns), both.select(columns)])
         .group_by(*key, "venue_id")
-        .agg(volume.sum(), trades.sum())
+        .agg(volume.sum(), trades.sum(), complete_sum("notional"))
         .sort("share_volume", "venue_id", descending=[True, False])
     )
     figures = (
@@ -103,27 +107,29 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
             pl.col("venue_id").first().alias("top_venue"),
             volume.first().alias("_top"),
             volume.head(3).sum().alias("_top_3"),
-            (exact * exact).sum().alias("_squares"),
-            (in_shares * in_shares).sum().alias("_squares_in_shares"),
-            in_shares.sum().alias("_shares"),
-            exact.filter(in_group).sum().alias("_group"),
-            in_shares.filter(in_group).sum().alias("_group_in_shares"),
-            trades.filter(in_group).sum().clip(1).cast(pl.Int128).alias("_firms"),
+            complete_sum("notional").alias("total_notional"),
+            _by_value("venue_id").first().alias("notional_top_venue"),
+            _by_value("notional").first().alias("_notional_top"),
+            _by_value("notional").head(3).sum().alias("_notional_top_3"),
+            trades.filter(_IN_GROUP).sum().clip(1).cast(pl.Int128).alias("_firms"),
+            *_squares("share_volume", EXACT_UP_TO),
+            *_squares("notional", EXACT_UP_TO_DOLLARS),
         )
         .with_columns(
-            pl.when(huge).then("_squares_in_shares").otherwise("_squares").alias("_squares"),
-            pl.when(huge).then("_group_in_shares").otherwise("_group").alias("_group"),
-            pl.when(huge).then("_shares").otherwise(millionths(total)).alias("_sum"),
+            pl.when(value.is_not_null()).then("notional_top_venue"),
+            (pl.col("_share_volume_sum") * pl.col("_share_volume_sum")).alias("_square"),
+            (pl.col("_notional_sum") * pl.col("_notional_sum")).alias("_notional_square"),
         )
-        .with_columns((pl.col("_sum") * pl.col("_sum")).alias("_square"))
     )
-    squares, square, firms = pl.col("_squares"), pl.col("_square"), pl.col("_firms")
-    of_group = pl.col("_group") * pl.col("_group")
+    squares, square, firms = pl.col("_share_volume_squares"), pl.col("_square"), pl.col("_firms")
+    of_group = pl.col("_share_volume_of_group")
     named = squares - of_group
     # The group's firms with equal volumes: their squares are of_group / firms, rounded down and up to twentieths.
     down = named * _TWENTIETHS + of_group * _TWENTIETHS // firms
     up = named * _TWENTIETHS + (of_group * _TWENTIETHS + firms - 1) // firms
     parts = (named, of_group, firms, square)
+    of_value = tuple(pl.col(f"_notional_{name}") for name in ("squares", "of_group", "square"))
+    dollars = (of_value[0] - of_value[1], of_value[1], firms, of_value[2])
     return (
         figures.with_columns(
             quotient(squares, square, shift=4).alias("hhi"),
@@ -134,11 +140,35 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
             percent(pl.col("_top_3"), total).alias("top_3_share_pct"),
             quotient(square, squares).alias("effective_venues"),
             wide_quotient(parts, lambda *row: _least_share(*row)[::-1]).alias("effective_venues_upper"),
+            pl.when(value > 0).then(wide_quotient(of_value[::2], lambda *row: row, shift=4)).alias("notional_hhi"),
+            pl.when(value > 0).then(wide_quotient(dollars, _least_share, shift=4)).alias("notional_hhi_lower"),
+            percent(pl.col("_notional_top"), value).alias("notional_top_venue_share_pct"),
+            percent(pl.col("_notional_top_3"), value).alias("notional_top_3_share_pct"),
         )
         .select(list(schema))
         .cast(dict(schema))  # type: ignore[arg-type]
         .sort(key)
     )
+
+
+def _by_value(column: str) -> pl.Expr:
+    """The values of a column, those of venues with the most dollars first."""
+    return pl.col(column).sort_by("notional", "venue_id", descending=[True, False])
+
+
+def _squares(measure: str, exact_up_to: int) -> list[pl.Expr]:
+    """Of a measure of venues: its sum, the sum of its squares, and the square of the De Minimis group's part.
+
+    In millionths, or in whole units if the sum is above ``exact_up_to``.
+    """
+    exact = millionths(pl.col(measure))
+    amount = pl.when(pl.col(measure).sum() > exact_up_to).then(exact // 1_000_000).otherwise(exact)
+    of_group = amount.filter(_IN_GROUP).sum()
+    return [
+        amount.sum().alias(f"_{measure}_sum"),
+        (amount * amount).sum().alias(f"_{measure}_squares"),
+        (of_group * of_group).alias(f"_{measure}_of_group"),
+    ]
 
 
 def _least_share(named: int, of_group: int, firms: int, square: int) -> tuple[int, int]:

@@ -23,7 +23,12 @@ the same texts as comments.
 
 Before schema version 041, `of_which_de_minimis_volume` was named `de_minimis_volume`. Concentration figures that were
 computed before have no lower bound and no trades until their week is recomputed, which the sensor for stale weeks
-requests. If retention has deleted the week's venue volume, these columns stay null.
+requests. If retention has deleted the week's venue volume, these columns stay null. The same is true of the figures of
+value (`implied_price` and columns with `notional` in their names) and of block-like volume, which are of schema version
+042.
+
+FINRA's values are whole dollars before the trading week that began on 2025-03-10, and have decimals since. Files of
+FINRA's website have no values: all figures of value are null in weeks that were captured from them.
 """
 _CHECKS = """\
 ## Checks

@@ -137,6 +137,27 @@ class Decision(StrEnum):
     REFUSED = "refused"
 
 
+class Change(StrEnum):
+    """A kind of change between two weeks; ``changes`` finds them."""
+
+    SYMBOL_ENTERED = "symbol_entered"
+    SYMBOL_EXITED = "symbol_exited"
+    SYMBOL_MOVED_TIER = "symbol_moved_tier"
+    SYMBOL_RENAMED = "symbol_renamed"
+    SYMBOL_OTHER_ISSUE = "symbol_other_issue"
+    SYMBOL_NEW_TICKER = "symbol_new_ticker"
+    SYMBOL_SPLIT = "symbol_split"
+    SYMBOL_VOLUME = "symbol_volume"
+    VENUE_ENTERED = "venue_entered"
+    VENUE_EXITED = "venue_exited"
+    VENUE_RENAMED = "venue_renamed"
+    VENUE_SUCCESSION = "venue_succession"
+    VENUE_PROPOSAL = "venue_proposal"
+    VENUE_RANK = "venue_rank"
+    VENUE_SHARE = "venue_share"
+    REVISED = "revised"
+
+
 class ConcentrationLevel(StrEnum):
     """The level of an HHI."""
 

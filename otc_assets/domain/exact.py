@@ -1,4 +1,4 @@
-"""Exact quotients of shares, dollars and counts: averages, shares, indices.
+"""Exact sums and quotients of shares, dollars and counts: averages, shares, indices.
 
 Every division is in integers, rounded half up. Which values are divided is in the modules of the figures.
 """
@@ -20,6 +20,12 @@ _WHOLE_MILLION = pl.Series([1_000_000], dtype=_WHOLE)
 def millionths(amount: pl.Expr) -> pl.Expr:
     """An amount (AMOUNT) as a whole number of millionths (Int128)."""
     return amount.cast(AMOUNT).to_physical()
+
+
+def complete_sum(name: str) -> pl.Expr:
+    """The sum of a column, under its name; null if any value is missing: a sum of some of the values is no total."""
+    values = pl.col(name)
+    return pl.when(values.is_not_null().all()).then(values.sum()).alias(name)
 
 
 def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.Expr:
@@ -63,6 +69,8 @@ def _of_millionths(size: pl.Series, sign: pl.Series) -> pl.Series:
 def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[int, int]], *, shift: int = 0) -> pl.Expr:
     """As ``quotient``, for a fraction whose terms need more than 128 bits: Python's integers, row by row.
 
+    Null where a part is null, or the denominator is zero.
+
     Args:
         parts: whole numbers.
         fraction: takes a row's ``parts``, and returns numerator and denominator, neither negative.
@@ -71,7 +79,7 @@ def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[int, i
     scale = 10 ** (6 + shift)
 
     def divide(columns: Sequence[pl.Series]) -> pl.Series:
-        terms = (fraction(*row) for row in zip(*columns, strict=True))
+        terms = ((0, 0) if None in row else fraction(*row) for row in zip(*columns, strict=True))
         sizes = pl.Series([(2 * n * scale + d) // (2 * d) if d else None for n, d in terms], dtype=_WHOLE)
         return _of_millionths(sizes, sizes.sign())
 

@@ -32,7 +32,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from otc_assets.domain.enums import Trend, TrendReason, VenueScope
-from otc_assets.domain.exact import millionths, per_trade, quotient
+from otc_assets.domain.exact import complete_sum, millionths, per_trade, quotient
 from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
 from otc_assets.domain.splits import splits
 from otc_assets.domain.symbols import same_issue
@@ -136,7 +136,7 @@ def _over_all_tiers(history: pl.DataFrame, captured: pl.DataFrame) -> tuple[pl.D
         .agg(
             pl.col("issue_name").first(),
             pl.col("total_volume", "total_trades").sum(),
-            _sum_if_known("total_notional"),
+            complete_sum("total_notional"),
             pl.when(pl.len() == 1).then(pl.col("venue_count").first()).alias("venue_count"),
         )
         .with_columns(pl.lit(_ALL, pl.String).alias("tier"))
@@ -203,7 +203,7 @@ def venue_rolling(
     weeks = history.group_by("week_ending", *key).agg(
         pl.col("total_volume", "total_trades", "market_share_pct").sum(),
         pl.col("symbol_count").max(),
-        _sum_if_known("total_notional"),
+        complete_sum("total_notional"),
     )
     return (
         _figures(weeks, captured, week_ending, key, averages)
@@ -266,7 +266,7 @@ def _figures(
         .agg(
             pl.col("total_volume").sum().alias("_volume"),
             pl.col("total_trades").sum().alias("_trades"),
-            _sum_if_known("total_notional").alias("_notional"),
+            complete_sum("total_notional").alias("_notional"),
             pl.col("total_volume").filter(is_current).sum().alias("current_volume"),
             pl.col("total_trades").filter(is_current).sum().alias("_current_trades"),
             pl.when(pl.col("total_notional").filter(is_current).is_not_null().all())
@@ -274,7 +274,7 @@ def _figures(
             .alias("current_notional"),
             pl.len().cast(pl.Int64).alias("weeks_traded"),
             is_current.all().alias("_is_first"),
-            *(_sum_if_known(name).cast(AMOUNT).alias(f"_{name}") for name in averages),
+            *(complete_sum(name).cast(AMOUNT).alias(f"_{name}") for name in averages),
         )
         .join(tiers, on="tier")
     )
@@ -336,9 +336,3 @@ def _trend(current: pl.Expr, average: pl.Expr) -> pl.Expr:
         .then(pl.lit(Trend.DOWN))
         .otherwise(pl.lit(Trend.STABLE))
     )
-
-
-def _sum_if_known(column: str) -> pl.Expr:
-    """The sum of a column; null if a value is missing."""
-    values = pl.col(column)
-    return pl.when(values.is_not_null().all()).then(values.sum()).alias(column)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from otc_assets.domain.changes import week_changes
 from otc_assets.domain.concentration import (
     RANKED_FROM_SHARES,
     RANKED_FROM_TRADES,
@@ -19,11 +20,11 @@ from otc_assets.domain.concentration import (
     symbol_concentration,
 )
 from otc_assets.domain.enums import Retention
+from otc_assets.domain.notes import NOTES
 from otc_assets.domain.rolling import symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
     GAP,
     MARKET_CONCENTRATION,
-    NOTES,
     PUBLISHED_TOTAL,
     RAW_RECORD,
     SYMBOL,
@@ -36,6 +37,7 @@ from otc_assets.domain.schema import (
     VENUE_SUCCESSION,
     VENUE_VOLUME,
     WEEK_CALENDAR,
+    WEEK_CHANGES,
     Note,
 )
 from otc_assets.domain.summaries import symbol_summary, venue_share
@@ -104,6 +106,7 @@ class Figure(Table):
             rows.
         reads: the columns of the only source that the formula needs; None for all.
         by_tier: no figure is over several tiers, so that tiers are computed one at a time, in half the memory.
+        follows_revisions: whether its weeks have revisions of other weeks too (``Read.rewritten``).
         event: the type of the event that a week was computed.
         code_version: of the formula; raise it when the same source rows would give other figures. Venue volume has
             ``normalize.NORMALIZER_VERSION``.
@@ -115,6 +118,7 @@ class Figure(Table):
     formula: Callable[..., pl.DataFrame]
     reads: tuple[str, ...] | None = None
     by_tier: bool = True
+    follows_revisions: bool = False
     event: str
     code_version: str = "1"
 
@@ -216,6 +220,7 @@ _ALL_TABLES = (
         formula=symbol_summary,
         reads=(*_VOLUME_COLUMNS, "symbol", "issue_name", "trade_count", "notional"),
         event=_SUMMARY,
+        code_version="2",
     ),
     Figure(
         name="venue_share",
@@ -339,9 +344,9 @@ _ALL_TABLES = (
         layout=_of_symbols("symbol, venue_scope"),
         revisions=_revisions("symbol, venue_scope"),
         formula=symbol_concentration,
-        reads=(*_VOLUME_COLUMNS, "symbol", "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "symbol", "trade_count", "notional"),
         event=_METRICS,
-        code_version="2",
+        code_version="3",
     ),
     Figure(
         name="market_concentration",
@@ -361,10 +366,36 @@ _ALL_TABLES = (
         layout=_of_venues("venue_scope"),
         revisions=_revisions("venue_scope"),
         formula=market_concentration,
-        reads=(*_VOLUME_COLUMNS, "trade_count"),
+        reads=(*_VOLUME_COLUMNS, "trade_count", "notional"),
         by_tier=False,
         event=_METRICS,
-        code_version="2",
+        code_version="3",
+    ),
+    Figure(
+        name="week_changes",
+        description=(
+            "What changed in the week, one row per change with its evidence and its rank: symbols and venues that "
+            "entered, ended, moved or were renamed, ranks, the largest movers against their own norm, shares won "
+            "within symbols and by mix, splits, and what FINRA revised since the report before.\n\nTiers are compared with "
+            "their own newest captured week before. The week's T1 is published two weeks before its other tiers, whose "
+            "changes follow then; `otc.newest_week_changes` has the newest of each tier."
+        ),
+        schema=WEEK_CHANGES,
+        key=("week_ending", "tier", "kind", "subject"),
+        notes={
+            "tier": Note("FINRA's tier, or ALL: changes of venues over all captured tiers"),
+            "rank": Note("rank by the size of amount among the changes of its kind and tier; 1 is largest"),
+            "symbol": Note("the symbol that has changed; null where it is none"),
+            "venue_id": Note("the venue that has changed; null where it is none"),
+        },
+        layout=Layout(91, "week_ending, tier", "kind, subject"),
+        revisions=Layout(364, "week_ending", "tier, kind, subject, known_to"),
+        sources=("symbol", "venue", "venue_succession", "symbol_summary", "venue_share", "venue_volume"),
+        weeks=WINDOW_WEEKS,
+        formula=week_changes,
+        follows_revisions=True,
+        event=_METRICS,
+        code_version=f"1.{file_version()}",
     ),
     Table(
         name="gap",

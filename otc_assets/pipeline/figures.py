@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 import sqlalchemy as sa
@@ -22,12 +23,30 @@ from otc_assets.warehouse import events
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE, lineage
 from otc_assets.warehouse.load import replace_week
-from otc_assets.warehouse.read import intact_rows, summarized_tiers, week_rows
+from otc_assets.warehouse.read import intact_rows, rewritten_rows, summarized_tiers, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
 #: How the reason begins why nothing is computed from a week that the check of its grade blocks.
 BLOCKED = "venue_volume is graded F"
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads rows of the database for a formula with several sources (``domain.reading.Read``)."""
+
+    connection: sa.Connection
+    usable: frozenset[dt.date]
+
+    def __call__(self, table: str, weeks: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        chosen = sorted(self.usable.intersection(weeks))
+        if not chosen:
+            schema = TABLES[table].schema
+            return pl.DataFrame(schema={name: schema[name] for name in columns or schema})
+        return week_rows(self.connection, table, chosen, None, columns)
+
+    def rewritten(self, after: dt.date, until: dt.date, week_ending: dt.date) -> pl.DataFrame:
+        return rewritten_rows(self.connection, after, until, week_ending)
 
 
 def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date) -> pl.DataFrame:
@@ -40,14 +59,8 @@ def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date)
     weeks = weeks_up_to(week_ending, figure.weeks)
     if figure.weeks > 1:
         captured = summarized_tiers(connection, weeks)
-        usable = set(captured["week_ending"])
-
-        def read_any(table: str, of: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
-            # Never empty: a query needs a week, and the one that is computed is usable.
-            return week_rows(connection, table, sorted(usable.intersection(of)) or [week_ending], None, columns)
-
         if others:
-            return figure.formula(read_any, captured, week_ending)
+            return figure.formula(_Reader(connection, frozenset(captured["week_ending"])), captured, week_ending)
         history = read(weeks).join(captured, on=["week_ending", "tier"], how="semi")
         return figure.formula(history, captured, week_ending)
     if figure.by_tier:

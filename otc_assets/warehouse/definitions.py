@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from otc_assets.domain.schema import NOTES
+from otc_assets.domain.notes import NOTES
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.grants import kept_grants

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from otc_assets.domain import normalize
+from otc_assets.domain.changes import report_period
 from otc_assets.domain.revisions import Effective
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.read import effective_publications
+from otc_assets.warehouse.read import effective_publications, revised_captures
 from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: The version of a week whose captures were all withdrawn: it has no rows.
@@ -62,6 +63,7 @@ class Lineage:
         blocked: weeks graded F.
         kept_from: the oldest week of which venue volume is kept; None where all of it is.
         dropped_until: the newest week of which it was ever dropped.
+        revised: captures with rows that FINRA rewrote: id, week, and the newest such day.
     """
 
     wanted: dict[dt.date, str]
@@ -69,6 +71,7 @@ class Lineage:
     blocked: set[dt.date]
     kept_from: dt.date | None = None
     dropped_until: dt.date | None = None
+    revised: tuple[tuple[int, dt.date, dt.date], ...] = ()
 
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would have if it was computed now; None if nothing can be computed.
@@ -95,6 +98,11 @@ class Lineage:
                 for week in weeks_up_to(week_ending, figure.weeks)
                 if week in versions and week not in self.blocked
             ]
+            if figure.follows_revisions:
+                after, until = report_period(week_ending)
+                window += [
+                    str(number) for number, week, day in self.revised if week < week_ending and after < day <= until
+                ]
             inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
         return _with_code(inputs, table, figure.code_version)
 
@@ -140,4 +148,5 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
         blocked=set(connection.execute(_BLOCKED, span).scalars()),
         kept_from=retained_from(connection, "venue_volume"),
         dropped_until=dropped_until(connection, "venue_volume"),
+        revised=tuple((number, week, day) for number, week, _, day in revised_captures(connection)),
     )

@@ -14,7 +14,9 @@ import psycopg
 import sqlalchemy as sa
 
 from otc_assets.domain.revisions import Effective, effective
+from otc_assets.domain.schema import REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
+from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.server import copy_out
@@ -248,6 +250,44 @@ def computed_version(connection: sa.Connection, table: str, week_ending: dt.date
         sa.text("SELECT version FROM otc.computed_week WHERE table_name = :t AND week_ending = :w"),
         {"t": table, "w": week_ending},
     ).scalar()
+
+
+_REVISED = sa.text("""
+    SELECT DISTINCT id, week_ending, tier, last_update_date FROM otc.publication
+    WHERE last_update_date > coalesce(initial_published_date, last_update_date) ORDER BY id
+""")
+
+
+def revised_captures(connection: sa.Connection) -> list[tuple[int, dt.date, str, dt.date]]:
+    """(id, week_ending, tier, last_update_date) of captures with rows that FINRA has rewritten since it published them.
+
+    Files have no initialPublishedDate: nothing is known of theirs.
+    """
+    return [tuple(row) for row in connection.execute(_REVISED)]  # type: ignore[misc]
+
+
+_REWRITTEN = """
+    SELECT week_ending, tier, last_update_date, count(*), sum(share_volume) FROM otc.venue_volume
+    WHERE week_ending IN ({}) AND last_update_date > %s AND last_update_date <= %s
+    GROUP BY 1, 2, 3
+"""
+
+
+def rewritten_rows(connection: sa.Connection, after: dt.date, until: dt.date, week_ending: dt.date) -> pl.DataFrame:
+    """Rows of venue volume of weeks before ``week_ending`` that FINRA rewrote after ``after`` and up to ``until``.
+
+    Returns:
+        REWRITTEN: by week, tier and day, their number and shares; without rows of the publication day.
+    """
+    weeks = sorted({week for _, week, _, day in revised_captures(connection) if week < week_ending and day > after})
+    if not weeks:
+        return REWRITTEN.to_frame()
+    query = _REWRITTEN.format(", ".join(["%s"] * len(weeks)))
+    found = copy_out(connection, query, REWRITTEN, [*weeks, after, until])
+    published = [
+        publication_date(week, TIER_BY_NAME[tier]) for week, tier in found.select(REWRITTEN.names()[:2]).rows()
+    ]
+    return found.filter(pl.col("last_update_date") > pl.Series(published, dtype=pl.Date))
 
 
 def rejected_for(connection: sa.Connection, publications: Sequence[int], reason: str) -> int:

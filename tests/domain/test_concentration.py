@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weekly_rows import WEEK, sql, volume, volumes
+from weekly_rows import WEEK, sql, volume, volume_row, volumes
 
 from otc_assets.domain.concentration import (
     RANKED_FROM_SHARES,
@@ -58,6 +58,12 @@ def test_the_index_is_the_sum_of_the_squared_percentage_shares() -> None:
         "top_3_share_pct": Decimal(80),
         "effective_venues": Decimal("3.846154"),  # 10,000 / 2,600
         "effective_venues_upper": Decimal("3.846154"),
+        "total_notional": None,
+        "notional_hhi_lower": None,
+        "notional_hhi": None,
+        "notional_top_venue": None,
+        "notional_top_venue_share_pct": None,
+        "notional_top_3_share_pct": None,
     }
 
 
@@ -279,6 +285,56 @@ def test_more_shares_than_the_market_has_do_not_overflow() -> None:
     assert of_shares(*["3000000000000"] * 4)["concentration_level"] == "moderate"
 
 
+def of_dollars(*venues: tuple[str, int, str | None], tier: str = "NMS Tier 1") -> dict[str, Any]:
+    """The market's figures over all venues; of each venue, the trades and the dollars of 1,000 shares."""
+    rows = [
+        volume_row(f"S{n}", venue, 1000, trades, tier=tier) | {"notional": None if value is None else Decimal(value)}
+        for n, (venue, trades, value) in enumerate(venues)
+    ]
+    made = market_concentration(pl.DataFrame(rows, schema=VENUE_VOLUME))
+    (row,) = made.filter(pl.col("venue_scope") == "ALL").to_dicts()
+    return {name.removeprefix("notional_"): row[name] for name in row if "notional" in name}
+
+
+def test_in_dollars_the_index_is_that_of_the_values_and_not_of_the_shares() -> None:
+    """By hand: equal shares, but 60, 20, 15 and 5 of 100 dollars: 3,600 + 400 + 225 + 25. The group's five trades are
+    five firms of 1 % at the lower end: 25 becomes 5.
+    """
+    made = of_dollars(("INCR", 1, "20"), ("UBSA", 1, "60"), ("7897", 1, "15"), (DE_MINIMIS_VENUE_ID, 5, "5"))
+    assert made == {
+        "total_notional": Decimal(100),
+        "hhi_lower": Decimal(4230),
+        "hhi": Decimal(4250),
+        "top_venue": "UBSA",
+        "top_venue_share_pct": Decimal(60),
+        "top_3_share_pct": Decimal(95),
+    }
+
+
+def test_without_one_of_the_values_there_is_no_index_in_dollars() -> None:
+    assert set(of_dollars(("INCR", 1, "20"), ("UBSA", 1, None)).values()) == {None}
+
+
+def test_a_value_of_zero_has_no_index() -> None:
+    """FINRA rounds values to whole dollars before 2025-03-10: those of cheap symbols are 0."""
+    made = of_dollars(("INCR", 1, "0"), ("UBSA", 1, "0"))
+    assert (made["total_notional"], made["hhi"], made["top_venue_share_pct"]) == (Decimal(0), None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "hhi"),
+    [
+        ("1000000000000", "8200"),  # together 10^13 dollars: the squares of millionths need 127 bits
+        ("1000000000000.1", "8200"),  # above the limit: whole dollars
+        ("900000000000000", "8200"),
+    ],
+)
+def test_more_dollars_than_the_market_trades_do_not_overflow(value: str, hhi: str) -> None:
+    """By hand: 90 and 10 %. In five years, the dollars of a week may need more digits than they do now."""
+    made = of_dollars(("INCR", 1, value), ("UBSA", 1, str(9 * Decimal(value))))
+    assert abs(made["hhi"] - Decimal(hhi)) < Decimal("0.00001")
+
+
 def test_frames_have_the_columns_of_their_tables_also_without_rows() -> None:
     """Guards the loads: columns are copied by position."""
     for rows in (volume([("A", "UBSA", "1", 1)]), VENUE_VOLUME.to_frame()):
@@ -326,7 +382,50 @@ def test_symbols_figures_are_those_of_exact_fractions(rows: pl.DataFrame) -> Non
         tops = (half_up(percents[0]), half_up(sum(percents[:3], Fraction())))
         venues = (half_up(10_000 / hhi), half_up(10_000 / lower))
         expected.append((*start, half_up(lower), half_up(hhi), *levels, *tops, *venues))
-    made = symbol_concentration(rows).drop("week_ending", "top_venue")
+    of_value = [name for name in SYMBOL_CONCENTRATION if "notional" in name]
+    made = symbol_concentration(rows).drop("week_ending", "top_venue", *of_value)
+    assert [tuple(Fraction(v) if isinstance(v, Decimal) else v for v in row) for row in made.rows()] == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=volumes())
+def test_the_markets_figures_in_dollars_are_those_of_exact_fractions(rows: pl.DataFrame) -> None:
+    """DuckDB groups, Python's fractions do the arithmetic."""
+    grouped = sql(
+        """
+        SELECT tier, scope, list((dollars, venue_id) ORDER BY dollars DESC, venue_id),
+            bool_and(complete), coalesce(sum(dollars) FILTER (venue_id = 'DE_MINIMIS'), 0),
+            coalesce(sum(trades) FILTER (venue_id = 'DE_MINIMIS'), 0)
+        FROM (
+            SELECT t.tier, scope, venue_id, sum(notional) AS dollars, count(*) = count(notional) AS complete,
+                sum(trade_count) AS trades
+            FROM v
+            CROSS JOIN LATERAL (VALUES ('ALL'), (CASE WHEN venue_kind = 'ATS' THEN 'ATS' ELSE 'NON_ATS' END)) s(scope)
+            CROSS JOIN LATERAL (VALUES (v.tier), ('ALL')) t(tier)
+            WHERE t.tier <> 'ALL' OR (SELECT count(DISTINCT tier) FROM v) = 3
+            GROUP BY ALL
+        ) GROUP BY ALL ORDER BY tier, scope
+        """,
+        v=rows,
+    )
+    expected: list[tuple[Any, ...]] = []
+    for tier, scope, venues, complete, group, trades in grouped:
+        if not complete:
+            expected.append((tier, scope, *[None] * 6))
+            continue
+        values = [Fraction(value) for value, _ in venues]
+        total = sum(values, Fraction())
+        if not total:
+            expected.append((tier, scope, 0, None, None, venues[0][1], None, None))
+            continue
+        shares = [100 * value / total for value in values]
+        hhi = sum((share * share for share in shares), Fraction())
+        of_group = (100 * Fraction(group) / total) ** 2
+        lower = hhi - of_group + of_group / max(1, trades)
+        tops = (half_up(shares[0]), half_up(sum(shares[:3], Fraction())))
+        expected.append((tier, scope, total, half_up(lower), half_up(hhi), venues[0][1], *tops))
+    columns = [name for name in MARKET_CONCENTRATION if "notional" in name]
+    made = market_concentration(rows).select("tier", "venue_scope", *columns)
     assert [tuple(Fraction(v) if isinstance(v, Decimal) else v for v in row) for row in made.rows()] == expected
 
 
@@ -342,3 +441,6 @@ def test_the_index_and_the_effective_venues_keep_their_bounds(rows: pl.DataFrame
         assert row["hhi"] + Decimal("0.000001") >= Decimal(10_000) / row["venue_count"]
         assert 1 <= row["effective_venues"] <= row["venue_count"]
         assert 0 < row["top_venue_share_pct"] <= row["top_3_share_pct"] <= 100
+        if row["total_notional"]:
+            assert 0 <= row["notional_hhi_lower"] <= row["notional_hhi"] <= 10_000
+            assert row["notional_hhi"] + Decimal("0.000001") >= Decimal(10_000) / row["venue_count"]

@@ -596,6 +596,50 @@ def test_a_tier_in_which_nothing_was_traded_has_no_shares_to_add_up() -> None:
     assert one(judge_shares(venue_share(shares("0", WEEK)), None), "shares_sum_to_100")["passed"]
 
 
+def with_values(*values: int | None) -> pl.DataFrame:
+    """VENUE_VOLUME of one share at each of some ATSs, with these values."""
+    rows = [
+        volume_row("A", f"ATS{n}", 1, 1) | {"notional": None if value is None else Decimal(value)}
+        for n, value in enumerate(values)
+    ]
+    return pl.DataFrame(rows, schema=VENUE_VOLUME)
+
+
+def test_shares_of_the_value_that_dont_add_up_are_found() -> None:
+    """By hand: 60 + 39.99 is no hundred. A share of a value that a venue lacks is wrong, whatever it is."""
+    name = "notional_share_pct"
+    made = venue_share(with_values(60, 40))
+    assert one(judge_shares(made, None), "notional_shares_sum_to_100")["observed"] == 100.0
+    wrong = pl.when(pl.col("venue_id") == "ATS1").then(Decimal("39.99")).otherwise(name).cast(VENUE_SHARE[name])
+    row = one(judge_shares(made.with_columns(wrong.alias(name)), None), "notional_shares_sum_to_100")
+    assert (row["passed"], row["observed"]) == (False, 99.99)
+    without = venue_share(with_values(60, None))
+    assert one(judge_shares(without, None), "notional_shares_sum_to_100")["passed"]
+    stated = without.with_columns(pl.lit(Decimal(50)).cast(VENUE_SHARE[name]).alias(name))
+    assert not one(judge_shares(stated, None), "notional_shares_sum_to_100")["passed"]
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong"),
+    [
+        ("notional_hhi", "10000.000001"),
+        ("notional_hhi", "8099.99"),  # below 90^2
+        ("notional_hhi", None),
+        ("notional_hhi_lower", "8200.000001"),
+        ("notional_hhi_lower", None),
+        ("total_notional", None),  # an index of no value
+    ],
+)
+def test_an_index_of_the_value_outside_its_bounds_is_found(column: str, wrong: str | None) -> None:
+    """By hand, two ATSs of 90 and 10 dollars have 8,200."""
+    made = market_concentration(with_values(90, 10))
+    assert made["notional_hhi"].to_list() == [Decimal(8200)] * 2
+    assert one(judge_rows("market_concentration", made), "hhi_within_bounds")["passed"]
+    value = pl.lit(Decimal(wrong) if wrong else None).cast(made.schema[column]).alias(column)
+    row = one(judge_rows("market_concentration", made.with_columns(value)), "hhi_within_bounds")
+    assert (row["passed"], row["observed"]) == (False, 2.0)  # of ATSs, and of all
+
+
 @pytest.mark.parametrize(
     ("now", "passed", "shift"), [("60", True, 10.0), ("60.0001", False, 10.0001), ("39", False, -11.0)]
 )

@@ -41,6 +41,12 @@ def test_a_symbols_week_adds_up_its_venues() -> None:
         "avg_trade_size": Decimal(100),
         "top_venue": "UBSA",
         "top_venue_share_pct": Decimal(60),
+        "implied_price": None,
+        "notional_top_venue": None,
+        "notional_top_venue_share_pct": None,
+        "block_like_volume": Decimal(0),
+        "block_like_share_pct": Decimal(0),
+        "block_undecided_volume": Decimal(1000),
     }
 
 
@@ -138,7 +144,88 @@ def test_frames_have_the_columns_of_their_tables_also_without_rows() -> None:
         assert venue_share(rows).schema == VENUE_SHARE
 
 
+def priced(*rows: tuple[str, str, str, int, str | None]) -> pl.DataFrame:
+    """VENUE_VOLUME of (symbol, venue, shares, trades, dollars)."""
+    return pl.DataFrame(
+        [volume_row(*row) | {"notional": None if value is None else Decimal(value)} for *row, value in rows],  # type: ignore[arg-type]
+        schema=VENUE_VOLUME,
+    )
+
+
+def test_a_venues_rank_by_value_differs_from_its_rank_by_shares() -> None:
+    """By hand: 900 shares at 1 dollar are 900 of 5,000 dollars (18 %), 100 at 41 are 4,100 (82 %). Of the firms' half,
+    900 of 900.
+    """
+    made = venue_share(priced(("LOW", "7897", "900", 9, "900"), ("HIGH", "UBSA", "100", 1, "4100")))
+    columns = ["venue_id", "rank", "notional_rank", "notional_share_pct", "kind_notional_share_pct"]
+    assert made.select(columns).rows() == [
+        ("7897", 1, 2, Decimal(18), Decimal(100)),
+        ("UBSA", 2, 1, Decimal(82), Decimal(100)),
+    ]
+
+
+def test_a_row_without_a_value_leaves_its_tier_without_shares_of_value() -> None:
+    """Shares of an incomplete total would be too high. Totals of complete venues stay."""
+    rows = priced(("A", "UBSA", "10", 1, "100"), ("A", "INCR", "10", 1, None))
+    other = pl.DataFrame([volume_row("B", "UBSA", 1, 1, tier="OTC") | {"notional": Decimal(5)}], schema=VENUE_VOLUME)
+    columns = ["tier", "venue_id", "total_notional", "notional_share_pct", "notional_rank", "kind_notional_rank"]
+    assert venue_share(pl.concat([rows, other])).select(columns).rows() == [
+        ("NMS Tier 1", "INCR", None, None, None, None),
+        ("NMS Tier 1", "UBSA", Decimal(100), None, None, None),
+        ("OTC", "UBSA", Decimal(5), Decimal(100), 1, 1),
+    ]
+
+
+def test_the_implied_price_is_dollars_per_share() -> None:
+    """By hand: 100.5 dollars for 3 shares are 33.5; nothing traded has no price, though there is a value of 0."""
+    rows = priced(("A", "UBSA", "2", 1, "67"), ("A", "INCR", "1", 1, "33.5"), ("IDLE", "UBSA", "0", 0, "0"))
+    columns = ["symbol", "implied_price", "notional_top_venue", "notional_top_venue_share_pct"]
+    assert symbol_summary(rows).select(columns).rows() == [
+        ("A", Decimal("33.5"), "UBSA", Decimal("66.666667")),
+        ("IDLE", None, "UBSA", None),
+    ]
+
+
+def test_an_average_trade_of_10000_shares_or_200000_dollars_is_of_block_size() -> None:
+    """SEC Rule 600(b): "at least", so both limits themselves count. By hand, 100,000 shares in 10 trades are 10,000 per
+    trade; 200,000 dollars in one trade are 200,000.
+    """
+    rows = priced(
+        ("A", "UBSA", "100000", 10, "100000"),  # 10,000 shares per trade
+        ("A", "INCR", "99999.999999", 10, "1999999.999999"),  # a millionth short of both
+        ("A", "JPMX", "1000", 1, "200000"),
+        ("A", "7897", "5000", 0, "900000"),  # no trades, no average
+    )
+    (symbol,) = symbol_summary(rows).to_dicts()
+    assert (symbol["block_like_volume"], symbol["block_undecided_volume"]) == (Decimal(101_000), Decimal(0))
+    assert symbol["block_like_share_pct"] == Decimal("49.029126")  # 101,000 of 205,999.999999
+    of_venues = venue_share(rows).select("venue_id", "block_like_share_pct").rows()
+    assert of_venues == [
+        ("7897", Decimal(0)),
+        ("INCR", Decimal(0)),
+        ("JPMX", Decimal(100)),
+        ("UBSA", Decimal(100)),
+    ]
+
+
+def test_without_a_value_a_row_below_the_limit_in_shares_is_undecided() -> None:
+    """Rows of website files have no value: 300 shares per trade may be 200,000 dollars, and may not."""
+    rows = priced(("A", "UBSA", "20000", 1, None), ("A", "INCR", "300", 1, None), ("A", "JPMX", "500", 1, "1"))
+    (made,) = symbol_summary(rows).select("block_like_volume", "block_undecided_volume", "total_volume").rows()
+    assert made == (Decimal(20_000), Decimal(300), Decimal(20_800))
+
+
 SHARES = "sum((v.share_volume * 1000000)::HUGEINT)"
+DOLLARS = "sum((v.notional * 1000000)::HUGEINT)"
+COMPLETE = "count(*) = count(v.notional)"
+BLOCKS = """
+    coalesce(sum((v.share_volume * 1000000)::HUGEINT) FILTER (trade_count > 0 AND (
+        v.share_volume >= 10000 * trade_count OR v.notional >= 200000 * trade_count)), 0)
+"""
+UNDECIDED = """
+    coalesce(sum((v.share_volume * 1000000)::HUGEINT) FILTER (
+        trade_count > 0 AND v.share_volume < 10000 * trade_count AND v.notional IS NULL), 0)
+"""
 
 
 @settings(max_examples=25, deadline=None)
@@ -159,14 +246,21 @@ def test_symbols_weeks_are_those_that_duckdb_computes(rows: pl.DataFrame) -> Non
             coalesce({SHARES} FILTER (venue_kind = 'DE_MINIMIS'), 0), sum(trade_count)::BIGINT,
             count(DISTINCT v.venue_id), {rounded_sql(SHARES, "sum(trade_count)::HUGEINT * 1000000")},
             any_value(top.venue_id),
-            {rounded_sql("100 * any_value((top.share_volume * 1000000)::HUGEINT)", SHARES)}
-        FROM v JOIN top ON (v.week_ending, v.tier, v.symbol, 1) = (top.week_ending, top.tier, top.symbol, place)
+            {rounded_sql("100 * any_value((top.share_volume * 1000000)::HUGEINT)", SHARES)},
+            CASE WHEN {COMPLETE} THEN {DOLLARS} END,
+            CASE WHEN {COMPLETE} THEN {rounded_sql(DOLLARS, SHARES)} END,
+            CASE WHEN {COMPLETE} THEN arg_max(v.venue_id, (v.notional, -v.place_of_name)) END,
+            CASE WHEN {COMPLETE} THEN {rounded_sql("100 * max((v.notional * 1000000)::HUGEINT)", DOLLARS)} END,
+            {BLOCKS}, {rounded_sql(f"100 * {BLOCKS}", SHARES)}, {UNDECIDED}
+        FROM (SELECT *, rank() OVER (ORDER BY venue_id) AS place_of_name FROM v) v
+        JOIN top ON (v.week_ending, v.tier, v.symbol, 1) = (top.week_ending, top.tier, top.symbol, place)
         GROUP BY ALL ORDER BY v.week_ending, v.tier, v.symbol
         """,
         v=rows,
     )
     made = symbol_summary(rows)
     columns = [c for c in SYMBOL_SUMMARY if c not in ("issue_name", "issue_count", "total_notional")]
+    columns.insert(columns.index("implied_price"), "total_notional")
     assert millionths(made, *columns) == expected
 
 
@@ -178,16 +272,25 @@ def test_venues_weeks_are_those_that_duckdb_computes(rows: pl.DataFrame) -> None
         f"""
         WITH venue AS (
             SELECT tier, venue_id, any_value(venue_kind) AS kind, {SHARES} AS shares,
-                sum(trade_count)::HUGEINT AS trades, count(DISTINCT symbol) AS symbols
+                sum(trade_count)::HUGEINT AS trades, count(DISTINCT symbol) AS symbols,
+                CASE WHEN {COMPLETE} THEN {DOLLARS} END AS dollars, {BLOCKS} AS blocks, {UNDECIDED} AS undecided
             FROM v GROUP BY tier, venue_id
-        )
+        ), complete AS (SELECT tier, {COMPLETE} AS complete FROM v GROUP BY tier)
         SELECT tier, venue_id, shares, trades::BIGINT, symbols,
             {rounded_sql("shares", "trades * 1000000")},
             {rounded_sql("100 * shares", "sum(shares) OVER (PARTITION BY tier)")},
             row_number() OVER (PARTITION BY tier ORDER BY shares DESC, venue_id),
             {rounded_sql("100 * shares", "sum(shares) OVER (PARTITION BY tier, kind = 'ATS')")},
-            row_number() OVER (PARTITION BY tier, kind = 'ATS' ORDER BY shares DESC, venue_id)
-        FROM venue ORDER BY tier, venue_id
+            row_number() OVER (PARTITION BY tier, kind = 'ATS' ORDER BY shares DESC, venue_id),
+            dollars,
+            CASE WHEN complete THEN {rounded_sql("100 * dollars", "sum(dollars) OVER (PARTITION BY tier)")} END,
+            CASE WHEN complete THEN row_number() OVER (PARTITION BY tier ORDER BY dollars DESC, venue_id) END,
+            CASE WHEN complete THEN
+                {rounded_sql("100 * dollars", "sum(dollars) OVER (PARTITION BY tier, kind = 'ATS')")} END,
+            CASE WHEN complete THEN
+                row_number() OVER (PARTITION BY tier, kind = 'ATS' ORDER BY dollars DESC, venue_id) END,
+            blocks, {rounded_sql("100 * blocks", "shares")}, undecided
+        FROM venue JOIN complete USING (tier) ORDER BY tier, venue_id
         """,
         v=rows,
     )
@@ -205,5 +308,26 @@ def test_shares_add_up_to_a_hundred_and_venues_to_symbols(rows: pl.DataFrame) ->
         assert group["total_volume"].sum() == of_symbols["total_volume"].sum()
         assert group["total_trades"].sum() == of_symbols["total_trades"].sum()
         assert sorted(group["rank"]) == list(range(1, group.height + 1))
+        tolerance = Decimal("0.0000005") * group.height
         if group["total_volume"].sum():
-            assert abs(group["market_share_pct"].sum() - 100) <= Decimal("0.0000005") * group.height
+            assert abs(group["market_share_pct"].sum() - 100) <= tolerance
+        if group["total_notional"].null_count():
+            assert group["notional_rank"].null_count() == group["notional_share_pct"].null_count() == group.height
+        else:
+            assert sorted(group["notional_rank"]) == list(range(1, group.height + 1))
+            assert group["total_notional"].sum() == of_symbols["total_notional"].sum()
+            if group["total_notional"].sum():
+                assert abs(group["notional_share_pct"].sum() - 100) <= tolerance
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=volumes())
+def test_block_like_volume_is_the_same_by_venue_and_by_symbol_and_never_more_than_the_volume(
+    rows: pl.DataFrame,
+) -> None:
+    """The same rows, grouped in two ways; what is undecided is not in it."""
+    for made in (venue_share(rows), symbol_summary(rows)):
+        limit = made["block_like_volume"] + made["block_undecided_volume"]
+        assert (limit <= made["total_volume"]).all()
+    for column in ("block_like_volume", "block_undecided_volume"):
+        assert venue_share(rows)[column].sum() == symbol_summary(rows)[column].sum()

@@ -218,7 +218,6 @@ def test_moves_new_symbols_and_names_are_those_that_duckdb_finds(rows: list[Week
     assert made.select(columns).rows() == expected
     changes = made.select("issue_name", "previous_issue_name", "issue_change").rows()
     assert all(
-        change
-        == (None if then in (None, now) else "another_issue" if "Umber Corp." in (now, then) else "renamed")
+        change == (None if then in (None, now) else "another_issue" if "Umber Corp." in (now, then) else "renamed")
         for now, then, change in changes
     )

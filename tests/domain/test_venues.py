@@ -215,7 +215,11 @@ _WEEK_ROWS = st.lists(
 def test_successions_and_their_evidence_are_those_that_duckdb_finds(weeks: list[list[Row]]) -> None:
     """An independent engine; weeks 1 to 3 are as week 4, so that no venue begins in them."""
     rows = history(
-        {**{n: weeks[0] for n in range(1, 5)}, 5: [*weeks[1], ("Z", "JPMX", 1, 1)], 6: [*weeks[2], ("Z", "JPMX", 1, 1)]}
+        {
+            **dict.fromkeys(range(1, 5), weeks[0]),
+            5: [*weeks[1], ("Z", "JPMX", 1, 1)],
+            6: [*weeks[2], ("Z", "JPMX", 1, 1)],
+        }
     )
     expected = sql(
         f"""

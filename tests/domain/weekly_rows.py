@@ -87,6 +87,14 @@ _SHARES = st.one_of(
     st.integers(0, 10**9).map(Decimal),
     st.decimals(min_value=0, max_value=10**7, places=6, allow_nan=False, allow_infinity=False),
 )
+#: Few trades too, so that average trades are of block size.
+_TRADES = st.one_of(st.integers(0, 10**6), st.integers(0, 50))
+#: All rows have a value, none has, or some have: API weeks, weeks of website files, and mixtures of both.
+_VALUES = (
+    st.one_of(st.integers(0, 10**12).map(Decimal), st.decimals(min_value=0, max_value=10**9, places=6)),
+    st.none(),
+    st.one_of(st.none(), st.integers(0, 10**7).map(Decimal)),
+)
 _VENUES = st.sampled_from(["UBSA", "INCR", "JPMX", "SGMT", "7897", "149777", "6413", DE_MINIMIS_VENUE_ID])
 
 
@@ -106,8 +114,9 @@ def volumes(draw: st.DrawFn, weeks: tuple[dt.date, ...] = (WEEK,), max_size: int
             max_size=max_size,
         )
     )
+    values = draw(st.sampled_from(_VALUES))
     rows = [
-        volume_row(symbol, venue, draw(_SHARES), draw(st.integers(0, 10**6)), week, tier)
+        volume_row(symbol, venue, draw(_SHARES), draw(_TRADES), week, tier) | {"notional": draw(values)}
         for week, tier, symbol, venue in keys
     ]
     return pl.DataFrame(rows, schema=VENUE_VOLUME)

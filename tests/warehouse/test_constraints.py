@@ -41,6 +41,7 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("venue_succession", "decision"): enums.Decision,
     ("venue_succession", "venue_kind"): enums.VenueKind,
     ("venue_volume", "venue_kind"): enums.VenueKind,
+    ("week_changes", "kind"): enums.Change,
     ("week_quality", "grade"): enums.Grade,
 }
 

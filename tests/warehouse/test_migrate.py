@@ -198,3 +198,31 @@ def test_the_volume_of_the_de_minimis_group_keeps_its_value_under_its_new_name(e
             earlier = f"SELECT de_minimis_volume FROM otc.symbol_summary{source}"
             assert connection.execute(earlier).fetchall() == [(5,)]  # type: ignore[arg-type]
     migrate(empty_database)
+
+
+def test_weeks_of_before_have_no_figures_of_value_and_answer_as_of_a_moment_on_the_way_back(
+    empty_database: str,
+) -> None:
+    """A week whose venue volume retention has dropped is not computed again, and keeps its rows."""
+    migrate(empty_database, "041")
+    with psycopg.connect(empty_database) as connection:
+        for name, kept in (("venue_share", ""), ("venue_share_revision", ", '2026-09-02 00:00Z', 'changed'")):
+            connection.execute(
+                f"INSERT INTO otc.{name} VALUES ('2026-08-21', 'OTC', 'UBSA', 'ATS', 'UBS ATS', 100, 9, 3, 11, 60, 1,"  # type: ignore[arg-type]
+                f" 70, 1, '2026-09-01 00:00Z'{kept})"
+            )
+    migrate(empty_database)
+    sources = ("", "_revision", "_as_of('2026-09-03 00:00Z')")
+    with psycopg.connect(empty_database) as connection:
+        for source in sources:
+            columns = "market_share_pct, total_notional, notional_rank, block_like_volume"
+            row = f"SELECT {columns} FROM otc.venue_share{source}"
+            assert connection.execute(row).fetchall() == [(60, None, None, None)]  # type: ignore[arg-type]
+    migrate(empty_database, "041")
+    with psycopg.connect(empty_database) as connection:
+        for source in sources:
+            row = f"SELECT * FROM otc.venue_share{source}"
+            names = [column.name for column in connection.execute(row).description or ()]  # type: ignore[arg-type]
+            assert "market_share_pct" in names
+            assert not any("notional" in column or "block" in column for column in names)
+    migrate(empty_database)

@@ -78,7 +78,8 @@ def test_the_volumes_of_a_symbols_week_say_which_of_them_add_up(sql: Sql) -> Non
     """The De Minimis group's volume is in non_ats_volume: adding all three would exceed the total."""
     comments = dict(sql.execute(_COMMENTS, ["otc.symbol_summary"]).fetchall())  # type: ignore[arg-type]
     volumes = sorted(str(name) for name in comments if str(name).endswith("_volume"))
-    assert volumes == ["ats_volume", "non_ats_volume", "of_which_de_minimis_volume", "total_volume"]
+    of_blocks = ["block_like_volume", "block_undecided_volume"]
+    assert volumes == ["ats_volume", *of_blocks, "non_ats_volume", "of_which_de_minimis_volume", "total_volume"]
     assert "ats_volume + non_ats_volume = total_volume" in comments["non_ats_volume"]
     assert "part of non_ats_volume" in comments["of_which_de_minimis_volume"]
 

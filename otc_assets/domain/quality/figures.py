@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.enums import Decision, Grade, VenueScope
+from otc_assets.domain.enums import Change, Decision, Grade, VenueScope
 from otc_assets.domain.quality.evidence import Compared, Finding, Graded, Newest, Shares, none_of
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID
 
@@ -31,41 +31,68 @@ def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
 
 def shares_sum_to_100(e: Shares) -> Finding:
     """Judges whether the venues' shares of a tier sum to 100 %; where nothing was traded there are none."""
-    total = Decimal(e.now["market_share_pct"].sum() or 0)
+    return _sum_to_100(e.now, "market_share_pct", "total_volume", "shares")
+
+
+def notional_shares_sum_to_100(e: Shares) -> Finding:
+    """Judges whether the venues' shares of a tier's value sum to 100 %, or are null if a venue has no value."""
+    missing = e.now["total_notional"].null_count()
+    if not missing:
+        return _sum_to_100(e.now, "notional_share_pct", "total_notional", "shares of the value")
+    stated = e.now["notional_share_pct"].count()
+    return none_of(
+        stated,
+        f"{missing} of {e.now.height} venues have no value, so there are no shares of it"
+        if not stated
+        else f"{stated} shares of a value that {missing} of {e.now.height} venues do not have",
+    )
+
+
+def _sum_to_100(rows: pl.DataFrame, share: str, amount: str, of_what: str) -> Finding:
+    total = Decimal(rows[share].sum() or 0)
     # Each share is rounded to six places, by half a millionth at most.
-    tolerance = Decimal("0.0000005") * e.now.height
-    traded = bool(e.now["total_volume"].sum())
+    tolerance = Decimal("0.0000005") * rows.height
+    traded = bool(rows[amount].sum())
     return Finding(
         not traded or abs(total - 100) <= tolerance,
-        f"the shares of {e.now.height} venues sum to {total} %",
+        f"the {of_what} of {rows.height} venues sum to {total} %",
         observed=float(total),
         threshold=100.0,
     )
 
 
 def hhi_within_bounds(rows: pl.DataFrame) -> Finding:
-    """Judges whether the HHI in rows of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION is possible.
+    """Judges whether the HHI in rows of SYMBOL_CONCENTRATION or MARKET_CONCENTRATION is possible, in shares and value.
 
     For n venues it is at least 10,000 / n and at most 10,000, and at least the square of the largest share. The lower
     end of its interval is at most the HHI, equal to it if there are only ATSs, and at least the square of the largest
-    share if that is not the De Minimis group's. Rows of earlier versions have no trades and no lower end.
+    share if that is not the De Minimis group's. Rows of earlier versions have no trades, no lower end and no value.
     """
+    in_shares = _out_of_bounds("", pl.col("total_volume") > 0, pl.col("total_trades").is_not_null())
+    has_value = (pl.col("total_notional") > 0).fill_null(False)
+    in_dollars = _out_of_bounds("notional_", has_value, has_value) | (
+        pl.col("notional_hhi").is_not_null() & pl.col("total_notional").is_null()
+    )
+    out = rows.filter(in_shares.fill_null(False) | in_dollars.fill_null(False))
+    example = f"; the first: {out.row(0)}" if out.height else ""
+    return none_of(out.height, f"{out.height:,} of {rows.height:,} indices are out of bounds{example}")
+
+
+def _out_of_bounds(prefix: str, has_index: pl.Expr, has_lower: pl.Expr) -> pl.Expr:
     slack = 2e-4  # figures are rounded to six places, and near 100 the square of a share changes 200 times as fast
-    hhi, venues = pl.col("hhi").cast(pl.Float64), pl.col("venue_count")
-    lower = pl.col("hhi_lower").cast(pl.Float64)
-    top = pl.col("top_venue_share_pct").cast(pl.Float64)
-    out = rows.filter(
+    hhi, venues = pl.col(f"{prefix}hhi").cast(pl.Float64), pl.col("venue_count")
+    lower = pl.col(f"{prefix}hhi_lower").cast(pl.Float64)
+    top = pl.col(f"{prefix}top_venue_share_pct").cast(pl.Float64)
+    return (
         (hhi > 10_000)
         | (hhi < 10_000 / venues - slack)
         | (hhi < top**2 - slack)
-        | (hhi.is_null() & (pl.col("total_volume") > 0))
+        | (hhi.is_null() & has_index)
         | (lower > hhi)
         | ((lower < hhi) & (pl.col("venue_scope") == VenueScope.ATS))
-        | ((lower < top**2 - slack) & (pl.col("top_venue") != DE_MINIMIS_VENUE_ID))
-        | (lower.is_null() & hhi.is_not_null() & pl.col("total_trades").is_not_null())
+        | ((lower < top**2 - slack) & (pl.col(f"{prefix}top_venue") != DE_MINIMIS_VENUE_ID))
+        | (lower.is_null() & hhi.is_not_null() & has_lower)
     )
-    example = f"; the first: {out.row(0)}" if out.height else ""
-    return none_of(out.height, f"{out.height:,} of {rows.height:,} indices are out of bounds{example}")
 
 
 def same_symbols_as_summary(e: Compared) -> Finding:
@@ -117,6 +144,14 @@ def same_volume_as_shares(e: Compared) -> Finding:
     return Finding(
         ours == theirs, f"{ours} shares, {theirs} in venue_share", observed=float(ours - theirs), threshold=0.0
     )
+
+
+def shifts_sum_to_zero(rows: pl.DataFrame) -> Finding:
+    """Judges whether the changes of share in WEEK_CHANGES of one tier sum to zero, up to the rounding of each."""
+    shifts = rows.filter(pl.col("kind") == Change.VENUE_SHARE)["amount"]
+    total = Decimal(shifts.sum() or 0)
+    detail = f"{rows.height:,} changes; the shares of {len(shifts)} venues changed by {total} points in all"
+    return Finding(abs(total) <= Decimal("0.000001") * max(len(shifts), 1), detail, float(total), 0.0)
 
 
 def _differing(one: pl.DataFrame, other: pl.DataFrame) -> int:

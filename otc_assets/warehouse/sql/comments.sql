@@ -169,6 +169,9 @@ COMMENT ON VIEW otc.venue_history IS
 COMMENT ON COLUMN otc.venue_history.first_week IS 'The first of these weeks.';
 COMMENT ON COLUMN otc.venue_history.last_week IS 'The last of these weeks.';
 COMMENT ON COLUMN otc.venue_history.weeks IS 'The number of them with trades.';
+COMMENT ON VIEW otc.newest_week_changes IS
+    'The rows of week_changes of the newest week of each tier: T1 is published two weeks before the other tiers.';
+COMMENT ON COLUMN otc.newest_week_changes.known_from IS 'When the row was loaded.';
 COMMENT ON VIEW otc.symbol_history IS
     'The weeks in a row in which each symbol had each tier, issue name and product type.';
 COMMENT ON COLUMN otc.symbol_history.first_week IS 'The first of these weeks.';
