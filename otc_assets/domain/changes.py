@@ -205,7 +205,7 @@ def _venues(
             _row(
                 _ALL,
                 Change.VENUE_PROPOSAL,
-                row["successor"],
+                f"{row['predecessor']} to {row['successor']}",
                 row["volume_in_common_pct"],
                 {name: row[name] for name in ("symbols_in_common_pct", "volume_in_common_pct", "volume_ratio_pct")},
                 venue_id=row["successor"],

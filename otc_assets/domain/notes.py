@@ -176,7 +176,9 @@ NOTES = {
     "weeks_in_other_tier": Note("of the weeks without trades, those with trades in another tier", "weeks"),
     "earliest_week": Note("the oldest captured week of the window"),
     "kind": Note("what kind of change it is"),
-    "subject": Note("what has changed: a symbol, a venue_id, or the week whose rows were revised"),
+    "subject": Note(
+        "what has changed: a symbol, a venue_id, 'SGMA to SGMT' of a proposal, or the week whose rows were revised"
+    ),
     "previous": Note("what it was: a name, tier, rank, median or share; null where there was nothing"),
     "current": Note("what it is"),
     "amount": Note(

@@ -31,6 +31,8 @@ _COLUMNS = ["predecessor", "successor", "decision", "source", "reviewed"]
 
 #: A succession is proposed if at least so many percent of the symbols and of the volume are in common.
 PROPOSED_FROM_PCT = 50
+#: With fewer symbols in common, two small firms that trade now and then would look like one.
+PROPOSED_FROM_SYMBOLS = 10
 
 
 class BadSuccessions(OtcError):
@@ -188,6 +190,7 @@ def venue_succession(
     captured: pl.DataFrame,
     week_ending: dt.date,
     reviewed: Iterable[Succession] | None = None,
+    least_symbols: int = PROPOSED_FROM_SYMBOLS,
 ) -> pl.DataFrame:
     """Where one venue ended as another began: proposed with the evidence, or as the reviewed file decides.
 
@@ -200,6 +203,7 @@ def venue_succession(
         captured: columns `week_ending` and `tier`: the weeks of the window that are captured.
         week_ending: the week.
         reviewed: the decisions; None: those of the reviewed file.
+        least_symbols: a proposal needs so many symbols in common.
 
     Returns:
         VENUE_SUCCESSION, sorted by its key: pairs with at least half of the symbols and half of the volume in common,
@@ -255,7 +259,7 @@ def venue_succession(
         evidence = _evidence(before, after, whole, week_ending)
         decision = decided.get((pair["venue_id"], pair["venue_id_next"]), Decision.PROPOSED)
         alike = all(evidence[of] >= PROPOSED_FROM_PCT for of in ("symbols_in_common_pct", "volume_in_common_pct"))
-        if alike or decision != Decision.PROPOSED:
+        if (alike and evidence["symbols_in_common"] >= least_symbols) or decision != Decision.PROPOSED:
             found.append(
                 {
                     "week_ending": week_ending,

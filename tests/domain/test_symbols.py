@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -11,9 +10,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weekly_rows import WEEK, sql
+from weekly_rows import WEEK, Frames, sql
 
-from otc_assets.domain.reading import Read
 from otc_assets.domain.rolling import symbol_rolling
 from otc_assets.domain.schema import PUBLISHED_TOTAL, SYMBOL, SYMBOL_SUMMARY
 from otc_assets.domain.symbols import same_issue, symbol
@@ -53,19 +51,9 @@ def captured(numbers: Iterable[int] = range(1, 7), tiers: Iterable[str] = tuple(
     )
 
 
-def reading(**tables: pl.DataFrame) -> Read:
-    """Reads the rows of frames instead of a database's."""
-
-    def read(table: str, weeks: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
-        return tables[table].filter(pl.col("week_ending").is_in(list(weeks))).select(columns or pl.all())
-
-    return read
-
-
 def rows_of(*rows: Week, weeks: pl.DataFrame | None = None, totals: pl.DataFrame | None = None) -> list[dict[str, Any]]:
-    read = reading(
-        symbol_summary=summaries(*rows), published_total=PUBLISHED_TOTAL.to_frame() if totals is None else totals
-    )
+    totals = PUBLISHED_TOTAL.to_frame() if totals is None else totals
+    read = Frames({"symbol_summary": summaries(*rows), "published_total": totals})
     made = symbol(read, captured() if weeks is None else weeks, WEEK)
     assert made.schema == SYMBOL
     return made.to_dicts()
@@ -212,7 +200,7 @@ def test_moves_new_symbols_and_names_are_those_that_duckdb_finds(rows: list[Week
         """,  # noqa: S608, E501
         s=s,
     )
-    read = reading(symbol_summary=s, published_total=PUBLISHED_TOTAL.to_frame())
+    read = Frames({"symbol_summary": s, "published_total": PUBLISHED_TOTAL.to_frame()})
     made = symbol(read, weeks, WEEK)
     columns = ["tier", "symbol", "previous_week", "is_new", "moved_from_tier", "previous_issue_name"]
     assert made.select(columns).rows() == expected

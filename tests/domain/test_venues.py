@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weekly_rows import WEEK, Row, sql, volume
+from weekly_rows import WEEK, Frames, Row, sql, volume
 
 from otc_assets.domain.enums import Decision
-from otc_assets.domain.reading import Read
 from otc_assets.domain.rolling import venue_rolling
 from otc_assets.domain.schema import VENUE, VENUE_SUCCESSION, VENUE_VOLUME
 from otc_assets.domain.summaries import venue_share
 from otc_assets.domain.venues import (
+    PROPOSED_FROM_SYMBOLS,
     BadSuccessions,
     Succession,
     identities,
@@ -45,17 +45,14 @@ def captured(numbers: Iterable[int] = range(1, 7)) -> pl.DataFrame:
     )
 
 
-def reading(rows: pl.DataFrame) -> Read:
+def reading(rows: pl.DataFrame) -> Frames:
     tables = {"venue_volume": rows, "venue_share": venue_share(rows)}
 
-    def read(table: str, weeks: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
-        return tables[table].filter(pl.col("week_ending").is_in(list(weeks))).select(columns or pl.all())
-
-    return read
+    return Frames(tables)
 
 
 def found(rows: pl.DataFrame, *reviewed: Succession) -> pl.DataFrame:
-    made = venue_succession(reading(rows), captured(), WEEK, reviewed)
+    made = venue_succession(reading(rows), captured(), WEEK, reviewed, least_symbols=2)
     assert made.schema == VENUE_SUCCESSION
     return made
 
@@ -119,6 +116,15 @@ def test_a_decision_of_the_reviewed_file_is_stated_whatever_the_evidence() -> No
     other = {**SWITCH, 6: [("X", "SGMT", 60, 6)]}
     assert not found(history(other)).height
     assert found(history(other), RENAMED)["symbols_in_common"].to_list() == [0]
+
+
+def test_a_few_symbols_in_common_are_no_evidence() -> None:
+    """Two small firms that trade the same popular symbol now and then are not one."""
+    assert PROPOSED_FROM_SYMBOLS == 10
+    for symbols, proposals in ((9, 0), (10, 1)):
+        rows: dict[int, list[Row]] = {n: [(f"S{s}", "SGMA", 5, 1) for s in range(symbols)] for n in range(1, 6)}
+        rows[6] = [(f"S{s}", "SGMT", 5, 1) for s in range(symbols)]
+        assert venue_succession(reading(history(rows)), captured(), WEEK, ()).height == proposals
 
 
 def test_without_an_earlier_captured_week_nothing_has_ended() -> None:
@@ -248,7 +254,7 @@ def test_successions_and_their_evidence_are_those_that_duckdb_finds(weeks: list[
         """,  # noqa: S608
         v=rows,
     )
-    made = venue_succession(reading(rows), captured(), WEEK, ())
+    made = venue_succession(reading(rows), captured(), WEEK, (), least_symbols=1)
     of = ["predecessor", "successor", "predecessor_symbols", "successor_symbols", "symbols_in_common"]
     overlaps = [float(value) for value in made["volume_in_common_pct"]]
     sure = [row for row in expected if row[5] >= 50 + 1e-4 or row[:2] in made.select(of[:2]).rows()]

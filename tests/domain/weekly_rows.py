@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from otc_assets.domain.enums import VenueKind
-from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, VENUE_VOLUME
+from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, REWRITTEN, VENUE_VOLUME
 from otc_assets.domain.weeks import T1, TIERS
 
 ATS, DE_MINIMIS, NON_ATS = VenueKind.ATS, VenueKind.DE_MINIMIS, VenueKind.NON_ATS
@@ -56,6 +56,21 @@ def volume_row(
 def volume(rows: Iterable[Row], week: dt.date = WEEK, tier: str = T1.name) -> pl.DataFrame:
     """VENUE_VOLUME of one week and tier."""
     return pl.DataFrame([volume_row(*row, week, tier) for row in rows], schema=VENUE_VOLUME)
+
+
+class Frames:
+    """Reads the rows of frames instead of a database's (``domain.reading.Read``)."""
+
+    def __init__(self, tables: dict[str, pl.DataFrame], rewritten: pl.DataFrame | None = None) -> None:
+        self.tables = tables
+        self.rows_rewritten = REWRITTEN.to_frame() if rewritten is None else rewritten
+
+    def __call__(self, table: str, weeks: Iterable[dt.date], columns: Sequence[str] | None = None) -> pl.DataFrame:
+        return self.tables[table].filter(pl.col("week_ending").is_in(list(weeks))).select(columns or pl.all())
+
+    def rewritten(self, after: dt.date, until: dt.date, week_ending: dt.date) -> pl.DataFrame:
+        day = pl.col("last_update_date")
+        return self.rows_rewritten.filter((day > after) & (day <= until) & (pl.col("week_ending") < week_ending))
 
 
 def sql(query: str, **frames: pl.DataFrame) -> list[tuple[Any, ...]]:
