@@ -1,6 +1,6 @@
 """The simulated venues: ATSs by their real MPIDs and names, and firms.
 
-ATSs, and the firms of ``WHOLESALERS``, are real; how much they trade here is invented. All other firms are invented,
+ATSs, and the firms of ``_KNOWN_FIRMS``, are real; how much they trade here is invented. All other firms are invented,
 and so are their CRD numbers, which are above those that FINRA has assigned. Symbols are in ``symbols``.
 """
 
@@ -90,8 +90,19 @@ OTC_ATS = (
     Ats("STEN", "STARTENGINE SECONDARY"),
 )
 
-#: By size, the largest first.
-WHOLESALERS: tuple[Venue, ...] = (("128491", "HRT EXECUTION SERVICES LLC"),)
+#: By size, the largest first: real firms, of which a public document gives the CRD number.
+_KNOWN_FIRMS: tuple[Venue, ...] = (
+    ("116797", "CITADEL SECURITIES LLC"),
+    ("149823", "VIRTU AMERICAS LLC"),
+    ("7654", "UBS SECURITIES LLC"),
+    ("8209", "MORGAN STANLEY & CO. LLC"),
+    ("361", "GOLDMAN SACHS & CO. LLC"),
+    ("79", "J.P. MORGAN SECURITIES LLC"),
+    ("283942", "BOFA SECURITIES, INC."),
+    ("19714", "BARCLAYS CAPITAL INC."),
+    ("7059", "CITIGROUP GLOBAL MARKETS INC."),
+    ("149224", "GTS SECURITIES LLC"),
+)
 
 
 def random_stream(seed: int, *key: int) -> np.random.Generator:
@@ -123,7 +134,7 @@ def firms() -> list[Venue]:
     """The firms, the largest first: one of them has the longest name that FINRA allows."""
     names = [
         f"{FIRST_WORDS[i % 44].upper()} {SECOND_WORDS[i % 14].upper()}{_FIRM_SUFFIXES[i % 5]}"
-        for i in range(FIRM_COUNT - len(WHOLESALERS))
+        for i in range(FIRM_COUNT - len(_KNOWN_FIRMS))
     ]
     names[7] = (names[7] + " FOR ITSELF AND AS AGENT OF ITS AFFILIATES " * 5)[:201].rstrip()
-    return [*WHOLESALERS, *((str(_FIRST_INVENTED_CRD + 37 * n), name) for n, name in enumerate(names))]
+    return [*_KNOWN_FIRMS, *((str(_FIRST_INVENTED_CRD + 37 * n), name) for n, name in enumerate(names))]
