@@ -21,7 +21,8 @@ import time_machine
 from dagster import DagsterInstance
 from support import installed
 
-from otc_assets.cli.run import _materialize_newest
+from otc_assets.cli.run import _capture_before_revision, _materialize_newest
+from otc_assets.defs.launch import Launcher
 from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, trading_days, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.local.embedded import EmbeddedServer
@@ -45,10 +46,12 @@ class FirstRun:
     """A database as a first run leaves it, and the simulator's rows in DuckDB.
 
     Attributes:
+        launcher: of the installation.
         url: of the database.
         duck: `rows` of the same weeks, and those of the revised publication `before` its revision.
     """
 
+    launcher: Launcher
     url: str
     duck: duckdb.DuckDBPyConnection
 
@@ -93,10 +96,11 @@ def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.T
         environment.setenv("OTC_SOURCE", "simulator")
         environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
         settings.cache_clear()
+        launcher = installed.launcher(instance)
         with time_machine.travel(NOW, tick=True):
-            assert _materialize_newest(installed.launcher(instance), 8) == []
+            assert _materialize_newest(launcher, 8) == []
         with _simulated(tmp_path_factory.mktemp("simulated")) as duck:
-            yield FirstRun(url, duck)
+            yield FirstRun(launcher, url, duck)
         installed.close()
     settings.cache_clear()
     with server._connect("postgres") as admin:
@@ -128,6 +132,15 @@ def test_the_readme_shows_apple_in_the_newest_week_and_as_it_was_before_a_revisi
             f"SELECT week, {columns} before WHERE symbol = 'AAPL' ORDER BY shares DESC"
         ).fetchall()
     )
+
+
+def test_only_the_revised_publication_is_captured_twice_and_never_again(first_run: FirstRun) -> None:
+    captures = "SELECT week_ending, tier, count(*) FROM otc.publication GROUP BY 1, 2 HAVING count(*) > 1"
+    twice = first_run.sql(captures)
+    assert twice == [(REVISED, T1.name, 2)]
+    with time_machine.travel(NOW, tick=True):
+        assert _capture_before_revision(first_run.launcher, WEEKS, lambda note: pytest.fail(note)) == []
+    assert first_run.sql(captures) == twice
 
 
 # --- docs/questions.md ---------------------------------------------------------------------------------
