@@ -1,7 +1,7 @@
 """What the simulator shows in any window of eight weeks: well-known symbols, and one example of each kind of change.
 
-Tickers and names of ``WELL_KNOWN`` are real, those that begin with "Example" are invented, and all figures are
-invented. FINRA's own changes of these kinds are years apart; here each happens every five weeks and is undone five
+Tickers and names of ``WELL_KNOWN`` are real, those of the examples (tickers with EX) are invented, and so are all
+figures. FINRA's own changes of these kinds are years apart; here each happens every five weeks and is undone five
 weeks later, so that the six weeks that T2 and OTC have of the newest eight contain it. Everything is declared here as
 data or as a function of the number of the week; rows are made in ``generator``.
 """
@@ -132,8 +132,8 @@ def _trades_much(week: int) -> Member:
 
 
 def _gives_its_ticker(week: int) -> Member:
-    """A ticker that another issuer takes over."""
-    issue = ("Example First Issuer, Inc. Common Stock", "Example Second Issuer Ltd. Ordinary Shares")[_state(week, 4)]
+    """A ticker that another issuer takes over: their names have no word in common."""
+    issue = ("Harbor Foods, Inc. Common Stock", "Quarry Mining Ltd. Ordinary Shares")[_state(week, 4)]
     return Member(T2, "EXRU", issue, "UTP", 1.2e6, (9, 31)[_state(week, 4)])
 
 
