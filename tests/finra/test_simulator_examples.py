@@ -20,6 +20,7 @@ import pytest
 from otc_assets.domain.gaps import classify
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, TIERS, Tier, publication_date, trading_days, weeks_up_to
 from otc_assets.finra.file_reader import read_file
+from otc_assets.finra.simulator.examples import WELL_KNOWN
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
 
@@ -250,6 +251,18 @@ def test_a_late_publication_is_offered_and_in_files_from_its_day_on_and_a_late_g
     rows = simulator.publication(LATE_WEEK, OTCE, today)
     assert rows is not None
     assert rows["initialPublishedDate"].unique().to_list() == [dt.date(2026, 10, 8)]
+
+
+def test_no_invented_symbol_has_the_ticker_of_a_well_known_one() -> None:
+    """At FINRA's size, invented tickers reach GME and SPY."""
+    week = dt.date(2026, 8, 21)
+    of_tiers = [Simulator().publication(week, tier, LATER) for tier in TIERS]
+    traded = pl.concat([rows for rows in of_tiers if rows is not None]).select(
+        "tierIdentifier", "issueSymbolIdentifier", "issueName"
+    )
+    names = [member.symbol for member in WELL_KNOWN]
+    found = traded.filter(pl.col("issueSymbolIdentifier").is_in(names)).unique()
+    assert found.height == len(names)
 
 
 def test_a_week_with_a_holiday_trades_less(simulator: Simulator) -> None:

@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from otc_assets.domain.weeks import OTCE, T1, T2, Tier
-from otc_assets.finra.simulator.examples import members
+from otc_assets.finra.simulator.examples import WELL_KNOWN, members
 from otc_assets.finra.simulator.venues import FIRM_COUNT, FIRST_WORDS, ats_of, random_stream
 
 _ALWAYS = 10_000
@@ -133,7 +133,7 @@ def make_universe(seed: int, scale: float, tier_id: str) -> Universe:
         stays[n] = stay._replace(last=change)
         stays.append(_Stay(stay.symbol, f"Successor {stay.issue}", change, _ALWAYS, stay.volume))
     movers = _movers(seed, scale)
-    taken = {symbol for symbol, *_ in movers}
+    taken = {symbol for symbol, *_ in movers} | {member.symbol for member in WELL_KNOWN}
     stays = [stay for stay in stays if stay.symbol not in taken] + _stays_of_movers(movers, tier_id)
     volumes = np.array([stay.volume for stay in stays])
     size = len(stays)
