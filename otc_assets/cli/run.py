@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -138,7 +139,35 @@ def _materialize_newest(launcher: Launcher, count: int) -> list[str]:
         err.print(f"weeks     the {len(weeks)} most recent, {weeks[0]} to {weeks[-1]}, are loaded")
         return []
     with progress("materializing", len(missing)) as tick:
-        return materialize(launcher, missing, TIERS, tick)
+        failed = _capture_before_revision(launcher, missing, lambda note: tick(0, note))
+        return failed + materialize(launcher, missing, TIERS, tick)
+
+
+def _capture_before_revision(launcher: Launcher, weeks: list[dt.date], progress: Callable[[str], None]) -> list[str]:
+    """On the simulator, captures the publication that was revised last as it was before, unless it is captured.
+
+    The weeks of a first run are all captured in their newest state. Without this, nothing of them would be a revision.
+    Returns what failed.
+    """
+    from otc_assets.definitions import build_definitions
+    from otc_assets.defs.launch import RunFailed
+    from otc_assets.finra.sources import before_revision
+    from otc_assets.pipeline.changes import captured_states
+
+    if (found := before_revision(launcher.settings, weeks)) is None:
+        return []
+    tier, week, source = found
+    if (tier, week) in captured_states(launcher.database, week, week):
+        return []
+    earlier = build_definitions(launcher.settings, {"warehouse": launcher.database, "source": source})
+    then = replace(launcher, definitions=earlier)
+    try:
+        for assets in (["week_calendar", f"publication_{tier.slug}"], ["venue_volume"]):
+            progress(f"{week} {tier.name} before its revision")
+            then.run_assets(assets, week, week, waiting=progress)
+    except RunFailed as error:
+        return [f"{week} before its revision: {error}"]
+    return []
 
 
 def materialize(

@@ -171,8 +171,8 @@ def test_a_failing_check_of_a_real_run_is_recorded_once_with_its_figures_and_its
         WEEKS[0],
         "venue_volume.plausible_values failed for week 2026-08-14",
     )
-    assert "NMS Tier 1: 734 rows have negative or implausible values" in str(plausible[4])
-    assert "NMS Tier 1 observed: 734\n" in f"{plausible[4]}\n"
+    assert "NMS Tier 1: 1,758 rows have negative or implausible values" in str(plausible[4])
+    assert "NMS Tier 1 observed: 1,758\n" in f"{plausible[4]}\n"
     assert plausible[5] in runs
     assert graded[0] == "venue_volume.grade 2026-08-14"
     assert str(graded[4]).splitlines() == [
@@ -392,7 +392,7 @@ def test_a_run_that_fails_because_of_a_blocking_check_is_no_alert_beside_that_of
     (message,) = receiver.messages
     first, second = message["message"].splitlines()
     assert first.startswith(
-        "ERROR venue_volume.plausible_values failed for week 2026-08-14 (NMS Tier 1: 734 rows have negative or"
+        "ERROR venue_volume.plausible_values failed for week 2026-08-14 (NMS Tier 1: 1,758 rows have negative or"
     )
     assert second.startswith("ERROR venue_volume.grade failed for week 2026-08-14 (all tiers: F)")
     assert sql.execute("SELECT count(*) FROM otc.alert WHERE kind = 'run'").fetchone() == (0,)

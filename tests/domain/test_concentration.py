@@ -239,12 +239,14 @@ def test_every_ranking_by_the_index_has_the_floor_of_shares_and_trades() -> None
                 query = part[part.rindex("SELECT") :]
                 assert all(limit in query for limit in (named if path.suffix == ".py" else floor)), path
                 rankings[path.name] = rankings.get(path.name, 0) + 1
-    assert rankings == {"README.md": 1, "queries.py": 1, "layout.py": 1, "analysts.json": 2}  # of the package and chart
+    files_with_one = ("README.md", "questions.md", "queries.py", "layout.py")
+    assert rankings == {**dict.fromkeys(files_with_one, 1), "analysts.json": 2}  # of the package and chart
     stated = f"{RANKED_FROM_SHARES:,} shares and {RANKED_FROM_TRADES} trades"
     panels = json.loads((PROJECT_ROOT / "otc_assets/dashboards/analysts.json").read_text())["panels"]
     (title,) = (panel["title"] for panel in panels if "ORDER BY hhi" in json.dumps(panel))
     assert title.endswith(stated)
-    for text in ((PROJECT_ROOT / "README.md").read_text(), TABLES["symbol_concentration"].description):
+    texts = [(PROJECT_ROOT / name).read_text() for name in ("README.md", "docs/questions.md")]
+    for text in (*texts, TABLES["symbol_concentration"].description):
         assert stated in text
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import polars as pl
 
 from otc_assets.domain.enums import CaptureScope
-from otc_assets.domain.weeks import TIERS, Tier, publication_date, weeks_between
+from otc_assets.domain.weeks import TIERS, Tier, weeks_between
 from otc_assets.finra.simulator.files import as_text
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import Capture, Progress, PublicationState, SourceError
@@ -33,7 +33,7 @@ class Published:
 
     def days(self, week: dt.date, tier: Tier) -> list[dt.date]:
         """The days on which the publication was first published, and revised."""
-        return [publication_date(week, tier), *self._simulator.revisions(week, tier)]
+        return [self._simulator.published_on(week, tier), *self._simulator.revisions(week, tier)]
 
     def _rows(self, week: dt.date, tier: Tier, day: dt.date) -> pl.DataFrame:
         rows = self._simulator.publication(week, tier, day)

@@ -47,7 +47,7 @@ def download_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: 
     """
     publication = simulator.publication(week_ending, tier, as_of)
     if publication is None:
-        day = publication_date(week_ending, tier)
+        day = simulator.published_on(week_ending, tier)
         raise ValueError(f"{tier.name}, week ending {week_ending}, is published on {day}, not by {as_of}")
     rows = as_text(publication.filter(pl.col("summaryTypeCode") == _CODES[kind]))
     rows = rows.sort("issueSymbolIdentifier", "issueName", "marketParticipantName").select(_COLUMNS)
@@ -55,7 +55,7 @@ def download_file(simulator: Simulator, week_ending: dt.date, tier: Tier, kind: 
 
 
 def file_name(week_ending: dt.date, tier: Tier, kind: str) -> str:
-    """A file's usual name, with the publication day."""
+    """A file's usual name, with the publication day of the calendar: it gives the week of a late publication too."""
     side = "ats" if kind == VenueKind.ATS else "nonats"
     return f"finra_{side}_weekly_{tier.slug}_{publication_date(week_ending, tier):%Y%m%d}.csv"
 
@@ -74,7 +74,7 @@ def write_files(
     tiers = list(tiers)
     for week in weeks:
         for tier in tiers:
-            if publication_date(week, tier) > as_of:
+            if simulator.published_on(week, tier) > as_of:
                 continue
             for kind in _CODES:
                 path = folder / file_name(week, tier, kind)

@@ -1,6 +1,7 @@
 """Simulated publications: the same (seed, scale, week, tier, day) gives the same rows, in any process.
 
-Venues and symbols are in modules of their own. ``server`` serves publications, and ``files`` writes them to files.
+Venues, symbols and examples are in modules of their own. ``server`` serves publications, and ``files`` writes them to
+files.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import polars as pl
 
 from otc_assets.domain.schema import AMOUNT, DE_MINIMIS_NAME
 from otc_assets.domain.weeks import T1, TIERS, Tier, publication_date, trading_days, week_containing, week_start_of
-from otc_assets.finra.simulator.symbols import Universe, make_universe
-from otc_assets.finra.simulator.venues import Venue, ats_venues, firms, random_stream, renamed
+from otc_assets.finra.simulator import examples
+from otc_assets.finra.simulator.symbols import Universe, make_examples, make_universe
+from otc_assets.finra.simulator.venues import Venue, ats_of, firms, is_open, named_in, random_stream
 
 #: The first week that is offered. Every later one is, from its publication day on.
 FIRST_WEEK = dt.date(2021, 12, 10)
@@ -72,7 +74,7 @@ class Simulator:
         # Every page of the API reads the same publication.
         self._publication = lru_cache(maxsize=4)(self._generate)
         self._universe = lru_cache(maxsize=3)(partial(make_universe, seed, scale))
-        self._ats, self._firms = ats_venues(seed), firms(seed)
+        self._firms = firms()
 
     def partitions(self, as_of: dt.date) -> list[tuple[dt.date, str]]:
         """(weekStartDate, tierIdentifier) of all that is published on ``as_of``, newest first, doubles included."""
@@ -80,7 +82,7 @@ class Simulator:
         week = week_containing(as_of)
         while week >= FIRST_WEEK:
             for tier in TIERS:
-                if publication_date(week, tier) <= as_of:
+                if self.published_on(week, tier) <= as_of:
                     found.append((week_start_of(week), tier.id))
                     if tier == T1 and self.is_double(week):
                         found.append((week_start_of(week), "NMS"))
@@ -92,19 +94,34 @@ class Simulator:
         """Whether the week's T1 publication is published under `NMS` as well."""
         return week_start_of(week_ending) in DOUBLE_WEEKS
 
+    @staticmethod
+    def published_on(week_ending: dt.date, tier: Tier) -> dt.date:
+        """The day on which the publication appears: that of the calendar, and some days later for one in fifteen."""
+        day = publication_date(week_ending, tier)
+        is_late = tier == examples.LATE_TIER and _week_number(week_ending) % examples.EVERY == examples.LATE_WEEK
+        return day + dt.timedelta(days=examples.LATE_BY_DAYS) if is_late else day
+
+    @staticmethod
+    def is_revised_soon(week_ending: dt.date, tier: Tier) -> bool:
+        """Whether the publication is the one of five weeks that is revised some days after it was published."""
+        return tier == examples.REVISED_TIER and _week_number(week_ending) % examples.EVERY == examples.REVISED_WEEK
+
     def revisions(self, week_ending: dt.date, tier: Tier) -> list[dt.date]:
-        """The days on which the publication is revised: one day for about one in twenty, none for the others."""
+        """The days on which the publication is revised: one day for about one in nine, none for the others."""
+        published = self.published_on(week_ending, tier)
+        if self.is_revised_soon(week_ending, tier):
+            return [published + dt.timedelta(days=examples.REVISED_AFTER_DAYS)]
         rng = random_stream(self.seed, 1, week_ending.toordinal(), TIERS.index(tier))
         if rng.random() >= 0.05:
             return []
-        return [publication_date(week_ending, tier) + dt.timedelta(days=int(rng.integers(2, 165)))]
+        return [published + dt.timedelta(days=int(rng.integers(2, 165)))]
 
     def publication(self, week_ending: dt.date, tier: Tier, as_of: dt.date) -> pl.DataFrame | None:
         """All rows of the publication as of ``as_of`` (COLUMNS, all summary types).
 
-        None before the week's publication day, and for weeks before the first.
+        None before it appears, and for weeks before the first.
         """
-        if week_ending < FIRST_WEEK or publication_date(week_ending, tier) > as_of:
+        if week_ending < FIRST_WEEK or self.published_on(week_ending, tier) > as_of:
             return None
         revised = [day for day in self.revisions(week_ending, tier) if day <= as_of]
         return self._publication(week_ending, tier, revised[-1] if revised else None)
@@ -121,31 +138,31 @@ class Simulator:
         )
 
     def _generate(self, week_ending: dt.date, tier: Tier, revised_on: dt.date | None) -> pl.DataFrame:
-        universe = self._universe(tier.id)
         start = week_start_of(week_ending)
         week = _week_number(week_ending)
-        published = publication_date(week_ending, tier)
+        published = self.published_on(week_ending, tier)
+        universe = self._universe(tier.id).during(week)
+        if self.scale >= examples.EXAMPLES_FROM_SCALE:
+            universe = universe.followed_by(make_examples(self.seed, tier, week))
         rng = random_stream(self.seed, 6, week_ending.toordinal(), TIERS.index(tier))
-        listed = np.flatnonzero((universe.first_week <= week) & (week <= universe.last_week))
         # A symbol's volume drifts slowly and jumps now and then; a short week trades less.
-        season = np.sin(week / 9.0 + (np.arange(universe.volume.size) % 97)[listed]) * 0.2
-        volume = universe.volume[listed] * np.exp(season + rng.normal(0, 0.12, listed.size))
+        season = np.sin(week / 9.0 + universe.season) * 0.2
+        volume = universe.volume * np.exp(season + rng.normal(0, 0.12, universe.volume.size))
         volume *= trading_days(week_ending) / 5
 
         parts = []
         for code, probability, weights, share in (
-            ("ATS", universe.at_ats, universe.ats_weight, 0.45),
+            ("ATS", universe.at_ats * is_open(ats_of(tier.id), week_ending), universe.ats_weight, 0.45),
             ("OTC", universe.at_firm, universe.firm_weight, 0.52),
         ):
-            trades_there = rng.random((listed.size, probability.shape[1])) < probability[listed]
-            entry, venue = np.nonzero(trades_there)
-            weight = weights[listed][entry, venue]
-            total = np.bincount(entry, weights=weight, minlength=listed.size)[entry]
-            parts.append((code, listed[entry], venue, volume[entry] * share * weight / total))
-        small = np.flatnonzero(universe.at_small[listed])
-        parts.append(("SMALL", listed[small], np.zeros(small.size, dtype=np.int64), volume[small] * 0.03))
+            entry, venue = np.nonzero(rng.random(probability.shape) < probability)
+            weight = weights[entry, venue]
+            total = np.bincount(entry, weights=weight, minlength=volume.size)[entry]
+            parts.append((code, entry, venue, volume[entry] * share * weight / total))
+        small = np.flatnonzero(universe.at_small)
+        parts.append(("SMALL", small, np.zeros(small.size, dtype=np.int64), volume[small] * 0.03))
 
-        rows = [self._rows(universe, rng, week_ending, *part) for part in parts]
+        rows = [self._rows(universe, rng, week_ending, tier, *part) for part in parts]
         firm_rows = self._revise(pl.concat(rows), week_ending, tier, published, revised_on)
         firm_rows = firm_rows.with_columns(
             pl.lit(start).alias("weekStartDate"),
@@ -171,6 +188,7 @@ class Simulator:
         universe: Universe,
         rng: np.random.Generator,
         week_ending: dt.date,
+        tier: Tier,
         code: str,
         entry: np.ndarray,
         venue: np.ndarray,
@@ -196,7 +214,7 @@ class Simulator:
         if start < _DECIMAL_NOTIONAL_FROM:
             dollars = (dollars + 500_000) // 1_000_000 * 1_000_000
         if code == "ATS":
-            mpids, names = _arrays(renamed(self._ats, _week_number(week_ending)))
+            mpids, names = _arrays(named_in(ats_of(tier.id), _week_number(week_ending)))
             identity = {"MPID": mpids[venue], "firmCRDNumber": None, "marketParticipantName": names[venue]}
         elif code == "OTC":
             crds, names = _arrays(self._firms)
@@ -233,12 +251,19 @@ class Simulator:
         published: dt.date,
         revised_on: dt.date | None,
     ) -> pl.DataFrame:
-        """The rows before or after the revision: a few change, one is removed, one is added."""
+        """The rows before or after the revision: a few change, one is removed, one is added.
+
+        Those of the example are of one symbol.
+        """
         rows = rows.with_columns(pl.lit(published).alias("lastUpdateDate"))
         if not self.revisions(week_ending, tier):
             return rows
         rng = random_stream(self.seed, 7, week_ending.toordinal(), TIERS.index(tier))
-        added, removed, *changed = rng.choice(rows.height, size=min(7, rows.height), replace=False).tolist()
+        candidates = np.arange(rows.height)
+        if self.is_revised_soon(week_ending, tier):
+            of_symbol = np.flatnonzero(rows["issueSymbolIdentifier"] == examples.REVISED_SYMBOL)
+            candidates = of_symbol if of_symbol.size else candidates
+        added, removed, *changed = rng.choice(candidates, size=min(7, candidates.size), replace=False).tolist()
         number = pl.int_range(pl.len())
         if revised_on is None:
             return rows.filter(number != added)

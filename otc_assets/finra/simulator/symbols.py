@@ -1,14 +1,19 @@
-"""Invented symbols: which trade in a tier, when, how much, and how likely at which venue."""
+"""Which symbols trade in a tier, when, how much, and how likely at which venue.
+
+The symbols of a ``Universe`` are invented. Well-known ones are declared in ``examples``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 
-from otc_assets.domain.weeks import OTCE, T1, T2
-from otc_assets.finra.simulator.venues import ATS_COUNT, FIRM_COUNT, FIRST_WORDS, random_stream
+from otc_assets.domain.weeks import OTCE, T1, T2, Tier
+from otc_assets.finra.simulator.examples import WELL_KNOWN, members
+from otc_assets.finra.simulator.venues import FIRM_COUNT, FIRST_WORDS, ats_of, random_stream
 
 _ALWAYS = 10_000
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -58,6 +63,7 @@ class Universe:
     Attributes:
         first_week, last_week: in weeks since the simulator's first.
         volume: shares in an ordinary week.
+        season: shifts the slow drift of the volume.
         at_ats, at_firm: (entry, venue): the probability that it trades there in a week.
         at_small: whether the De Minimis group trades it.
         ats_weight, firm_weight: (entry, venue): the venue's part of the entry's volume, not normalized.
@@ -70,11 +76,26 @@ class Universe:
     last_week: np.ndarray
     volume: np.ndarray
     price: np.ndarray
+    season: np.ndarray
     at_ats: np.ndarray
     at_firm: np.ndarray
     at_small: np.ndarray
     ats_weight: np.ndarray
     firm_weight: np.ndarray
+
+    def during(self, week: int) -> Universe:
+        """The entries that trade in a week."""
+        listed = (self.first_week <= week) & (week <= self.last_week)
+        return Universe(**{each.name: getattr(self, each.name)[listed] for each in fields(self)})
+
+    def followed_by(self, other: Universe) -> Universe:
+        """The entries of both."""
+        return Universe(
+            **{
+                each.name: np.concatenate([getattr(self, each.name), getattr(other, each.name)])
+                for each in fields(self)
+            }
+        )
 
 
 class _Stay(NamedTuple):
@@ -89,7 +110,7 @@ class _Stay(NamedTuple):
 
 def make_universe(seed: int, scale: float, tier_id: str) -> Universe:
     """The symbols of a tier."""
-    shape = _SHAPES[tier_id]
+    shape, ats_count = _SHAPES[tier_id], len(ats_of(tier_id))
     number = list(_SHAPES).index(tier_id)
     count = max(12, round(shape.symbols * scale))
     rng = random_stream(seed, 4, number)
@@ -112,7 +133,7 @@ def make_universe(seed: int, scale: float, tier_id: str) -> Universe:
         stays[n] = stay._replace(last=change)
         stays.append(_Stay(stay.symbol, f"Successor {stay.issue}", change, _ALWAYS, stay.volume))
     movers = _movers(seed, scale)
-    taken = {symbol for symbol, *_ in movers}
+    taken = {symbol for symbol, *_ in movers} | {member.symbol for member in WELL_KNOWN}
     stays = [stay for stay in stays if stay.symbol not in taken] + _stays_of_movers(movers, tier_id)
     volumes = np.array([stay.volume for stay in stays])
     size = len(stays)
@@ -126,12 +147,62 @@ def make_universe(seed: int, scale: float, tier_id: str) -> Universe:
         last_week=np.array([stay.last for stay in stays]),
         volume=volumes,
         price=np.exp(rng.normal(3.2 if tier_id != OTCE.id else 0.5, 1.1, size)),
-        at_ats=_participation(rng, rank, ATS_COUNT, shape.ats_rows),
+        season=np.arange(size) % 97,
+        at_ats=_participation(rng, rank, ats_count, shape.ats_rows),
         at_firm=_participation(rng, rank, FIRM_COUNT, shape.firm_rows),
         at_small=rng.random(size) < shape.de_minimis,
-        ats_weight=(rng.lognormal(0.0, 1.0, (size, ATS_COUNT)) * _weights(ATS_COUNT)).astype(np.float32),
+        ats_weight=(rng.lognormal(0.0, 1.0, (size, ats_count)) * _weights(ats_count)).astype(np.float32),
         firm_weight=(rng.lognormal(0.0, 1.0, (size, FIRM_COUNT)) * _weights(FIRM_COUNT)).astype(np.float32),
     )
+
+
+#: A venue trades a well-known symbol in a week about as surely as its part of the volume is above these shares.
+_SURE_AT_ATS, _SURE_AT_FIRM = 2_000, 40_000
+#: Named firms that trade a well-known symbol, the largest; all others are in its De Minimis group.
+_NAMED_FIRMS = 24
+#: In FINRA's files of the OTC tier, the ATSs below the three largest trade other symbols than these.
+_OTC_ATS = 3
+
+
+def make_examples(seed: int, tier: Tier, week: int) -> Universe:
+    """The well-known symbols and the examples that trade in a tier in a week.
+
+    The venues of a member depend on its issue alone, so that they are the same under another ticker or in another tier.
+    """
+    found = members(tier, week)
+    size = len(found)
+    volumes = np.array([member.volume for member in found])
+    ats_weight, firm_weight = (
+        np.array([_weights_of(seed, member.issue, kind, count) for member in found])
+        for kind, count in enumerate((len(ats_of(tier.id)), FIRM_COUNT))
+    )
+    firm_weight[:, _NAMED_FIRMS:] = 0
+    if tier == OTCE:
+        ats_weight[:, _OTC_ATS:] = 0
+    # Shares that do not change by a split decide where a symbol trades.
+    dollars = (volumes * [member.price for member in found])[:, None] / 50
+    return Universe(
+        symbol=np.array([member.symbol for member in found], dtype=object),
+        issue=np.array([member.issue for member in found], dtype=object),
+        product=np.array([member.product for member in found], dtype=object),
+        first_week=np.full(size, week),
+        last_week=np.full(size, week),
+        volume=volumes,
+        price=np.array([member.price for member in found], dtype=float),
+        season=np.array([crc32(member.issue.encode()) % 97 for member in found]),
+        at_ats=1 - np.exp(-dollars * ats_weight / _SURE_AT_ATS),
+        at_firm=1 - np.exp(-dollars * firm_weight / _SURE_AT_FIRM),
+        at_small=np.ones(size, dtype=bool),
+        ats_weight=ats_weight,
+        firm_weight=firm_weight,
+    )
+
+
+def _weights_of(seed: int, issue: str, kind: int, venues: int) -> np.ndarray:
+    """The venues' parts of an issue's volume; they sum to 1."""
+    rng = random_stream(seed, 8, crc32(issue.encode()), kind)
+    weights = rng.lognormal(0.0, 0.4, venues) * _weights(venues)
+    return weights / weights.sum()
 
 
 def _tickers(number: int, count: int) -> list[str]:

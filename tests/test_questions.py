@@ -1,0 +1,279 @@
+"""The queries of README.md and docs/questions.md, on the weeks that a first run loads.
+
+What the answers have to be is computed by DuckDB from the simulator's rows, apart from the package.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import openpyxl
+import polars as pl
+import psycopg
+import pytest
+import time_machine
+from dagster import DagsterInstance
+from support import installed
+
+from otc_assets.cli.run import _capture_before_revision, _materialize_newest
+from otc_assets.defs.launch import Launcher
+from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, trading_days, weeks_between
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.settings import PROJECT_ROOT, settings
+from otc_assets.warehouse.server import session_options
+
+pytestmark = pytest.mark.slow
+
+NOW = dt.datetime(2026, 10, 14, 12, tzinfo=NEW_YORK)
+#: The newest eight weeks then: T2 and OTC of the last two are not published. 2026-09-07 is Labor Day.
+WEEKS = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 9, 25))
+LABOR_DAY = dt.date(2026, 9, 11)
+#: The week of T1 that is revised on 2026-09-23.
+REVISED, REVISED_ON = dt.date(2026, 8, 28), dt.date(2026, 9, 23)
+
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """A database as a first run leaves it, and the simulator's rows in DuckDB.
+
+    Attributes:
+        launcher: of the installation.
+        url: of the database.
+        duck: `rows` of the same weeks, and those of the revised publication `before` its revision.
+    """
+
+    launcher: Launcher
+    url: str
+    duck: duckdb.DuckDBPyConnection
+
+    def sql(self, query: str) -> Rows:
+        """What a reader of the database gets."""
+        with psycopg.connect(self.url, options=session_options()) as connection:
+            return list(connection.execute(query).fetchall())  # type: ignore[arg-type]
+
+
+def _simulated(folder: Path) -> duckdb.DuckDBPyConnection:
+    simulator, parts = Simulator(2014, 0.01), []
+    for tier in TIERS:
+        for week in WEEKS:
+            rows = simulator.publication(week, tier, NOW.date())
+            if rows is not None:
+                parts.append(rows.filter(pl.col("summaryTypeCode").str.ends_with("SMBL_FIRM")))
+    before = simulator.publication(REVISED, T1, REVISED_ON - dt.timedelta(days=1))
+    assert before is not None
+    pl.concat(parts).write_parquet(folder / "rows.parquet")
+    before.filter(pl.col("summaryTypeCode").str.ends_with("SMBL_FIRM")).write_parquet(folder / "before.parquet")
+    duck = duckdb.connect()
+    for name in ("rows", "before"):
+        duck.execute(
+            f"CREATE TABLE {name} AS SELECT weekStartDate + 4 AS week, tierDescription AS tier,"
+            " issueSymbolIdentifier AS symbol, marketParticipantName AS venue, MPID AS mpid,"
+            " coalesce(MPID, firmCRDNumber, 'DE_MINIMIS') AS id, totalWeeklyShareQuantity AS shares,"
+            f" totalWeeklyTradeCount AS trades FROM read_parquet('{folder / name}.parquet')"
+        )
+    return duck
+
+
+@pytest.fixture(scope="module")
+def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
+    """What `make run` loads into an empty database, at a hundredth of FINRA's size."""
+    name = "first_run"
+    with server._connect("postgres") as admin:
+        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_template} STRATEGY file_copy")  # type: ignore[arg-type]
+    url = server.url.rpartition("/")[0] + f"/{name}"
+    with pytest.MonkeyPatch.context() as environment, DagsterInstance.ephemeral() as instance:
+        environment.setenv("OTC_DATABASE_URL", url)
+        environment.setenv("OTC_HOME", str(tmp_path_factory.mktemp("first-run")))
+        environment.setenv("OTC_SOURCE", "simulator")
+        environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
+        settings.cache_clear()
+        launcher = installed.launcher(instance)
+        with time_machine.travel(NOW, tick=True):
+            assert _materialize_newest(launcher, 8) == []
+        with _simulated(tmp_path_factory.mktemp("simulated")) as duck:
+            yield FirstRun(launcher, url, duck)
+        installed.close()
+    settings.cache_clear()
+    with server._connect("postgres") as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+
+
+def _blocks(path: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (PROJECT_ROOT / path).read_text(), re.S)
+
+
+@pytest.mark.parametrize("query", _blocks("README.md", "sql"))
+def test_every_query_of_the_readme_returns_rows_of_a_first_run(first_run: FirstRun, query: str) -> None:
+    """They named symbols and weeks that the simulator did not have."""
+    assert first_run.sql(query)
+
+
+def test_the_readme_shows_apple_in_the_newest_week_and_as_it_was_before_a_revision(first_run: FirstRun) -> None:
+    newest, before = (query for query in _blocks("README.md", "sql") if "'AAPL'" in query)
+    columns = "venue, shares, trades FROM"
+    assert (
+        first_run.sql(newest)
+        == first_run.duck.execute(
+            f"SELECT {columns} rows WHERE symbol = 'AAPL' AND week = '2026-09-25' ORDER BY shares DESC"
+        ).fetchall()
+    )
+    assert (
+        first_run.sql(before)
+        == first_run.duck.execute(
+            f"SELECT week, {columns} before WHERE symbol = 'AAPL' ORDER BY shares DESC"
+        ).fetchall()
+    )
+
+
+def test_only_the_revised_publication_is_captured_twice_and_never_again(first_run: FirstRun) -> None:
+    captures = "SELECT week_ending, tier, count(*) FROM otc.publication GROUP BY 1, 2 HAVING count(*) > 1"
+    twice = first_run.sql(captures)
+    assert twice == [(REVISED, T1.name, 2)]
+    with time_machine.travel(NOW, tick=True):
+        assert _capture_before_revision(first_run.launcher, WEEKS, lambda note: pytest.fail(note)) == []
+    assert first_run.sql(captures) == twice
+
+
+# --- docs/questions.md ---------------------------------------------------------------------------------
+
+
+def _questions() -> dict[str, str]:
+    """The statement under each question."""
+    parts = re.split(r"^## (.*)\n", (PROJECT_ROOT / "docs/questions.md").read_text(), flags=re.M)[1:]
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    return {name: sql[0] for name, text in found.items() if (sql := re.findall(r"```sql\n(.*?)```", text, re.S))}
+
+
+def _volume_by_ats(first_run: FirstRun, answer: Rows) -> None:
+    assert (
+        answer
+        == first_run.duck.execute(
+            "SELECT week, mpid, venue, shares, trades FROM rows WHERE symbol = 'AAPL' AND mpid IS NOT NULL"
+            " ORDER BY week, shares DESC"
+        ).fetchall()
+    )
+
+
+def _gains(first_run: FirstRun, answer: Rows) -> None:
+    expected = first_run.duck.execute(
+        "WITH shares AS (SELECT week, id, any_value(venue) AS venue, 100 * sum(shares)::DOUBLE"
+        " / sum(sum(shares)::DOUBLE) OVER (PARTITION BY week) AS pct FROM rows WHERE tier = 'NMS Tier 1'"
+        " AND week > '2026-08-14' GROUP BY week, id)"
+        " SELECT max_by(venue, week), sum(pct) FILTER (week = '2026-09-25') AS now, sum(pct) / 6 AS usual FROM shares"
+        " GROUP BY id HAVING now IS NOT NULL ORDER BY now - usual DESC LIMIT 10"
+    ).fetchall()
+    assert len(answer) == 10
+    for (venue, now, usual, points), (name, share, average) in zip(answer, expected, strict=True):
+        assert venue == name
+        assert (float(now), float(usual)) == pytest.approx((share, average), abs=1e-5)
+        assert points == now - usual
+
+
+def _concentrated(first_run: FirstRun, answer: Rows) -> None:
+    expected = first_run.duck.execute(
+        "WITH sums AS (SELECT tier, symbol, sum(shares) AS total, sum(trades) AS trades FROM rows"
+        " WHERE week = '2026-09-25' GROUP BY ALL)"
+        " SELECT tier, symbol, sum((shares::DOUBLE / total) ** 2 * 10000"
+        " / CASE id WHEN 'DE_MINIMIS' THEN r.trades ELSE 1 END) AS hhi, arg_max(id, shares), max(shares), total"
+        " FROM rows r JOIN sums USING (tier, symbol) WHERE week = '2026-09-25' AND total >= 100000"
+        " AND sums.trades >= 500 GROUP BY tier, symbol, total ORDER BY hhi DESC LIMIT 20"
+    ).fetchall()
+    assert len(answer) == len(expected) > 5
+    for (tier, symbol, hhi, top, share, total), wanted in zip(answer, expected, strict=True):
+        assert (tier, symbol, top, total) == (wanted[0], wanted[1], wanted[3], wanted[5])
+        assert (float(hhi), float(share)) == pytest.approx((wanted[2], 100 * float(wanted[4] / total)), abs=1e-5)
+
+
+def _ats_and_others(first_run: FirstRun, answer: Rows) -> None:
+    expected = first_run.duck.execute(
+        "SELECT week, sum(shares) FILTER (mpid IS NOT NULL), sum(shares) FILTER (mpid IS NULL) FROM rows"
+        " WHERE symbol = 'AAPL' GROUP BY week ORDER BY week"
+    ).fetchall()
+    assert [row[:3] for row in answer] == expected
+    shares = [100 * float(ats / (ats + others)) for _, ats, others in expected]
+    assert [float(row[3]) for row in answer] == pytest.approx(shares, abs=0.01)
+
+
+def _holidays(first_run: FirstRun, answer: Rows) -> None:
+    volumes = dict(
+        first_run.duck.execute("SELECT week, sum(shares) FROM rows WHERE symbol = 'SPY' GROUP BY 1").fetchall()
+    )
+    assert [row[:3] for row in answer] == [(week, 4 if week == LABOR_DAY else 5, volumes[week]) for week in WEEKS]
+    assert [row[3] for row in answer] == [round(volumes[week] / trading_days(week), 6) for week in WEEKS]
+    # By hand: six weeks, of which Labor Day's is the sixth, have 29 trading days.
+    window = weeks_between(dt.date(2026, 8, 7), LABOR_DAY)
+    total = sum(volumes[week] for week in window)
+    row = answer[WEEKS.index(LABOR_DAY)]
+    daily, weekly = volumes[LABOR_DAY] / 4 / (total / 29), volumes[LABOR_DAY] / (total / 6)
+    assert (float(row[4]), float(row[5])) == pytest.approx((float(daily - 1) * 100, float(weekly - 1) * 100), abs=1e-4)
+
+
+def _revised(first_run: FirstRun, answer: Rows) -> None:
+    expected = first_run.duck.execute(
+        "SELECT b.week, b.symbol, b.venue, CASE WHEN a.shares IS NULL THEN 'removed' ELSE 'changed' END, b.shares,"
+        " a.shares FROM before b LEFT JOIN (FROM rows WHERE week = '2026-08-28' AND tier = 'NMS Tier 1') a"
+        " USING (symbol, id) WHERE a.shares IS DISTINCT FROM b.shares ORDER BY b.symbol, b.venue"
+    ).fetchall()
+    assert [row[1:] for row in answer] == expected
+    assert [row[3] for row in expected].count("changed") == 5
+    assert {row[1] for row in expected} == {"AAPL"}
+
+
+def _missing(_: FirstRun, answer: Rows) -> None:
+    assert answer == [
+        (tier, "pending", week, due, False)
+        for tier in ("NMS Tier 2", "OTC")
+        for week, due in (
+            (dt.date(2026, 9, 18), dt.date(2026, 10, 19)),
+            (dt.date(2026, 9, 25), dt.date(2026, 10, 26)),
+        )
+    ]
+
+
+_EXPECTED: dict[str, Callable[[FirstRun, Rows], None]] = {
+    "How much of a symbol trades at each ATS, week by week?": _volume_by_ats,
+    "Which venues gain share in a tier?": _gains,
+    "Which symbols are most concentrated at few venues?": _concentrated,
+    "How much of a symbol trades at ATSs, and how much at other firms?": _ats_and_others,
+    "What did a week with a holiday trade per day?": _holidays,
+    "What did FINRA revise since a date?": _revised,
+    "Which weeks are missing, and when are they due?": _missing,
+}
+
+
+@pytest.mark.parametrize("question", _questions())
+def test_a_question_is_answered_as_duckdb_answers_it(first_run: FirstRun, question: str) -> None:
+    _EXPECTED[question](first_run, first_run.sql(_questions()[question]))
+
+
+def test_everything_can_be_written_to_parquet_and_excel(
+    first_run: FirstRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (script,) = _blocks("docs/questions.md", "python")
+    monkeypatch.setenv("OTC_DATABASE_URL", first_run.url)
+    monkeypatch.chdir(tmp_path)
+    exec(script, {})  # noqa: S102
+    workbook = openpyxl.load_workbook(tmp_path / "otc.xlsx", read_only=True)
+    tables = {path.stem for path in tmp_path.glob("*.parquet")}
+    assert set(workbook.sheetnames) == tables >= {"symbol_summary", "venue_share", "venue_volume"}
+    for table in tables:
+        ((count,),) = first_run.sql(f"SELECT count(*) FROM otc.{table}")
+        assert pl.read_parquet(tmp_path / f"{table}.parquet").height == count > 10
+        assert workbook[table].max_row == count + 1
+    exact = first_run.duck.execute("SELECT sum(shares) FROM rows").fetchone()
+    assert exact is not None
+    written = pl.read_parquet(tmp_path / "venue_volume.parquet")
+    assert written["share_volume"].sum() == exact[0]
+    assert written["share_volume"].dtype.is_decimal()
+    header, *sheet = workbook["symbol_summary"].iter_rows(values_only=True)
+    in_excel = sum(float(row[header.index("total_volume")]) for row in sheet)
+    assert in_excel == pytest.approx(float(exact[0]))
