@@ -376,9 +376,9 @@ _ALL_TABLES = (
         description=(
             "What changed in the week, one row per change with its evidence and its rank: symbols and venues that "
             "entered, ended, moved or were renamed, ranks, the largest movers against their own norm, shares won "
-            "within symbols and by mix, splits, and what FINRA revised since the report before.\n\nTiers are compared "
-            "with their own newest captured week before. The week's T1 is published two weeks before its other tiers, whose "
-            "changes follow then; `otc.newest_week_changes` has the newest of each tier."
+            "within symbols and by mix, splits, and what FINRA revised since the report before.\n\nA tier is compared "
+            "with its own newest captured week before. The week's T1 is published two weeks before its other tiers, "
+            "whose changes follow then; `otc.newest_week_changes` has the newest of each tier."
         ),
         schema=WEEK_CHANGES,
         key=("week_ending", "tier", "kind", "subject"),
