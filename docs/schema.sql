@@ -298,6 +298,27 @@ CREATE TABLE otc.schema_version (
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
 );
 
+-- A symbol's issue name, tier and product type in the week, and what has changed since it last traded: a move between
+-- tiers, another issue name, another ticker.
+CREATE TABLE otc.symbol (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    issue_name text, -- the issue with the most volume, where a ticker has several
+    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    product_type text, -- FINRA's productTypeCode; '' where it gives none
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
+    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    previous_tier text, -- its tier in previous_week
+    previous_issue_name text, -- its issue name in previous_week
+    moved_from_tier text, -- the tier that it traded in before, in its first week in this one; null where it did not move
+    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name, 'another_issue' if they have no word in common that tells issuers apart: another issuer has the ticker, or the issuer changed its whole name
+    previous_symbol text, -- the ticker under which the same issue traded until it ended; null where there is no one
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT symbol_pkey PRIMARY KEY (week_ending, tier, symbol),
+    CONSTRAINT symbol_issue_change_check CHECK ((issue_change = ANY (ARRAY['renamed'::text, 'another_issue'::text])))
+);
+
 -- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. A ranking by HHI
 -- takes only symbols with at least 100,000 shares and 500 trades: one venue with everything is 10,000 on any number of
 -- shares.
@@ -361,11 +382,33 @@ CREATE TABLE otc.symbol_concentration_revision (
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A symbol's six-week averages, and its week compared with them, per trading day and per week. Weeks without trades
--- count as zero, and their number is stated.
-CREATE TABLE otc.symbol_rolling (
+-- A row of symbol as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.symbol_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    issue_name text, -- the issue with the most volume, where a ticker has several
+    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    product_type text, -- FINRA's productTypeCode; '' where it gives none
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
+    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    previous_tier text, -- its tier in previous_week
+    previous_issue_name text, -- its issue name in previous_week
+    moved_from_tier text, -- the tier that it traded in before, in its first week in this one; null where it did not move
+    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name, 'another_issue' if they have no word in common that tells issuers apart: another issuer has the ticker, or the issuer changed its whole name
+    previous_symbol text, -- the ticker under which the same issue traded until it ended; null where there is no one
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT symbol_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
+    CONSTRAINT symbol_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- A symbol's six-week averages, and its week compared with them, per trading day and per week; in its tier, and over
+-- all tiers (`tier` ALL). Weeks without trades count as zero, and their number is stated.
+CREATE TABLE otc.symbol_rolling (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier, or ALL: all tiers together, once all three of the week are captured
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
     avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
@@ -377,7 +420,7 @@ CREATE TABLE otc.symbol_rolling (
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- per week: average number of venues (venues per week)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where it traded in two tiers of one week (venues per week)
     weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
@@ -386,17 +429,26 @@ CREATE TABLE otc.symbol_rolling (
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
     weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
+    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
+    other_tier text, -- the tier of the newest of weeks_in_other_tier; null where that is 0
+    split_week date, -- the newest week of the window whose price differs from the one before by about a split ratio
+    split_ratio text, -- new shares for old ones, as '10:1': the ratio that the jump of the price in split_week is within 10 % of. Shares before and after are not adjusted; notional_trend compares dollars
     CONSTRAINT symbol_rolling_pkey PRIMARY KEY (week_ending, tier, symbol),
     CONSTRAINT symbol_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
     CONSTRAINT symbol_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
-    CONSTRAINT symbol_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'first_week_in_window'::text])))
+    CONSTRAINT symbol_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'moved_tier'::text, 'tiers_pending'::text, 'another_issue'::text, 'first_week_in_window'::text])))
 );
 
 -- A row of symbol_rolling as it was before it changed, valid from known_from until known_to.
 CREATE TABLE otc.symbol_rolling_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
-    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    tier text NOT NULL, -- FINRA's tier, or ALL: all tiers together, once all three of the week are captured
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
     avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
@@ -408,7 +460,7 @@ CREATE TABLE otc.symbol_rolling_revision (
     weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
     weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- per week: average number of venues (venues per week)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where it traded in two tiers of one week (venues per week)
     weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
@@ -419,7 +471,16 @@ CREATE TABLE otc.symbol_rolling_revision (
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
     weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
+    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
+    other_tier text, -- the tier of the newest of weeks_in_other_tier; null where that is 0
+    split_week date, -- the newest week of the window whose price differs from the one before by about a split ratio
+    split_ratio text, -- new shares for old ones, as '10:1': the ratio that the jump of the price in split_week is within 10 % of. Shares before and after are not adjusted; notional_trend compares dollars
     CONSTRAINT symbol_rolling_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -481,7 +542,48 @@ CREATE TABLE otc.symbol_summary_revision (
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A venue's six-week averages in a tier, and its week compared with them, per trading day and per week.
+-- A venue's name, kind and identity in the week, and its name and venue_id when it last traded.
+CREATE TABLE otc.venue (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
+    identity_id text NOT NULL, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
+    mpid text, -- market participant identifier of an ATS
+    firm_crd text, -- CRD number of a non-ATS firm
+    venue_name text, -- FINRA's marketParticipantName
+    tiers text NOT NULL, -- the tiers in which it traded, of those captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
+    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    previous_venue_id text, -- the venue_id of the identity in previous_week
+    previous_venue_name text, -- the venue's name in previous_week
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT venue_pkey PRIMARY KEY (week_ending, venue_id),
+    CONSTRAINT venue_venue_kind_check CHECK ((venue_kind = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'DE_MINIMIS'::text])))
+);
+
+-- A row of venue as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.venue_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
+    identity_id text NOT NULL, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
+    mpid text, -- market participant identifier of an ATS
+    firm_crd text, -- CRD number of a non-ATS firm
+    venue_name text, -- FINRA's marketParticipantName
+    tiers text NOT NULL, -- the tiers in which it traded, of those captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
+    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    previous_venue_id text, -- the venue_id of the identity in previous_week
+    previous_venue_name text, -- the venue's name in previous_week
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT venue_revision_pkey PRIMARY KEY (week_ending, venue_id, known_to),
+    CONSTRAINT venue_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- A venue's six-week averages in a tier, and its week compared with them, per trading day and per week. Weeks under an
+-- earlier MPID count where the succession is confirmed (`predecessors`).
 CREATE TABLE otc.venue_rolling (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
@@ -506,11 +608,19 @@ CREATE TABLE otc.venue_rolling (
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
     weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
+    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
+    identity_id text, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    predecessors text, -- other venue_ids of the identity that traded in the window; their weeks are in the figures. Null where none
     CONSTRAINT venue_rolling_pkey PRIMARY KEY (week_ending, tier, venue_id),
     CONSTRAINT venue_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
     CONSTRAINT venue_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
-    CONSTRAINT venue_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'first_week_in_window'::text])))
+    CONSTRAINT venue_rolling_trend_reason_check CHECK ((trend_reason = ANY (ARRAY['too_few_weeks'::text, 'moved_tier'::text, 'tiers_pending'::text, 'another_issue'::text, 'first_week_in_window'::text])))
 );
 
 -- A row of venue_rolling as it was before it changed, valid from known_from until known_to.
@@ -540,7 +650,15 @@ CREATE TABLE otc.venue_rolling_revision (
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
     weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
+    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
+    identity_id text, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    predecessors text, -- other venue_ids of the identity that traded in the window; their weeks are in the figures. Null where none
     CONSTRAINT venue_rolling_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -600,6 +718,54 @@ CREATE TABLE otc.venue_share_revision (
     block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
     CONSTRAINT venue_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- Where one venue ended as another began with most of its symbols and volume: proposed with the evidence, or as the
+-- reviewed file decides.
+CREATE TABLE otc.venue_succession (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    predecessor text NOT NULL, -- venue_id of the venue that ended
+    successor text NOT NULL, -- venue_id of the venue that began
+    venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
+    predecessor_name text, -- the name of the venue that ended
+    successor_name text, -- the name of the venue that began
+    predecessor_last_week date NOT NULL, -- the last week with trades of the predecessor
+    successor_first_week date NOT NULL, -- the first week with trades of the successor
+    predecessor_symbols bigint NOT NULL, -- symbols of the predecessor in the last week before the successor began (symbols)
+    successor_symbols bigint NOT NULL, -- symbols of the successor in the first week after the predecessor ended (symbols)
+    symbols_in_common bigint NOT NULL, -- symbols that both have (symbols)
+    symbols_in_common_pct numeric(18,6), -- symbols in common over the larger of both numbers (percent)
+    volume_in_common_pct numeric(18,6), -- the overlap of both distributions of volume over symbols: the sum of the smaller share of each symbol (percent)
+    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day over the predecessor's (percent)
+    decision text NOT NULL, -- what the reviewed file says: 'confirmed', 'refused', or 'proposed' where it says nothing
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT venue_succession_pkey PRIMARY KEY (week_ending, predecessor, successor),
+    CONSTRAINT venue_succession_decision_check CHECK ((decision = ANY (ARRAY['proposed'::text, 'confirmed'::text, 'refused'::text]))),
+    CONSTRAINT venue_succession_venue_kind_check CHECK ((venue_kind = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'DE_MINIMIS'::text])))
+);
+
+-- A row of venue_succession as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.venue_succession_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    predecessor text NOT NULL, -- venue_id of the venue that ended
+    successor text NOT NULL, -- venue_id of the venue that began
+    venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
+    predecessor_name text, -- the name of the venue that ended
+    successor_name text, -- the name of the venue that began
+    predecessor_last_week date NOT NULL, -- the last week with trades of the predecessor
+    successor_first_week date NOT NULL, -- the first week with trades of the successor
+    predecessor_symbols bigint NOT NULL, -- symbols of the predecessor in the last week before the successor began (symbols)
+    successor_symbols bigint NOT NULL, -- symbols of the successor in the first week after the predecessor ended (symbols)
+    symbols_in_common bigint NOT NULL, -- symbols that both have (symbols)
+    symbols_in_common_pct numeric(18,6), -- symbols in common over the larger of both numbers (percent)
+    volume_in_common_pct numeric(18,6), -- the overlap of both distributions of volume over symbols: the sum of the smaller share of each symbol (percent)
+    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day over the predecessor's (percent)
+    decision text NOT NULL, -- what the reviewed file says: 'confirmed', 'refused', or 'proposed' where it says nothing
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT venue_succession_revision_pkey PRIMARY KEY (week_ending, predecessor, successor, known_to),
+    CONSTRAINT venue_succession_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- Shares and trades of each symbol at each venue: ATSs by MPID, other firms by CRD, small firms as a group.
@@ -662,6 +828,46 @@ CREATE TABLE otc.week_calendar (
     CONSTRAINT week_calendar_week_ending_check CHECK ((EXTRACT(isodow FROM week_ending) = (5)::numeric))
 );
 
+-- What changed in the week, one row per change with its evidence and its rank: symbols and venues that entered, ended,
+-- moved or were renamed, ranks, the largest movers against their own norm, shares won within symbols and by mix,
+-- splits, and what FINRA revised since the report before.
+CREATE TABLE otc.week_changes (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier, or ALL: changes of venues over all captured tiers
+    kind text NOT NULL, -- what kind of change it is
+    subject text NOT NULL, -- what has changed: a symbol, a venue_id, 'SGMA to SGMT' of a proposal, or the week whose rows were revised
+    rank bigint NOT NULL, -- rank by the size of amount among the changes of its kind and tier; 1 is largest
+    symbol text, -- the symbol that has changed; null where it is none
+    venue_id text, -- the venue that has changed; null where it is none
+    previous text, -- what it was: a name, tier, rank, median or share; null where there was nothing
+    current text, -- what it is
+    amount numeric(38,6), -- what rank is by: shares of a symbol or venue, the score of symbol_volume, places of venue_rank, percentage points of venue_share, percent of volume in common of venue_proposal, rows of revised
+    evidence text NOT NULL, -- the figures behind the change, as a JSON object
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT week_changes_pkey PRIMARY KEY (week_ending, tier, kind, subject),
+    CONSTRAINT week_changes_kind_check CHECK ((kind = ANY (ARRAY['symbol_entered'::text, 'symbol_exited'::text, 'symbol_moved_tier'::text, 'symbol_renamed'::text, 'symbol_other_issue'::text, 'symbol_new_ticker'::text, 'symbol_split'::text, 'symbol_volume'::text, 'venue_entered'::text, 'venue_exited'::text, 'venue_renamed'::text, 'venue_succession'::text, 'venue_proposal'::text, 'venue_rank'::text, 'venue_share'::text, 'revised'::text])))
+);
+
+-- A row of week_changes as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.week_changes_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier, or ALL: changes of venues over all captured tiers
+    kind text NOT NULL, -- what kind of change it is
+    subject text NOT NULL, -- what has changed: a symbol, a venue_id, 'SGMA to SGMT' of a proposal, or the week whose rows were revised
+    rank bigint NOT NULL, -- rank by the size of amount among the changes of its kind and tier; 1 is largest
+    symbol text, -- the symbol that has changed; null where it is none
+    venue_id text, -- the venue that has changed; null where it is none
+    previous text, -- what it was: a name, tier, rank, median or share; null where there was nothing
+    current text, -- what it is
+    amount numeric(38,6), -- what rank is by: shares of a symbol or venue, the score of symbol_volume, places of venue_rank, percentage points of venue_share, percent of volume in common of venue_proposal, rows of revised
+    evidence text NOT NULL, -- the figures behind the change, as a JSON object
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT week_changes_revision_pkey PRIMARY KEY (week_ending, tier, kind, subject, known_to),
+    CONSTRAINT week_changes_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- The grade of each (week, tier), and the findings that it is computed from.
 CREATE TABLE otc.week_quality (
     week_ending date NOT NULL, -- the Friday on which the week ends
@@ -716,12 +922,16 @@ CREATE INDEX events_in_order ON otc.events USING btree (xid, id);
 CREATE UNIQUE INDEX gap_ledger_open ON otc.gap_ledger USING btree (week_ending, tier) WHERE (closed_at IS NULL);
 CREATE INDEX publication_by_digest ON otc.publication USING btree (digest);
 CREATE INDEX rejected_record_by_publication ON otc.rejected_record USING btree (publication_id, line);
+CREATE INDEX symbol_by_symbol ON otc.symbol USING btree (symbol, week_ending);
 CREATE INDEX symbol_concentration_by_symbol ON otc.symbol_concentration USING btree (symbol, week_ending);
 CREATE INDEX symbol_rolling_by_symbol ON otc.symbol_rolling USING btree (symbol, week_ending);
 CREATE INDEX symbol_summary_by_symbol ON otc.symbol_summary USING btree (symbol, week_ending);
+CREATE INDEX venue_by_identity ON otc.venue USING btree (identity_id, week_ending);
 CREATE INDEX venue_rolling_by_venue ON otc.venue_rolling USING btree (venue_id, week_ending);
 CREATE INDEX venue_share_by_venue ON otc.venue_share USING btree (venue_id, week_ending);
 CREATE INDEX venue_volume_by_symbol ON otc.venue_volume USING btree (symbol, week_ending);
+CREATE INDEX week_changes_by_symbol ON otc.week_changes USING btree (symbol, week_ending) WHERE (symbol IS NOT NULL);
+CREATE INDEX week_changes_by_venue ON otc.week_changes USING btree (venue_id, week_ending) WHERE (venue_id IS NOT NULL);
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON otc.events FOR EACH STATEMENT EXECUTE FUNCTION otc.refuse_to_rewrite_events();
 CREATE TRIGGER project AFTER INSERT ON otc.events FOR EACH ROW EXECUTE FUNCTION otc.project_appended_event();
 CREATE VIEW otc.monthly_summary_agg AS
@@ -734,6 +944,73 @@ CREATE VIEW otc.monthly_summary_agg AS
     count(*) AS weeks
    FROM otc.weekly_summary_agg
   GROUP BY (otc.bucket('1 month'::text, week)), symbol, tier;
+CREATE VIEW otc.newest_week_changes AS
+ SELECT c.week_ending,
+    c.tier,
+    c.kind,
+    c.subject,
+    c.rank,
+    c.symbol,
+    c.venue_id,
+    c.previous,
+    c.current,
+    c.amount,
+    c.evidence,
+    c.known_from
+   FROM (otc.week_changes c
+     JOIN ( SELECT week_changes.tier,
+            max(week_changes.week_ending) AS week_ending
+           FROM otc.week_changes
+          GROUP BY week_changes.tier) n USING (tier, week_ending));
+CREATE VIEW otc.symbol_history AS
+ SELECT symbol,
+    tier,
+    issue_name,
+    product_type,
+    min(week_ending) AS first_week,
+    max(week_ending) AS last_week,
+    count(*) AS weeks
+   FROM ( SELECT symbol.week_ending,
+            symbol.tier,
+            symbol.symbol,
+            symbol.issue_name,
+            symbol.issue_count,
+            symbol.product_type,
+            symbol.is_new,
+            symbol.previous_week,
+            symbol.previous_tier,
+            symbol.previous_issue_name,
+            symbol.moved_from_tier,
+            symbol.issue_change,
+            symbol.previous_symbol,
+            symbol.known_from,
+            (dense_rank() OVER (PARTITION BY symbol.symbol ORDER BY symbol.week_ending) - row_number() OVER (PARTITION BY symbol.symbol, symbol.tier, symbol.issue_name, symbol.product_type ORDER BY symbol.week_ending)) AS stretch
+           FROM otc.symbol) numbered
+  GROUP BY symbol, tier, issue_name, product_type, stretch;
+CREATE VIEW otc.venue_history AS
+ SELECT identity_id,
+    venue_id,
+    venue_kind,
+    venue_name,
+    min(week_ending) AS first_week,
+    max(week_ending) AS last_week,
+    count(*) AS weeks
+   FROM ( SELECT venue.week_ending,
+            venue.venue_id,
+            venue.identity_id,
+            venue.venue_kind,
+            venue.mpid,
+            venue.firm_crd,
+            venue.venue_name,
+            venue.tiers,
+            venue.is_new,
+            venue.previous_week,
+            venue.previous_venue_id,
+            venue.previous_venue_name,
+            venue.known_from,
+            (dense_rank() OVER (PARTITION BY venue.identity_id ORDER BY venue.week_ending) - row_number() OVER (PARTITION BY venue.identity_id, venue.venue_id, venue.venue_kind, venue.venue_name ORDER BY venue.week_ending)) AS stretch
+           FROM otc.venue) numbered
+  GROUP BY identity_id, venue_id, venue_kind, venue_name, stretch;
 CREATE VIEW otc.weekly_summary_agg AS
  SELECT otc.bucket('1 day'::text, week_ending) AS week,
     symbol,
@@ -772,6 +1049,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     The oldest week that is kept; the loader refuses older ones. NULL: everything is kept.
 -- otc.retention_job(job_id integer, config jsonb)
 --     otc.apply_retention, with the arguments of a TimescaleDB job.
+-- otc.symbol_as_of(moment timestamp with time zone)
+--     symbol as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_concentration_as_of(moment timestamp with time zone)
 --     symbol_concentration as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_rolling_as_of(moment timestamp with time zone)
@@ -780,12 +1059,18 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     symbol_summary as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.transaction_time()
 --     now(), the beginning of the transaction; in a rebuild from the archive, that of the recorded transaction.
+-- otc.venue_as_of(moment timestamp with time zone)
+--     venue as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.venue_rolling_as_of(moment timestamp with time zone)
 --     venue_rolling as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.venue_share_as_of(moment timestamp with time zone)
 --     venue_share as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.venue_succession_as_of(moment timestamp with time zone)
+--     venue_succession as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.venue_volume_as_of(moment timestamp with time zone)
 --     venue_volume as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.week_changes_as_of(moment timestamp with time zone)
+--     week_changes as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.weekly_summary_agg_as_of(moment timestamp with time zone)
 --     weekly_summary_agg as it was known at a moment before otc.known_until().
 -- otc.write_moment()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from dataclasses import replace
 
 import polars as pl
@@ -58,7 +59,7 @@ def computed(engine: sa.Engine) -> sa.Engine:
 def raise_code_version(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     figure = TABLES[name]
     assert isinstance(figure, Figure)
-    monkeypatch.setitem(TABLES, name, replace(figure, code_version=str(int(figure.code_version) + 1)))
+    monkeypatch.setitem(TABLES, name, replace(figure, code_version=f"{figure.code_version}+"))
 
 
 def test_a_changed_rule_of_a_figure_makes_exactly_its_weeks_stale(
@@ -76,8 +77,8 @@ def test_downstream_figures_become_stale_once_a_changed_rule_has_recomputed_thei
     raise_code_version(monkeypatch, "symbol_summary")
     assert stale(computed) == {"symbol_summary": WEEKS}
     recompute(computed, "symbol_summary")
-    assert stale(computed) == {"symbol_rolling": WEEKS}
-    recompute(computed, "symbol_rolling")
+    assert stale(computed) == dict.fromkeys(("symbol", "symbol_rolling", "week_changes"), WEEKS)
+    recompute(computed, *in_order())
     assert stale(computed) == {}
 
 
@@ -87,7 +88,7 @@ def test_a_changed_normalizer_makes_venue_volume_stale_and_then_every_figure(
     monkeypatch.setattr(normalize, "NORMALIZER_VERSION", "2")
     assert stale(computed) == {"venue_volume": WEEKS}
     recompute(computed, "venue_volume")
-    assert set(stale(computed)) == set(weekly_figures())
+    assert set(stale(computed)) == {*weekly_figures(), "symbol", "venue_succession", "week_changes"}
     recompute(computed, *weekly_figures())
     assert set(stale(computed)) == set(rolling_figures())
     recompute(computed, *rolling_figures())
@@ -104,8 +105,9 @@ def test_weeks_computed_before_code_versions_were_recorded_are_current(computed:
             ).all()
         )
     assert versions["venue_volume"] == "T1:1"
-    assert versions["symbol_summary"] == "T1:1"
-    assert versions["symbol_rolling"] == "a7d9766bbce50275 symbol_rolling@2"
+    assert versions["symbol_concentration"].startswith("T1:1 symbol_concentration@")
+    digest = hashlib.sha256(f"{WEEKS[0]}={versions['symbol_summary']}".encode()).hexdigest()[:16]
+    assert versions["symbol_rolling"] == f"{digest} symbol_rolling@3"
 
 
 def test_versions_name_the_code_of_every_rule_that_was_changed(
@@ -116,5 +118,21 @@ def test_versions_name_the_code_of_every_rule_that_was_changed(
     recompute(computed, *in_order())
     found = now(computed)
     assert found.version("venue_volume", WEEKS[0]) == "T1:1 venue_volume@3"
-    assert found.version("symbol_summary", WEEKS[0]) == "T1:1 venue_volume@3 symbol_summary@2"
+    assert found.version("symbol_summary", WEEKS[0]) == "T1:1 venue_volume@3 symbol_summary@2+"
+    assert found.version("venue_share", WEEKS[0]) == "T1:1 venue_volume@3 venue_share@2"
+    monkeypatch.setitem(TABLES, "venue_share", replace(TABLES["venue_share"], code_version="1"))  # type: ignore[call-arg]
     assert found.version("venue_share", WEEKS[0]) == "T1:1 venue_volume@3"
+
+
+def test_a_capture_of_rows_that_finra_rewrote_makes_the_report_stale_whose_period_has_the_day(
+    computed: sa.Engine,
+) -> None:
+    """The week of 2026-08-21 is reported on 2026-09-08; an older week's revision of 2026-09-02 is in that report."""
+    old = WEEKS[2] - dt.timedelta(weeks=20)
+    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
+    day = {"initial_published_date": dt.date(2026, 4, 27), "last_update_date": dt.date(2026, 9, 2)}
+    with transaction(computed) as connection:
+        load.record_publication(connection, publication(week_ending=old, **day), raw, REJECTED.to_frame())
+    assert stale(computed)["week_changes"] == [WEEKS[2]]
+    recompute(computed, *in_order())
+    assert stale(computed) == {}
