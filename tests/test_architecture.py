@@ -36,6 +36,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "venue_share": ["venue_volume"],
         "symbol_concentration": ["venue_volume"],
         "market_concentration": ["venue_volume"],
+        "role_share": ["venue_share"],
         "gap_report": ["venue_volume"],
         "symbol_rolling": ["symbol_summary"],
         "venue_rolling": ["venue_share"],
@@ -49,6 +50,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "venue_share": 3,
         "symbol_concentration": 1,
         "market_concentration": 1,
+        "role_share": 1,
         "gap_report": 2,
     }
 

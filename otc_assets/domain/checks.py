@@ -175,6 +175,12 @@ CHECKS = (
         comparisons.venue_share_shift,
         severity=Severity.WARN,
     ),
+    Check(
+        "role_shares_sum_to_100",
+        "role_share",
+        "The roles' shares sum to 100 % of each tier, of its ATSs and of its other firms, in volume and in value.",
+        figures.role_shares_sum_to_100,
+    ),
     *(
         Check(
             "hhi_within_bounds",

@@ -32,10 +32,13 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("alert", "severity"): enums.Severity,
     ("alert", "state"): enums.AlertState,
     ("file_ledger", "state"): {"ingested", "rejected"},  # only functions of the database read and write it
+    ("firm", "role"): set(enums.FirmRole) - {enums.FirmRole.UNATTRIBUTED},
     ("gap", "status"): enums.GapStatus,
     ("publication", "scope"): enums.CaptureScope,
     ("published_total", "venue_kind"): set(enums.VenueKind) - {enums.VenueKind.DE_MINIMIS},
     ("retention", "what"): enums.Retention,
+    ("role_share", "role"): enums.FirmRole,
+    ("role_share", "venue_scope"): set(enums.VenueScope) - {enums.VenueScope.ALL},
     ("venue_volume", "venue_kind"): enums.VenueKind,
     ("week_quality", "grade"): enums.Grade,
 }

@@ -151,7 +151,7 @@ def test_every_table_that_grows_by_week_is_a_hypertable_in_the_layout_that_was_c
     weekly = ask(engine, _WITH_WEEKS)
     # A few rows a week each: a calendar, captures, what was judged and noted of a week.
     small = {"alert", "week_calendar", "publication", "rejected_record", "week_quality", "gap", "computed_week"}
-    small |= {"week_state", "gap_ledger"}
+    small |= {"week_state", "gap_ledger", "role_share"}
     assert {str(name) for (name,) in weekly} - small == set(hypertables())
     assert dict(ask(engine, _INTERVALS)) == {
         name: dt.timedelta(days=layout.chunk) for name, layout in hypertables().items()
