@@ -76,7 +76,7 @@ def _simulated(folder: Path) -> duckdb.DuckDBPyConnection:
     for name in ("rows", "before"):
         duck.execute(
             f"CREATE TABLE {name} AS SELECT weekStartDate + 4 AS week, tierDescription AS tier,"
-            " issueSymbolIdentifier AS symbol, marketParticipantName AS venue, MPID AS mpid,"
+            " issueSymbolIdentifier AS symbol, issueName AS issue, marketParticipantName AS venue, MPID AS mpid,"
             " coalesce(MPID, firmCRDNumber, 'DE_MINIMIS') AS id, totalWeeklyShareQuantity AS shares,"
             f" totalWeeklyTradeCount AS trades FROM read_parquet('{folder / name}.parquet')"
         )
@@ -165,9 +165,10 @@ def _volume_by_ats(first_run: FirstRun, answer: Rows) -> None:
 
 def _gains(first_run: FirstRun, answer: Rows) -> None:
     expected = first_run.duck.execute(
-        "WITH shares AS (SELECT week, id, any_value(venue) AS venue, 100 * sum(shares)::DOUBLE"
-        " / sum(sum(shares)::DOUBLE) OVER (PARTITION BY week) AS pct FROM rows WHERE tier = 'NMS Tier 1'"
-        " AND week > '2026-08-14' GROUP BY week, id)"
+        "WITH named AS (SELECT week, tier, replace(id, 'SGMT', 'SGMA') AS venue_id, venue, shares FROM rows),"
+        " shares AS (SELECT week, venue_id AS id, any_value(venue) AS venue, 100 * sum(shares)::DOUBLE"
+        " / sum(sum(shares)::DOUBLE) OVER (PARTITION BY week) AS pct FROM named WHERE tier = 'NMS Tier 1'"
+        " AND week > '2026-08-14' GROUP BY week, venue_id)"
         " SELECT max_by(venue, week), sum(pct) FILTER (week = '2026-09-25') AS now, sum(pct) / 6 AS usual FROM shares"
         " GROUP BY id HAVING now IS NOT NULL ORDER BY now - usual DESC LIMIT 10"
     ).fetchall()
@@ -193,6 +194,23 @@ def _concentrated(first_run: FirstRun, answer: Rows) -> None:
         assert (float(hhi), float(share)) == pytest.approx((wanted[2], 100 * float(wanted[4] / total)), abs=1e-5)
 
 
+def _changes(first_run: FirstRun, answer: Rows) -> None:
+    assert max(rank for _, _, _, rank, *_ in answer) == 3
+    found = {(week, tier, kind, rank): rest for week, tier, kind, rank, *rest, _ in answer}
+    newest, newest_t2 = WEEKS[-1], LABOR_DAY
+    # EXTM is in T1 for the first time in five weeks, and EXVM trades eight times its norm.
+    moved = found[newest, "NMS Tier 1", "symbol_moved_tier", 1]
+    assert moved == ["EXTM", "NMS Tier 2", "NMS Tier 1"]
+    assert found[newest_t2, "NMS Tier 2", "symbol_volume", 1][0] == "EXVM"
+    largest = first_run.duck.execute(
+        "WITH shares AS (SELECT week, id, sum(shares)::DOUBLE / sum(sum(shares)::DOUBLE) OVER (PARTITION BY week)"
+        " AS part FROM rows WHERE tier = 'NMS Tier 1' GROUP BY week, id)"
+        " SELECT id FROM shares a JOIN shares b USING (id) WHERE a.week = '2026-09-18' AND b.week = '2026-09-25'"
+        " ORDER BY abs(a.part - b.part) DESC LIMIT 3"
+    ).fetchall()
+    assert [found[newest, "NMS Tier 1", "venue_share", rank][0] for rank in (1, 2, 3)] == [each for (each,) in largest]
+
+
 def _ats_and_others(first_run: FirstRun, answer: Rows) -> None:
     expected = first_run.duck.execute(
         "SELECT week, sum(shares) FILTER (mpid IS NOT NULL), sum(shares) FILTER (mpid IS NULL) FROM rows"
@@ -201,6 +219,28 @@ def _ats_and_others(first_run: FirstRun, answer: Rows) -> None:
     assert [row[:3] for row in answer] == expected
     shares = [100 * float(ats / (ats + others)) for _, ats, others in expected]
     assert [float(row[3]) for row in answer] == pytest.approx(shares, abs=0.01)
+
+
+def _moves(first_run: FirstRun, answer: Rows) -> None:
+    expected = first_run.duck.execute(
+        "WITH traded AS (SELECT DISTINCT week, tier, symbol, issue FROM rows)"
+        " SELECT t.week, t.symbol, t.issue, max_by(o.tier, o.week), t.tier FROM traded t JOIN traded o"
+        " ON o.symbol = t.symbol AND o.week BETWEEN t.week - 35 AND t.week - 7 AND o.tier <> t.tier"
+        " WHERE NOT EXISTS (FROM traded s WHERE s.symbol = t.symbol AND s.tier = t.tier"
+        " AND s.week BETWEEN t.week - 35 AND t.week - 7) GROUP BY ALL ORDER BY t.week, t.symbol"
+    ).fetchall()
+    assert answer == expected
+    assert [(row[0], *row[3:]) for row in expected if row[1] == "EXTM"] == [
+        (dt.date(2026, 8, 21), "NMS Tier 1", "NMS Tier 2"),
+        (dt.date(2026, 9, 25), "NMS Tier 2", "NMS Tier 1"),
+    ]
+
+
+def _venue_history(_: FirstRun, answer: Rows) -> None:
+    assert answer == [
+        ("SGMA", "SGMA SIGMA X2", dt.date(2026, 8, 7), dt.date(2026, 8, 28), 4),
+        ("SGMT", "SGMT SIGMA X2", dt.date(2026, 9, 4), dt.date(2026, 9, 25), 4),
+    ]
 
 
 def _holidays(first_run: FirstRun, answer: Rows) -> None:
@@ -243,8 +283,11 @@ _EXPECTED: dict[str, Callable[[FirstRun, Rows], None]] = {
     "How much of a symbol trades at each ATS, week by week?": _volume_by_ats,
     "Which venues gain share in a tier?": _gains,
     "Which symbols are most concentrated at few venues?": _concentrated,
+    "What has changed since last week?": _changes,
     "How much of a symbol trades at ATSs, and how much at other firms?": _ats_and_others,
+    "Which symbols moved to another tier?": _moves,
     "What did a week with a holiday trade per day?": _holidays,
+    "Under which MPIDs and names has a venue traded?": _venue_history,
     "What did FINRA revise since a date?": _revised,
     "Which weeks are missing, and when are they due?": _missing,
 }
