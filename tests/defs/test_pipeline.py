@@ -30,7 +30,7 @@ ALSO_WITH_HOSTILE_DEFAULTS = True
 
 #: Today, in these tests: all of August's weeks are out in every tier.
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
-READ_BY_TIER = [table.name for table in TABLES.values() if table.read_by_tier]
+READ_BY_TIER = [table.name for table in TABLES.values() if table.readable]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 MADE = ("venue_volume", "symbol_summary", "venue_share", "symbol_rolling", "venue_rolling", "symbol_concentration")
 

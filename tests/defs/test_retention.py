@@ -33,7 +33,7 @@ from otc_assets.warehouse.retention import Dropped
 Sql = psycopg.Connection[tuple[object, ...]]
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
-READ_BY_TIER = [table.name for table in TABLES.values() if table.read_by_tier]
+READ_BY_TIER = [table.name for table in TABLES.values() if table.readable]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
 #: FIRST_KEPT is so many weeks before the current one.
