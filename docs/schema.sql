@@ -51,6 +51,46 @@ CREATE TABLE otc.computed_week (
     CONSTRAINT computed_week_pkey PRIMARY KEY (table_name, week_ending)
 );
 
+-- A captured period of a data set other than the weekly publications. The newest of a period is effective.
+CREATE TABLE otc.dataset_capture (
+    id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity, in the order of recording.
+    dataset text NOT NULL, -- FINRA's name of the data set.
+    period date NOT NULL, -- The trading day, settlement date or first day of the month.
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    digest text NOT NULL, -- SHA-256 of its bytes, which the archive has under it.
+    origin text NOT NULL, -- Where its bytes are from.
+    bytes bigint NOT NULL, -- The number of its bytes.
+    rows_expected bigint NOT NULL, -- Record-Total: the number of rows that FINRA states.
+    rows_received bigint NOT NULL, -- The number of its rows, accepted or not.
+    rows_accepted bigint NOT NULL, -- The number of rows that were accepted.
+    rows_rejected bigint NOT NULL, -- The number of rows that were not accepted: those in dataset_rejected.
+    run_id text, -- The Dagster run that recorded it; NULL outside runs.
+    captured_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- When it was recorded.
+    CONSTRAINT dataset_capture_pkey PRIMARY KEY (id),
+    CONSTRAINT dataset_capture_check CHECK ((rows_received = (rows_accepted + rows_rejected)))
+);
+
+-- Periods of FINRA's other data sets that are expected and not captured: missing, late, or pending.
+CREATE TABLE otc.dataset_gap (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    dataset text NOT NULL, -- FINRA's name of the data set
+    period date NOT NULL, -- the trading day
+    status text NOT NULL, -- pending (not due yet), late (due for less than three days), missing_at_end or missing_inside
+    due date NOT NULL, -- the day on which FINRA publishes the period
+    fetchable boolean NOT NULL, -- whether FINRA offers the period
+    CONSTRAINT dataset_gap_pkey PRIMARY KEY (week_ending, dataset, period)
+);
+
+-- Rows of data sets that were not accepted, verbatim, with the reason.
+CREATE TABLE otc.dataset_rejected (
+    capture_id bigint NOT NULL, -- otc.dataset_capture.id.
+    line bigint NOT NULL, -- Line of the captured bytes, from 1; the header is line 1.
+    record text NOT NULL, -- the row as FINRA sent it, verbatim
+    reason text NOT NULL, -- Why the row was not accepted.
+    CONSTRAINT dataset_rejected_pkey PRIMARY KEY (capture_id, line),
+    CONSTRAINT dataset_rejected_capture_id_fkey FOREIGN KEY (capture_id) REFERENCES otc.dataset_capture(id)
+);
+
 -- Digests of the definitions that follow the code; otc-assets migrate compares them.
 CREATE TABLE otc.definition (
     name text NOT NULL, -- The name of the definition.
@@ -354,6 +394,38 @@ CREATE TABLE otc.role_share_revision (
 CREATE TABLE otc.schema_version (
     version_num character varying(32) NOT NULL, -- The number of the migration.
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
+);
+
+-- FINRA's daily short sale volume: shares that a trade reporting facility reported of a symbol on a trading day, and
+-- how many of them were sold short.
+CREATE TABLE otc.short_volume_daily (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    trade_date date NOT NULL, -- the trading day
+    symbol text NOT NULL, -- ticker as the consolidated tapes spell it, case-sensitive: BRK/B where the weekly data has BRK.B
+    market_code text NOT NULL, -- FINRA's marketCode: N, Q, B or D
+    facility text NOT NULL, -- the facility: NYTRF, NQTRF (Nasdaq Carteret), NCTRF (Nasdaq Chicago) or ADF
+    short_volume numeric(38,6) NOT NULL, -- shares sold short, exempt ones included (shares)
+    short_exempt_volume numeric(38,6) NOT NULL, -- the part of short_volume that was marked short exempt (shares)
+    total_volume numeric(38,6) NOT NULL, -- all shares reported (shares)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT short_volume_daily_pkey PRIMARY KEY (week_ending, trade_date, symbol, market_code, facility)
+);
+
+-- A row of short_volume_daily as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.short_volume_daily_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    trade_date date NOT NULL, -- the trading day
+    symbol text NOT NULL, -- ticker as the consolidated tapes spell it, case-sensitive: BRK/B where the weekly data has BRK.B
+    market_code text NOT NULL, -- FINRA's marketCode: N, Q, B or D
+    facility text NOT NULL, -- the facility: NYTRF, NQTRF (Nasdaq Carteret), NCTRF (Nasdaq Chicago) or ADF
+    short_volume numeric(38,6) NOT NULL, -- shares sold short, exempt ones included (shares)
+    short_exempt_volume numeric(38,6) NOT NULL, -- the part of short_volume that was marked short exempt (shares)
+    total_volume numeric(38,6) NOT NULL, -- all shares reported (shares)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT short_volume_daily_revision_pkey PRIMARY KEY (week_ending, trade_date, symbol, market_code, facility, known_to),
+    CONSTRAINT short_volume_daily_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- A symbol's issue name, tier and product type in the week, and what has changed since it last traded: a move between
@@ -874,6 +946,49 @@ CREATE TABLE otc.venue_volume_revision (
     CONSTRAINT venue_volume_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
+-- An early estimate of each symbol's off-exchange volume of a week, from FINRA's daily short sale volume, with the
+-- actual volume and the error once the weekly publication is there.
+CREATE TABLE otc.volume_estimate (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker as the weekly publications spell it: BRK.B for BRK/B
+    trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    days_reported bigint NOT NULL, -- trading days of the week whose daily short sale volume is captured (days)
+    reported_volume numeric(38,6) NOT NULL, -- total_volume of short_volume_daily over these days, all facilities (shares)
+    short_volume numeric(38,6) NOT NULL, -- the part of reported_volume that was sold short (shares)
+    short_share_pct numeric(18,6), -- short_volume in percent of reported_volume (percent)
+    calibration text NOT NULL, -- whose ratio is used: 'symbol', 'market' (the symbol has fewer than three weeks) or 'none' (no week; ratio 1)
+    calibration_weeks bigint NOT NULL, -- the symbol's weeks among the six that calibrate: the tenth to the fifth before
+    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume over these weeks
+    estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, tiers added; null until a tier is published (shares)
+    error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT volume_estimate_pkey PRIMARY KEY (week_ending, symbol),
+    CONSTRAINT volume_estimate_calibration_check CHECK ((calibration = ANY (ARRAY['symbol'::text, 'market'::text, 'none'::text])))
+);
+
+-- A row of volume_estimate as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.volume_estimate_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker as the weekly publications spell it: BRK.B for BRK/B
+    trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    days_reported bigint NOT NULL, -- trading days of the week whose daily short sale volume is captured (days)
+    reported_volume numeric(38,6) NOT NULL, -- total_volume of short_volume_daily over these days, all facilities (shares)
+    short_volume numeric(38,6) NOT NULL, -- the part of reported_volume that was sold short (shares)
+    short_share_pct numeric(18,6), -- short_volume in percent of reported_volume (percent)
+    calibration text NOT NULL, -- whose ratio is used: 'symbol', 'market' (the symbol has fewer than three weeks) or 'none' (no week; ratio 1)
+    calibration_weeks bigint NOT NULL, -- the symbol's weeks among the six that calibrate: the tenth to the fifth before
+    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume over these weeks
+    estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, tiers added; null until a tier is published (shares)
+    error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT volume_estimate_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
+    CONSTRAINT volume_estimate_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- The week in the NYSE's calendar: its trading days, and when FINRA publishes each tier.
 CREATE TABLE otc.week_calendar (
     week_ending date NOT NULL, -- the Friday on which the week ends
@@ -974,12 +1089,14 @@ CREATE INDEX alert_attempted ON otc.alert USING btree (attempted_at);
 CREATE INDEX alert_by_subject ON otc.alert USING btree (subject, event_id);
 CREATE INDEX alert_pending ON otc.alert USING btree (due_at) WHERE (state = 'pending'::text);
 CREATE INDEX alert_recoveries ON otc.alert USING btree (recovery_of) WHERE (recovery_of IS NOT NULL);
+CREATE INDEX dataset_capture_by_period ON otc.dataset_capture USING btree (dataset, period, id);
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);
 CREATE UNIQUE INDEX gap_ledger_open ON otc.gap_ledger USING btree (week_ending, tier) WHERE (closed_at IS NULL);
 CREATE INDEX publication_by_digest ON otc.publication USING btree (digest);
 CREATE INDEX rejected_record_by_publication ON otc.rejected_record USING btree (publication_id, line);
+CREATE INDEX short_volume_daily_by_symbol ON otc.short_volume_daily USING btree (symbol, week_ending);
 CREATE INDEX symbol_by_symbol ON otc.symbol USING btree (symbol, week_ending);
 CREATE INDEX symbol_concentration_by_symbol ON otc.symbol_concentration USING btree (symbol, week_ending);
 CREATE INDEX symbol_rolling_by_symbol ON otc.symbol_rolling USING btree (symbol, week_ending);
@@ -988,6 +1105,7 @@ CREATE INDEX venue_by_identity ON otc.venue USING btree (identity_id, week_endin
 CREATE INDEX venue_rolling_by_venue ON otc.venue_rolling USING btree (venue_id, week_ending);
 CREATE INDEX venue_share_by_venue ON otc.venue_share USING btree (venue_id, week_ending);
 CREATE INDEX venue_volume_by_symbol ON otc.venue_volume USING btree (symbol, week_ending);
+CREATE INDEX volume_estimate_by_symbol ON otc.volume_estimate USING btree (symbol, week_ending);
 CREATE INDEX week_changes_by_symbol ON otc.week_changes USING btree (symbol, week_ending) WHERE (symbol IS NOT NULL);
 CREATE INDEX week_changes_by_venue ON otc.week_changes USING btree (venue_id, week_ending) WHERE (venue_id IS NOT NULL);
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON otc.events FOR EACH STATEMENT EXECUTE FUNCTION otc.refuse_to_rewrite_events();
@@ -1111,6 +1229,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     The role of a venue by its venue_id, or else by its venue_name: that of otc.firm, otherwise unattributed.
 -- otc.role_share_as_of(moment timestamp with time zone)
 --     role_share as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.short_volume_daily_as_of(moment timestamp with time zone)
+--     short_volume_daily as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_as_of(moment timestamp with time zone)
 --     symbol as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_concentration_as_of(moment timestamp with time zone)
@@ -1131,6 +1251,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     venue_succession as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.venue_volume_as_of(moment timestamp with time zone)
 --     venue_volume as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.volume_estimate_as_of(moment timestamp with time zone)
+--     volume_estimate as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.week_changes_as_of(moment timestamp with time zone)
 --     week_changes as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.weekly_summary_agg_as_of(moment timestamp with time zone)

@@ -8,6 +8,7 @@ from dagster import DagsterInstance, Definitions, definitions
 from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
 from otc_assets.defs.clean_up import clean_up, daily_clean_up
+from otc_assets.defs.datasets import CAPTURE_DATASETS, other_datasets
 from otc_assets.defs.jobs import JOBS
 from otc_assets.defs.launch import Launcher
 from otc_assets.defs.partitions import WeekPartitions
@@ -30,10 +31,10 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
     weeks = WeekPartitions(chosen.first_week, chosen.single_runs)
     return Definitions(
         assets=all_assets(weeks),
-        asset_checks=all_checks(weeks.of_figures),
-        jobs=[*JOBS, clean_up],
+        asset_checks=all_checks(weeks),
+        jobs=[*JOBS, CAPTURE_DATASETS, clean_up],
         schedules=[*SCHEDULES, daily_clean_up],
-        sensors=SENSORS,
+        sensors=[*SENSORS, other_datasets],
         resources={**make_resources(chosen), **(resources or {})},
         executor=traced_executor(by_tag),
     )

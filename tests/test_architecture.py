@@ -51,6 +51,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         ],
         "symbol_rolling": ["symbol_summary"],
         "venue_rolling": ["venue_share"],
+        "short_volume_daily": ["week_calendar"],
+        "volume_estimate": ["short_volume_daily", "symbol_summary"],
     }
     checks = {}
     for check in graph.asset_check_keys:
@@ -69,6 +71,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "market_concentration": 1,
         "role_share": 1,
         "gap_report": 2,
+        "short_volume_daily": 4,
+        "volume_estimate": 1,
     }
 
 
@@ -99,13 +103,13 @@ def test_the_columns_of_every_asset_are_described_in_the_database_as_in_dagster(
         assert shown.items() <= stored.items(), key
 
 
-def test_each_tier_has_its_own_lag_and_everything_downstream_the_shortest() -> None:
+def test_each_tier_has_its_own_lag_its_figures_the_shortest_and_data_by_day_none() -> None:
     offsets = {
         key.to_user_string(): node.partitions_def.end_offset  # type: ignore[union-attr]
         for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
         if (node := installed.definitions().resolve_asset_graph().get(AssetKey(key.path)))
     }
-    late = {"publication_t2": -3, "publication_otce": -3}
+    late = {"publication_t2": -3, "publication_otce": -3, "short_volume_daily": 2, "volume_estimate": 2}
     assert offsets == {name: late.get(name, -1) for name in offsets}
 
 

@@ -6,7 +6,7 @@
 from alembic import op
 
 revision = "045"
-down_revision = "043"
+down_revision = "044"
 branch_labels = None
 depends_on = None
 

@@ -52,9 +52,12 @@ def gaps(
 ) -> None:
     """Show which expected publications are missing, late, incomplete or empty, and whether they can be fetched.
 
+    Periods of other data sets are listed by week under the data set's name, from the first captured period on.
+
     Weeks before a tier's first captured week were never requested. They are listed by tier and are not gaps:
     --check does not count them.
     """
+    from otc_assets.domain.datasets import BY_NAME
     from otc_assets.domain.gaps import NEVER_REQUESTED
     from otc_assets.finra.sources import open_source
     from otc_assets.local import setup
@@ -64,6 +67,7 @@ def gaps(
     with setup.warehouse(chosen) as database:
         source, now = open_source(chosen), dt.datetime.now(NEW_YORK)
         found = reports.gap_ranges(database, source, chosen.first_week, now, with_pending=pending)
+        found += reports.dataset_gap_ranges(database, source, now, with_pending=pending)
     history = [r for r in found if r["status"] == NEVER_REQUESTED]
     since = [r for r in found if r["status"] != NEVER_REQUESTED]
     missing = [r for r in since if r["status"] != GapStatus.PENDING]
@@ -76,7 +80,7 @@ def gaps(
             out.print_table(columns, shown, right=["weeks"])
         else:
             out.print(f"no gaps since {'the first captured week' if history else chosen.first_week}")
-        _print_backfill("To fetch missing weeks", missing)
+        _print_backfill("To fetch missing weeks", [r for r in missing if r["tier"] not in BY_NAME])
         for r in history:
             weeks = f"{r['first_week']}..{r['last_week']}, {r['weeks']} weeks"
             out.print(f"never requested: {r['tier']} {weeks}, {r['detail']}")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
 from otc_assets.archive.store import Archive
+from otc_assets.defs.datasets import dataset_assets
 from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
 from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
@@ -20,6 +21,7 @@ from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.calendar import compute_calendar
 from otc_assets.pipeline.capture import capture_publication, captured_publication
+from otc_assets.pipeline.datasets import report_dataset_gaps
 from otc_assets.pipeline.figures import compute_figure, current_week
 from otc_assets.pipeline.gaps import current_gaps, report_gaps
 from otc_assets.pipeline.results import WeekResult
@@ -36,6 +38,7 @@ def all_assets(weeks: WeekPartitions) -> list[AssetsDefinition]:
         venue_volume(weeks),
         *(figure_asset(figure, weeks) for figure in figures()),
         gap_report(weeks),
+        *dataset_assets(weeks),
     ]
 
 
@@ -147,7 +150,9 @@ def gap_report(weeks: WeekPartitions) -> AssetsDefinition:
         source: ResourceParam[Source],
         settings: ResourceParam[Settings],
     ) -> WeekEvents:
-        gaps = current_gaps(warehouse, source, settings.first_week, dt.datetime.now(NEW_YORK))
+        now = dt.datetime.now(NEW_YORK)
+        gaps = current_gaps(warehouse, source, settings.first_week, now)
+        report_dataset_gaps(warehouse, source, now)
         yield from each_week(context, lambda week: report_gaps(week, gaps, warehouse))
 
     return gap_report

@@ -25,8 +25,9 @@ from dagster import (
     multi_asset_check,
 )
 
+from otc_assets.defs.datasets import ASSETS as DATASET_ASSETS
 from otc_assets.defs.internals import AssetCheckEvaluationTargetMaterializationData, DagsterAssetCheckFailedError
-from otc_assets.defs.partitions import key_of, week_of, weeks_of
+from otc_assets.defs.partitions import WeekPartitions, key_of, week_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
 from otc_assets.defs.spans import traced_step
 from otc_assets.domain.checks import CHECKS, NEWEST_WEEK, checks_of
@@ -160,6 +161,8 @@ def newest_week(
     )
 
 
-def all_checks(weeks: TimeWindowPartitionsDefinition) -> list[AssetChecksDefinition]:
+def all_checks(weeks: WeekPartitions) -> list[AssetChecksDefinition]:
     """The checks of all assets."""
-    return [*(weekly_checks(asset, weeks) for asset in dict.fromkeys(check.asset for check in CHECKS)), newest_week]
+    assets = dict.fromkeys(check.asset for check in CHECKS)
+    of_asset = {name: weeks.of_datasets if name in DATASET_ASSETS else weeks.of_figures for name in assets}
+    return [*(weekly_checks(asset, partitions) for asset, partitions in of_asset.items()), newest_week]

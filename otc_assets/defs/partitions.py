@@ -39,7 +39,16 @@ class WeekPartitions:
     in_single_runs: bool = False
 
     def of_tier(self, tier: Tier) -> TimeWindowPartitionsDefinition:
-        """The weeks of a tier, from the first week wanted to the newest that is published.
+        """The weeks of a tier, from the first week wanted to the newest that is published."""
+        return self._with_lag(tier.lag_weeks)
+
+    @property
+    def of_datasets(self) -> TimeWindowPartitionsDefinition:
+        """The weeks of the data sets that are published by day, from the first week wanted to the current one."""
+        return self._with_lag(0)
+
+    def _with_lag(self, weeks: int) -> TimeWindowPartitionsDefinition:
+        """The weeks from the first one wanted to the newest that is published so many weeks after its Monday.
 
         The publication lag is the end offset, so that a week becomes a partition when it can be published. The start
         is fixed by the settings and never computed from the clock, because a stored backfill fails when its definition
@@ -50,7 +59,7 @@ class WeekPartitions:
             fmt="%Y-%m-%d",
             cron_schedule="0 0 * * 5",
             timezone="America/New_York",
-            end_offset=2 - tier.lag_weeks,
+            end_offset=2 - weeks,
         )
 
     @property

@@ -19,8 +19,9 @@ from typing import Any
 
 import polars as pl
 
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
 from otc_assets.domain.enums import Grade, Severity
-from otc_assets.domain.quality import comparisons, figures, volume
+from otc_assets.domain.quality import comparisons, datasets, figures, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
 from otc_assets.domain.schema import FINDING, WEEK_QUALITY
 
@@ -233,6 +234,47 @@ CHECKS = (
         "gap_report",
         "The week is captured completely in every tier that is due.",
         figures.no_gap,
+        severity=Severity.WARN,
+    ),
+    *(
+        check
+        for dataset in DATASETS
+        for check in (
+            Check(
+                "periods_captured",
+                dataset.table,
+                "Every period of the week that is due is captured.",
+                datasets.periods_captured,
+                severity=Severity.WARN,
+            ),
+            Check(
+                "rows_reconciled",
+                dataset.table,
+                "Every row that FINRA states was received, and every accepted one is in the table.",
+                datasets.period_rows_reconciled,
+            ),
+            Check(
+                "rejection_rate",
+                dataset.table,
+                "At most one row in a hundred was rejected.",
+                datasets.period_rejection_rate,
+                severity=Severity.WARN,
+            ),
+        )
+    ),
+    Check(
+        "short_within_total",
+        REG_SHO_DAILY.table,
+        "No row has more short volume than volume, or more exempt than short volume.",
+        datasets.short_within_total,
+        severity=Severity.WARN,
+    ),
+    Check(
+        "estimate_error",
+        "volume_estimate",
+        f"Once the week's volume is published: the median error of the estimates of at least "
+        f"{datasets.JUDGED_FROM_SHARES:,} shares is at most {datasets.MEDIAN_ERROR_PCT:.0f} %.",
+        datasets.estimate_error,
         severity=Severity.WARN,
     ),
     Check(

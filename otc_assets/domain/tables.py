@@ -19,7 +19,9 @@ from otc_assets.domain.concentration import (
     market_concentration,
     symbol_concentration,
 )
+from otc_assets.domain.datasets import DATASET_GAP, DATASETS, GAP_NOTES
 from otc_assets.domain.enums import Retention
+from otc_assets.domain.estimates import VOLUME_ESTIMATE, VOLUME_ESTIMATE_NOTES
 from otc_assets.domain.firms import ROLES_VERSION, role_share
 from otc_assets.domain.notes import NOTES
 from otc_assets.domain.rolling import symbol_rolling, venue_rolling
@@ -77,7 +79,7 @@ class Table:
         layout: its layout as a hypertable; None for tables of a few rows per week, which are ordinary tables.
         revisions: the layout of ``<name>_revision``, where replaced rows are kept; None where none are.
         retention: the retention class; None where weeks are kept indefinitely.
-        read_by_week: whether its rows are read as a frame, by week; otherwise by publication.
+        readable: whether its rows are read as a frame by week, and by tier if they have one.
     """
 
     name: str
@@ -89,7 +91,7 @@ class Table:
     layout: Layout | None = None
     revisions: Layout | None = None
     retention: Retention | None = None
-    read_by_week: bool = True
+    readable: bool = True
 
     def note(self, column: str) -> Note:
         """What a column means."""
@@ -180,7 +182,7 @@ _ALL_TABLES = (
         # Verbatim rows are read by publication only, and the oldest week is dropped every week.
         layout=Layout(7, "publication_id", "line"),
         retention=Retention.RAW_RECORD,
-        read_by_week=False,
+        readable=False,
     ),
     Table(
         name="venue_volume",
@@ -434,6 +436,43 @@ _ALL_TABLES = (
         ),
         schema=GAP,
         key=("week_ending", "tier"),
+    ),
+    *(
+        Table(
+            name=dataset.table,
+            description=dataset.description,
+            schema=dataset.schema,
+            key=("week_ending", dataset.period, *dataset.key),
+            notes=dataset.notes,
+            volume=dataset.volume,
+            layout=Layout(28, f"week_ending, {dataset.period}", ", ".join(dataset.key)),
+            revisions=Layout(364, "week_ending", f"{dataset.period}, {', '.join(dataset.key)}, known_to"),
+            retention=dataset.retention,
+        )
+        for dataset in DATASETS
+    ),
+    Table(
+        name="volume_estimate",
+        description=(
+            "An early estimate of each symbol's off-exchange volume of a week, from FINRA's daily short sale volume, "
+            "with the actual volume and the error once the weekly publication is there."
+            "\n\nThe daily data has trades in regular hours that were publicly disseminated. The ratio of weekly to "
+            "daily volume in earlier weeks corrects the estimate for what it lacks."
+        ),
+        schema=VOLUME_ESTIMATE,
+        key=("week_ending", "symbol"),
+        notes=VOLUME_ESTIMATE_NOTES,
+        volume="estimated_volume",
+        layout=Layout(91, "week_ending", "symbol"),
+        revisions=Layout(364, "week_ending", "symbol, known_to"),
+        retention=Retention.SUMMARIES,
+    ),
+    Table(
+        name="dataset_gap",
+        description="Periods of FINRA's other data sets that are expected and not captured: missing, late, or pending.",
+        schema=DATASET_GAP,
+        key=("week_ending", "dataset", "period"),
+        notes=GAP_NOTES,
     ),
 )
 

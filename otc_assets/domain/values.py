@@ -93,6 +93,27 @@ def value(text: Any, column: str, field: str) -> Any:
     return _number(text, kind, column, field)
 
 
+def typed(text: str, kind: Any, field: str) -> Any:
+    """The value of one field that comes from FINRA itself, where no other program has written missing-value markers.
+
+    Args:
+        text: as received.
+        kind: the type of its column: String, Date, Int64 or AMOUNT.
+        field: FINRA's name of it, for messages.
+
+    Returns:
+        The value; None if the text is empty.
+
+    Raises:
+        BadValue: the column can't have it.
+    """
+    if not text.strip(_BLANKS):
+        return None
+    if kind == pl.String:
+        return _text(text, field)
+    return _date(text, field) if kind == pl.Date else _number(text, kind, "", field)
+
+
 def is_missing(text: str, column: str) -> bool:
     """Whether ``text`` means a missing value in ``column``: blanks, or a marker that is not a value of the column."""
     return not text.strip(_BLANKS) or (text in MARKERS and text not in _VALUES.get(column, frozenset()))

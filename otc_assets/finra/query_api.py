@@ -13,16 +13,17 @@ import datetime as dt
 import io
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import httpx
 import stamina
 from pydantic import SecretStr
 
+from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing.limits import MAX_ROWS, MAX_UNPACKED_BYTES
-from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of, week_start_of
+from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of
 from otc_assets.finra.exchange import (
     DEFAULT_DEADLINES,
     Deadlines,
@@ -31,6 +32,7 @@ from otc_assets.finra.exchange import (
     RequestBudget,
     request_line,
 )
+from otc_assets.finra.queries import WEEKLY, PagedQuery, dataset_query, weekly_query
 from otc_assets.finra.replies import (
     TemporaryFailure,
     count_rows,
@@ -42,38 +44,23 @@ from otc_assets.finra.replies import (
     retry_after,
     stated_rows,
 )
-from otc_assets.finra.source import Capture, PermanentSourceError, Progress, PublicationState, RefusedReply, SourceError
+from otc_assets.finra.source import (
+    Capture,
+    DatasetCapture,
+    PermanentSourceError,
+    Progress,
+    PublicationState,
+    RefusedReply,
+    SourceError,
+)
 from otc_assets.tracing import PAGE, set_attributes, span
 
-_DATA = "/data/group/otcMarket/name/weeklySummary"
-_PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
+_DATA = "/data/group/otcMarket/name/"
+_PARTITIONS = "/partitions/group/otcMarket/name/"
 TOKEN_URL = "https://ews.fip.finra.org/fip/rest/ews/oauth2/access_token"  # noqa: S105 - an address
 
 #: FINRA returns no more rows at once, whatever limit is requested.
 PAGE_ROWS = 5_000
-
-#: All fields that FINRA has, in this order.
-FIELDS = (
-    "weekStartDate",
-    "summaryStartDate",
-    "tierIdentifier",
-    "tierDescription",
-    "issueSymbolIdentifier",
-    "issueName",
-    "MPID",
-    "firmCRDNumber",
-    "marketParticipantName",
-    "totalWeeklyShareQuantity",
-    "totalWeeklyTradeCount",
-    "totalNotionalSum",
-    "productTypeCode",
-    "summaryTypeCode",
-    "lastUpdateDate",
-    "initialPublishedDate",
-    "lastReportedDate",
-)
-#: Unique within a publication, as found by trial.
-KEY = ("summaryTypeCode", "issueSymbolIdentifier", "MPID", "firmCRDNumber", "productTypeCode", "issueName")
 
 _ATTEMPTS = 6
 _MAX_WAIT_SECONDS = 60.0
@@ -82,6 +69,9 @@ _MAX_PAGES = 2_000
 #: How often a publication is read from its start again because its number of rows changed while it was read.
 _RESTARTS = 5
 _AS_JSON = {"Accept": "application/json"}
+
+
+T = TypeVar("T")
 
 
 class _Changed(Exception):
@@ -113,7 +103,6 @@ class QueryApi:
     ) -> None:
         self._deadlines = deadlines
         self._client = LimitedClient(base_url, transport, deadlines)
-        self._origin = self._client.base_url + _DATA
         self._budget = RequestBudget(requests_per_minute)
         self._credentials = (client_id, client_secret) if client_id and client_secret is not None else None
         self._token_url = token_url
@@ -132,26 +121,30 @@ class QueryApi:
         Raises:
             SourceError: FINRA did not answer, or with something else.
         """
-        reply = self._request("GET", _PARTITIONS, headers=_AS_JSON)
-        found = set()
-        try:
-            for entry in reply.json()["availablePartitions"]:
-                start, tier_id = _week_and_tier(entry["partitions"])
+
+        def weeks(listed: Iterable[list[str]]) -> Iterator[tuple[Tier, dt.date]]:
+            for start, tier_id in map(_week_and_tier, listed):
                 if tier_id in TIER_BY_ID and start.weekday() == 0:
-                    found.add((TIER_BY_ID[tier_id], week_ending_of(start)))
+                    yield TIER_BY_ID[tier_id], week_ending_of(start)
+
+        return self._partitions(WEEKLY, weeks)
+
+    def _partitions(self, name: str, read: Callable[[Iterable[list[str]]], Iterable[T]]) -> set[T]:
+        reply = self._request("GET", _PARTITIONS + name, headers=_AS_JSON)
+        try:
+            return set(read(entry["partitions"] for entry in reply.json()["availablePartitions"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _unexpected(reply, error) from None
-        return found
 
     def state(self, week_ending: dt.date, tier: Tier) -> PublicationState | None:
         """How many rows the publication has and when the newest was written, by one request."""
         query = {
-            **_publication_filters(week_ending, tier),
+            **weekly_query(week_ending, tier).filters(),
             "fields": ["lastUpdateDate"],
             "sortFields": ["-lastUpdateDate"],
             "limit": 1,
         }
-        reply = self._request("POST", _DATA, json=query, headers=_AS_JSON)
+        reply = self._request("POST", _DATA + WEEKLY, json=query, headers=_AS_JSON)
         if has_no_data(reply):
             return None
         try:
@@ -168,26 +161,54 @@ class QueryApi:
             RefusedReply: the replies are larger than any publication.
             SourceError: FINRA did not answer after several attempts, or its rows kept changing.
         """
+        query = weekly_query(week_ending, tier)
+        content, total = self._whole(query, progress)
+        origin = self._origin(query)
+        return [Capture(week_ending, tier, CaptureScope.FULL, content, origin, total)] if total else []
+
+    # --- the protocol of a source of data sets ---------------------------------------------------------
+
+    def offered_periods(self, dataset: Dataset) -> set[dt.date]:
+        """Every period of a data set that FINRA lists.
+
+        Raises:
+            SourceError: FINRA did not answer, or with something else.
+        """
+        return self._partitions(dataset.name, lambda listed: (dt.date.fromisoformat(day) for (day,) in listed))
+
+    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+        """All rows of a data set's period; None if it has none.
+
+        Raises:
+            PermanentSourceError: FINRA refused the request.
+            RefusedReply: the replies are larger than any publication.
+            SourceError: FINRA did not answer after several attempts, or its rows kept changing.
+        """
+        query = dataset_query(dataset, period)
+        content, total = self._whole(query)
+        return DatasetCapture(dataset, period, content, self._origin(query), total) if total else None
+
+    # --- pages -----------------------------------------------------------------------------------------
+
+    def _origin(self, query: PagedQuery) -> str:
+        return f"{self._client.base_url}{_DATA}{query.dataset} {' '.join(query.wanted.values())}"
+
+    def _whole(self, query: PagedQuery, progress: Progress | None = None) -> tuple[bytes, int]:
+        """All rows of a query as text with one header line, and their number."""
         until = time.monotonic() + self._deadlines.publication
         for _ in range(_RESTARTS):
             try:
-                content, total = self._all_pages(week_ending, tier, progress or (lambda done, of: None), until)
+                return self._all_pages(query, progress or (lambda done, of: None), until)
             except _Changed:
                 continue
-            if not total:
-                return []
-            origin = f"{self._origin} {week_ending} {tier.id}"
-            return [Capture(week_ending, tier, CaptureScope.FULL, content, origin, total)]
         raise SourceError(
-            f"{self._origin}: the rows of {tier.name}, week ending {week_ending}, changed while they were read, "
+            f"{self._origin(query)}: the rows of {query.title} changed while they were read, "
             f"{_RESTARTS} times in a row",
             remedy="FINRA is publishing at the moment: try again in a few minutes.",
         )
 
-    # --- pages -----------------------------------------------------------------------------------------
-
-    def _all_pages(self, week_ending: dt.date, tier: Tier, progress: Progress, until: float) -> tuple[bytes, int]:
-        origin = f"{self._origin} {week_ending} {tier.id}"
+    def _all_pages(self, query: PagedQuery, progress: Progress, until: float) -> tuple[bytes, int]:
+        origin = self._origin(query)
         pages = 0
         content = io.BytesIO()  # its value is returned without a copy
         header: bytes | None = None
@@ -200,7 +221,7 @@ class QueryApi:
                     remedy="FINRA or the network is slow: try again later.",
                 )
             with span(PAGE, offset=received):
-                page = self._page(week_ending, tier, received)
+                page = self._page(query, received)
                 set_attributes(rows=page[2] if page else 0)
             if page is None:
                 if total:
@@ -227,12 +248,14 @@ class QueryApi:
             raise _Changed
         return content.getvalue(), total
 
-    def _page(self, week_ending: dt.date, tier: Tier, offset: int) -> tuple[bytes, bytes, int, int] | None:
+    def _page(self, query: PagedQuery, offset: int) -> tuple[bytes, bytes, int, int] | None:
         """(header line, rows with a line feed each, number of rows, Record-Total), or None for no data."""
-        query = {
-            **_publication_filters(week_ending, tier),
-            "fields": list(FIELDS),
-            "sortFields": list(KEY),
+        path = _DATA + query.dataset
+        where = self._client.base_url + path
+        asked = {
+            **query.filters(),
+            "fields": list(query.fields),
+            "sortFields": list(query.key),
             "limit": PAGE_ROWS,
             "offset": offset,
             "delimiter": "|",
@@ -247,19 +270,19 @@ class QueryApi:
             stated = stated_rows(reply, "Total-Records-On-Page")
             last = rows.rstrip(b"\n").rpartition(b"\n")[2]
             if (stated is not None and stated != count_rows(rows)) or last.count(b"|") != first_line.count(b"|"):
-                raise TemporaryFailure(f"{self._origin}: the page at row {offset} is truncated")
+                raise TemporaryFailure(f"{where}: the page at row {offset} is truncated")
             if not count_rows(rows):
-                raise TemporaryFailure(f"{self._origin}: the page at row {offset} has no rows: {quote(reply)}")
+                raise TemporaryFailure(f"{where}: the page at row {offset} has no rows: {quote(reply)}")
 
-        reply = self._request("POST", _DATA, json=query, headers={"Accept": "text/plain"}, check=require_complete)
+        reply = self._request("POST", path, json=asked, headers={"Accept": "text/plain"}, check=require_complete)
         if has_no_data(reply):
             return None
         total = record_total(reply)
         first_line, rows = header_and_rows(reply)
         sent = {name.strip(' "') for name in first_line.decode(errors="replace").split("|")}
-        if missing := [field for field in FIELDS if field not in sent]:
+        if missing := [field for field in query.fields if field not in sent]:
             raise SourceError(
-                f"{self._origin}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
+                f"{where}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
                 f"requested; it begins with {first_line[:200].decode(errors='replace')!r}",
                 remedy="If this lasts, FINRA has changed its fields, and this software has to be adapted.",
             )
@@ -356,13 +379,3 @@ def _week_and_tier(partition: list[str]) -> tuple[dt.date, str]:
         return dt.date.fromisoformat(start), tier_id
     except ValueError:
         return dt.date.fromisoformat(tier_id), start
-
-
-def _publication_filters(week_ending: dt.date, tier: Tier) -> dict[str, Any]:
-    """The filters for one publication: EQUAL on both fields, or FINRA does not sort."""
-    wanted = {"weekStartDate": week_start_of(week_ending).isoformat(), "tierIdentifier": tier.id}
-    return {
-        "compareFilters": [
-            {"compareType": "EQUAL", "fieldName": name, "fieldValue": value} for name, value in wanted.items()
-        ]
-    }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import Tier
 from otc_assets.errors import OtcError
@@ -81,6 +82,41 @@ class Source(Protocol):
 
     def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
         """The publication's captures: one from the API, one per half from files; empty if there is no data.
+
+        Raises:
+            PermanentSourceError: a repetition can't help.
+            SourceError: a repetition may help.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DatasetCapture:
+    """The bytes of one period of a data set, as they were received.
+
+    Attributes:
+        content: what FINRA sent (pages joined, with one header line).
+        origin: where it came from.
+        rows_expected: how many rows FINRA says there are (``Record-Total``).
+    """
+
+    dataset: Dataset
+    period: dt.date
+    content: bytes
+    origin: str
+    rows_expected: int
+
+
+@runtime_checkable
+class DatasetSource(Protocol):
+    """A source that also has FINRA's neighbouring data sets."""
+
+    def offered_periods(self, dataset: Dataset) -> set[dt.date]:
+        """Every period of the data set that can be fetched now."""
+        ...
+
+    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+        """All rows of a period; None if there are none.
 
         Raises:
             PermanentSourceError: a repetition can't help.

@@ -15,15 +15,19 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
+from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.enums import GapStatus, Severity
 from otc_assets.domain.gaps import split_history
+from otc_assets.domain.quality.datasets import Periods
 from otc_assets.domain.quality.evidence import Compared, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
+from otc_assets.pipeline.datasets import ESTIMATES
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.grading import grade_of_week, judge_week
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.datasets import newest_captures, stored_rows
 from otc_assets.warehouse.events import CheckFailed, CheckRecovered, append, last_types
 from otc_assets.warehouse.read import (
     first_captured,
@@ -195,6 +199,29 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
     )
 
 
+def _judge_dataset(dataset: Dataset, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    captures = newest_captures(connection, [dataset], week_ending, week_ending)
+    gaps = week_rows(connection, "dataset_gap", [week_ending]).filter(
+        (pl.col("dataset") == dataset.name) & ~_IS_PENDING
+    )
+    stored, contradictory = stored_rows(connection, dataset, week_ending)
+    evidence = Periods(
+        captured=len(captures),
+        missing=tuple(gaps["period"].sort()),
+        rows_expected=sum(capture["rows_expected"] for capture in captures),
+        rows_received=sum(capture["rows_received"] for capture in captures),
+        rows_accepted=sum(capture["rows_accepted"] for capture in captures),
+        rows_stored=stored,
+        contradictory=contradictory,
+    )
+    return findings(checks_of(dataset.table), [(week_ending, dataset.name, evidence)])
+
+
+def _judge_estimate(table: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    rows = week_rows(connection, table, [week_ending])
+    return findings(checks_of(table), [(week_ending, "all symbols", rows)])
+
+
 #: By asset, how to judge the checks that need more evidence than the rows of the asset's table.
 _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "venue_volume": _judge_volume,
@@ -206,4 +233,6 @@ _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "symbol_rolling": partial(_judge_whole, "symbol_rolling"),
     "venue_rolling": partial(_judge_with_source, "venue_rolling", "venue_share"),
     "gap_report": _judge_gaps,
+    **{dataset.table: partial(_judge_dataset, dataset) for dataset in DATASETS},
+    **{table: partial(_judge_estimate, table) for table in ESTIMATES},
 }

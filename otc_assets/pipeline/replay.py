@@ -22,18 +22,22 @@ from otc_assets.archive.parallel import in_threads
 from otc_assets.archive.store import Archive, ArchiveError, error_of
 from otc_assets.domain import normalize
 from otc_assets.domain.checks import grade
+from otc_assets.domain.datasets import BY_NAME
+from otc_assets.domain.parsing.dataset_rows import read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.calendar import calendar_rows
 from otc_assets.pipeline.captures import accepted_over, counts_and_dates, normalized_rows, parsed_capture
+from otc_assets.pipeline.datasets import counts
 from otc_assets.pipeline.figures import store_figure
 from otc_assets.pipeline.grading import week_findings
 from otc_assets.pipeline.reading_order import in_reading_order
 from otc_assets.pipeline.volume import store_volume
 from otc_assets.warehouse import events, load
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.datasets import save_capture
 from otc_assets.warehouse.publication import NewPublication, Publication, PublicationFields
 from otc_assets.warehouse.read import computed_version, effective_publications, publication_of, week_rows
 from otc_assets.warehouse.replay import (
@@ -117,7 +121,7 @@ def plan(
     digests: dict[str, list[dt.date | None]] = {}
     for entry in found.entries:
         for event in entry.events:
-            if event["event_type"] == events.FileIngested.event_type:
+            if event["event_type"] in (events.FileIngested.event_type, events.DatasetCaptured.event_type):
                 digests.setdefault(event["payload"]["digest"], []).append(week_of(event))
     for done, (of_weeks, error) in enumerate(
         zip(digests.values(), in_threads(lambda digest: error_of(archive, digest), digests), strict=True)
@@ -253,6 +257,8 @@ class _Repeater:
                 match payload:
                     case events.FileIngested():
                         self._capture(connection, payload, event)
+                    case events.DatasetCaptured():
+                        self._dataset(connection, payload, event)
                     case events.WeekNormalized():
                         if not volume:
                             self._volume(connection, payload.week_ending)
@@ -288,6 +294,17 @@ class _Repeater:
         recorded = self._recounted.get(number) or payload.model_dump()
         for name in ("rows_received", "rows_accepted", "rows_rejected"):
             self._compare(f"{name} of capture {number}", counted[name], recorded[name])
+        self._done.captures += 1
+
+    def _dataset(self, connection: sa.Connection, payload: events.DatasetCaptured, event: events.Event) -> None:
+        """Records a capture of a data set, with the rows that its bytes have under the present rules."""
+        dataset = BY_NAME[payload.dataset]
+        rows = read_dataset(dataset, payload.period, self._archive.get(payload.digest))
+        fields = payload.model_dump(exclude={"capture_id", "outcome", "seconds"}) | counts(rows)
+        set_next_capture(connection, payload.capture_id, "dataset_capture")
+        save_capture(connection, dataset, {**fields, "run_id": event.metadata.get("run_id")}, rows)
+        what = f"rows_accepted of {payload.dataset} {payload.period}"
+        self._compare(what, rows.accepted.height, payload.rows_accepted)
         self._done.captures += 1
 
     def _volume(self, connection: sa.Connection, week: dt.date) -> None:

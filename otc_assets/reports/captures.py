@@ -18,6 +18,7 @@ from otc_assets.domain.revisions import effective, halves_covered
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import states
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.datasets import all_captures
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import by_week_and_tier, publications
 
@@ -136,8 +137,17 @@ def damaged_captures(
         How many objects were verified, and the captures whose bytes are missing or damaged, oldest week first.
     """
     with database.transaction() as connection:
-        captures = publications(connection, dt.date.min, dt.date.max)
-    digests = sorted({capture.digest for capture in captures})
+        captures: list[dict[str, Any]] = [
+            {"week_ending": c.week_ending, "tier": c.tier, "publication": c.id, "scope": c.scope}
+            | {"origin": c.origin, "digest": c.digest}
+            for c in publications(connection, dt.date.min, dt.date.max)
+        ]
+        captures += [
+            {"week_ending": c["week_ending"], "tier": c["dataset"], "publication": c["id"], "scope": str(c["period"])}
+            | {"origin": c["origin"], "digest": c["digest"]}
+            for c in all_captures(connection)
+        ]
+    digests = sorted({capture["digest"] for capture in captures})
     if sample is not None and sample < len(digests):
         digests = random.sample(digests, sample)
     problems: dict[str, tuple[str, str]] = {}
@@ -148,16 +158,7 @@ def damaged_captures(
             problems[digest] = error.problem, str(error)
     progress(len(digests), f"{len(problems)} damaged or missing")
     return len(digests), [
-        {
-            "week_ending": capture.week_ending,
-            "tier": capture.tier,
-            "publication": capture.id,
-            "scope": capture.scope,
-            "origin": capture.origin,
-            "digest": capture.digest,
-            "problem": problems[capture.digest][0],
-            "detail": problems[capture.digest][1],
-        }
+        {**capture, "problem": problems[capture["digest"]][0], "detail": problems[capture["digest"]][1]}
         for capture in captures
-        if capture.digest in problems
+        if capture["digest"] in problems
     ]

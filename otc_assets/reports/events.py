@@ -29,6 +29,9 @@ def _summary(event: events.Event) -> str:
         case events.FileIngested():
             what = f"{payload.outcome}, {payload.rows_accepted:,} rows accepted, {payload.rows_rejected:,} rejected"
             what += "" if payload.complete else ", not complete"
+        case events.DatasetCaptured():
+            what = f"{payload.dataset} {payload.period}: {payload.outcome}, {payload.rows_accepted:,} rows accepted, "
+            what += f"{payload.rows_rejected:,} rejected"
         case events.CaptureQuarantined() | events.CaptureWithdrawn():
             what = f"capture {payload.publication_id}: {payload.reason}"
         case events.CaptureAccepted() | events.CaptureRestored():

@@ -17,6 +17,7 @@ from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS, Tier, newest_weeks
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.captures import states
+from otc_assets.pipeline.datasets import current_dataset_gaps
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import lineage
@@ -134,3 +135,26 @@ def gap_ranges(
     with database.transaction() as connection:
         first = first_captured(connection)
     return ranges_and_history(found, first).to_dicts()
+
+
+def dataset_gap_ranges(
+    database: Database, source: Source, now: dt.datetime, *, with_pending: bool
+) -> list[dict[str, Any]]:
+    """The gaps of the other data sets at this moment: one row per week, data set and status."""
+    found = current_dataset_gaps(database, source, now)
+    if not with_pending:
+        found = found.filter(pl.col("status") != GapStatus.PENDING)
+    return [
+        {
+            "first_week": week,
+            "last_week": week,
+            "weeks": 1,
+            "tier": dataset,
+            "status": status,
+            "fetchable": fetchable,
+            "detail": "not captured: " + ", ".join(map(str, rows["period"])),
+        }
+        for (week, dataset, status, fetchable), rows in found.group_by(
+            "week_ending", "dataset", "status", "fetchable", maintain_order=True
+        )
+    ]

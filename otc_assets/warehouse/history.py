@@ -41,7 +41,7 @@ def known_until(connection: sa.Connection) -> dt.datetime:
 class Change:
     """How the rows of a week, or of a tier of it, differ from what they replaced.
 
-    Shares are sums of the table's column of shares.
+    Shares are sums of the table's column of shares; 0 where it has none.
     """
 
     added: int
@@ -142,6 +142,6 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
         changed=changed,
         removed=gone.height - changed,
         unchanged=unchanged,
-        shares_before=Decimal(old[shares].sum() or 0 if shares else 0),
-        shares_after=Decimal(rows[shares].sum() or 0 if shares else 0),
+        shares_before=Decimal(old[shares].sum() or 0) if shares else Decimal(0),
+        shares_after=Decimal(rows[shares].sum() or 0) if shares else Decimal(0),
     )

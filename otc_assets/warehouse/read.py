@@ -83,7 +83,7 @@ def week_rows(
 
     Args:
         connection: inside a transaction.
-        table: one that is read by week (``domain.tables``).
+        table: a readable one (``domain.tables``).
         weeks: their Fridays.
         tier: only this tier, of a table that has tiers.
         columns: only these; a full-size week with all columns takes a hundred megabytes.
@@ -91,10 +91,10 @@ def week_rows(
             (``domain.tables``). The same query returns the same rows until retention deletes the week.
 
     Raises:
-        ValueError: the table is not read by week, has no such column or no history, or the moment has no time zone.
+        ValueError: the table is not readable, has no such column or no history, or the moment has no time zone.
         NotFinal: a running load could still change the answer, or the moment is in the future.
     """
-    readable = {declared.name: declared.schema for declared in TABLES.values() if declared.read_by_week}
+    readable = {declared.name: declared.schema for declared in TABLES.values() if declared.readable}
     if table not in readable:
         raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(readable)}")
     schema = readable[table]

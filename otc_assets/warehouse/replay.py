@@ -64,12 +64,12 @@ def replaying(connection: sa.Connection, began_at: str, write_moment: str) -> It
         connection.execute(_KEEP, {"what": what, "weeks": weeks})
 
 
-_SET_NEXT = sa.text("SELECT setval(pg_get_serial_sequence('otc.publication', 'id'), :id, false)")
+_SET_NEXT = sa.text("SELECT setval(pg_get_serial_sequence('otc.' || CAST(:table AS text), 'id'), :id, false)")
 
 
-def set_next_capture(connection: sa.Connection, number: int) -> None:
-    """The next capture that is inserted gets the id ``number``."""
-    connection.execute(_SET_NEXT, {"id": number})
+def set_next_capture(connection: sa.Connection, number: int, table: str = "publication") -> None:
+    """The next capture that is inserted into a table gets the id ``number``."""
+    connection.execute(_SET_NEXT, {"id": number, "table": table})
 
 
 def insert_events(connection: sa.Connection, events: Sequence[Mapping[str, Any]]) -> None:
@@ -101,7 +101,7 @@ _CONTINUE = """
 
 def continue_ids(connection: sa.Connection) -> None:
     """The next capture and the next event get ids after those that were inserted."""
-    for table in ("publication", "events"):
+    for table in ("publication", "dataset_capture", "events"):
         connection.execute(sa.text(_CONTINUE.format(table=table)))
 
 

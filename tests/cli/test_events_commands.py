@@ -68,6 +68,21 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
             outcome="new",
             seconds=0.5,
         ),
+        events.DatasetCaptured(
+            capture_id=3,
+            dataset="regShoDaily",
+            period=WEEK,
+            week_ending=WEEK,
+            digest="d" * 64,
+            origin="https://api",
+            bytes=10,
+            rows_expected=2,
+            rows_received=2,
+            rows_accepted=1,
+            rows_rejected=1,
+            outcome="new",
+            seconds=0.5,
+        ),
         events.FileRejected(origin="page.csv", reason="page.csv: it is a page of HTML. Download it again"),
         events.CaptureQuarantined(**of_week, **CAPTURE, reason="it was truncated"),
         events.CaptureAccepted(**of_week, **CAPTURE),
@@ -107,6 +122,7 @@ SAID = [
     ("otc.gap.opened", "2026-08-21 NMS Tier 1: pending"),
     ("otc.gap.closed", "2026-08-21 NMS Tier 1: pending"),
     ("otc.file.ingested", "2026-08-21 NMS Tier 1: new, 1,234 rows accepted, 1 rejected, not complete"),
+    ("otc.dataset.captured", "2026-08-21: regShoDaily 2026-08-21: new, 1 rows accepted, 1 rejected"),
     ("otc.file.rejected", "page.csv: it is a page of HTML. Download it again"),
     ("otc.capture.quarantined", "2026-08-21 NMS Tier 1: capture 7: it was truncated"),
     ("otc.capture.accepted", "2026-08-21 NMS Tier 1: capture 7 of ats.csv"),
@@ -200,9 +216,9 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
     with psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as sql:
         sql.execute("TRUNCATE otc.week_state, otc.file_ledger, otc.gap_ledger")
     code, text, _ = run("replay")
-    assert (code, text) == (0, "18 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
+    assert (code, text) == (0, "19 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
     rows = {"week_state": 1, "file_ledger": 2, "gap_ledger": 1}
-    assert json.loads(run("replay", "--json")[1]) == {"events": 18, "rows": rows}
+    assert json.loads(run("replay", "--json")[1]) == {"events": 19, "rows": rows}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from otc_assets.defs import launch
 from otc_assets.defs.jobs import DOWNSTREAM, FilesToIngest
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
-from otc_assets.finra import query_api
+from otc_assets.finra import queries, query_api
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.settings import settings
 from otc_assets.warehouse import events
@@ -229,7 +229,7 @@ def test_a_reply_that_is_more_than_any_publication_is_recorded_as_refused(
     dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A Record-Total of a billion was read indefinitely, and left no event."""
-    text = "|".join(query_api.FIELDS) + "\n" + "|" * (len(query_api.FIELDS) - 1) + "\n"
+    text = "|".join(queries.FIELDS) + "\n" + "|" * (len(queries.FIELDS) - 1) + "\n"
     reply = httpx.Response(200, text=text, headers={"Record-Total": "1000000000"})
     source = query_api.QueryApi("http://api", transport=httpx.MockTransport(lambda request: reply))
     installed.replace(monkeypatch, source=source)

@@ -31,7 +31,7 @@ ALSO_WITH_HOSTILE_DEFAULTS = True
 
 #: Today, in these tests: all of August's weeks are out in every tier.
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
-READ_BY_WEEK = [table.name for table in TABLES.values() if table.read_by_week]
+READABLE = [table.name for table in TABLES.values() if table.readable]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 MADE = ("venue_volume", "symbol_summary", "venue_share", "symbol_rolling", "venue_rolling", "symbol_concentration")
 
@@ -64,13 +64,13 @@ def test_a_range_of_weeks_and_week_by_week_give_the_same_rows(
 ) -> None:
     """Range runs once computed six-week figures before their inputs; order must not matter."""
     assert installed.materialize_weeks(dagster, WEEKS) == []
-    at_once = {table: everything(sql, table) for table in READ_BY_WEEK if table != "gap"}
+    at_once = {table: everything(sql, table) for table in READABLE if table != "gap"}
     assert all(at_once.values())
     tables = ", ".join(f"otc.{t}" for t in [*TABLES, "publication", "rejected_record", "computed_week"])
     sql.execute(f"TRUNCATE {tables}, otc.venue_volume_revision, otc.week_quality")  # type: ignore[arg-type]
     for week in WEEKS:
         assert installed.materialize_weeks(dagster, [week]) == []
-    assert {table: everything(sql, table) for table in READ_BY_WEEK if table != "gap"} == at_once
+    assert {table: everything(sql, table) for table in READABLE if table != "gap"} == at_once
 
 
 def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_computes(

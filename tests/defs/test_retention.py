@@ -33,7 +33,7 @@ from otc_assets.warehouse.retention import Dropped
 Sql = psycopg.Connection[tuple[object, ...]]
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
-READ_BY_WEEK = [table.name for table in TABLES.values() if table.read_by_week]
+READABLE = [table.name for table in TABLES.values() if table.readable]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
 #: FIRST_KEPT is so many weeks before the current one.
@@ -86,7 +86,7 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
     """Four computed weeks, the first two of which the daily job has dropped; the rows of GONE before."""
     assert installed.materialize_weeks(dagster, WEEKS) == []
-    before = {table: everything(sql, table, GONE) for table in READ_BY_WEEK}
+    before = {table: everything(sql, table, GONE) for table in READABLE}
     keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
     assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     return before
@@ -98,7 +98,7 @@ def test_volume_totals_and_raw_rows_are_dropped_and_everything_computed_stays(
     for table in ("venue_volume", "published_total", "raw_record"):
         weeks = sql.execute(f"SELECT DISTINCT week_ending FROM otc.{table} ORDER BY 1").fetchall()  # type: ignore[arg-type]
         assert weeks == [(week,) for week in WEEKS[2:]]
-    for table in set(READ_BY_WEEK) - {"venue_volume", "published_total"}:
+    for table in set(READABLE) - {"venue_volume", "published_total"}:
         assert everything(sql, table, GONE) == dropped[table], table
     assert dropped["venue_volume"]
     assert dropped["symbol_summary"]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import httpx
 
-from otc_assets.finra.query_api import FIELDS, QueryApi
+from otc_assets.finra.queries import FIELDS
+from otc_assets.finra.query_api import QueryApi
 
 HEADER_LINE = "|".join(FIELDS)
 

@@ -19,7 +19,8 @@ from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
 from otc_assets.finra.exchange import Deadlines
-from otc_assets.finra.query_api import FIELDS, KEY, QueryApi
+from otc_assets.finra.queries import FIELDS, KEY
+from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.replies import retry_after
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.simulator.server import make_app, serve

@@ -44,6 +44,7 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("role_share", "role"): enums.FirmRole,
     ("role_share", "venue_scope"): set(enums.VenueScope) - {enums.VenueScope.ALL},
     ("venue_volume", "venue_kind"): enums.VenueKind,
+    ("volume_estimate", "calibration"): {"symbol", "market", "none"},  # ``domain.estimates`` alone writes them
     ("week_changes", "kind"): enums.Change,
     ("week_quality", "grade"): enums.Grade,
 }

@@ -33,6 +33,7 @@ from otc_assets.warehouse.events import (
     CheckRecovered,
     ConcurrentChange,
     Cursor,
+    DatasetCaptured,
     FileIngested,
     FileRejected,
     GapChanged,
@@ -197,6 +198,21 @@ EXAMPLES: list[Payload] = [
     CaptureAccepted(**CAPTURE),
     CaptureWithdrawn(**CAPTURE, reason="cut short"),
     CaptureRestored(**CAPTURE),
+    DatasetCaptured(
+        capture_id=3,
+        dataset="regShoDaily",
+        period=WEEK,
+        week_ending=WEEK,
+        digest="d" * 64,
+        origin="https://api",
+        bytes=10,
+        rows_expected=2,
+        rows_received=2,
+        rows_accepted=1,
+        rows_rejected=1,
+        outcome="new",
+        seconds=0.5,
+    ),
     CaptureRecounted(
         **CAPTURE,
         rows_received=3,
@@ -256,7 +272,9 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("check", "gap_report.newest_week", 1),
         ("retention", "raw_record", 1),
         ("file", "a" * 64, 2),
-        *(("file", "c" * 64, version) for version in (1, 2, 3, 4, 5)),
+        *(("file", "c" * 64, version) for version in (1, 2, 3, 4)),
+        ("dataset", "regShoDaily 2026-08-21", 1),
+        ("file", "c" * 64, 5),
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from support.migration import migrate
 
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.tables import TABLES
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT
@@ -140,7 +141,8 @@ def test_the_tables_of_a_retention_class_follow_the_registry(
         tables = connection.execute(
             sa.text("SELECT tables FROM otc.retention WHERE what = 'venue_volume'")
         ).scalar_one()
-    assert tables == ["venue_volume", "venue_volume_revision"]
+    of_datasets = [name for one in DATASETS for name in (one.table, f"{one.table}_revision")]
+    assert tables == ["venue_volume", "venue_volume_revision", *of_datasets]
 
 
 def test_what_migrate_replaces_keeps_its_grants(empty_database: str, server: EmbeddedServer) -> None:

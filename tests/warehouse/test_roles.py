@@ -13,12 +13,14 @@ from psycopg import errors
 from support.logins import login
 from support.migration import migrate
 
+from otc_assets.domain.tables import with_history
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse import roles
 from otc_assets.warehouse.migrate import newest_version
 from otc_assets.warehouse.roles import READER, WRITER, WrongRole
 from otc_assets.warehouse.server import connect, transaction
+from otc_assets.warehouse.timescale.aggregates import AGGREGATES
 
 Sql = psycopg.Connection[tuple[object, ...]]
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'otc'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"
@@ -95,7 +97,7 @@ def test_a_reader_reads_every_table_and_answer_as_of_a_moment_and_changes_nothin
         kind = admin.execute("SELECT relkind FROM pg_class WHERE oid = %s::regclass", [f"otc.{table}"]).fetchone()
         assert changes(reader, table) == set() or kind == ("v",), table
     answers = names(admin, "SELECT proname FROM pg_proc WHERE proname LIKE '%\\_as\\_of'")
-    assert len(answers) == 10
+    assert len(answers) == len(with_history()) + len(AGGREGATES)
     for answer in answers:
         assert reader.execute(f"SELECT * FROM otc.{answer}('2026-01-01 00:00Z')".encode()).fetchall() == []
     for attempt in (

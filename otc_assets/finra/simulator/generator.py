@@ -126,6 +126,12 @@ class Simulator:
         revised = [day for day in self.revisions(week_ending, tier) if day <= as_of]
         return self._publication(week_ending, tier, revised[-1] if revised else None)
 
+    def traded(self, week_ending: dt.date, tier: Tier) -> pl.DataFrame:
+        """FINRA's totals by symbol of a week, before any revision, whether or not the week is published yet."""
+        return self._publication(week_ending, tier, None).filter(
+            pl.col("summaryTypeCode").is_in(["ATS_W_SMBL", "OTC_W_SMBL"])
+        )
+
     def market_statistics(self, week_ending: dt.date, as_of: dt.date) -> pl.DataFrame | None:
         """The market-wide rows (`*_W_VOL_STATS`, tier `NA`), over the tiers that are published."""
         parts = [self.publication(week_ending, tier, as_of) for tier in TIERS]
@@ -239,8 +245,8 @@ class Simulator:
             ),
             pl.lit(None, pl.String).alias("productTypeCode"),
             pl.lit("ATS_W_SMBL_FIRM" if code == "ATS" else "OTC_W_SMBL_FIRM").alias("summaryTypeCode"),
-            _decimal("_shares", "totalWeeklyShareQuantity"),
-            _decimal("_dollars", "totalNotionalSum"),
+            decimal("_shares", "totalWeeklyShareQuantity"),
+            decimal("_dollars", "totalNotionalSum"),
         )
 
     def _revise(
@@ -288,7 +294,7 @@ def _arrays(venues: list[Venue]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(ids, dtype=object), np.array(names, dtype=object)
 
 
-def _decimal(micro: str, name: str) -> pl.Expr:
+def decimal(micro: str, name: str) -> pl.Expr:
     """Millionths, exact, as a decimal of six places."""
     return (pl.col(micro).cast(AMOUNT) * pl.lit("0.000001").cast(AMOUNT)).cast(AMOUNT).alias(name)
 

@@ -24,13 +24,15 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import polars as pl
 
+from otc_assets.domain.datasets import BY_NAME, Dataset
 from otc_assets.domain.weeks import TIER_BY_ID, week_ending_of
+from otc_assets.finra.simulator import datasets
 from otc_assets.finra.simulator.files import as_text
 from otc_assets.finra.simulator.generator import COLUMNS, Simulator
 from otc_assets.finra.simulator.traps import NO_TRAPS, Traps
 
 _DATA = "/data/group/otcMarket/name/"
-_PARTITIONS = "/partitions/group/otcMarket/name/weeklySummary"
+_PARTITIONS = "/partitions/group/otcMarket/name/"
 _TOKEN = "/fip/rest/ews/oauth2/access_token"  # noqa: S105 - a path
 _DATASETS = ("weeklySummary", "weeklySummaryHistoric", "weeklyDownloadDetails")
 MAX_ROWS = 5_000
@@ -109,18 +111,10 @@ class _Api:
             return _json(token)
         if self.traps.needs_token and environ.get("HTTP_AUTHORIZATION") != "Bearer simulated":
             raise _Refused("401 Unauthorized", "Full authentication is required to access this resource")
-        if path == _PARTITIONS:
-            listed = [[start.isoformat(), tier] for start, tier in self.simulator.partitions(self.clock())]
-            return _json(
-                {
-                    "datasetGroup": "otcMarket",
-                    "datasetName": "weeklySummary",
-                    "partitionFields": ["weekStartDate", "tierIdentifier"],
-                    "availablePartitions": [{"partitions": pair} for pair in listed],
-                }
-            )
+        if path.startswith(_PARTITIONS) and (listed := self._partitions(path.removeprefix(_PARTITIONS))):
+            return _json(listed)
         dataset = path.removeprefix(_DATA)
-        if not path.startswith(_DATA) or dataset not in _DATASETS:
+        if not path.startswith(_DATA) or dataset not in (*_DATASETS, *BY_NAME):
             raise _Refused("404 Not Found", f"no such resource: {path}")
         number = next(self.requests)
         if _hits(self.traps.too_many_requests, number):
@@ -145,6 +139,23 @@ class _Api:
             query = {"compareFilters": [_equal("weekStartDate", start.isoformat()), _equal("tierIdentifier", tier_id)]}
         as_json = "application/json" in environ.get("HTTP_ACCEPT", "")
         return self._page(dataset, query, as_json, number)
+
+    def _partitions(self, name: str) -> dict[str, Any] | None:
+        """The partitions of a data set; None if there is no such one."""
+        if name == "weeklySummary":
+            fields = ["weekStartDate", "tierIdentifier"]
+            pairs = [[start.isoformat(), tier] for start, tier in self.simulator.partitions(self.clock())]
+        elif name in BY_NAME:
+            fields = [BY_NAME[name].fields[0].name]
+            pairs = [[day.isoformat()] for day in datasets.offered(BY_NAME[name], self.clock())]
+        else:
+            return None
+        return {
+            "datasetGroup": "otcMarket",
+            "datasetName": name,
+            "partitionFields": fields,
+            "availablePartitions": [{"partitions": pair} for pair in pairs],
+        }
 
     def _page(self, dataset: str, query: dict[str, Any], as_json: bool, number: int) -> _Reply:
         asked = {k: v for k, v in query.items() if k not in ("limit", "offset")}
@@ -181,7 +192,7 @@ class _Api:
     def _render(self, dataset: str, asked: str, as_json: bool, today: dt.date) -> _Rendered:
         query = json.loads(asked)
         rows = self._select(dataset, query, today)
-        fields = query.get("fields") or list(COLUMNS)
+        fields = query.get("fields") or rows.columns
         if unknown := [field for field in fields if field not in rows.columns]:
             raise _Refused("400 Bad Request", f"unknown fields: {', '.join(unknown)}")
         if as_json:
@@ -199,7 +210,9 @@ class _Api:
         exact = {f["fieldName"]: str(f["fieldValue"]) for f in filters if f["compareType"] == "EQUAL"}
         sort = query.get("sortFields") or []
         named = {"weekStartDate", "tierIdentifier"} <= exact.keys()
-        if dataset == "weeklyDownloadDetails":
+        if dataset in BY_NAME:
+            rows = self._of_period(BY_NAME[dataset], exact, sort, today)
+        elif dataset == "weeklyDownloadDetails":
             rows = self._download_details(exact, today)
         else:
             if sort and (dataset == "weeklySummaryHistoric" or not named):
@@ -249,6 +262,16 @@ class _Api:
         if tier_id not in TIER_BY_ID:
             return None
         return self.simulator.publication(week, TIER_BY_ID[tier_id], today)
+
+    def _of_period(self, dataset: Dataset, exact: dict[str, str], sort: list[str], today: dt.date) -> pl.DataFrame:
+        partition = dataset.fields[0].name
+        if partition not in exact:
+            problem = f"sortFields need an EQUAL filter on {partition}" if sort else "the range is too wide"
+            raise _Refused("400 Bad Request" if sort else "504 Gateway Timeout", problem)
+        period = dt.date.fromisoformat(exact[partition])
+        if period not in datasets.offered(dataset, today):
+            return pl.DataFrame(schema=pl.Schema([(field.name, field.kind) for field in dataset.fields]))
+        return datasets.rows(self.simulator, dataset, period)
 
     def _download_details(self, exact: dict[str, str], today: dt.date) -> pl.DataFrame:
         weeks = [

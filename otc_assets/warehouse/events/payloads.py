@@ -134,6 +134,31 @@ class FileRejected(_OfFile):
     reason: str
 
 
+class DatasetCaptured(Payload):
+    """A period of a data set was captured, and its rows replaced those that were there, unless none was accepted."""
+
+    event_type: ClassVar[str] = "otc.dataset.captured"
+    aggregate_type: ClassVar[str] = "dataset"
+
+    capture_id: int
+    dataset: str
+    period: dt.date
+    week_ending: dt.date
+    digest: str
+    origin: str
+    bytes: Count
+    rows_expected: Count
+    rows_received: Count
+    rows_accepted: Count
+    rows_rejected: Count
+    outcome: Annotated[str, one_of("new", "revised")]
+    seconds: Seconds
+
+    @property
+    def aggregate_id(self) -> str:
+        return f"{self.dataset} {self.period}"
+
+
 class _OfWeek(Payload):
     aggregate_type: ClassVar[str] = "week"
 

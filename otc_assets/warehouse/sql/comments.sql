@@ -213,3 +213,22 @@ COMMENT ON FUNCTION otc.compress_again IS
     'Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.';
 COMMENT ON FUNCTION otc.refresh_aggregates IS
     'Refreshes the continuous aggregates of a week and its month, with the rights of the owner, inside a transaction.';
+COMMENT ON TABLE otc.dataset_capture IS
+    'A captured period of a data set other than the weekly publications. The newest of a period is effective.';
+COMMENT ON COLUMN otc.dataset_capture.id IS 'Identity, in the order of recording.';
+COMMENT ON COLUMN otc.dataset_capture.dataset IS 'FINRA''s name of the data set.';
+COMMENT ON COLUMN otc.dataset_capture.period IS 'The trading day, settlement date or first day of the month.';
+COMMENT ON COLUMN otc.dataset_capture.digest IS 'SHA-256 of its bytes, which the archive has under it.';
+COMMENT ON COLUMN otc.dataset_capture.origin IS 'Where its bytes are from.';
+COMMENT ON COLUMN otc.dataset_capture.bytes IS 'The number of its bytes.';
+COMMENT ON COLUMN otc.dataset_capture.rows_expected IS 'Record-Total: the number of rows that FINRA states.';
+COMMENT ON COLUMN otc.dataset_capture.rows_received IS 'The number of its rows, accepted or not.';
+COMMENT ON COLUMN otc.dataset_capture.rows_accepted IS 'The number of rows that were accepted.';
+COMMENT ON COLUMN otc.dataset_capture.rows_rejected IS
+    'The number of rows that were not accepted: those in dataset_rejected.';
+COMMENT ON COLUMN otc.dataset_capture.run_id IS 'The Dagster run that recorded it; NULL outside runs.';
+COMMENT ON COLUMN otc.dataset_capture.captured_at IS 'When it was recorded.';
+COMMENT ON TABLE otc.dataset_rejected IS 'Rows of data sets that were not accepted, verbatim, with the reason.';
+COMMENT ON COLUMN otc.dataset_rejected.capture_id IS 'otc.dataset_capture.id.';
+COMMENT ON COLUMN otc.dataset_rejected.line IS 'Line of the captured bytes, from 1; the header is line 1.';
+COMMENT ON COLUMN otc.dataset_rejected.reason IS 'Why the row was not accepted.';

@@ -1,0 +1,207 @@
+"""FINRA's neighbouring data sets: fields, keys, the periods that a week captures, and when FINRA publishes each period.
+
+A data set is published period by period, for example by trading day. The partition of a week captures the
+periods that end in it. The weekly publications are in ``weeks``. What is known of FINRA's fields, and from where, is in
+docs/finra.md. Reading rows is in ``parsing.dataset_rows``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from otc_assets.domain.enums import GapStatus, Retention
+from otc_assets.domain.schema import AMOUNT, Note
+from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, week_start_of, weeks_between
+
+#: FINRA posts the daily short sale volume "no later than 6:00 pm ET". No hour is known of the others.
+_POSTED = dt.time(18, 0)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a data set.
+
+    Attributes:
+        name: FINRA's.
+        column: the column of the table.
+        kind: the type of the column.
+        note: what it means.
+        signed: whether its numbers may be negative.
+    """
+
+    name: str
+    column: str
+    kind: Any
+    note: Note
+    signed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A data set of FINRA's group ``otcMarket``.
+
+    Attributes:
+        name: FINRA's.
+        table: the table of its rows, and the name of its asset.
+        description: what a row is, for the page of its asset.
+        fields: those that are requested, in this order; the first is the period, FINRA's partition field.
+        key: the columns that identify a row of a period.
+        required: further columns without which a row is rejected.
+        volume: the column of shares whose sums before and after a revision are compared, if there is one.
+        periods: the periods that end in a week, by its Friday.
+        due: when a period is published (New York).
+        retention: the retention class of its table.
+    """
+
+    name: str
+    table: str
+    description: str
+    fields: tuple[Field, ...]
+    key: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    volume: str | None = None
+    periods: Callable[[dt.date], list[dt.date]]
+    due: Callable[[dt.date], dt.datetime]
+    retention: Retention = Retention.VENUE_VOLUME
+
+    @property
+    def period(self) -> str:
+        """The column of the period."""
+        return self.fields[0].column
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of its table."""
+        return pl.Schema([("week_ending", pl.Date()), *((one.column, one.kind) for one in self.fields)])
+
+    @property
+    def notes(self) -> Mapping[str, Note]:
+        """What its columns mean."""
+        return {one.column: one.note for one in self.fields}
+
+
+def trading_days_of(week_ending: dt.date) -> list[dt.date]:
+    """The days of a week on which the NYSE trades."""
+    start = week_start_of(week_ending)
+    return [day for n in range(5) if is_trading_day(day := start + dt.timedelta(days=n))]
+
+
+def _posted_on(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, _POSTED, NEW_YORK)
+
+
+REG_SHO_DAILY = Dataset(
+    name="regShoDaily",
+    table="short_volume_daily",
+    description=(
+        "FINRA's daily short sale volume: shares that a trade reporting facility reported of a symbol on a trading "
+        "day, and how many of them were sold short."
+        "\n\nOnly trades in regular hours that were reported for public dissemination. It has no trades of exchanges. "
+        "Replaced rows are kept in `otc.short_volume_daily_revision`."
+    ),
+    fields=(
+        Field("tradeReportDate", "trade_date", pl.Date(), Note("the trading day")),
+        Field(
+            "securitiesInformationProcessorSymbolIdentifier",
+            "symbol",
+            pl.String(),
+            Note("ticker as the consolidated tapes spell it, case-sensitive: BRK/B where the weekly data has BRK.B"),
+        ),
+        Field("marketCode", "market_code", pl.String(), Note("FINRA's marketCode: N, Q, B or D")),
+        Field(
+            "reportingFacilityCode",
+            "facility",
+            pl.String(),
+            Note("the facility: NYTRF, NQTRF (Nasdaq Carteret), NCTRF (Nasdaq Chicago) or ADF"),
+        ),
+        Field("shortParQuantity", "short_volume", AMOUNT, Note("shares sold short, exempt ones included", "shares")),
+        Field(
+            "shortExemptParQuantity",
+            "short_exempt_volume",
+            AMOUNT,
+            Note("the part of short_volume that was marked short exempt", "shares"),
+        ),
+        Field("totalParQuantity", "total_volume", AMOUNT, Note("all shares reported", "shares")),
+    ),
+    key=("symbol", "market_code", "facility"),
+    required=("short_volume", "short_exempt_volume", "total_volume"),
+    volume="total_volume",
+    periods=trading_days_of,
+    due=_posted_on,
+)
+
+#: Every data set, in the order in which they are captured.
+DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY,)
+BY_NAME = {dataset.name: dataset for dataset in DATASETS}
+
+
+# --- what is missing -----------------------------------------------------------------------------------
+
+#: For this long after it was due, a period is late; then it is missing.
+LATE_FOR = dt.timedelta(days=3)
+
+#: A period that is expected and not captured.
+DATASET_GAP = pl.Schema(
+    {
+        "week_ending": pl.Date(),
+        "dataset": pl.String(),
+        "period": pl.Date(),
+        "status": pl.String(),
+        "due": pl.Date(),
+        "fetchable": pl.Boolean(),
+    }
+)
+
+
+def dataset_gaps(
+    captured: Mapping[str, Iterable[dt.date]], offered: Mapping[str, set[dt.date]], now: dt.datetime
+) -> pl.DataFrame:
+    """The periods since a data set's first captured one that have ended at ``now`` and are not captured (DATASET_GAP).
+
+    Args:
+        captured: by data set, the captured periods. One of which none is captured was never requested: it has no gaps.
+        offered: by data set, the periods that FINRA offers; one that is not there could not be asked.
+        now: the time, with a time zone.
+    """
+    found = []
+    today = now.astimezone(NEW_YORK).date()
+    for dataset in DATASETS:
+        have = set(captured.get(dataset.name, ()))
+        if not have:
+            continue
+        for week in weeks_between(week_containing(min(have)), week_containing(today)):
+            for period in dataset.periods(week):
+                due = dataset.due(period)
+                if period in have or period < min(have) or period > today:
+                    continue
+                late = GapStatus.LATE if now < due + LATE_FOR else _missing(period, have)
+                found.append(
+                    {
+                        "week_ending": week,
+                        "dataset": dataset.name,
+                        "period": period,
+                        "status": GapStatus.PENDING if now < due else late,
+                        "due": due.date(),
+                        "fetchable": period in offered.get(dataset.name, ()),
+                    }
+                )
+    return pl.DataFrame(found, schema=DATASET_GAP)
+
+
+def _missing(period: dt.date, have: set[dt.date]) -> GapStatus:
+    return GapStatus.MISSING_INSIDE if period < max(have) else GapStatus.MISSING_AT_END
+
+
+#: Notes of DATASET_GAP.
+GAP_NOTES = {
+    "dataset": Note("FINRA's name of the data set"),
+    "period": Note("the trading day"),
+    "status": Note("pending (not due yet), late (due for less than three days), missing_at_end or missing_inside"),
+    "due": Note("the day on which FINRA publishes the period"),
+    "fetchable": Note("whether FINRA offers the period"),
+}

@@ -1,0 +1,87 @@
+"""The checks of FINRA's neighbouring data sets, and of the estimates that are computed from them.
+
+Each takes the evidence of one week and returns one finding.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import polars as pl
+
+from otc_assets.domain.quality.evidence import Finding, none_of
+
+#: Estimates of smaller volumes are not judged: a few trades outside regular hours change them by any percentage.
+JUDGED_FROM_SHARES = 100_000
+#: The most that the median of the errors' sizes may be, in percent.
+MEDIAN_ERROR_PCT = 15.0
+
+
+@dataclass(frozen=True)
+class Periods:
+    """What is captured of a data set's week.
+
+    Attributes:
+        captured: the number of captured periods.
+        missing: periods that are due and not captured.
+        rows_expected, rows_received, rows_accepted: of the newest capture of each period.
+        rows_stored: rows of the week in the table.
+        contradictory: stored rows whose values contradict each other.
+    """
+
+    captured: int
+    missing: tuple[dt.date, ...]
+    rows_expected: int
+    rows_received: int
+    rows_accepted: int
+    rows_stored: int
+    contradictory: int = 0
+
+
+def periods_captured(e: Periods) -> Finding:
+    """Judges whether every period that is due is captured."""
+    named = f", missing: {', '.join(map(str, e.missing))}" if e.missing else ""
+    return none_of(len(e.missing), f"{e.captured} periods captured{named}")
+
+
+def period_rows_reconciled(e: Periods) -> Finding:
+    """Judges whether all rows that FINRA states were received, and all accepted ones are stored."""
+    return Finding(
+        e.rows_expected == e.rows_received and e.rows_accepted == e.rows_stored,
+        f"{e.rows_expected:,} rows stated, {e.rows_received:,} received, {e.rows_accepted:,} accepted, "
+        f"{e.rows_stored:,} stored",
+        observed=float(e.rows_stored),
+        threshold=float(e.rows_accepted),
+    )
+
+
+def period_rejection_rate(e: Periods) -> Finding:
+    """Judges whether at most one row in a hundred was rejected."""
+    rejected = e.rows_received - e.rows_accepted
+    rate = rejected / e.rows_received if e.rows_received else 0.0
+    return Finding(
+        rate <= 0.01, f"{rejected:,} of {e.rows_received:,} rows were rejected", observed=rate, threshold=0.01
+    )
+
+
+def short_within_total(e: Periods) -> Finding:
+    """Judges whether no row has more short volume than volume, or more exempt than short volume."""
+    return none_of(e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} rows contradict themselves")
+
+
+def estimate_error(rows: pl.DataFrame) -> Finding:
+    """Judges how far the estimates of a week (VOLUME_ESTIMATE) are from the actual volume, where that is published."""
+    judged = rows.filter((pl.col("actual_volume") >= JUDGED_FROM_SHARES) & pl.col("error_pct").is_not_null())
+    if judged.is_empty():
+        return Finding(True, f"{rows.height:,} estimates; no actual volume is published yet")
+    sizes = judged["error_pct"].cast(pl.Float64).abs()
+    median = float(sizes.median())  # type: ignore[arg-type]
+    estimated, actual = (float(judged[name].sum()) for name in ("estimated_volume", "actual_volume"))
+    return Finding(
+        median <= MEDIAN_ERROR_PCT,
+        f"{judged.height:,} estimates of at least {JUDGED_FROM_SHARES:,} shares: median error {median:.1f} %, nine in "
+        f"ten within {float(sizes.quantile(0.9)):.1f} %, all together {(estimated / actual - 1) * 100:+.1f} %",  # type: ignore[arg-type]
+        observed=median,
+        threshold=MEDIAN_ERROR_PCT,
+    )

@@ -1,0 +1,85 @@
+"""The queries that are sent to the Query API: fields, filters, and the keys by which rows are sorted.
+
+Sending them, and paging, is in ``query_api``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otc_assets.domain.datasets import Dataset
+from otc_assets.domain.weeks import Tier, week_start_of
+
+#: FINRA's name of the weekly publications.
+WEEKLY = "weeklySummary"
+
+#: All fields that FINRA has, in this order.
+FIELDS = (
+    "weekStartDate",
+    "summaryStartDate",
+    "tierIdentifier",
+    "tierDescription",
+    "issueSymbolIdentifier",
+    "issueName",
+    "MPID",
+    "firmCRDNumber",
+    "marketParticipantName",
+    "totalWeeklyShareQuantity",
+    "totalWeeklyTradeCount",
+    "totalNotionalSum",
+    "productTypeCode",
+    "summaryTypeCode",
+    "lastUpdateDate",
+    "initialPublishedDate",
+    "lastReportedDate",
+)
+#: Unique within a publication, as found by trial.
+KEY = ("summaryTypeCode", "issueSymbolIdentifier", "MPID", "firmCRDNumber", "productTypeCode", "issueName")
+
+
+@dataclass(frozen=True)
+class PagedQuery:
+    """A query for all rows of one partition of a data set.
+
+    Attributes:
+        dataset: FINRA's name of the data set.
+        wanted: the values of the partition fields. They are all compared by EQUAL, or FINRA does not sort.
+        fields: FINRA's names, in the order of the reply.
+        key: the fields that identify a row, by which the rows are sorted.
+        title: for messages.
+    """
+
+    dataset: str
+    wanted: Mapping[str, str]
+    fields: tuple[str, ...]
+    key: tuple[str, ...]
+    title: str
+
+    def filters(self) -> dict[str, Any]:
+        """The filters of the request."""
+        return {
+            "compareFilters": [
+                {"compareType": "EQUAL", "fieldName": name, "fieldValue": value} for name, value in self.wanted.items()
+            ]
+        }
+
+
+def weekly_query(week_ending: dt.date, tier: Tier) -> PagedQuery:
+    """The query for one publication."""
+    wanted = {"weekStartDate": week_start_of(week_ending).isoformat(), "tierIdentifier": tier.id}
+    return PagedQuery(WEEKLY, wanted, fields=FIELDS, key=KEY, title=f"{tier.name}, week ending {week_ending}")
+
+
+def dataset_query(dataset: Dataset, period: dt.date) -> PagedQuery:
+    """The query for one period of a data set."""
+    names = {field.column: field.name for field in dataset.fields}
+    return PagedQuery(
+        dataset.name,
+        {dataset.fields[0].name: period.isoformat()},
+        fields=tuple(names.values()),
+        key=tuple(names[column] for column in dataset.key),
+        title=f"{dataset.name} {period}",
+    )

@@ -1,0 +1,262 @@
+"""Captures FINRA's neighbouring data sets week by week, reports what is missing, and computes the estimates.
+
+A week captures the periods that end in it, each in one transaction. The newest capture of a period is the effective
+one: unlike the weekly publications, FINRA corrects a period as a whole. Formulas are in ``domain.estimates``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets import interruption
+from otc_assets.archive.store import Archive
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, Dataset, dataset_gaps
+from otc_assets.domain.estimates import VOLUME_ESTIMATE_CODE, volume_estimate, weeks_read
+from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
+from otc_assets.domain.parsing.limits import UnreadableFile
+from otc_assets.domain.weeks import week_containing
+from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
+from otc_assets.pipeline.results import WeekRefused, WeekResult
+from otc_assets.tracing import ARCHIVE, COMPUTE, FETCH, LOAD, set_attributes, span
+from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.datasets import (
+    inputs_version,
+    newest_captures,
+    replace_gaps,
+    save_capture,
+    save_estimate,
+)
+from otc_assets.warehouse.events import DatasetCaptured, append
+from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
+from otc_assets.warehouse.read import computed_version, week_rows
+from otc_assets.warehouse.retention import require_kept
+from otc_assets.warehouse.server import lock_week
+
+#: What is shown of a week in which no period ends.
+NO_PERIOD = "no period ends in this week"
+
+
+def capture_week(
+    dataset: Dataset,
+    week_ending: dt.date,
+    source: Source,
+    archive: Archive,
+    database: Database,
+    run_id: str,
+    now: dt.datetime,
+) -> WeekResult:
+    """Captures the periods of a data set that end in a week and are due at ``now``.
+
+    Raises:
+        WeekRefused: a period can't be read, or none of its rows was accepted.
+        Dropped: retention has dropped the week, or would.
+        SourceError: FINRA did not answer; trying again may help.
+    """
+    with database.transaction() as connection:
+        require_kept(connection, dataset.retention, week_ending)
+    periods = dataset.periods(week_ending)
+    states: dict[str, object] = {} if periods else {"state": NO_PERIOD}
+    refused = []
+    for period in periods:
+        interruption.check()
+        try:
+            state = _capture_period(dataset, period, source, archive, database, run_id, now)
+        except UnreadableFile as error:
+            state = f"refused: {error}"
+            refused.append(str(error))
+        states[str(period)] = state
+        if state.startswith("none of"):
+            refused.append(f"{dataset.name} {period}: {state}")
+    report_dataset_gaps(database, source, now)
+    if refused:
+        raise WeekRefused("; ".join(refused))
+    with database.transaction() as connection:
+        captures = [c for c in newest_captures(connection, [dataset], week_ending, week_ending) if c["rows_accepted"]]
+    version = " ".join(c["digest"][:8] for c in captures) or NOTHING_EFFECTIVE
+    return WeekResult(sum(c["rows_accepted"] for c in captures), version, states)
+
+
+def _capture_period(
+    dataset: Dataset,
+    period: dt.date,
+    source: Source,
+    archive: Archive,
+    database: Database,
+    run_id: str,
+    now: dt.datetime,
+) -> str:
+    """Captures one period. Returns what became of it, in words."""
+    due = dataset.due(period)
+    if now < due:
+        return f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"
+    if not isinstance(source, DatasetSource):
+        return "not captured: this source (OTC_SOURCE) has only the weekly publications"
+    since = time.perf_counter()
+    with span(FETCH, dataset=dataset.name, period=str(period)):
+        capture = source.fetch_period(dataset, period)
+    if capture is None:
+        return "nothing there: FINRA has no rows of this period"
+    return record_period(capture, archive, database, run_id, since)
+
+
+def record_period(
+    capture: DatasetCapture, archive: Archive, database: Database, run_id: str | None, since: float
+) -> str:
+    """Archives and records a capture in one transaction; the same bytes as the newest capture's change nothing."""
+    dataset, period = capture.dataset, capture.period
+    rows = read_dataset(dataset, period, capture.content)
+    with span(ARCHIVE, bytes=len(capture.content)):
+        digest = archive.put(capture.content, capture.origin)
+    week = week_containing(period)
+    with span(LOAD, rows=rows.received), database.transaction() as connection:
+        lock_week(connection, week)
+        before = [c for c in newest_captures(connection, [dataset], week, week) if c["period"] == period]
+        if before and before[0]["digest"] == digest:
+            return f"unchanged: {rows.accepted.height:,} rows"
+        fields = _fields(capture, rows, digest, run_id)
+        number, change = save_capture(connection, dataset, fields, rows)
+        outcome = "revised" if before else "new"
+        seconds = time.perf_counter() - since
+        del fields["run_id"]
+        append(connection, DatasetCaptured(**fields, capture_id=number, outcome=outcome, seconds=seconds))
+    if rows.received and rows.accepted.is_empty():
+        return f"none of its {rows.received:,} rows was accepted; the first: {rows.rejected['reason'][0]}"
+    counts = f"{rows.accepted.height:,} rows accepted, {rows.rejected.height:,} rejected"
+    return f"{outcome}: {counts}" + (f"; {change.touched:,} rows differ" if before else "")
+
+
+def _fields(capture: DatasetCapture, rows: DatasetRows, digest: str, run_id: str | None) -> dict[str, Any]:
+    return {
+        "dataset": capture.dataset.name,
+        "period": capture.period,
+        "week_ending": week_containing(capture.period),
+        "digest": digest,
+        "origin": capture.origin,
+        "bytes": len(capture.content),
+        "rows_expected": capture.rows_expected,
+        "run_id": run_id,
+        **counts(rows),
+    }
+
+
+def counts(rows: DatasetRows) -> dict[str, int]:
+    """The counts of rows of a capture."""
+    return {
+        "rows_received": rows.received,
+        "rows_accepted": rows.accepted.height,
+        "rows_rejected": rows.rejected.height,
+    }
+
+
+# --- what is missing -----------------------------------------------------------------------------------
+
+
+def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -> pl.DataFrame:
+    """The periods of all data sets that are expected and not captured at the moment ``now`` (DATASET_GAP)."""
+    offered: dict[str, set[dt.date]] = {}
+    with database.transaction() as connection:
+        captured = captured_periods(connection)
+    if isinstance(source, DatasetSource):
+        try:
+            offered = {
+                dataset.name: source.offered_periods(dataset) for dataset in DATASETS if dataset.name in captured
+            }
+        except SourceError:
+            offered = {}
+    return dataset_gaps(captured, offered, now)
+
+
+def captured_periods(connection: sa.Connection) -> dict[str, set[dt.date]]:
+    """By data set, the periods of which rows are captured."""
+    found: dict[str, set[dt.date]] = {}
+    for capture in newest_captures(connection, DATASETS):
+        if capture["rows_accepted"]:
+            found.setdefault(capture["dataset"], set()).add(capture["period"])
+    return found
+
+
+def report_dataset_gaps(database: Database, source: Source, now: dt.datetime) -> pl.DataFrame:
+    """Replaces the stored gaps of the data sets, and returns them."""
+    gaps = current_dataset_gaps(database, source, now)
+    with database.transaction() as connection:
+        replace_gaps(connection, gaps)
+    return gaps
+
+
+# --- estimates -----------------------------------------------------------------------------------------
+
+
+def _volume_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    weeks = weeks_read(week_ending)
+    daily = week_rows(
+        connection,
+        REG_SHO_DAILY.table,
+        weeks,
+        columns=["week_ending", "trade_date", "symbol", "short_volume", "total_volume"],
+    )
+    weekly = week_rows(connection, "symbol_summary", weeks, columns=["week_ending", "symbol", "total_volume"])
+    return volume_estimate(week_ending, daily, weekly)
+
+
+def _volume_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    return inputs_version(connection, REG_SHO_DAILY, weeks_read(week_ending), VOLUME_ESTIMATE_CODE)
+
+
+#: By table, the version that a week of an estimate has if it is computed now, and its rows.
+ESTIMATES: Mapping[
+    str,
+    tuple[Callable[[sa.Connection, dt.date], str | None], Callable[[sa.Connection, dt.date], pl.DataFrame]],
+] = {"volume_estimate": (_volume_version, _volume_rows)}
+
+
+def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:
+    """Computes the week of an estimate from what is captured, and saves it with the version of its inputs."""
+    version_of, rows_of = ESTIMATES[table]
+    with database.transaction() as connection:
+        lock_week(connection, week_ending)
+        version = version_of(connection, week_ending)
+        if version is None:
+            return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
+        with span(COMPUTE):
+            rows = rows_of(connection, week_ending)
+            set_attributes(rows=rows.height)
+        with span(LOAD, rows=rows.height):
+            save_estimate(connection, table, week_ending, rows, version)
+    database.refresh_after_load(week_ending, table)
+    return WeekResult(rows.height, version, {"preview": rows.head(5)})
+
+
+# --- what is to be done ---------------------------------------------------------------------------------
+
+
+def weeks_to_capture(connection: sa.Connection, weeks: Sequence[dt.date], now: dt.datetime) -> dict[dt.date, str]:
+    """Those of ``weeks`` with periods that are due at ``now`` and not captured, each with the periods in words."""
+    have = captured_periods(connection)
+    found = {}
+    for week in weeks:
+        missing = [
+            f"{dataset.name} {period}"
+            for dataset in DATASETS
+            for period in dataset.periods(week)
+            if now >= dataset.due(period) and period not in have.get(dataset.name, ())
+        ]
+        if missing:
+            found[week] = ", ".join(missing)
+    return found
+
+
+def weeks_to_estimate(connection: sa.Connection, weeks: Sequence[dt.date]) -> dict[dt.date, str]:
+    """Those of ``weeks`` of which an estimate was computed from other inputs than now, each with its version."""
+    found = {}
+    for week in weeks:
+        for table, (version_of, _) in ESTIMATES.items():
+            version = version_of(connection, week)
+            if version is not None and computed_version(connection, table, week) != version:
+                found[week] = f"{table} {version}"
+    return found

@@ -1,0 +1,136 @@
+"""Writes and reads the captures of FINRA's neighbouring data sets, their rows, and what is missing of them.
+
+What a data set is, is in ``domain.datasets``; the weekly publications are in ``load`` and ``read``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from otc_assets.domain.datasets import REG_SHO_DAILY, Dataset
+from otc_assets.domain.parsing.dataset_rows import DatasetRows
+from otc_assets.warehouse.history import Change, replace_rows
+from otc_assets.warehouse.load import mark_computed
+from otc_assets.warehouse.retention import require_kept
+from otc_assets.warehouse.server import copy_in, lock_week
+
+#: The newest capture of each period: the effective one, if a row of it was accepted.
+_NEWEST = sa.text("""
+    SELECT DISTINCT ON (dataset, period) * FROM otc.dataset_capture
+    WHERE week_ending BETWEEN :first AND :last AND dataset = ANY(:datasets)
+    ORDER BY dataset, period, id DESC
+""")
+_INSERT = sa.text("""
+    INSERT INTO otc.dataset_capture
+        (dataset, period, week_ending, digest, origin, bytes, rows_expected, rows_received, rows_accepted,
+         rows_rejected, run_id)
+    VALUES (:dataset, :period, :week_ending, :digest, :origin, :bytes, :rows_expected, :rows_received, :rows_accepted,
+         :rows_rejected, :run_id)
+    RETURNING id
+""")
+
+
+def newest_captures(
+    connection: sa.Connection,
+    datasets: Sequence[Dataset],
+    first: dt.date = dt.date.min,
+    last: dt.date = dt.date.max,
+) -> list[Mapping[str, Any]]:
+    """The newest capture of each period of the weeks from ``first`` to ``last``, by data set, oldest period first."""
+    values = {"first": first, "last": last, "datasets": [dataset.name for dataset in datasets]}
+    return [dict(row) for row in connection.execute(_NEWEST, values).mappings()]
+
+
+def all_captures(connection: sa.Connection) -> list[Mapping[str, Any]]:
+    """Every capture of a data set: its id, data set, period, week, origin and digest."""
+    query = sa.text("SELECT id, dataset, period, week_ending, origin, digest FROM otc.dataset_capture ORDER BY id")
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def save_capture(
+    connection: sa.Connection, dataset: Dataset, fields: Mapping[str, Any], rows: DatasetRows
+) -> tuple[int, Change]:
+    """Records a capture, replaces the rows of its period, and keeps those that differ as revisions. Without an event.
+
+    If no row was accepted, the rows of the period stay.
+
+    Args:
+        connection: inside a transaction that holds the week's lock.
+        dataset: the data set.
+        fields: the columns of ``otc.dataset_capture``, without ``id`` and ``captured_at``.
+        rows: the rows of the period.
+
+    Returns:
+        The capture's id, and how the rows changed.
+
+    Raises:
+        Dropped: retention has deleted the week, or would delete it.
+    """
+    week = fields["week_ending"]
+    lock_week(connection, week)
+    require_kept(connection, dataset.retention, week)
+    number = connection.execute(_INSERT, fields).scalar_one()
+    rejected = rows.rejected.select(pl.lit(number, pl.Int64).alias("capture_id"), pl.all())
+    copy_in(connection, "otc.dataset_rejected", rejected)
+    if rows.accepted.is_empty():
+        return number, Change(0, 0, 0, 0, Decimal(0), Decimal(0))
+    scope = {"week_ending": week, dataset.period: fields["period"]}
+    return number, replace_rows(connection, dataset.table, scope, rows.accepted)
+
+
+_SUMMARY_VERSIONS = sa.text("""
+    SELECT week_ending, version FROM otc.computed_week
+    WHERE table_name = 'symbol_summary' AND week_ending = ANY(:weeks) ORDER BY week_ending
+""")
+
+
+def inputs_version(
+    connection: sa.Connection, dataset: Dataset, weeks: Sequence[dt.date], code_version: str
+) -> str | None:
+    """The version of a figure that is computed from a data set and from ``symbol_summary`` of ``weeks``.
+
+    The last of ``weeks`` is the figure's own. None if nothing of the data set is captured of it.
+    """
+    captures = [c for c in newest_captures(connection, [dataset], min(weeks), max(weeks)) if c["rows_accepted"]]
+    if not any(capture["week_ending"] == weeks[-1] for capture in captures):
+        return None
+    inputs = [f"{c['period']}={c['digest']}" for c in captures if c["week_ending"] in weeks]
+    inputs += [f"{week}={version}" for week, version in connection.execute(_SUMMARY_VERSIONS, {"weeks": list(weeks)})]
+    return f"{hashlib.sha256(chr(10).join(inputs).encode()).hexdigest()[:16]} @{code_version}"
+
+
+def save_estimate(
+    connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str
+) -> Change:
+    """Replaces the week's rows of an estimate, which were computed as ``version``."""
+    change = replace_rows(connection, table, {"week_ending": week_ending}, rows)
+    mark_computed(connection, table, week_ending, version, rows.height)
+    return change
+
+
+def replace_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:
+    """Replaces all reported gaps with ``gaps`` (DATASET_GAP)."""
+    connection.execute(sa.text("LOCK TABLE otc.dataset_gap IN SHARE ROW EXCLUSIVE MODE"))
+    connection.execute(sa.text("DELETE FROM otc.dataset_gap"))
+    copy_in(connection, "otc.dataset_gap", gaps)
+
+
+#: By table, the condition of a row that contradicts itself.
+_CONTRADICTORY = {
+    REG_SHO_DAILY.table: "short_volume > total_volume OR short_exempt_volume > short_volume",
+}
+
+
+def stored_rows(connection: sa.Connection, dataset: Dataset, week_ending: dt.date) -> tuple[int, int]:
+    """The number of stored rows of a data set's week, and of those that contradict themselves."""
+    condition = _CONTRADICTORY.get(dataset.table, "false")
+    query = f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM otc.{dataset.table}"  # noqa: S608 - our names
+    rows, contradictory = connection.execute(sa.text(f"{query} WHERE week_ending = :week"), {"week": week_ending}).one()
+    return rows, contradictory

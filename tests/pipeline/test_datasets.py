@@ -1,0 +1,257 @@
+"""FINRA's neighbouring data sets: captured, archived, revised, reported as gaps, and estimated from."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+import time_machine
+from dagster import DagsterInstance
+from support import installed
+
+from otc_assets.defs.datasets import ASSETS
+from otc_assets.domain.datasets import REG_SHO_DAILY, Dataset
+from otc_assets.domain.tables import figures
+from otc_assets.domain.weeks import NEW_YORK, T1, T2
+from otc_assets.finra.simulator import datasets as simulated
+from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.finra.source import DatasetCapture
+from otc_assets.pipeline.capture import capture_publication
+from otc_assets.pipeline.checks import judge_checks
+from otc_assets.pipeline.datasets import capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
+from otc_assets.pipeline.figures import compute_figure
+from otc_assets.pipeline.results import WeekRefused
+from otc_assets.pipeline.volume import compute_volume
+from otc_assets.reports.captures import damaged_captures
+
+Sql = psycopg.Connection[tuple[Any, ...]]
+
+WEEK = dt.date(2026, 8, 21)
+SATURDAY = dt.datetime(2026, 8, 22, 9, tzinfo=NEW_YORK)
+HEADER = "|".join(field.name for field in REG_SHO_DAILY.fields)
+
+
+class Written:
+    """A source with the rows that a test has written, by period."""
+
+    def __init__(self, rows: dict[dt.date, list[str]]) -> None:
+        self.rows = rows
+
+    def offered_periods(self, _: Dataset) -> set[dt.date]:
+        """The periods that the test has written."""
+        return set(self.rows)
+
+    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+        """The rows of a period, as FINRA sends them."""
+        lines = self.rows.get(period)
+        if lines is None:
+            return None
+        content = "".join(f"{line}\n" for line in [HEADER, *lines]).encode()
+        return DatasetCapture(dataset, period, content, f"test {period}", len(lines))
+
+    state = fetch = offered = None
+
+
+def row(day: str, symbol: str, short: str, exempt: str, total: str, facility: str = "NQTRF") -> str:
+    """A row as FINRA sends it."""
+    return f"2026-08-{day}|{symbol}|{facility[1]}|{facility}|{short}|{exempt}|{total}"
+
+
+def capture(source: Any, now: dt.datetime = SATURDAY, week: dt.date = WEEK) -> Any:
+    """Captures a week of the daily short sale volume."""
+    return capture_week(REG_SHO_DAILY, week, source, installed.archive(), installed.database(), "run-1", now)
+
+
+def summarize(week: dt.date) -> None:
+    """Captures the weekly publications of listed stocks, and summarizes them."""
+    database, archive = installed.database(), installed.archive()
+    for tier in (T1, T2):
+        capture_publication(week, tier, installed.source(), archive, database, "run-0", dt.datetime.now(NEW_YORK))
+    compute_volume(week, database, archive)
+    (figure,) = (figure for figure in figures() if figure.name == "symbol_summary")
+    compute_figure(figure, week, database)
+
+
+MONDAY, TUESDAY = dt.date(2026, 8, 17), dt.date(2026, 8, 18)
+
+
+def test_a_period_has_the_rows_that_finra_sent_and_the_same_bytes_again_change_nothing(
+    installation: Path, sql: Sql
+) -> None:
+    source = Written(
+        {MONDAY: [row("17", "ABRpD", "0.5", "0", "1.25"), row("17", "BRK/B", "100", "7", "388551.214956")]}
+    )
+    result = capture(source)
+    assert result.rows == 2
+    assert result.details[str(MONDAY)] == "new: 2 rows accepted, 0 rejected"
+    assert result.details[str(TUESDAY)] == "nothing there: FINRA has no rows of this period"
+    stored = (
+        "SELECT symbol, facility, short_volume, short_exempt_volume, total_volume FROM short_volume_daily ORDER BY 1"
+    )
+    assert sql.execute(stored).fetchall() == [
+        ("ABRpD", "NQTRF", Decimal("0.5"), Decimal(0), Decimal("1.25")),
+        ("BRK/B", "NQTRF", Decimal(100), Decimal(7), Decimal("388551.214956")),
+    ]
+    ((digest, origin),) = sql.execute("SELECT digest, origin FROM dataset_capture").fetchall()
+    assert installed.archive().get(digest).startswith(HEADER.encode())
+    assert origin == f"test {MONDAY}"
+    before = sql.execute("SELECT * FROM short_volume_daily ORDER BY symbol").fetchall()
+    assert capture(source).details[str(MONDAY)] == "unchanged: 2 rows"
+    assert sql.execute("SELECT * FROM short_volume_daily ORDER BY symbol").fetchall() == before
+    assert sql.execute("SELECT count(*) FROM dataset_capture").fetchone() == (1,)
+    assert sql.execute("SELECT count(*) FROM events WHERE event_type = 'otc.dataset.captured'").fetchone() == (1,)
+
+
+def test_a_corrected_period_keeps_the_replaced_rows_and_answers_as_of_a_moment(installation: Path, sql: Sql) -> None:
+    source = Written(
+        {MONDAY: [row("17", "A", "1", "0", "10"), row("17", "B", "2", "0", "20"), row("17", "C", "3", "0", "30")]}
+    )
+    capture(source)
+    (before,) = sql.execute("SELECT clock_timestamp()").fetchone() or ()
+    source.rows[MONDAY] = [
+        row("17", "A", "1", "0", "11"),
+        row("17", "C", "3", "0", "30"),
+        row("17", "D", "4", "0", "40"),
+    ]
+    assert capture(source).details[str(MONDAY)] == "revised: 3 rows accepted, 0 rejected; 3 rows differ"
+    now = sql.execute("SELECT symbol, total_volume FROM short_volume_daily ORDER BY 1").fetchall()
+    assert now == [("A", 11), ("C", 30), ("D", 40)]
+    replaced = sql.execute("SELECT symbol, total_volume, change FROM short_volume_daily_revision ORDER BY 1").fetchall()
+    assert replaced == [("A", 10, "changed"), ("B", 20, "removed")]
+    then = sql.execute("SELECT symbol, total_volume FROM short_volume_daily_as_of(%s) ORDER BY 1", [before]).fetchall()
+    assert then == [("A", 10), ("B", 20), ("C", 30)]
+
+
+def test_every_row_is_accepted_or_kept_with_the_reason_why_not(installation: Path, sql: Sql) -> None:
+    lines = [
+        row("17", "OK", "1", "0", "10"),
+        row("17", "OK", "2", "0", "10"),
+        row("18", "DAY", "1", "0", "10"),
+        row("17", "MINUS", "-1", "0", "10"),
+        row("17", "TEXT", "1", "0", "ten"),
+        row("17", "", "1", "0", "10"),
+        row("17", "NONE", "1", "0", ""),
+        "2026-08-17|SHORT|Q",
+        row("17", "NA", "1", "0", "10"),
+    ]
+    assert capture(Written({MONDAY: lines})).details[str(MONDAY)] == "new: 2 rows accepted, 7 rejected"
+    assert sql.execute("SELECT symbol FROM short_volume_daily ORDER BY 1").fetchall() == [("NA",), ("OK",)]
+    rejected = sql.execute("SELECT line, record, reason FROM dataset_rejected ORDER BY line").fetchall()
+    assert [(line, reason) for line, _, reason in rejected] == [
+        (3, "duplicate of line 2"),
+        (4, "tradeReportDate is 2026-08-18, not 2026-08-17"),
+        (5, "shortParQuantity is -1.000000, which is negative"),
+        (6, "totalParQuantity is 'ten', not a number"),
+        (7, "securitiesInformationProcessorSymbolIdentifier is empty"),
+        (8, "totalParQuantity is empty"),
+        (9, "the row has 3 fields, and the header 7"),
+    ]
+    assert [record for _, record, _ in rejected] == lines[1:8]
+    counts = "SELECT rows_expected, rows_received, rows_accepted, rows_rejected FROM dataset_capture"
+    assert sql.execute(counts).fetchall() == [(9, 9, 2, 7)]
+    verdicts = {v.check.name: v.passed for v in judge_checks(installed.database(), "short_volume_daily", WEEK)}
+    assert verdicts == {
+        "periods_captured": False,
+        "rows_reconciled": True,
+        "rejection_rate": False,
+        "short_within_total": True,
+    }
+
+
+def test_a_period_of_which_no_row_is_accepted_fails_and_leaves_the_rows_that_were_there(
+    installation: Path, sql: Sql
+) -> None:
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10")]})
+    capture(source)
+    source.rows[MONDAY] = [row("18", "A", "1", "0", "10")]
+    with pytest.raises(WeekRefused, match="none of its 1 rows was accepted; the first: tradeReportDate is 2026-08-18"):
+        capture(source)
+    assert sql.execute("SELECT total_volume FROM short_volume_daily").fetchall() == [(10,)]
+
+
+def test_periods_that_are_due_and_not_captured_are_gaps_since_the_first_captured_one(
+    installation: Path, sql: Sql
+) -> None:
+    """Thursday and Friday are not written; at 9 on Friday, Friday is pending, and Thursday has been due since 18:00."""
+    days = [dt.date(2026, 8, day) for day in (18, 19)]
+    source = Written({day: [row(f"{day:%d}", "A", "1", "0", "10")] for day in days})
+    capture(source, dt.datetime(2026, 8, 21, 9, tzinfo=NEW_YORK))
+    gaps = "SELECT period, status, fetchable FROM dataset_gap ORDER BY period"
+    assert sql.execute(gaps).fetchall() == [
+        (dt.date(2026, 8, 20), "late", False),
+        (dt.date(2026, 8, 21), "pending", False),
+    ]
+    source.rows[dt.date(2026, 8, 21)] = [row("21", "A", "1", "0", "10")]
+    capture(source, dt.datetime(2026, 8, 26, 9, tzinfo=NEW_YORK))
+    assert sql.execute(gaps).fetchall()[:2] == [
+        (dt.date(2026, 8, 20), "missing_inside", False),
+        (dt.date(2026, 8, 24), "late", False),
+    ]
+    (verdict,) = judge_checks(installed.database(), "short_volume_daily", WEEK, ["periods_captured"])
+    assert (verdict.passed, verdict.details["regShoDaily"]) == (False, "3 periods captured, missing: 2026-08-20")
+
+
+def test_a_run_captures_a_week_and_the_estimate_is_graded_when_the_weekly_data_arrives(
+    dagster: DagsterInstance, sql: Sql
+) -> None:
+    """The judge is the simulator: its rows of the day, and its totals of the week."""
+    weeks = [WEEK - dt.timedelta(weeks=n) for n in (7, 6, 5)]
+    with time_machine.travel(SATURDAY, tick=True):
+        for week in weeks:
+            summarize(week)
+            capture(installed.source(), SATURDAY, week)
+        installed.launcher(dagster).run_assets(list(ASSETS), WEEK, WEEK)
+        simulator = Simulator(scale=0.01)
+        expected = pl.concat(simulated.rows(simulator, REG_SHO_DAILY, day) for day in REG_SHO_DAILY.periods(WEEK))
+        stored = sql.execute(
+            "SELECT count(*), sum(short_volume), sum(total_volume) FROM short_volume_daily WHERE week_ending = %s",
+            [WEEK],
+        ).fetchone()
+        assert stored == (expected.height, expected["shortParQuantity"].sum(), expected["totalParQuantity"].sum())
+        counts = "SELECT count(*), count(actual_volume), min(days_reported) FROM volume_estimate WHERE week_ending = %s"
+        symbols = expected["securitiesInformationProcessorSymbolIdentifier"].n_unique()
+        assert sql.execute(counts, [WEEK]).fetchone() == (symbols, 0, 5)
+        (verdict,) = judge_checks(installed.database(), "volume_estimate", WEEK)
+        assert verdict.passed
+        assert "no actual volume is published yet" in verdict.details["all symbols"]
+    with time_machine.travel(SATURDAY + dt.timedelta(weeks=5), tick=True):
+        summarize(WEEK)
+        with installed.database().transaction() as connection:
+            assert WEEK in weeks_to_estimate(connection, [WEEK])
+        compute_estimate("volume_estimate", WEEK, installed.database())
+        with installed.database().transaction() as connection:
+            assert weeks_to_estimate(connection, [WEEK]) == {}
+        truth = pl.concat(simulator.publication(WEEK, tier, dt.date(2026, 9, 26)) for tier in (T1, T2))
+        truth = truth.filter(pl.col("summaryTypeCode").str.ends_with("_W_SMBL"))
+        by_symbol = dict(truth.group_by("issueSymbolIdentifier").agg(pl.col("totalWeeklyShareQuantity").sum()).rows())
+        query = "SELECT symbol, actual_volume FROM volume_estimate WHERE week_ending = %s AND actual_volume IS NOT NULL"
+        actual = dict(sql.execute(query, [WEEK]).fetchall())
+        assert actual == {symbol: by_symbol[symbol] for symbol in actual}
+        assert len(actual) > symbols * 0.9
+        (verdict,) = judge_checks(installed.database(), "volume_estimate", WEEK)
+        assert verdict.passed, verdict.details
+        assert verdict.details["all symbols observed"] < 8
+
+
+def test_captured_bytes_of_data_sets_are_verified_with_the_others(installation: Path) -> None:
+    capture(Written({MONDAY: [row("17", "A", "1", "0", "10")]}))
+    verified, damaged = damaged_captures(installed.database(), installed.archive(), None, installed.quiet)
+    assert (verified, damaged) == (1, [])
+    for file in (installation / "archive").rglob("*.zst"):
+        file.write_bytes(b"")
+    _, (problem,) = damaged_captures(installed.database(), installed.archive(), None, installed.quiet)
+    assert (problem["tier"], problem["scope"]) == ("regShoDaily", str(MONDAY))
+
+
+def test_what_is_due_and_not_captured_is_requested(installation: Path) -> None:
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10")]})
+    capture(source, dt.datetime(2026, 8, 18, 9, tzinfo=NEW_YORK))
+    with installed.database().transaction() as connection:
+        assert weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 17, tzinfo=NEW_YORK)) == {}
+        due = weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 18, tzinfo=NEW_YORK))
+    assert due == {WEEK: "regShoDaily 2026-08-18"}
