@@ -20,6 +20,7 @@ _.stall  # finra/simulator/traps.py: the server reads the traps by name
 _.rows_received_before  # warehouse/events/payloads.py: a field of an event, written by name
 _.captured_at  # warehouse/publication.py: a column of SELECT *
 _.happened_at  # warehouse/alerts.py: a value of a statement, bound by name
+_.WHOLESALER, _.BANK_DESK, _.BROKER_DEALER, _.EXCHANGE_AFFILIATED  # domain/enums.py: values of the list of firms
 _.observed, _.threshold  # domain/quality.py: fields of a finding, which become columns
 _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing rows
 

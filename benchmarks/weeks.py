@@ -63,7 +63,9 @@ def _make(week: dt.date, scale: float, into: Path) -> None:
     frames = {"venue_volume": pl.concat(volume), "published_total": pl.concat(totals)}
     if week in newest_weeks(RAW_WEEKS):
         frames["raw_record"] = pl.concat(raw)
-    frames |= {figure.name: figure.formula(frames["venue_volume"]) for figure in figures() if figure.weeks == 1}
+    for figure in figures():
+        if figure.weeks == 1:
+            frames[figure.name] = figure.formula(frames[figure.source])
     partial = into.with_name(f"{into.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     for table, frame in frames.items():

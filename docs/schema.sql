@@ -102,6 +102,19 @@ CREATE TABLE otc.file_ledger (
     CONSTRAINT file_ledger_state_check CHECK ((state = ANY (ARRAY['ingested'::text, 'rejected'::text])))
 );
 
+-- The role of each firm and ATS that is known, by a reviewed list in the package; migrate writes it.
+CREATE TABLE otc.firm (
+    venue_id text NOT NULL, -- The MPID of an ATS or the CRD number of a firm; 'name:...' where no document with the number was found.
+    name text NOT NULL, -- The name as FINRA writes it; found whatever its case and punctuation.
+    role text NOT NULL, -- wholesaler, bank_desk (of a bank), broker_dealer (another), exchange_affiliated; of an ATS, its operator's.
+    source text NOT NULL, -- The public document that says so.
+    reviewed date NOT NULL, -- The day on which the line was reviewed.
+    CONSTRAINT firm_pkey PRIMARY KEY (venue_id),
+    CONSTRAINT firm_name_key UNIQUE (name),
+    CONSTRAINT firm_role_check CHECK ((role = ANY (ARRAY['wholesaler'::text, 'bank_desk'::text, 'broker_dealer'::text, 'exchange_affiliated'::text]))),
+    CONSTRAINT firm_source_check CHECK ((source <> ''::text))
+);
+
 -- Expected publications that are not captured completely: missing, late, incomplete, empty, or pending.
 CREATE TABLE otc.gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
@@ -290,6 +303,51 @@ CREATE TABLE otc.retention (
     CONSTRAINT retention_pkey PRIMARY KEY (what),
     CONSTRAINT retention_keep_weeks_check CHECK ((keep_weeks > 0)),
     CONSTRAINT retention_what_check CHECK ((what = ANY (ARRAY['raw_record'::text, 'venue_volume'::text, 'summaries'::text])))
+);
+
+-- The share of wholesalers, bank desks and other roles in a tier's week, among ATSs and among other firms.
+CREATE TABLE otc.role_share (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    venue_scope text NOT NULL, -- venues counted: ATS or NON_ATS (De Minimis included)
+    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer, exchange_affiliated; unattributed: not in otc.firm. Of an ATS, the role of its operator
+    firm_count bigint NOT NULL, -- venues with the role; the De Minimis group counts as one
+    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_trades bigint NOT NULL, -- number of trades (trades)
+    market_share_pct numeric(18,6), -- share of the tier's volume (percent)
+    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
+    kind_rank bigint NOT NULL, -- rank by volume among the roles of the venue_scope; ties by role
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
+    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
+    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null as notional_share_pct
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT role_share_pkey PRIMARY KEY (week_ending, tier, venue_scope, role),
+    CONSTRAINT role_share_role_check CHECK ((role = ANY (ARRAY['wholesaler'::text, 'bank_desk'::text, 'broker_dealer'::text, 'exchange_affiliated'::text, 'unattributed'::text]))),
+    CONSTRAINT role_share_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text])))
+);
+
+-- A row of role_share as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.role_share_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
+    venue_scope text NOT NULL, -- venues counted: ATS or NON_ATS (De Minimis included)
+    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer, exchange_affiliated; unattributed: not in otc.firm. Of an ATS, the role of its operator
+    firm_count bigint NOT NULL, -- venues with the role; the De Minimis group counts as one
+    total_volume numeric(38,6) NOT NULL, -- share volume (shares)
+    total_trades bigint NOT NULL, -- number of trades (trades)
+    market_share_pct numeric(18,6), -- share of the tier's volume (percent)
+    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
+    kind_rank bigint NOT NULL, -- rank by volume among the roles of the venue_scope; ties by role
+    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
+    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
+    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null as notional_share_pct
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT role_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, role, known_to),
+    CONSTRAINT role_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- The newest migration that was applied; one row.
@@ -1049,6 +1107,10 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     The oldest week that is kept; the loader refuses older ones. NULL: everything is kept.
 -- otc.retention_job(job_id integer, config jsonb)
 --     otc.apply_retention, with the arguments of a TimescaleDB job.
+-- otc.role_of(of_venue_id text, of_venue_name text)
+--     The role of a venue by its venue_id, or else by its venue_name: that of otc.firm, otherwise unattributed.
+-- otc.role_share_as_of(moment timestamp with time zone)
+--     role_share as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_as_of(moment timestamp with time zone)
 --     symbol as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_concentration_as_of(moment timestamp with time zone)

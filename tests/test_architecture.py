@@ -36,6 +36,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "venue_share": ["venue_volume"],
         "symbol_concentration": ["venue_volume"],
         "market_concentration": ["venue_volume"],
+        "role_share": ["venue_share"],
         "gap_report": ["venue_volume"],
         "symbol": ["symbol_summary", "venue_volume"],
         "venue": ["venue_share"],
@@ -66,6 +67,7 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "week_changes": 1,
         "symbol_concentration": 1,
         "market_concentration": 1,
+        "role_share": 1,
         "gap_report": 2,
     }
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "046"
-down_revision = "043"
+down_revision = "045"
 branch_labels = None
 depends_on = None
 

@@ -316,7 +316,10 @@ def _share_shifts(read: Read, before: Mapping[str, dt.date], week_ending: dt.dat
     volume = with_identity(read("venue_volume", {week_ending, *before.values()}, columns), identities())
     for tier, week in before.items():
         of_tier = volume.filter(pl.col("tier") == tier)
-        shifts = shift_share(*(of_tier.filter(pl.col("week_ending") == of) for of in (week, week_ending)))
+        then, now = (of_tier.filter(pl.col("week_ending") == of) for of in (week, week_ending))
+        if not then.height or not now.height:
+            continue
+        shifts = shift_share(then, now)
         rows += [
             _row(
                 tier,

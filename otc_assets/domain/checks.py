@@ -212,6 +212,12 @@ CHECKS = (
         "The week's volume of all venues of a tier is that of the tier's shares: no succession adds or loses any.",
         figures.same_volume_as_shares,
     ),
+    Check(
+        "role_shares_sum_to_100",
+        "role_share",
+        "The roles' shares sum to 100 % of each tier, of its ATSs and of its other firms, in volume and in value.",
+        figures.role_shares_sum_to_100,
+    ),
     *(
         Check(
             "hhi_within_bounds",

@@ -166,6 +166,21 @@ class ConcentrationLevel(StrEnum):
     CONCENTRATED = "concentrated"
 
 
+class FirmRole(StrEnum):
+    """What a firm is in the market, or the operator of an ATS; ``domain.firms`` has the list.
+
+    WHOLESALER: brokers route orders of retail customers to it, and it belongs to no bank. BANK_DESK: the broker-dealer
+    of a bank. BROKER_DEALER: another named firm. EXCHANGE_AFFILIATED: owned by the owner of an exchange. UNATTRIBUTED:
+    not in the list.
+    """
+
+    WHOLESALER = "wholesaler"
+    BANK_DESK = "bank_desk"
+    BROKER_DEALER = "broker_dealer"
+    EXCHANGE_AFFILIATED = "exchange_affiliated"
+    UNATTRIBUTED = "unattributed"
+
+
 class Retention(StrEnum):
     """A class of tables whose weeks are kept equally long."""
 

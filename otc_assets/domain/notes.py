@@ -197,6 +197,11 @@ NOTES = {
     "concentration_level_lower": Note("level of hhi_lower; if it differs from concentration_level, neither is certain"),
     "effective_venues": Note("10,000 / hhi: at least so many venues of equal size", "venues"),
     "effective_venues_upper": Note("10,000 / hhi_lower: at most so many venues of equal size", "venues"),
+    "role": Note(
+        "wholesaler, bank_desk, broker_dealer, exchange_affiliated; unattributed: not in otc.firm. Of an ATS, the role "
+        "of its operator"
+    ),
+    "firm_count": Note("venues with the role; the De Minimis group counts as one"),
     "status": Note("missing_inside, missing_at_end, late, incomplete, empty or pending"),
     "due": Note("the publication day of the calendar"),
     "fetchable": Note("whether FINRA still offers the week"),

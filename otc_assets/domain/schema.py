@@ -330,6 +330,25 @@ REWRITTEN = pl.Schema(
     }
 )
 
+ROLE_SHARE = pl.Schema(
+    {
+        "week_ending": pl.Date,
+        "tier": pl.String,
+        "venue_scope": pl.String,
+        "role": pl.String,
+        "firm_count": pl.Int64,
+        "total_volume": AMOUNT,
+        "total_trades": pl.Int64,
+        "market_share_pct": RATIO,
+        "kind_share_pct": RATIO,
+        "kind_rank": pl.Int64,
+        "total_notional": AMOUNT,
+        "notional_share_pct": RATIO,
+        "kind_notional_share_pct": RATIO,
+        "kind_notional_rank": pl.Int64,
+    }
+)
+
 #: One finding on a (week, tier).
 FINDING = pl.Schema(
     {

@@ -20,6 +20,7 @@ from otc_assets.domain.concentration import (
     symbol_concentration,
 )
 from otc_assets.domain.enums import Retention
+from otc_assets.domain.firms import ROLES_VERSION, role_share
 from otc_assets.domain.notes import NOTES
 from otc_assets.domain.rolling import symbol_rolling, venue_rolling
 from otc_assets.domain.schema import (
@@ -27,6 +28,7 @@ from otc_assets.domain.schema import (
     MARKET_CONCENTRATION,
     PUBLISHED_TOTAL,
     RAW_RECORD,
+    ROLE_SHARE,
     SYMBOL,
     SYMBOL_CONCENTRATION,
     SYMBOL_ROLLING,
@@ -284,6 +286,32 @@ _ALL_TABLES = (
         formula=venue_succession,
         event=_METRICS,
         code_version=f"1.{file_version()}",
+    ),
+    Figure(
+        name="role_share",
+        description=(
+            "The share of wholesalers, bank desks and other roles in a tier's week, among ATSs and among other firms."
+            "\n\nFINRA's rows have no roles. They are those of `otc.firm`, a reviewed list that names its documents. A "
+            "firm that is not in it is unattributed, so the share of a named role is a lower bound. A change of the "
+            "list makes all weeks stale."
+        ),
+        schema=ROLE_SHARE,
+        key=("week_ending", "tier", "venue_scope", "role"),
+        notes={
+            "venue_scope": Note("venues counted: ATS or NON_ATS (De Minimis included)"),
+            "kind_rank": Note("rank by volume among the roles of the venue_scope; ties by role"),
+            "kind_notional_rank": Note("rank by value among the roles of the venue_scope; null as notional_share_pct"),
+        },
+        volume="total_volume",
+        revisions=_revisions("venue_scope, role"),
+        sources=("venue_share",),
+        formula=role_share,
+        reads=(
+            *("week_ending", "tier", "venue_kind", "venue_id", "venue_name"),
+            *("total_volume", "total_trades", "total_notional"),
+        ),
+        event=_SUMMARY,
+        code_version=f"1.{ROLES_VERSION}",
     ),
     Figure(
         name="symbol_rolling",

@@ -207,7 +207,7 @@ def venue_succession(
 
     Returns:
         VENUE_SUCCESSION, sorted by its key: pairs with at least half of the symbols and half of the volume in common,
-        and every pair that the reviewed file decides, whatever the evidence.
+        and every pair that the reviewed file decides, in either direction, whatever the evidence.
     """
     nothing = VENUE_SUCCESSION.to_frame()
     tiers = captured.filter(pl.col("week_ending") == week_ending).select("tier")
@@ -243,7 +243,8 @@ def venue_succession(
         .agg(pl.col("share_volume").sum())
     )
     decided = {
-        (line.predecessor, line.successor): line.decision for line in (successions() if reviewed is None else reviewed)
+        frozenset((line.predecessor, line.successor)): line.decision
+        for line in (successions() if reviewed is None else reviewed)
     }
     found = []
     for pair in pairs.iter_rows(named=True):
@@ -257,7 +258,7 @@ def venue_succession(
         before = own_weeks.filter(pl.col("week_ending") == whole)
         after = volume.filter((pl.col("venue_id") == pair["venue_id_next"]) & (pl.col("week_ending") == week_ending))
         evidence = _evidence(before, after, whole, week_ending)
-        decision = decided.get((pair["venue_id"], pair["venue_id_next"]), Decision.PROPOSED)
+        decision = decided.get(frozenset((pair["venue_id"], pair["venue_id_next"])), Decision.PROPOSED)
         alike = all(evidence[of] >= PROPOSED_FROM_PCT for of in ("symbols_in_common_pct", "volume_in_common_pct"))
         if (alike and evidence["symbols_in_common"] >= least_symbols) or decision != Decision.PROPOSED:
             found.append(

@@ -1,7 +1,7 @@
 """Brings the schema ``otc`` to the newest numbered migration, or back.
 
 This runs Alembic, one process at a time, and then reconciles what follows the code, the server and the settings:
-``definitions``, ``timescale`` and ``retention``. The migrations themselves are in the folder ``migrations``.
+``definitions``, ``firms``, ``timescale`` and ``retention``. The migrations themselves are in the folder ``migrations``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, Settings
-from otc_assets.warehouse import definitions, roles
+from otc_assets.warehouse import definitions, firms, roles
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.events.store import require_order
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -191,6 +191,7 @@ def _migrate(
             hypertables.reconcile(connection, can, digests)
             empty = aggregates.reconcile(connection, can, digests)
             definitions.reconcile(connection, digests)
+            firms.reconcile(connection, digests)
             jobs.reconcile(connection, can, chosen.compress_after_weeks, start=start)
             roles.set_defaults(connection)
             remarks.append(roles.grant(connection, "otc", roles.rights_in_otc))

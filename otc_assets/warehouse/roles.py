@@ -66,7 +66,7 @@ _WRITE = ("INSERT", "UPDATE", "DELETE")
 
 #: How the writer may change tables, where it is less than ``_WRITE``. Only ``migrate`` and triggers write the first.
 _LESS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("schema_version", "definition", "retention", "journal"), ()),
+    **dict.fromkeys(("schema_version", "definition", "firm", "retention", "journal"), ()),
     **dict.fromkeys(("week_state", "file_ledger", "gap_ledger"), ()),
     **dict.fromkeys(("publication", "alert"), ("INSERT", "UPDATE")),
     **{f"{table}_revision": ("INSERT",) for table in with_history()},

@@ -25,7 +25,8 @@ from otc_assets.domain.checks import (
     worst,
 )
 from otc_assets.domain.concentration import market_concentration, symbol_concentration
-from otc_assets.domain.enums import Severity, VenueKind
+from otc_assets.domain.enums import FirmRole, Severity, VenueKind
+from otc_assets.domain.firms import Firm, role_share
 from otc_assets.domain.quality.evidence import Evidence
 from otc_assets.domain.schema import (
     DE_MINIMIS_VENUE_ID,
@@ -710,6 +711,7 @@ def test_what_is_computed_passes_its_own_checks(rows: pl.DataFrame) -> None:
     assert judge_shares(venue_share(rows), None)["passed"].all()
     assert judge_rows("symbol_concentration", symbol_concentration(rows))["passed"].all()
     assert judge_rows("market_concentration", market_concentration(rows))["passed"].all()
+    assert judge_rows("role_share", role_share(venue_share(rows)))["passed"].all()
 
 
 def test_evidence_is_judged_and_not_changed() -> None:
@@ -787,3 +789,16 @@ def test_atss_without_any_mpid_fail_without_a_week_before_too() -> None:
 def test_a_week_whose_venues_have_lost_their_numbers_is_graded_f() -> None:
     grades = grade(judge_volume(against(identified(NO_POOL_ID, NO_OTHER_ID, FIRM), KNOWN)))
     assert grades["grade"].to_list() == ["F"]
+
+
+def test_shares_of_roles_that_dont_add_up_are_found() -> None:
+    """By hand: two ATSs with 60 and 40 dollars and a share each. One of the four sums is wrong at a time."""
+    made = role_share(venue_share(with_values(60, 40)), (Firm("ATS0", "A", FirmRole.BANK_DESK, "x", WEEK),))
+    assert one(judge_rows("role_share", made), "role_shares_sum_to_100")["passed"]
+    for name in ("market_share_pct", "kind_share_pct", "notional_share_pct", "kind_notional_share_pct"):
+        wrong = pl.when(pl.col("role") == "bank_desk").then(Decimal("70")).otherwise(name).cast(made.schema[name])
+        row = one(judge_rows("role_share", made.with_columns(wrong.alias(name))), "role_shares_sum_to_100")
+        assert not row["passed"]
+        assert row["detail"].startswith(name)
+    unpriced = role_share(venue_share(with_values(60, None)))
+    assert one(judge_rows("role_share", unpriced), "role_shares_sum_to_100")["passed"]

@@ -32,8 +32,8 @@ def test_keys_volume_and_layouts_name_columns_of_the_table(name: str) -> None:
 @pytest.mark.parametrize("figure", figures(), ids=lambda figure: figure.name)
 def test_a_figure_reads_columns_of_a_table_that_is_computed_before_it(figure: Figure) -> None:
     order = in_order()
-    assert order.index(figure.source) < order.index(figure.name)
-    assert set(figure.reads or ()) <= set(TABLES[figure.source].schema)
+    assert all(order.index(source) < order.index(figure.name) for source in figure.sources)
+    assert set(figure.reads or ()) <= set(TABLES[figure.sources[0]].schema)
 
 
 def test_a_note_is_overridden_by_the_table_alone_that_means_something_else() -> None:

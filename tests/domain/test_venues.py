@@ -113,6 +113,8 @@ def test_a_decision_of_the_reviewed_file_is_stated_whatever_the_evidence() -> No
     assert found(history(SWITCH), RENAMED)["decision"].to_list() == ["confirmed"]
     refused = Succession("SGMA", "SGMT", Decision.REFUSED, "a notice", dt.date(2026, 1, 2))
     assert found(history(SWITCH), refused)["decision"].to_list() == ["refused"]
+    back = Succession("SGMT", "SGMA", Decision.CONFIRMED, "a notice", dt.date(2026, 1, 2))
+    assert found(history(SWITCH), back)["decision"].to_list() == ["confirmed"]
     other = {**SWITCH, 6: [("X", "SGMT", 60, 6)]}
     assert not found(history(other)).height
     assert found(history(other), RENAMED)["symbols_in_common"].to_list() == [0]

@@ -32,6 +32,7 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("alert", "severity"): enums.Severity,
     ("alert", "state"): enums.AlertState,
     ("file_ledger", "state"): {"ingested", "rejected"},  # only functions of the database read and write it
+    ("firm", "role"): set(enums.FirmRole) - {enums.FirmRole.UNATTRIBUTED},
     ("gap", "status"): enums.GapStatus,
     ("publication", "scope"): enums.CaptureScope,
     ("published_total", "venue_kind"): set(enums.VenueKind) - {enums.VenueKind.DE_MINIMIS},
@@ -40,6 +41,8 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("venue", "venue_kind"): enums.VenueKind,
     ("venue_succession", "decision"): enums.Decision,
     ("venue_succession", "venue_kind"): enums.VenueKind,
+    ("role_share", "role"): enums.FirmRole,
+    ("role_share", "venue_scope"): set(enums.VenueScope) - {enums.VenueScope.ALL},
     ("venue_volume", "venue_kind"): enums.VenueKind,
     ("week_changes", "kind"): enums.Change,
     ("week_quality", "grade"): enums.Grade,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from dataclasses import replace
 
 import polars as pl
@@ -12,8 +13,9 @@ import sqlalchemy as sa
 from warehouse_rows import publication
 
 from otc_assets.domain import normalize
+from otc_assets.domain.firms import ROLES_VERSION
 from otc_assets.domain.schema import REJECTED
-from otc_assets.domain.tables import TABLES, Figure, in_order, rolling_figures, weekly_figures
+from otc_assets.domain.tables import TABLES, Figure, figures, in_order, rolling_figures, weekly_figures
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load
 from otc_assets.warehouse.lineage import Lineage, lineage
@@ -88,15 +90,22 @@ def test_a_changed_normalizer_makes_venue_volume_stale_and_then_every_figure(
     monkeypatch.setattr(normalize, "NORMALIZER_VERSION", "2")
     assert stale(computed) == {"venue_volume": WEEKS}
     recompute(computed, "venue_volume")
-    assert set(stale(computed)) == {*weekly_figures(), "symbol", "venue_succession", "week_changes"}
+    of_volume = {figure.name for figure in figures() if "venue_volume" in figure.sources}
+    assert set(stale(computed)) == of_volume
     recompute(computed, *weekly_figures())
     assert set(stale(computed)) == set(rolling_figures())
     recompute(computed, *rolling_figures())
     assert stale(computed) == {}
 
 
-def test_weeks_computed_before_code_versions_were_recorded_are_current(computed: sa.Engine) -> None:
-    """Otherwise an upgrade would recompute years of weeks."""
+def test_weeks_computed_before_code_versions_were_recorded_are_current(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise an upgrade would recompute years of weeks: the first version of a rule is not named."""
+    figure = TABLES["symbol_summary"]
+    assert isinstance(figure, Figure)
+    monkeypatch.setitem(TABLES, "symbol_summary", replace(figure, code_version="1"))
+    recompute(computed, *in_order())
     with transaction(computed) as connection:
         versions = dict(
             connection.execute(
@@ -135,4 +144,18 @@ def test_a_capture_of_rows_that_finra_rewrote_makes_the_report_stale_whose_perio
         load.record_publication(connection, publication(week_ending=old, **day), raw, REJECTED.to_frame())
     assert stale(computed)["week_changes"] == [WEEKS[2]]
     recompute(computed, *in_order())
+    assert stale(computed) == {}
+
+
+def test_a_changed_list_of_roles_makes_the_shares_of_roles_stale_and_nothing_else(
+    computed: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of the list is the code version: another list gives other figures from the same rows."""
+    figure = TABLES["role_share"]
+    assert isinstance(figure, Figure)
+    assert ROLES_VERSION in figure.code_version
+    assert re.fullmatch("[0-9a-f]{12}", ROLES_VERSION)
+    monkeypatch.setitem(TABLES, "role_share", replace(figure, code_version="1.of-another-list"))
+    assert stale(computed) == {"role_share": WEEKS}
+    recompute(computed, "role_share")
     assert stale(computed) == {}

@@ -31,14 +31,15 @@ def agrees_with_aggregate(row: Mapping[str, Any]) -> Finding:
 
 def shares_sum_to_100(e: Shares) -> Finding:
     """Judges whether the venues' shares of a tier sum to 100 %; where nothing was traded there are none."""
-    return _sum_to_100(e.now, "market_share_pct", "total_volume", "shares")
+    return _sum_to_100(e.now, "market_share_pct", "total_volume", f"the shares of {e.now.height} venues")
 
 
 def notional_shares_sum_to_100(e: Shares) -> Finding:
     """Judges whether the venues' shares of a tier's value sum to 100 %, or are null if a venue has no value."""
     missing = e.now["total_notional"].null_count()
     if not missing:
-        return _sum_to_100(e.now, "notional_share_pct", "total_notional", "shares of the value")
+        subject = f"the shares of the value of {e.now.height} venues"
+        return _sum_to_100(e.now, "notional_share_pct", "total_notional", subject)
     stated = e.now["notional_share_pct"].count()
     return none_of(
         stated,
@@ -55,10 +56,25 @@ def _sum_to_100(rows: pl.DataFrame, share: str, amount: str, of_what: str) -> Fi
     traded = bool(rows[amount].sum())
     return Finding(
         not traded or abs(total - 100) <= tolerance,
-        f"the {of_what} of {rows.height} venues sum to {total} %",
+        f"{of_what} sum to {total} %",
         observed=float(total),
         threshold=100.0,
     )
+
+
+def role_shares_sum_to_100(rows: pl.DataFrame) -> Finding:
+    """Judges whether the shares in rows of ROLE_SHARE sum to 100 % of the tier, and of each venue_scope."""
+    halves = rows.partition_by("venue_scope")
+    judged = []
+    for amount, of_tier, of_half in (
+        ("total_volume", "market_share_pct", "kind_share_pct"),
+        ("total_notional", "notional_share_pct", "kind_notional_share_pct"),
+    ):
+        if not rows[amount].null_count():
+            for part, share in ((rows, of_tier), *((half, of_half) for half in halves)):
+                scope = " and ".join(part["venue_scope"].unique().sort())
+                judged.append(_sum_to_100(part, share, amount, f"{share} of {part.height} roles ({scope})"))
+    return next((finding for finding in judged if not finding.passed), judged[0])
 
 
 def hhi_within_bounds(rows: pl.DataFrame) -> Finding:

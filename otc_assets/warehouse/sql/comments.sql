@@ -177,6 +177,17 @@ COMMENT ON VIEW otc.symbol_history IS
 COMMENT ON COLUMN otc.symbol_history.first_week IS 'The first of these weeks.';
 COMMENT ON COLUMN otc.symbol_history.last_week IS 'The last of these weeks.';
 COMMENT ON COLUMN otc.symbol_history.weeks IS 'The number of them with trades.';
+COMMENT ON TABLE otc.firm IS
+    'The role of each firm and ATS that is known, by a reviewed list in the package; migrate writes it.';
+COMMENT ON COLUMN otc.firm.venue_id IS
+    'The MPID of an ATS or the CRD number of a firm; ''name:...'' where no document with the number was found.';
+COMMENT ON COLUMN otc.firm.name IS 'The name as FINRA writes it; found whatever its case and punctuation.';
+COMMENT ON COLUMN otc.firm.role IS
+    'wholesaler, bank_desk (of a bank), broker_dealer (another), exchange_affiliated; of an ATS, its operator''s.';
+COMMENT ON COLUMN otc.firm.source IS 'The public document that says so.';
+COMMENT ON COLUMN otc.firm.reviewed IS 'The day on which the line was reviewed.';
+COMMENT ON FUNCTION otc.role_of IS
+    'The role of a venue by its venue_id, or else by its venue_name: that of otc.firm, otherwise unattributed.';
 COMMENT ON TABLE otc.schema_version IS 'The newest migration that was applied; one row.';
 COMMENT ON COLUMN otc.schema_version.version_num IS 'The number of the migration.';
 COMMENT ON FUNCTION otc.write_moment IS
