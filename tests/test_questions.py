@@ -236,6 +236,21 @@ def _moves(first_run: FirstRun, answer: Rows) -> None:
     ]
 
 
+def _wholesalers(first_run: FirstRun, answer: Rows) -> None:
+    """Those among the simulator's firms are Citadel Securities, 116797, and Virtu Americas, 149823."""
+    expected = first_run.duck.execute(
+        "SELECT week, count(DISTINCT id) FILTER (named),"
+        " 100 * sum(shares) FILTER (named)::DOUBLE / sum(shares)::DOUBLE,"
+        " 100 * sum(shares) FILTER (named)::DOUBLE / (sum(shares) FILTER (mpid IS NULL))::DOUBLE"
+        " FROM (SELECT *, id IN ('116797', '149823') AS named FROM rows WHERE tier = 'NMS Tier 1')"
+        " GROUP BY week ORDER BY week"
+    ).fetchall()
+    assert len(expected) == 8
+    assert [row[:2] for row in answer] == [row[:2] for row in expected]
+    for row, wanted in zip(answer, expected, strict=True):
+        assert [float(value) for value in row[2:]] == pytest.approx(wanted[2:], abs=1e-5)
+
+
 def _venue_history(_: FirstRun, answer: Rows) -> None:
     assert answer == [
         ("SGMA", "SGMA SIGMA X2", dt.date(2026, 8, 7), dt.date(2026, 8, 28), 4),
@@ -287,6 +302,7 @@ _EXPECTED: dict[str, Callable[[FirstRun, Rows], None]] = {
     "How much of a symbol trades at ATSs, and how much at other firms?": _ats_and_others,
     "Which symbols moved to another tier?": _moves,
     "What did a week with a holiday trade per day?": _holidays,
+    "What share of the volume do wholesalers have?": _wholesalers,
     "Under which MPIDs and names has a venue traded?": _venue_history,
     "What did FINRA revise since a date?": _revised,
     "Which weeks are missing, and when are they due?": _missing,

@@ -108,7 +108,7 @@ def test_a_week_is_captured_verified_recomputed_and_rebuilt_and_its_logs_are_sho
             )
             assert answer.errors is None
             texts.append(answer.data["capturedLogs"]["stderr"])
-    assert any(f"publication_t1 - {WEEK}: {rows} rows (week 1 of 1)" in (text or "") for text in texts)
+    assert any(f"publication_t1 - {WEEK}: {rows:,} rows (week 1 of 1)" in (text or "") for text in texts)
 
     code, output, errors = otc("archive", "verify")
     assert (code, output.strip()) == (0, "1 archived objects verified: each matches its digest"), errors

@@ -23,6 +23,7 @@ from otc_assets.finra.file_reader import read_file
 from otc_assets.finra.simulator.examples import WELL_KNOWN
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.finra.simulator.venues import OTC_ATS
 
 LATER = dt.date(2031, 1, 6)
 #: The newest weeks of five consecutive windows, after which the examples repeat, and of others, years apart.
@@ -98,6 +99,12 @@ def test_apple_trades_at_the_atss_of_finras_rows(window: duckdb.DuckDBPyConnecti
     ours = set(window.execute("SELECT DISTINCT mpid, venue FROM rows WHERE symbol = 'AAPL' AND mpid <> ''").fetchall())
     assert {mpid for mpid, _ in ours - real} <= {"BOSS", "XIST", "SGMA"}
     assert {"UBSA", "JPMX", "BIDS", "XSTM", "MSPL", "IATS", "EBXL"} < {mpid for mpid, _ in ours & real}
+
+
+def test_the_atss_of_the_otc_tier_are_those_of_finras_files(finra_data: Path) -> None:
+    lines = [line for path in (finra_data / "website").glob("*.csv") for line in path.read_text().splitlines()[1:]]
+    real = {(mpid, name) for _, _, _, name, mpid, *_ in (line.split("|") for line in lines)}
+    assert {(ats.mpid, f"{ats.mpid} {ats.name}") for ats in OTC_ATS} == real
 
 
 def _lines(path: Path) -> bytes:
