@@ -74,7 +74,7 @@ CREATE TABLE otc.dataset_capture (
 CREATE TABLE otc.dataset_gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
     dataset text NOT NULL, -- FINRA's name of the data set
-    period date NOT NULL, -- the trading day
+    period date NOT NULL, -- the trading day or settlement date
     status text NOT NULL, -- pending (not due yet), late (due for less than three days), missing_at_end or missing_inside
     due date NOT NULL, -- the day on which FINRA publishes the period
     fetchable boolean NOT NULL, -- whether FINRA offers the period
@@ -251,6 +251,50 @@ CREATE TABLE otc.market_concentration_revision (
     CONSTRAINT market_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
+-- An estimate of the share of each symbol's trading that is off exchange, from the average daily volume in FINRA's
+-- short interest.
+CREATE TABLE otc.off_exchange_share (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    settlement_date date NOT NULL, -- the end of the short interest cycle that contains the week's Wednesday
+    trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, tiers added (shares)
+    ats_volume numeric(38,6) NOT NULL, -- the part of it at ATSs (shares)
+    avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets (shares per trading day)
+    consolidated_volume numeric(38,6) NOT NULL, -- estimate of the volume in all markets: avg_daily_volume * trading_days (shares)
+    off_exchange_share_pct numeric(18,6), -- estimate: total_volume in percent of consolidated_volume; it can exceed 100 (percent)
+    ats_share_pct numeric(18,6), -- estimate: ats_volume in percent of consolidated_volume (percent)
+    share_reason text, -- why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)
+    short_position numeric(38,6) NOT NULL, -- shares held short on the settlement date (shares)
+    days_to_cover numeric(38,6), -- FINRA's: short position / average daily volume (days)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT off_exchange_share_pkey PRIMARY KEY (week_ending, symbol),
+    CONSTRAINT off_exchange_share_no_share_why CHECK (((off_exchange_share_pct IS NULL) = (share_reason IS NOT NULL))),
+    CONSTRAINT off_exchange_share_share_reason_check CHECK ((share_reason = ANY (ARRAY['split'::text, 'no_volume'::text])))
+);
+
+-- A row of off_exchange_share as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.off_exchange_share_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    settlement_date date NOT NULL, -- the end of the short interest cycle that contains the week's Wednesday
+    trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
+    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, tiers added (shares)
+    ats_volume numeric(38,6) NOT NULL, -- the part of it at ATSs (shares)
+    avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets (shares per trading day)
+    consolidated_volume numeric(38,6) NOT NULL, -- estimate of the volume in all markets: avg_daily_volume * trading_days (shares)
+    off_exchange_share_pct numeric(18,6), -- estimate: total_volume in percent of consolidated_volume; it can exceed 100 (percent)
+    ats_share_pct numeric(18,6), -- estimate: ats_volume in percent of consolidated_volume (percent)
+    share_reason text, -- why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)
+    short_position numeric(38,6) NOT NULL, -- shares held short on the settlement date (shares)
+    days_to_cover numeric(38,6), -- FINRA's: short position / average daily volume (days)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT off_exchange_share_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
+    CONSTRAINT off_exchange_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- A captured publication of a (week, tier), or a part of one. Its bytes are in the archive under digest.
 CREATE TABLE otc.publication (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity, in the order of recording.
@@ -394,6 +438,52 @@ CREATE TABLE otc.role_share_revision (
 CREATE TABLE otc.schema_version (
     version_num character varying(32) NOT NULL, -- The number of the migration.
     CONSTRAINT schema_version_pkc PRIMARY KEY (version_num)
+);
+
+-- FINRA's consolidated short interest: shares of a symbol that were held short on a settlement date, twice a month, and
+-- the average daily volume of the cycle that ends with it.
+CREATE TABLE otc.short_interest (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    settlement_date date NOT NULL, -- the settlement date of the cycle
+    symbol text NOT NULL, -- ticker without separators: BRKB where the weekly data has BRK.B, ABRPRD for ABRpD
+    issue_name text, -- the issue's name; null where FINRA gives none
+    market_class text, -- FINRA's marketClassCode, for example NYSE or OTC
+    exchange_code text, -- FINRA's issuerServicesGroupExchangeCode
+    accounting_date text, -- the settlement date as yyyyMMdd
+    short_position numeric(38,6) NOT NULL, -- shares held short (shares)
+    previous_short_position numeric(38,6), -- shares held short on the settlement date before (shares)
+    position_change numeric(38,6), -- short_position minus the previous one, which is not adjusted for splits (shares)
+    change_pct numeric(38,6), -- position_change in percent (percent)
+    avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets; without non-media trades (shares per trading day)
+    days_to_cover numeric(38,6), -- short_position / avg_daily_volume (days)
+    stock_split_flag text, -- S if the cycle has a split, else null
+    revision_flag text, -- R if the position of the cycle before was revised
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT short_interest_pkey PRIMARY KEY (week_ending, settlement_date, symbol)
+);
+
+-- A row of short_interest as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.short_interest_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    settlement_date date NOT NULL, -- the settlement date of the cycle
+    symbol text NOT NULL, -- ticker without separators: BRKB where the weekly data has BRK.B, ABRPRD for ABRpD
+    issue_name text, -- the issue's name; null where FINRA gives none
+    market_class text, -- FINRA's marketClassCode, for example NYSE or OTC
+    exchange_code text, -- FINRA's issuerServicesGroupExchangeCode
+    accounting_date text, -- the settlement date as yyyyMMdd
+    short_position numeric(38,6) NOT NULL, -- shares held short (shares)
+    previous_short_position numeric(38,6), -- shares held short on the settlement date before (shares)
+    position_change numeric(38,6), -- short_position minus the previous one, which is not adjusted for splits (shares)
+    change_pct numeric(38,6), -- position_change in percent (percent)
+    avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets; without non-media trades (shares per trading day)
+    days_to_cover numeric(38,6), -- short_position / avg_daily_volume (days)
+    stock_split_flag text, -- S if the cycle has a split, else null
+    revision_flag text, -- R if the position of the cycle before was revised
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT short_interest_revision_pkey PRIMARY KEY (week_ending, settlement_date, symbol, known_to),
+    CONSTRAINT short_interest_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- FINRA's daily short sale volume: shares that a trade reporting facility reported of a symbol on a trading day, and
@@ -1094,8 +1184,10 @@ CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);
 CREATE UNIQUE INDEX gap_ledger_open ON otc.gap_ledger USING btree (week_ending, tier) WHERE (closed_at IS NULL);
+CREATE INDEX off_exchange_share_by_symbol ON otc.off_exchange_share USING btree (symbol, week_ending);
 CREATE INDEX publication_by_digest ON otc.publication USING btree (digest);
 CREATE INDEX rejected_record_by_publication ON otc.rejected_record USING btree (publication_id, line);
+CREATE INDEX short_interest_by_symbol ON otc.short_interest USING btree (symbol, week_ending);
 CREATE INDEX short_volume_daily_by_symbol ON otc.short_volume_daily USING btree (symbol, week_ending);
 CREATE INDEX symbol_by_symbol ON otc.symbol USING btree (symbol, week_ending);
 CREATE INDEX symbol_concentration_by_symbol ON otc.symbol_concentration USING btree (symbol, week_ending);
@@ -1211,6 +1303,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     market_concentration as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.monthly_summary_agg_as_of(moment timestamp with time zone)
 --     monthly_summary_agg as it was known at a moment before otc.known_until().
+-- otc.off_exchange_share_as_of(moment timestamp with time zone)
+--     off_exchange_share as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.project_appended_event()
 -- otc.project_event(event otc.events)
 --     Applies an event to week_state, file_ledger and gap_ledger.
@@ -1229,6 +1323,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     The role of a venue by its venue_id, or else by its venue_name: that of otc.firm, otherwise unattributed.
 -- otc.role_share_as_of(moment timestamp with time zone)
 --     role_share as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.short_interest_as_of(moment timestamp with time zone)
+--     short_interest as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.short_volume_daily_as_of(moment timestamp with time zone)
 --     short_volume_daily as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_as_of(moment timestamp with time zone)

@@ -53,6 +53,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "venue_rolling": ["venue_share"],
         "short_volume_daily": ["week_calendar"],
         "volume_estimate": ["short_volume_daily", "symbol_summary"],
+        "short_interest": ["week_calendar"],
+        "off_exchange_share": ["short_interest", "symbol_summary"],
     }
     checks = {}
     for check in graph.asset_check_keys:
@@ -73,6 +75,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "gap_report": 2,
         "short_volume_daily": 4,
         "volume_estimate": 1,
+        "short_interest": 4,
+        "off_exchange_share": 1,
     }
 
 
@@ -109,7 +113,8 @@ def test_each_tier_has_its_own_lag_its_figures_the_shortest_and_data_by_day_none
         for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
         if (node := installed.definitions().resolve_asset_graph().get(AssetKey(key.path)))
     }
-    late = {"publication_t2": -3, "publication_otce": -3, "short_volume_daily": 2, "volume_estimate": 2}
+    late = {"publication_t2": -3, "publication_otce": -3}
+    late |= dict.fromkeys(("short_volume_daily", "volume_estimate", "short_interest", "off_exchange_share"), 2)
     assert offsets == {name: late.get(name, -1) for name in offsets}
 
 

@@ -32,23 +32,20 @@ from otc_assets.defs.spans import traced_step
 from otc_assets.defs.under_way import under_way
 from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
 from otc_assets.domain.datasets import DATASETS, Dataset
-from otc_assets.domain.tables import TABLES
+from otc_assets.domain.estimates import ESTIMATES, Estimate
 from otc_assets.domain.weeks import NEW_YORK, stretches, week_containing, weeks_between
 from otc_assets.finra.source import DatasetSource, Source
-from otc_assets.pipeline.datasets import ESTIMATES, capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
+from otc_assets.pipeline.datasets import capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.read import first_captured
-
-#: From an estimate's week to the tables of the weekly publications, which come weeks later.
-_SOURCES = {"volume_estimate": ("short_volume_daily", "symbol_summary")}
 
 
 def dataset_assets(weeks: WeekPartitions) -> list[AssetsDefinition]:
     """The assets of the data sets and of the estimates."""
     return [
         *(dataset_asset(dataset, weeks) for dataset in DATASETS),
-        *(estimate_asset(table, weeks) for table in ESTIMATES),
+        *(estimate_asset(estimate, weeks) for estimate in ESTIMATES),
     ]
 
 
@@ -77,32 +74,34 @@ def dataset_asset(dataset: Dataset, weeks: WeekPartitions) -> AssetsDefinition:
     return captured
 
 
-def estimate_asset(table: str, weeks: WeekPartitions) -> AssetsDefinition:
-    """The asset of an estimate."""
-    options = table_options(table, weeks) | {"partitions_def": weeks.of_datasets}
+def estimate_asset(estimate: Estimate, weeks: WeekPartitions) -> AssetsDefinition:
+    """The asset of an estimate. Its partitions begin weeks before those of the weekly publications."""
+    options = table_options(estimate.name, weeks) | {"partitions_def": weeks.of_datasets}
 
     @asset(
-        name=table,
-        deps=[AssetDep(source, partition_mapping=same_week_if_published) for source in _SOURCES[table]],
+        name=estimate.name,
+        deps=[AssetDep(source, partition_mapping=same_week_if_published) for source in estimate.sources],
         **options,
         kinds={"polars", "postgres"},
     )
     @traced_step
     def estimated(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
-        yield from each_week(context, lambda week: compute_estimate(table, week, warehouse))
+        yield from each_week(context, lambda week: compute_estimate(estimate.name, week, warehouse))
 
     return estimated
 
 
 #: The assets of the job below: all have the same weeks.
-ASSETS = (*(dataset.table for dataset in DATASETS), *ESTIMATES)
-assert set(ASSETS) <= set(TABLES)
+ASSETS = (*(dataset.table for dataset in DATASETS), *(estimate.name for estimate in ESTIMATES))
 
 CAPTURE_DATASETS = define_asset_job(
     "capture_datasets",
     selection=AssetSelection.assets(*ASSETS),
     description="Captures FINRA's other data sets of a week, and computes the estimates from them.",
 )
+
+
+_ESTIMATES = [estimate.name for estimate in ESTIMATES]
 
 
 @sensor(
@@ -137,7 +136,7 @@ def other_datasets(
     covered = {week for name in ASSETS for week in busy.weeks(name)}
     wanted = [
         *_requests({week: what for week, what in missing.items() if week not in covered}, None),
-        *_requests({w: what for w, what in stale.items() if w not in covered and w not in missing}, [*ESTIMATES]),
+        *_requests({w: what for w, what in stale.items() if w not in covered and w not in missing}, _ESTIMATES),
     ]
     ready, waiting = attempts(context.instance, wanted, now.astimezone(dt.UTC), after_success=True)
     why = "; ".join(map(str, waiting)) or "every due period is captured, and every estimate is up to date"

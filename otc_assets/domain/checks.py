@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST
 from otc_assets.domain.enums import Grade, Severity
 from otc_assets.domain.quality import comparisons, datasets, figures, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
@@ -267,6 +267,21 @@ CHECKS = (
         REG_SHO_DAILY.table,
         "No row has more short volume than volume, or more exempt than short volume.",
         datasets.short_within_total,
+        severity=Severity.WARN,
+    ),
+    Check(
+        "change_agrees",
+        SHORT_INTEREST.table,
+        "FINRA's change of every position is the difference of the two positions, except where there was a split.",
+        datasets.change_agrees,
+        severity=Severity.WARN,
+    ),
+    Check(
+        "share_within_100",
+        "off_exchange_share",
+        f"At most one in twenty symbols with at least {datasets.JUDGED_FROM_SHARES:,} shares has an estimated share "
+        "above 100 %.",
+        datasets.share_within_100,
         severity=Severity.WARN,
     ),
     Check(

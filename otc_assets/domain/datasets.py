@@ -21,6 +21,9 @@ from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, w
 #: FINRA posts the daily short sale volume "no later than 6:00 pm ET". No hour is known of the others.
 _POSTED = dt.time(18, 0)
 
+#: FINRA publishes short interest so many business days after the settlement date.
+_SHORT_INTEREST_LAG = 7
+
 
 @dataclass(frozen=True)
 class Field:
@@ -91,8 +94,35 @@ def trading_days_of(week_ending: dt.date) -> list[dt.date]:
     return [day for n in range(5) if is_trading_day(day := start + dt.timedelta(days=n))]
 
 
+def settlement_dates_of(week_ending: dt.date) -> list[dt.date]:
+    """The settlement dates of short interest in a week: the 15th and the last day of a month.
+
+    Where such a day is no trading day of the NYSE, the trading day before it.
+    """
+    return [day for day in trading_days_of(week_ending) if _is_settlement_date(day)]
+
+
+def _is_settlement_date(day: dt.date) -> bool:
+    after = day + dt.timedelta(days=1)
+    while not is_trading_day(after):
+        after += dt.timedelta(days=1)
+    # Between this trading day and the next one: the 15th, or the last day of the month.
+    days = [day + dt.timedelta(days=n) for n in range((after - day).days)]
+    return any(each.day == 15 or (each + dt.timedelta(days=1)).day == 1 for each in days)
+
+
 def _posted_on(day: dt.date) -> dt.datetime:
     return dt.datetime.combine(day, _POSTED, NEW_YORK)
+
+
+def short_interest_due(settlement_date: dt.date) -> dt.datetime:
+    """Seven trading days after the settlement date."""
+    day = settlement_date
+    for _ in range(_SHORT_INTEREST_LAG):
+        day += dt.timedelta(days=1)
+        while not is_trading_day(day):
+            day += dt.timedelta(days=1)
+    return _posted_on(day)
 
 
 REG_SHO_DAILY = Dataset(
@@ -135,8 +165,65 @@ REG_SHO_DAILY = Dataset(
     due=_posted_on,
 )
 
+SHORT_INTEREST = Dataset(
+    name="consolidatedShortInterest",
+    table="short_interest",
+    description=(
+        "FINRA's consolidated short interest: shares of a symbol that were held short on a settlement date, twice a "
+        "month, and the average daily volume of the cycle that ends with it."
+        "\n\nA week without a settlement date has no rows. Replaced rows are kept in `otc.short_interest_revision`."
+    ),
+    fields=(
+        Field("settlementDate", "settlement_date", pl.Date(), Note("the settlement date of the cycle")),
+        Field(
+            "symbolCode",
+            "symbol",
+            pl.String(),
+            Note("ticker without separators: BRKB where the weekly data has BRK.B, ABRPRD for ABRpD"),
+        ),
+        Field("issueName", "issue_name", pl.String(), Note("the issue's name; null where FINRA gives none")),
+        Field("marketClassCode", "market_class", pl.String(), Note("FINRA's marketClassCode, for example NYSE or OTC")),
+        Field(
+            "issuerServicesGroupExchangeCode",
+            "exchange_code",
+            pl.String(),
+            Note("FINRA's issuerServicesGroupExchangeCode"),
+        ),
+        Field("accountingYearMonthNumber", "accounting_date", pl.String(), Note("the settlement date as yyyyMMdd")),
+        Field("currentShortPositionQuantity", "short_position", AMOUNT, Note("shares held short", "shares")),
+        Field(
+            "previousShortPositionQuantity",
+            "previous_short_position",
+            AMOUNT,
+            Note("shares held short on the settlement date before", "shares"),
+        ),
+        Field(
+            "changePreviousNumber",
+            "position_change",
+            AMOUNT,
+            Note("short_position minus the previous one, which is not adjusted for splits", "shares"),
+            signed=True,
+        ),
+        Field("changePercent", "change_pct", AMOUNT, Note("position_change in percent", "percent"), signed=True),
+        Field(
+            "averageDailyVolumeQuantity",
+            "avg_daily_volume",
+            AMOUNT,
+            Note("average daily volume of the cycle, all markets; without non-media trades", "shares per trading day"),
+        ),
+        Field("daysToCoverQuantity", "days_to_cover", AMOUNT, Note("short_position / avg_daily_volume", "days")),
+        Field("stockSplitFlag", "stock_split_flag", pl.String(), Note("S if the cycle has a split, else null")),
+        Field("revisionFlag", "revision_flag", pl.String(), Note("R if the position of the cycle before was revised")),
+    ),
+    key=("symbol",),
+    required=("short_position", "avg_daily_volume"),
+    volume="short_position",
+    periods=settlement_dates_of,
+    due=short_interest_due,
+)
+
 #: Every data set, in the order in which they are captured.
-DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY,)
+DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST)
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}
 
 
@@ -200,7 +287,7 @@ def _missing(period: dt.date, have: set[dt.date]) -> GapStatus:
 #: Notes of DATASET_GAP.
 GAP_NOTES = {
     "dataset": Note("FINRA's name of the data set"),
-    "period": Note("the trading day"),
+    "period": Note("the trading day or settlement date"),
     "status": Note("pending (not due yet), late (due for less than three days), missing_at_end or missing_inside"),
     "due": Note("the day on which FINRA publishes the period"),
     "fetchable": Note("whether FINRA offers the period"),

@@ -6,12 +6,39 @@ Figures of the weekly publications alone are in ``summaries``, ``rolling`` and `
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, settlement_dates_of
 from otc_assets.domain.exact import millionths, percent, quotient
 from otc_assets.domain.schema import AMOUNT, RATIO, Note
-from otc_assets.domain.weeks import trading_days
+from otc_assets.domain.weeks import trading_days, week_start_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A table of estimates, week by week.
+
+    Attributes:
+        name: of the table and its asset.
+        description: its content, for the page of its asset.
+        schema: its columns.
+        notes: what they mean.
+        volume: the column of shares whose sums before and after a revision are compared.
+        sources: the tables that it is computed from.
+        code_version: raise it when the same rows would give other estimates.
+    """
+
+    name: str
+    description: str
+    schema: pl.Schema
+    notes: Mapping[str, Note]
+    volume: str
+    sources: tuple[str, ...]
+    code_version: str = "1"
+
 
 #: The weeks that calibrate an estimate, counted back from its week. At the end of a week, the newest week of which all
 #: tiers are published is the fifth before it. So the estimate of a past week uses what was published at its end.
@@ -19,9 +46,6 @@ CALIBRATED_BY = range(10, 4, -1)
 
 #: A symbol has a ratio of its own from so many weeks on.
 OWN_RATIO_FROM = 3
-
-#: Raise it when the same rows would give other estimates.
-VOLUME_ESTIMATE_CODE = "1"
 
 VOLUME_ESTIMATE = pl.Schema(
     {
@@ -144,3 +168,128 @@ def volume_estimate(week_ending: dt.date, daily: pl.DataFrame, weekly: pl.DataFr
 def _error(estimated: pl.Expr, actual: pl.Expr) -> pl.Expr:
     """How far an estimate is from the actual volume, in percent of it; null where there is none, or it is zero."""
     return quotient(millionths(estimated) - millionths(actual), millionths(actual), shift=2)
+
+
+# --- the share of trading that is off exchange ----------------------------------------------------------
+
+OFF_EXCHANGE_SHARE = pl.Schema(
+    {
+        "week_ending": pl.Date(),
+        "symbol": pl.String(),
+        "settlement_date": pl.Date(),
+        "trading_days": pl.Int64(),
+        "total_volume": AMOUNT,
+        "ats_volume": AMOUNT,
+        "avg_daily_volume": AMOUNT,
+        "consolidated_volume": AMOUNT,
+        "off_exchange_share_pct": RATIO,
+        "ats_share_pct": RATIO,
+        "share_reason": pl.String(),
+        "short_position": AMOUNT,
+        "days_to_cover": AMOUNT,
+    }
+)
+OFF_EXCHANGE_SHARE_NOTES = {
+    "settlement_date": Note("the end of the short interest cycle that contains the week's Wednesday"),
+    "total_volume": Note("off-exchange volume of the week: total_volume of symbol_summary, tiers added", "shares"),
+    "ats_volume": Note("the part of it at ATSs", "shares"),
+    "avg_daily_volume": Note("average daily volume of the cycle, all markets", "shares per trading day"),
+    "consolidated_volume": Note("estimate of the volume in all markets: avg_daily_volume * trading_days", "shares"),
+    "off_exchange_share_pct": Note(
+        "estimate: total_volume in percent of consolidated_volume; it can exceed 100", "percent"
+    ),
+    "ats_share_pct": Note("estimate: ats_volume in percent of consolidated_volume", "percent"),
+    "share_reason": Note("why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)"),
+    "short_position": Note("shares held short on the settlement date", "shares"),
+    "days_to_cover": Note("FINRA's: short position / average daily volume", "days"),
+}
+
+
+def cycle_of(week_ending: dt.date) -> dt.date:
+    """The settlement date that ends the short interest cycle of a week: the first one from its Wednesday on."""
+    wednesday, week = week_start_of(week_ending) + dt.timedelta(days=2), week_ending
+    while True:
+        for day in settlement_dates_of(week):
+            if day >= wednesday:
+                return day
+        week += dt.timedelta(weeks=1)
+
+
+def short_interest_spelling(symbol: pl.Expr) -> pl.Expr:
+    """A ticker of the weekly publications (``BRK.B``, ``ABRpD``) as short interest spells it (``BRKB``, ``ABRPRD``)."""
+    return symbol.str.replace_all(".", "", literal=True).str.replace_all("p", "PR", literal=True)
+
+
+def off_exchange_share(week_ending: dt.date, weekly: pl.DataFrame, short_interest: pl.DataFrame) -> pl.DataFrame:
+    """Estimates which share of each symbol's trading is off exchange.
+
+    A ticker whose spelling in short interest another ticker of the week shares is left out: it is not known which of
+    them is meant.
+
+    Args:
+        week_ending: the week.
+        weekly: rows of SYMBOL_SUMMARY of the week.
+        short_interest: rows of ``short_interest`` of the cycle.
+
+    Returns:
+        OFF_EXCHANGE_SHARE, sorted by symbol: the symbols that both have.
+    """
+    days = trading_days(week_ending)
+    symbols = (
+        weekly.group_by("symbol")
+        .agg(pl.col("total_volume", "ats_volume").sum())
+        .with_columns(short_interest_spelling(pl.col("symbol")).alias("_code"))
+        .filter(pl.len().over("_code") == 1)
+    )
+    average, consolidated = pl.col("avg_daily_volume"), pl.col("consolidated_volume")
+    is_split = pl.col("stock_split_flag").eq("S").fill_null(value=False)
+    has_share = ~is_split & (average > 0)
+    return (
+        symbols.join(short_interest.drop("week_ending").rename({"symbol": "_code"}), on="_code")
+        .with_columns(
+            pl.lit(week_ending).alias("week_ending"),
+            pl.lit(days, pl.Int64).alias("trading_days"),
+            (average * pl.lit(days, pl.Int64)).cast(AMOUNT).alias("consolidated_volume"),
+        )
+        .with_columns(
+            *(
+                pl.when(has_share).then(percent(pl.col(part), consolidated)).alias(name)
+                for part, name in (("total_volume", "off_exchange_share_pct"), ("ats_volume", "ats_share_pct"))
+            ),
+            pl.when(is_split).then(pl.lit("split")).when(average <= 0).then(pl.lit("no_volume")).alias("share_reason"),
+        )
+        .select(list(OFF_EXCHANGE_SHARE))
+        .cast(dict(OFF_EXCHANGE_SHARE))  # type: ignore[arg-type]
+        .sort("symbol")
+    )
+
+
+VOLUME = Estimate(
+    name="volume_estimate",
+    description=(
+        "An early estimate of each symbol's off-exchange volume of a week, from FINRA's daily short sale volume, with "
+        "the actual volume and the error once the weekly publication is there."
+        "\n\nThe daily data has trades in regular hours that were publicly disseminated. The ratio of weekly to daily "
+        "volume in earlier weeks corrects the estimate for what it lacks."
+    ),
+    schema=VOLUME_ESTIMATE,
+    notes=VOLUME_ESTIMATE_NOTES,
+    volume="estimated_volume",
+    sources=(REG_SHO_DAILY.table, "symbol_summary"),
+)
+SHARE = Estimate(
+    name="off_exchange_share",
+    description=(
+        "An estimate of the share of each symbol's trading that is off exchange, from the average daily volume in "
+        "FINRA's short interest."
+        "\n\nThe average is over a cycle of about two weeks, and not over the week. It has no non-media trades, which "
+        "the weekly volume has, so that a share can exceed 100 %. There is no share where the cycle has a split."
+    ),
+    schema=OFF_EXCHANGE_SHARE,
+    notes=OFF_EXCHANGE_SHARE_NOTES,
+    volume="total_volume",
+    sources=(SHORT_INTEREST.table, "symbol_summary"),
+)
+
+#: Every table of estimates, in the order in which they are computed.
+ESTIMATES = (VOLUME, SHARE)

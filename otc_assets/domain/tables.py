@@ -21,7 +21,7 @@ from otc_assets.domain.concentration import (
 )
 from otc_assets.domain.datasets import DATASET_GAP, DATASETS, GAP_NOTES
 from otc_assets.domain.enums import Retention
-from otc_assets.domain.estimates import VOLUME_ESTIMATE, VOLUME_ESTIMATE_NOTES
+from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.firms import ROLES_VERSION, role_share
 from otc_assets.domain.notes import NOTES
 from otc_assets.domain.rolling import symbol_rolling, venue_rolling
@@ -451,21 +451,19 @@ _ALL_TABLES = (
         )
         for dataset in DATASETS
     ),
-    Table(
-        name="volume_estimate",
-        description=(
-            "An early estimate of each symbol's off-exchange volume of a week, from FINRA's daily short sale volume, "
-            "with the actual volume and the error once the weekly publication is there."
-            "\n\nThe daily data has trades in regular hours that were publicly disseminated. The ratio of weekly to "
-            "daily volume in earlier weeks corrects the estimate for what it lacks."
-        ),
-        schema=VOLUME_ESTIMATE,
-        key=("week_ending", "symbol"),
-        notes=VOLUME_ESTIMATE_NOTES,
-        volume="estimated_volume",
-        layout=Layout(91, "week_ending", "symbol"),
-        revisions=Layout(364, "week_ending", "symbol, known_to"),
-        retention=Retention.SUMMARIES,
+    *(
+        Table(
+            name=estimate.name,
+            description=estimate.description,
+            schema=estimate.schema,
+            key=("week_ending", "symbol"),
+            notes=estimate.notes,
+            volume=estimate.volume,
+            layout=Layout(91, "week_ending", "symbol"),
+            revisions=Layout(364, "week_ending", "symbol, known_to"),
+            retention=Retention.SUMMARIES,
+        )
+        for estimate in ESTIMATES
     ),
     Table(
         name="dataset_gap",

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
 from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.enums import GapStatus, Severity
+from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.gaps import split_history
 from otc_assets.domain.quality.datasets import Periods
 from otc_assets.domain.quality.evidence import Compared, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
-from otc_assets.pipeline.datasets import ESTIMATES
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.grading import grade_of_week, judge_week
 from otc_assets.warehouse.database import Database
@@ -234,5 +234,5 @@ _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "venue_rolling": partial(_judge_with_source, "venue_rolling", "venue_share"),
     "gap_report": _judge_gaps,
     **{dataset.table: partial(_judge_dataset, dataset) for dataset in DATASETS},
-    **{table: partial(_judge_estimate, table) for table in ESTIMATES},
+    **{estimate.name: partial(_judge_estimate, estimate.name) for estimate in ESTIMATES},
 }

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, Dataset, dataset_gaps
-from otc_assets.domain.estimates import VOLUME_ESTIMATE_CODE, volume_estimate, weeks_read
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST, Dataset, dataset_gaps
+from otc_assets.domain.estimates import SHARE, VOLUME, cycle_of, off_exchange_share, volume_estimate, weeks_read
 from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import week_containing
@@ -26,6 +26,7 @@ from otc_assets.pipeline.results import WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, COMPUTE, FETCH, LOAD, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.datasets import (
+    effective_captures,
     inputs_version,
     newest_captures,
     replace_gaps,
@@ -77,7 +78,7 @@ def capture_week(
     if refused:
         raise WeekRefused("; ".join(refused))
     with database.transaction() as connection:
-        captures = [c for c in newest_captures(connection, [dataset], week_ending, week_ending) if c["rows_accepted"]]
+        captures = effective_captures(connection, dataset, week_ending, week_ending)
     version = " ".join(c["digest"][:8] for c in captures) or NOTHING_EFFECTIVE
     return WeekResult(sum(c["rows_accepted"] for c in captures), version, states)
 
@@ -205,14 +206,41 @@ def _volume_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFram
 
 
 def _volume_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
-    return inputs_version(connection, REG_SHO_DAILY, weeks_read(week_ending), VOLUME_ESTIMATE_CODE)
+    weeks = weeks_read(week_ending)
+    captures = effective_captures(connection, REG_SHO_DAILY, weeks[0], week_ending)
+    if not any(capture["week_ending"] == week_ending for capture in captures):
+        return None
+    used = [capture for capture in captures if capture["week_ending"] in weeks]
+    return inputs_version(connection, used, weeks, VOLUME.code_version)
+
+
+def _cycle(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, Any]]:
+    """The capture of the short interest cycle of a week, if there is one."""
+    ends = cycle_of(week_ending)
+    week = week_containing(ends)
+    return [c for c in effective_captures(connection, SHORT_INTEREST, week, week) if c["period"] == ends]
+
+
+def _share_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    columns = ["week_ending", "symbol", "total_volume", "ats_volume"]
+    weekly = week_rows(connection, "symbol_summary", [week_ending], columns=columns)
+    cycle = cycle_of(week_ending)
+    positions = week_rows(connection, SHORT_INTEREST.table, [week_containing(cycle)])
+    return off_exchange_share(week_ending, weekly, positions.filter(pl.col("settlement_date") == cycle))
+
+
+def _share_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    captures = _cycle(connection, week_ending)
+    if not captures or computed_version(connection, "symbol_summary", week_ending) is None:
+        return None
+    return inputs_version(connection, captures, [week_ending], SHARE.code_version)
 
 
 #: By table, the version that a week of an estimate has if it is computed now, and its rows.
 ESTIMATES: Mapping[
     str,
     tuple[Callable[[sa.Connection, dt.date], str | None], Callable[[sa.Connection, dt.date], pl.DataFrame]],
-] = {"volume_estimate": (_volume_version, _volume_rows)}
+] = {VOLUME.name: (_volume_version, _volume_rows), SHARE.name: (_share_version, _share_rows)}
 
 
 def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.datasets import REG_SHO_DAILY, Dataset
+from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.load import mark_computed
@@ -42,13 +42,20 @@ def newest_captures(
     datasets: Sequence[Dataset],
     first: dt.date = dt.date.min,
     last: dt.date = dt.date.max,
-) -> list[Mapping[str, Any]]:
+) -> list[dict[str, Any]]:
     """The newest capture of each period of the weeks from ``first`` to ``last``, by data set, oldest period first."""
     values = {"first": first, "last": last, "datasets": [dataset.name for dataset in datasets]}
     return [dict(row) for row in connection.execute(_NEWEST, values).mappings()]
 
 
-def all_captures(connection: sa.Connection) -> list[Mapping[str, Any]]:
+def effective_captures(
+    connection: sa.Connection, dataset: Dataset, first: dt.date, last: dt.date
+) -> list[dict[str, Any]]:
+    """The captures whose rows are in the table, of the weeks from ``first`` to ``last``, oldest period first."""
+    return [capture for capture in newest_captures(connection, [dataset], first, last) if capture["rows_accepted"]]
+
+
+def all_captures(connection: sa.Connection) -> list[dict[str, Any]]:
     """Every capture of a data set: its id, data set, period, week, origin and digest."""
     query = sa.text("SELECT id, dataset, period, week_ending, origin, digest FROM otc.dataset_capture ORDER BY id")
     return [dict(row) for row in connection.execute(query).mappings()]
@@ -92,16 +99,10 @@ _SUMMARY_VERSIONS = sa.text("""
 
 
 def inputs_version(
-    connection: sa.Connection, dataset: Dataset, weeks: Sequence[dt.date], code_version: str
-) -> str | None:
-    """The version of a figure that is computed from a data set and from ``symbol_summary`` of ``weeks``.
-
-    The last of ``weeks`` is the figure's own. None if nothing of the data set is captured of it.
-    """
-    captures = [c for c in newest_captures(connection, [dataset], min(weeks), max(weeks)) if c["rows_accepted"]]
-    if not any(capture["week_ending"] == weeks[-1] for capture in captures):
-        return None
-    inputs = [f"{c['period']}={c['digest']}" for c in captures if c["week_ending"] in weeks]
+    connection: sa.Connection, captures: Sequence[Mapping[str, Any]], weeks: Sequence[dt.date], code_version: str
+) -> str:
+    """The version of a figure that is computed from captures of a data set and from ``symbol_summary`` of ``weeks``."""
+    inputs = [f"{c['period']}={c['digest']}" for c in captures]
     inputs += [f"{week}={version}" for week, version in connection.execute(_SUMMARY_VERSIONS, {"weeks": list(weeks)})]
     return f"{hashlib.sha256(chr(10).join(inputs).encode()).hexdigest()[:16]} @{code_version}"
 
@@ -125,6 +126,7 @@ def replace_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:
 #: By table, the condition of a row that contradicts itself.
 _CONTRADICTORY = {
     REG_SHO_DAILY.table: "short_volume > total_volume OR short_exempt_volume > short_volume",
+    SHORT_INTEREST.table: "stock_split_flag IS NULL AND position_change <> short_position - previous_short_position",
 }
 
 

@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 from support import installed
 
 from otc_assets.defs.datasets import ASSETS
-from otc_assets.domain.datasets import REG_SHO_DAILY, Dataset
+from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
 from otc_assets.finra.simulator import datasets as simulated
@@ -62,9 +62,9 @@ def row(day: str, symbol: str, short: str, exempt: str, total: str, facility: st
     return f"2026-08-{day}|{symbol}|{facility[1]}|{facility}|{short}|{exempt}|{total}"
 
 
-def capture(source: Any, now: dt.datetime = SATURDAY, week: dt.date = WEEK) -> Any:
-    """Captures a week of the daily short sale volume."""
-    return capture_week(REG_SHO_DAILY, week, source, installed.archive(), installed.database(), "run-1", now)
+def capture(source: Any, now: dt.datetime = SATURDAY, week: dt.date = WEEK, dataset: Dataset = REG_SHO_DAILY) -> Any:
+    """Captures a week of a data set, by default of the daily short sale volume."""
+    return capture_week(dataset, week, source, installed.archive(), installed.database(), "run-1", now)
 
 
 def summarize(week: dt.date) -> None:
@@ -196,6 +196,7 @@ def test_periods_that_are_due_and_not_captured_are_gaps_since_the_first_captured
     assert (verdict.passed, verdict.details["regShoDaily"]) == (False, "3 periods captured, missing: 2026-08-20")
 
 
+@pytest.mark.slow
 def test_a_run_captures_a_week_and_the_estimate_is_graded_when_the_weekly_data_arrives(
     dagster: DagsterInstance, sql: Sql
 ) -> None:
@@ -255,3 +256,41 @@ def test_what_is_due_and_not_captured_is_requested(installation: Path) -> None:
         assert weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 17, tzinfo=NEW_YORK)) == {}
         due = weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 18, tzinfo=NEW_YORK))
     assert due == {WEEK: "regShoDaily 2026-08-18"}
+
+
+@pytest.mark.slow
+def test_short_interest_is_captured_in_the_weeks_in_which_a_cycle_ends_and_gives_the_share_off_exchange(
+    installation: Path, sql: Sql
+) -> None:
+    """The judge is the simulator: the average daily volume that it states, and its totals of the week."""
+    later = dt.datetime(2026, 10, 1, 9, tzinfo=NEW_YORK)
+    week, cycle = dt.date(2026, 8, 14), dt.date(2026, 8, 14)
+    with time_machine.travel(later, tick=True):
+        summarize(week)
+        database = installed.database()
+        with database.transaction() as connection:
+            assert weeks_to_estimate(connection, [week]) == {}
+        nothing = capture(installed.source(), later, WEEK, SHORT_INTEREST)
+        assert (nothing.rows, nothing.details) == (0, {"state": "no period ends in this week"})
+        early = capture(installed.source(), dt.datetime(2026, 8, 25, 17, tzinfo=NEW_YORK), week, SHORT_INTEREST)
+        assert early.details == {"2026-08-14": "pending: FINRA publishes it on Tuesday, 2026-08-25"}
+        simulator = Simulator(scale=0.01)
+        stated = simulated.rows(simulator, SHORT_INTEREST, cycle)
+        assert capture(installed.source(), later, week, SHORT_INTEREST).rows == stated.height
+        assert all(verdict.passed for verdict in judge_checks(database, "short_interest", week))
+        with database.transaction() as connection:
+            assert week in weeks_to_estimate(connection, [week])
+        computed = compute_estimate("off_exchange_share", week, database)
+    average = dict(stated.select("symbolCode", "averageDailyVolumeQuantity").rows())
+    total = pl.concat(simulator.publication(week, tier, later.date()) for tier in (T1, T2))
+    total = total.filter(pl.col("summaryTypeCode").str.ends_with("_W_SMBL"))
+    by_symbol = total.group_by("issueSymbolIdentifier").agg(pl.col("totalWeeklyShareQuantity").sum()).rows()
+    query = "SELECT symbol, off_exchange_share_pct FROM off_exchange_share WHERE share_reason IS NULL"
+    shares = dict(sql.execute(query).fetchall())
+    assert len(shares) > 0.9 * computed.rows
+    for symbol, shares_traded in by_symbol:
+        if symbol in shares:
+            code = symbol.replace(".", "").replace("p", "PR")
+            assert shares[symbol] == pytest.approx(shares_traded / (average[code] * 5) * 100, abs=Decimal("0.000001"))
+    (verdict,) = judge_checks(database, "off_exchange_share", week)
+    assert verdict.passed, verdict.details

@@ -34,6 +34,7 @@ EXPECTED: dict[tuple[str, str], Iterable[str]] = {
     ("file_ledger", "state"): {"ingested", "rejected"},  # only functions of the database read and write it
     ("firm", "role"): set(enums.FirmRole) - {enums.FirmRole.UNATTRIBUTED},
     ("gap", "status"): enums.GapStatus,
+    ("off_exchange_share", "share_reason"): {"split", "no_volume"},  # ``domain.estimates`` alone writes them
     ("publication", "scope"): enums.CaptureScope,
     ("published_total", "venue_kind"): set(enums.VenueKind) - {enums.VenueKind.DE_MINIMIS},
     ("retention", "what"): enums.Retention,

@@ -85,3 +85,21 @@ def estimate_error(rows: pl.DataFrame) -> Finding:
         observed=median,
         threshold=MEDIAN_ERROR_PCT,
     )
+
+
+def change_agrees(e: Periods) -> Finding:
+    """Judges whether FINRA's change of every position is the difference of its two positions."""
+    return none_of(e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} positions have another change")
+
+
+def share_within_100(rows: pl.DataFrame) -> Finding:
+    """Judges how many estimated shares (OFF_EXCHANGE_SHARE) exceed 100 %."""
+    share = pl.col("off_exchange_share_pct")
+    judged = rows.filter((pl.col("total_volume") >= JUDGED_FROM_SHARES) & share.is_not_null())
+    above = judged.filter(share > 100).height
+    return Finding(
+        above * 20 <= judged.height,
+        f"{above:,} of {judged.height:,} symbols with at least {JUDGED_FROM_SHARES:,} shares are above 100 %",
+        observed=float(above),
+        threshold=judged.height / 20,
+    )

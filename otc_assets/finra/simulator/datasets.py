@@ -6,18 +6,27 @@ The weekly rows are from ``generator``; serving both is in ``server``.
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, Dataset, trading_days_of
-from otc_assets.domain.weeks import T1, T2, week_containing, weeks_between
+from otc_assets.domain.datasets import (
+    DATASETS,
+    REG_SHO_DAILY,
+    SHORT_INTEREST,
+    Dataset,
+    settlement_dates_of,
+    trading_days_of,
+)
+from otc_assets.domain.estimates import short_interest_spelling
+from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, week_containing, weeks_between
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator, decimal
 from otc_assets.finra.simulator.venues import random_stream
 
-#: FINRA offers a rolling year of trading days.
-_WINDOW = dt.timedelta(days=365)
+#: FINRA offers a rolling year of trading days, and short interest since 2017: since the simulator's first week, here.
+_WINDOW = {REG_SHO_DAILY.name: dt.timedelta(days=365)}
 
 _FACILITIES = (("Q", "NQTRF", 0.62), ("N", "NYTRF", 0.26), ("B", "NCTRF", 0.12))
 _FRACTIONAL_FROM = dt.date(2026, 2, 23)
@@ -28,7 +37,9 @@ _REPORTED, _REPORTED_SPREAD = 0.93, 0.03
 
 def offered(dataset: Dataset, as_of: dt.date) -> list[dt.date]:
     """The periods that are published on a day, newest first."""
-    weeks = weeks_between(max(FIRST_WEEK, week_containing(as_of - _WINDOW)), week_containing(as_of))
+    # A month after the first week, because a settlement date needs the one before it.
+    first, window = FIRST_WEEK + dt.timedelta(weeks=4), _WINDOW.get(dataset.name, as_of - FIRST_WEEK)
+    weeks = weeks_between(max(first, week_containing(as_of - window)), week_containing(as_of))
     return [day for week in weeks for day in dataset.periods(week) if dataset.due(day).date() <= as_of][::-1]
 
 
@@ -86,5 +97,67 @@ def _short_volume(simulator: Simulator, day: dt.date) -> pl.DataFrame:
     return pl.concat(parts).sample(fraction=1.0, shuffle=True, seed=day.toordinal())
 
 
-_MAKERS: dict[str, Callable[[Simulator, dt.date], pl.DataFrame]] = {REG_SHO_DAILY.name: _short_volume}
+def _average(simulator: Simulator, settled: dt.date) -> pl.DataFrame:
+    """Each symbol's name and average daily volume, over the week of a settlement date and the week before."""
+    weeks = [week_containing(settled) - dt.timedelta(weeks=n) for n in (1, 0)]
+    days = sum(len(trading_days_of(week)) for week in weeks)
+    totals = pl.concat(simulator.traded(week, tier) for week in weeks for tier in TIERS)
+    by_symbol = totals.group_by("issueSymbolIdentifier").agg(
+        pl.col("issueName").sort().first(),
+        pl.col("tierIdentifier").sort().first(),
+        pl.col("totalWeeklyShareQuantity").cast(pl.Float64).sum().alias("shares"),
+    )
+    # Which share of a symbol's trading is off exchange hardly changes.
+    chance = pl.col("issueSymbolIdentifier").map_elements(lambda text: zlib.crc32(text.encode()) / 2**32, pl.Float64)
+    return by_symbol.with_columns(chance.alias("chance")).select(
+        short_interest_spelling(pl.col("issueSymbolIdentifier")).alias("symbolCode"),
+        "issueName",
+        "tierIdentifier",
+        "chance",
+        (pl.col("shares") / days / (0.3 + 0.3 * pl.col("chance"))).ceil().cast(pl.Int64).alias("average"),
+    )  # fmt: skip
+
+
+def _positions(simulator: Simulator, settled: dt.date) -> pl.DataFrame:
+    wave = (pl.col("chance") * 50 + settled.toordinal() / 20).sin()
+    position = (pl.col("average") * (0.5 + 6 * pl.col("chance")) * (1 + 0.15 * wave)).floor().cast(pl.Int64)
+    return _average(simulator, settled).with_columns(position.alias("position"))
+
+
+def _short_interest(simulator: Simulator, settled: dt.date) -> pl.DataFrame:
+    before = week_containing(settled)
+    while not (dates := [day for day in settlement_dates_of(before) if day < settled]):
+        before -= dt.timedelta(weeks=1)
+    previous = _positions(simulator, dates[-1]).select("symbolCode", pl.col("position").alias("previous"))
+    change, is_otc = pl.col("position") - pl.col("previous"), pl.col("tierIdentifier") == OTCE.id
+    return (
+        _positions(simulator, settled)
+        .join(previous, on="symbolCode", how="left")
+        .with_columns(pl.col("previous").fill_null(0))
+        .unique("symbolCode", keep="first", maintain_order=True)
+        .select(
+            pl.lit(settled).alias("settlementDate"),
+            "symbolCode",
+            "issueName",
+            pl.when(is_otc).then(pl.lit("OTC")).otherwise(pl.lit("NYSE")).alias("marketClassCode"),
+            pl.when(is_otc).then(pl.lit("S")).otherwise(pl.lit("A")).alias("issuerServicesGroupExchangeCode"),
+            pl.lit(f"{settled:%Y%m%d}").alias("accountingYearMonthNumber"),
+            pl.col("position").alias("currentShortPositionQuantity"),
+            pl.col("previous").alias("previousShortPositionQuantity"),
+            change.alias("changePreviousNumber"),
+            pl.when(pl.col("previous") > 0).then((change / pl.col("previous") * 100).round(2)).otherwise(100.0)
+            .alias("changePercent"),
+            pl.col("average").alias("averageDailyVolumeQuantity"),
+            (pl.col("position") / pl.col("average")).round(2).clip(1, 999.99).alias("daysToCoverQuantity"),
+            pl.when((pl.col("chance") * 1e6 + settled.toordinal()).floor() % 400 == 0).then(pl.lit("S"))
+            .alias("stockSplitFlag"),
+            pl.lit(None, pl.String).alias("revisionFlag"),
+        )
+    )  # fmt: skip
+
+
+_MAKERS: dict[str, Callable[[Simulator, dt.date], pl.DataFrame]] = {
+    REG_SHO_DAILY.name: _short_volume,
+    SHORT_INTEREST.name: _short_interest,
+}
 assert _MAKERS.keys() == {dataset.name for dataset in DATASETS}
