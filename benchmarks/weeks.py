@@ -65,7 +65,7 @@ def _make(week: dt.date, scale: float, into: Path) -> None:
         frames["raw_record"] = pl.concat(raw)
     for figure in figures():
         if figure.weeks == 1:
-            frames[figure.name] = figure.formula(frames[figure.source])
+            frames[figure.name] = figure.formula(*(frames[source] for source in figure.sources))
     partial = into.with_name(f"{into.name}.{os.getpid()}")
     partial.mkdir(parents=True)
     for table, frame in frames.items():
@@ -92,7 +92,8 @@ def of_week(table: str, week: dt.date, scale: float = 1.0) -> pl.DataFrame:
     figure = TABLES[table]
     if not path.exists() and isinstance(figure, Figure) and figure.weeks > 1:
         window = weeks_up_to(week, figure.weeks)
-        history = pl.concat(of_week(figure.source, w, scale) for w in window)
+        (source,) = figure.sources
+        history = pl.concat(of_week(source, w, scale) for w in window)
         figure.formula(history, history.select("week_ending", "tier").unique(), week).write_parquet(path)
     return pl.read_parquet(path)
 

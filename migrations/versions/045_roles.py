@@ -56,11 +56,15 @@ CREATE TABLE otc.role_share_revision (
     change   text NOT NULL CHECK (change IN ('changed', 'removed')),
     PRIMARY KEY (week_ending, tier, venue_scope, role, known_to)
 );
+UPDATE otc.retention SET tables = tables || ARRAY['role_share', 'role_share_revision'] WHERE what = 'summaries';
 """
 
 DOWN = """
 DROP FUNCTION IF EXISTS otc.role_share_as_of(timestamptz);
 DROP FUNCTION otc.role_of(text, text);
+UPDATE otc.retention SET tables = ARRAY(
+    SELECT unnest(tables) EXCEPT SELECT unnest(ARRAY['role_share', 'role_share_revision'])
+) WHERE what = 'summaries';
 DROP TABLE otc.role_share_revision;
 DROP TABLE otc.role_share;
 DROP TABLE otc.firm;
