@@ -191,7 +191,8 @@ def downgrade() -> None:
     op.execute(VIEWS_DOWN)
     op.execute(RETENTION_DOWN.format(names=NAMES))
     for table in TABLES:
-        op.execute(f"DROP TABLE otc.{table}_revision, otc.{table}")
+        for name in (f"{table}_revision", table):
+            op.execute(f"DROP TABLE otc.{name}")
     op.execute("DELETE FROM otc.computed_week WHERE table_name IN ('symbol', 'venue', 'venue_succession')")
     for table, columns in COLUMNS.items():
         op.execute(REASON_DOWN.format(table=table))

@@ -92,8 +92,13 @@ CREATE TABLE otc.volume_estimate_revision (
 
 DOWN = """
 DROP FUNCTION IF EXISTS otc.short_volume_daily_as_of(timestamptz), otc.volume_estimate_as_of(timestamptz);
-DROP TABLE otc.volume_estimate_revision, otc.volume_estimate, otc.short_volume_daily_revision, otc.short_volume_daily,
-    otc.dataset_gap, otc.dataset_rejected, otc.dataset_capture;
+DROP TABLE otc.volume_estimate_revision;
+DROP TABLE otc.volume_estimate;
+DROP TABLE otc.short_volume_daily_revision;
+DROP TABLE otc.short_volume_daily;
+DROP TABLE otc.dataset_gap;
+DROP TABLE otc.dataset_rejected;
+DROP TABLE otc.dataset_capture;
 DELETE FROM otc.computed_week WHERE table_name = 'volume_estimate';
 DELETE FROM otc.definition WHERE name LIKE '%short_volume_daily%' OR name LIKE '%volume_estimate%';
 """

@@ -45,7 +45,8 @@ DROP VIEW otc.newest_week_changes;
 UPDATE otc.retention SET tables = ARRAY(
     SELECT unnest(tables) EXCEPT SELECT unnest(ARRAY['week_changes', 'week_changes_revision'])
 ) WHERE what = 'summaries';
-DROP TABLE otc.week_changes_revision, otc.week_changes;
+DROP TABLE otc.week_changes_revision;
+DROP TABLE otc.week_changes;
 DROP FUNCTION IF EXISTS otc.week_changes_as_of(timestamptz);
 DELETE FROM otc.definition WHERE name = 'week_changes_as_of';
 DELETE FROM otc.computed_week WHERE table_name = 'week_changes';

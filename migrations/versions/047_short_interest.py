@@ -64,7 +64,10 @@ CREATE TABLE otc.off_exchange_share_revision (
 
 DOWN = """
 DROP FUNCTION IF EXISTS otc.short_interest_as_of(timestamptz), otc.off_exchange_share_as_of(timestamptz);
-DROP TABLE otc.off_exchange_share_revision, otc.off_exchange_share, otc.short_interest_revision, otc.short_interest;
+DROP TABLE otc.off_exchange_share_revision;
+DROP TABLE otc.off_exchange_share;
+DROP TABLE otc.short_interest_revision;
+DROP TABLE otc.short_interest;
 DELETE FROM otc.computed_week WHERE table_name = 'off_exchange_share';
 DELETE FROM otc.definition WHERE name LIKE '%short_interest%' OR name LIKE '%off_exchange_share%';
 """
