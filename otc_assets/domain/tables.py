@@ -103,7 +103,7 @@ class Figure(Table):
     """A table that is computed by a formula, week by week.
 
     Attributes:
-        sources: the tables that it is computed from.
+        sources: the tables that it is computed from; over several weeks, venue volume is not the only one.
         weeks: how many weeks of the sources, up to its own.
         formula: takes rows of its source; if ``weeks`` is more than one, also the captured (week_ending, tier) of these
             weeks, and the week. A formula with several sources takes a function that reads rows (``Read``) instead of

@@ -16,7 +16,7 @@ from otc_assets.archive.journal import Entry, week_of
 from otc_assets.domain.enums import Grade
 from otc_assets.domain.tables import TABLES, Figure
 from otc_assets.domain.weeks import TIERS, weeks_up_to
-from otc_assets.warehouse.events import RetentionApplied, WeekChecked, WeekNormalized
+from otc_assets.warehouse.events import RetentionApplied, WeekChecked
 from otc_assets.warehouse.lineage import Lineage
 
 #: How many transactions can have ended while a figure was computed, at most.
@@ -90,8 +90,6 @@ def _changes(entry: Entry, state: _State) -> Iterator[tuple[_Key, str | None]]:
         payload, week = event["payload"], week_of(event)
         if week is not None and (figure := _figure(event)) is not None:
             yield ("version", figure.name, week), payload["version"]
-        elif week is not None and event["event_type"] == WeekNormalized.event_type:
-            yield ("version", "venue_volume", week), payload["version"]
         elif week is not None and event["event_type"] == WeekChecked.event_type:
             for tier, judged in payload["grades"].items():
                 yield ("grade", tier, week), judged["grade"]

@@ -86,24 +86,25 @@ class Lineage:
             return wanted if wanted != NOTHING_EFFECTIVE or computed else None
         figure = TABLES[table]
         assert isinstance(figure, Figure), f"otc.{table} is not computed from other tables"
-        sources = [self.recorded.get(source, {}) for source in figure.sources]
+        if figure.weeks == 1:
+            (source,) = figure.sources
+            if week_ending not in self.recorded.get(source, {}):
+                return None
+            return _with_code(self.recorded[source][week_ending], table, figure.code_version)
+        # Its other sources are computed from venue volume, and retention drops that earlier.
+        sources = [self.recorded.get(source, {}) for source in figure.sources if source != "venue_volume"]
         if any(week_ending not in versions for versions in sources):
             return None
-        if figure.weeks == 1:
-            inputs = "+".join(versions[week_ending] for versions in sources)
-        else:
-            window = [
-                f"{week}={versions[week]}"
-                for versions in sources
-                for week in weeks_up_to(week_ending, figure.weeks)
-                if week in versions and week not in self.blocked
-            ]
-            if figure.follows_revisions:
-                after, until = report_period(week_ending)
-                window += [
-                    str(number) for number, week, day in self.revised if week < week_ending and after < day <= until
-                ]
-            inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
+        window = [
+            f"{week}={versions[week]}"
+            for versions in sources
+            for week in weeks_up_to(week_ending, figure.weeks)
+            if week in versions and week not in self.blocked
+        ]
+        if figure.follows_revisions:
+            after, until = report_period(week_ending)
+            window += [str(number) for number, week, day in self.revised if week < week_ending and after < day <= until]
+        inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
         return _with_code(inputs, table, figure.code_version)
 
     def stale(self, table: str) -> list[dt.date]:

@@ -90,7 +90,7 @@ def test_a_changed_normalizer_makes_venue_volume_stale_and_then_every_figure(
     monkeypatch.setattr(normalize, "NORMALIZER_VERSION", "2")
     assert stale(computed) == {"venue_volume": WEEKS}
     recompute(computed, "venue_volume")
-    of_volume = {figure.name for figure in figures() if "venue_volume" in figure.sources}
+    of_volume = {figure.name for figure in figures() if figure.sources == ("venue_volume",)}
     assert set(stale(computed)) == of_volume
     recompute(computed, *weekly_figures())
     assert set(stale(computed)) == set(rolling_figures())
