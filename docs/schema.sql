@@ -762,6 +762,72 @@ CREATE TABLE otc.symbol_summary_revision (
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
+-- FINRA's threshold list: over-the-counter equity securities with persistent fails to deliver, by trading day.
+CREATE TABLE otc.threshold_security (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    trade_date date NOT NULL, -- the trading day of the list
+    symbol text NOT NULL, -- ticker, case-sensitive
+    issue_name text, -- the issue's name; null where FINRA gives none
+    market_class text, -- FINRA's marketClassCode
+    market_category text, -- FINRA's marketCategoryDescription
+    threshold_flag text, -- R: Regulation SHO; NR: FINRA Rule 4320
+    reg_sho_flag text, -- Y: threshold security under Regulation SHO
+    rule_4320_flag text, -- Y: threshold security under FINRA Rule 4320
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT threshold_security_pkey PRIMARY KEY (week_ending, trade_date, symbol)
+);
+
+-- A row of threshold_security as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.threshold_security_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    trade_date date NOT NULL, -- the trading day of the list
+    symbol text NOT NULL, -- ticker, case-sensitive
+    issue_name text, -- the issue's name; null where FINRA gives none
+    market_class text, -- FINRA's marketClassCode
+    market_category text, -- FINRA's marketCategoryDescription
+    threshold_flag text, -- R: Regulation SHO; NR: FINRA Rule 4320
+    reg_sho_flag text, -- Y: threshold security under Regulation SHO
+    rule_4320_flag text, -- Y: threshold security under FINRA Rule 4320
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT threshold_security_revision_pkey PRIMARY KEY (week_ending, trade_date, symbol, known_to),
+    CONSTRAINT threshold_security_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- How long each security of a week's threshold lists has been listed, in trading days.
+CREATE TABLE otc.threshold_stay (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    days_captured bigint NOT NULL, -- trading days of the week whose list is captured (days)
+    days_listed bigint NOT NULL, -- of these, the days on which the symbol is listed (days)
+    listed_at_end boolean NOT NULL, -- whether it is listed on the newest captured day of the week
+    consecutive_days bigint NOT NULL, -- trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not captured ends the row (days)
+    first_day date NOT NULL, -- the first of these days
+    at_least boolean NOT NULL, -- whether the row may have begun earlier: the day before it is not captured
+    total_volume numeric(38,6), -- off-exchange volume of the week, tiers added; null until a tier is published (shares)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT threshold_stay_pkey PRIMARY KEY (week_ending, symbol)
+);
+
+-- A row of threshold_stay as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.threshold_stay_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
+    days_captured bigint NOT NULL, -- trading days of the week whose list is captured (days)
+    days_listed bigint NOT NULL, -- of these, the days on which the symbol is listed (days)
+    listed_at_end boolean NOT NULL, -- whether it is listed on the newest captured day of the week
+    consecutive_days bigint NOT NULL, -- trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not captured ends the row (days)
+    first_day date NOT NULL, -- the first of these days
+    at_least boolean NOT NULL, -- whether the row may have begun earlier: the day before it is not captured
+    total_volume numeric(38,6), -- off-exchange volume of the week, tiers added; null until a tier is published (shares)
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT threshold_stay_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
+    CONSTRAINT threshold_stay_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- A venue's name, kind and identity in the week, and its name and venue_id when it last traded.
 CREATE TABLE otc.venue (
     week_ending date NOT NULL, -- the Friday on which the week ends
@@ -1193,6 +1259,8 @@ CREATE INDEX symbol_by_symbol ON otc.symbol USING btree (symbol, week_ending);
 CREATE INDEX symbol_concentration_by_symbol ON otc.symbol_concentration USING btree (symbol, week_ending);
 CREATE INDEX symbol_rolling_by_symbol ON otc.symbol_rolling USING btree (symbol, week_ending);
 CREATE INDEX symbol_summary_by_symbol ON otc.symbol_summary USING btree (symbol, week_ending);
+CREATE INDEX threshold_security_by_symbol ON otc.threshold_security USING btree (symbol, week_ending);
+CREATE INDEX threshold_stay_by_symbol ON otc.threshold_stay USING btree (symbol, week_ending);
 CREATE INDEX venue_by_identity ON otc.venue USING btree (identity_id, week_ending);
 CREATE INDEX venue_rolling_by_venue ON otc.venue_rolling USING btree (venue_id, week_ending);
 CREATE INDEX venue_share_by_venue ON otc.venue_share USING btree (venue_id, week_ending);
@@ -1335,6 +1403,10 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     symbol_rolling as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.symbol_summary_as_of(moment timestamp with time zone)
 --     symbol_summary as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.threshold_security_as_of(moment timestamp with time zone)
+--     threshold_security as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.threshold_stay_as_of(moment timestamp with time zone)
+--     threshold_stay as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.transaction_time()
 --     now(), the beginning of the transaction; in a rebuild from the archive, that of the recorded transaction.
 -- otc.venue_as_of(moment timestamp with time zone)

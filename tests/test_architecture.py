@@ -14,6 +14,7 @@ import pytest
 from dagster import AssetKey
 from support import installed
 
+from otc_assets.defs.datasets import ASSETS
 from otc_assets.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parent.parent / "otc_assets"
@@ -55,6 +56,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "volume_estimate": ["short_volume_daily", "symbol_summary"],
         "short_interest": ["week_calendar"],
         "off_exchange_share": ["short_interest", "symbol_summary"],
+        "threshold_security": ["week_calendar"],
+        "threshold_stay": ["symbol_summary", "threshold_security"],
     }
     checks = {}
     for check in graph.asset_check_keys:
@@ -77,6 +80,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "volume_estimate": 1,
         "short_interest": 4,
         "off_exchange_share": 1,
+        "threshold_security": 3,
+        "threshold_stay": 1,
     }
 
 
@@ -114,7 +119,7 @@ def test_each_tier_has_its_own_lag_its_figures_the_shortest_and_data_by_day_none
         if (node := installed.definitions().resolve_asset_graph().get(AssetKey(key.path)))
     }
     late = {"publication_t2": -3, "publication_otce": -3}
-    late |= dict.fromkeys(("short_volume_daily", "volume_estimate", "short_interest", "off_exchange_share"), 2)
+    late |= dict.fromkeys(ASSETS, 2)
     assert offsets == {name: late.get(name, -1) for name in offsets}
 
 

@@ -285,6 +285,12 @@ CHECKS = (
         severity=Severity.WARN,
     ),
     Check(
+        "stays_within_week",
+        "threshold_stay",
+        "Every security is listed on at least one day of the week, and on no more days than are captured.",
+        datasets.stays_within_week,
+    ),
+    Check(
         "estimate_error",
         "volume_estimate",
         f"Once the week's volume is published: the median error of the estimates of at least "

@@ -102,10 +102,16 @@ def settlement_dates_of(week_ending: dt.date) -> list[dt.date]:
     return [day for day in trading_days_of(week_ending) if _is_settlement_date(day)]
 
 
-def _is_settlement_date(day: dt.date) -> bool:
+def next_trading_day(day: dt.date) -> dt.date:
+    """The trading day of the NYSE after a day."""
     after = day + dt.timedelta(days=1)
     while not is_trading_day(after):
         after += dt.timedelta(days=1)
+    return after
+
+
+def _is_settlement_date(day: dt.date) -> bool:
+    after = next_trading_day(day)
     # Between this trading day and the next one: the 15th, or the last day of the month.
     days = [day + dt.timedelta(days=n) for n in range((after - day).days)]
     return any(each.day == 15 or (each + dt.timedelta(days=1)).day == 1 for each in days)
@@ -119,9 +125,7 @@ def short_interest_due(settlement_date: dt.date) -> dt.datetime:
     """Seven trading days after the settlement date."""
     day = settlement_date
     for _ in range(_SHORT_INTEREST_LAG):
-        day += dt.timedelta(days=1)
-        while not is_trading_day(day):
-            day += dt.timedelta(days=1)
+        day = next_trading_day(day)
     return _posted_on(day)
 
 
@@ -222,8 +226,31 @@ SHORT_INTEREST = Dataset(
     due=short_interest_due,
 )
 
+THRESHOLD_LIST = Dataset(
+    name="thresholdList",
+    table="threshold_security",
+    description=(
+        "FINRA's threshold list: over-the-counter equity securities with persistent fails to deliver, by trading day."
+        "\n\nIt has no securities that are listed on an exchange: their exchanges publish lists of their own. Replaced "
+        "rows are kept in `otc.threshold_security_revision`."
+    ),
+    fields=(
+        Field("tradeDate", "trade_date", pl.Date(), Note("the trading day of the list")),
+        Field("issueSymbolIdentifier", "symbol", pl.String(), Note("ticker, case-sensitive")),
+        Field("issueName", "issue_name", pl.String(), Note("the issue's name; null where FINRA gives none")),
+        Field("marketClassCode", "market_class", pl.String(), Note("FINRA's marketClassCode")),
+        Field("marketCategoryDescription", "market_category", pl.String(), Note("FINRA's marketCategoryDescription")),
+        Field("thresholdListFlag", "threshold_flag", pl.String(), Note("R: Regulation SHO; NR: FINRA Rule 4320")),
+        Field("regShoThresholdFlag", "reg_sho_flag", pl.String(), Note("Y: threshold security under Regulation SHO")),
+        Field("rule4320Flag", "rule_4320_flag", pl.String(), Note("Y: threshold security under FINRA Rule 4320")),
+    ),
+    key=("symbol",),
+    periods=trading_days_of,
+    due=lambda day: _posted_on(next_trading_day(day)),
+)
+
 #: Every data set, in the order in which they are captured.
-DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST)
+DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST)
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}
 
 

@@ -16,8 +16,18 @@ import sqlalchemy as sa
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST, Dataset, dataset_gaps
-from otc_assets.domain.estimates import SHARE, VOLUME, cycle_of, off_exchange_share, volume_estimate, weeks_read
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset, dataset_gaps
+from otc_assets.domain.estimates import (
+    SHARE,
+    STAY,
+    VOLUME,
+    cycle_of,
+    off_exchange_share,
+    threshold_stay,
+    volume_estimate,
+    weeks_followed,
+    weeks_read,
+)
 from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import week_containing
@@ -33,7 +43,7 @@ from otc_assets.warehouse.datasets import (
     save_capture,
     save_estimate,
 )
-from otc_assets.warehouse.events import DatasetCaptured, append
+from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.read import computed_version, week_rows
 from otc_assets.warehouse.retention import require_kept
@@ -125,7 +135,8 @@ def record_period(
         outcome = "revised" if before else "new"
         seconds = time.perf_counter() - since
         del fields["run_id"]
-        append(connection, DatasetCaptured(**fields, capture_id=number, outcome=outcome, seconds=seconds))
+        with event_context(run_id):
+            append(connection, DatasetCaptured(**fields, capture_id=number, outcome=outcome, seconds=seconds))
     if rows.received and rows.accepted.is_empty():
         return f"none of its {rows.received:,} rows was accepted; the first: {rows.rejected['reason'][0]}"
     counts = f"{rows.accepted.height:,} rows accepted, {rows.rejected.height:,} rejected"
@@ -236,11 +247,30 @@ def _share_version(connection: sa.Connection, week_ending: dt.date) -> str | Non
     return inputs_version(connection, captures, [week_ending], SHARE.code_version)
 
 
+def _stay_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    weeks = weeks_followed(week_ending)
+    captured = {c["period"] for c in effective_captures(connection, THRESHOLD_LIST, weeks[0], week_ending)}
+    listed = week_rows(connection, THRESHOLD_LIST.table, weeks, columns=["symbol", "trade_date"])
+    weekly = week_rows(connection, "symbol_summary", [week_ending], columns=["symbol", "total_volume"])
+    return threshold_stay(week_ending, captured, listed, weekly)
+
+
+def _stay_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    captures = effective_captures(connection, THRESHOLD_LIST, weeks_followed(week_ending)[0], week_ending)
+    if not any(capture["week_ending"] == week_ending for capture in captures):
+        return None
+    return inputs_version(connection, captures, [week_ending], STAY.code_version)
+
+
 #: By table, the version that a week of an estimate has if it is computed now, and its rows.
 ESTIMATES: Mapping[
     str,
     tuple[Callable[[sa.Connection, dt.date], str | None], Callable[[sa.Connection, dt.date], pl.DataFrame]],
-] = {VOLUME.name: (_volume_version, _volume_rows), SHARE.name: (_share_version, _share_rows)}
+] = {
+    VOLUME.name: (_volume_version, _volume_rows),
+    SHARE.name: (_share_version, _share_rows),
+    STAY.name: (_stay_version, _stay_rows),
+}
 
 
 def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:
@@ -280,11 +310,15 @@ def weeks_to_capture(connection: sa.Connection, weeks: Sequence[dt.date], now: d
 
 
 def weeks_to_estimate(connection: sa.Connection, weeks: Sequence[dt.date]) -> dict[dt.date, str]:
-    """Those of ``weeks`` of which an estimate was computed from other inputs than now, each with its version."""
-    found = {}
+    """Those of ``weeks`` of which estimates were computed from other inputs than now, each with their versions."""
+    found: dict[dt.date, str] = {}
     for week in weeks:
-        for table, (version_of, _) in ESTIMATES.items():
-            version = version_of(connection, week)
-            if version is not None and computed_version(connection, table, week) != version:
-                found[week] = f"{table} {version}"
+        stale = [
+            f"{table} {version}"
+            for table, (version_of, _) in ESTIMATES.items()
+            if (version := version_of(connection, week)) is not None
+            and computed_version(connection, table, week) != version
+        ]
+        if stale:
+            found[week] = ", ".join(stale)
     return found

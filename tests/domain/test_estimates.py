@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from weekly_rows import sql
 
 from otc_assets.domain.datasets import SHORT_INTEREST
-from otc_assets.domain.estimates import VOLUME_ESTIMATE, cycle_of, off_exchange_share, volume_estimate, weeks_read
+from otc_assets.domain.estimates import (
+    VOLUME_ESTIMATE,
+    cycle_of,
+    off_exchange_share,
+    threshold_stay,
+    volume_estimate,
+    weeks_read,
+)
 from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import (
     NEW_YORK,
@@ -345,3 +352,40 @@ def test_shares_are_those_of_an_independent_formula(
             )
         )
     assert made.select("symbol", "consolidated_volume", "off_exchange_share_pct", "ats_share_pct").rows() == wanted
+
+
+# --- the threshold list -----------------------------------------------------------------------------------
+
+
+def test_a_stay_on_the_threshold_list_is_counted_back_to_a_day_off_it_or_not_captured() -> None:
+    """By hand, Monday the 10th to Friday the 21st, all captured but the 12th. A is listed from the 13th to the 21st
+    without a break: 7 days, and perhaps longer. B is off on the 18th, and listed on the 19th and 20th."""
+    days = [dt.date(2026, 8, day) for day in (10, 11, 13, 14, 17, 18, 19, 20, 21)]
+    listed = [("A", day) for day in days] + [("B", day) for day in days if day.day not in (18, 21)]
+    listed += [("GONE", dt.date(2026, 8, 14))]
+    frame = pl.DataFrame(listed, {"symbol": pl.String(), "trade_date": pl.Date()}, orient="row")
+    made = threshold_stay(WEEK, days, frame, traded(("A", "700", "0")))
+    assert made.to_dicts() == [
+        {
+            "week_ending": WEEK,
+            "symbol": "A",
+            "days_captured": 5,
+            "days_listed": 5,
+            "listed_at_end": True,
+            "consecutive_days": 7,
+            "first_day": dt.date(2026, 8, 13),
+            "at_least": True,
+            "total_volume": Decimal(700),
+        },
+        {
+            "week_ending": WEEK,
+            "symbol": "B",
+            "days_captured": 5,
+            "days_listed": 3,
+            "listed_at_end": False,
+            "consecutive_days": 2,
+            "first_day": dt.date(2026, 8, 19),
+            "at_least": False,
+            "total_volume": None,
+        },
+    ]

@@ -13,14 +13,16 @@ import pytest
 import time_machine
 from dagster import DagsterInstance
 from support import installed
+from support.migration import migrate
 
 from otc_assets.defs.datasets import ASSETS
-from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, Dataset
+from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
 from otc_assets.finra.simulator import datasets as simulated
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import DatasetCapture
+from otc_assets.pipeline import replay
 from otc_assets.pipeline.capture import capture_publication
 from otc_assets.pipeline.checks import judge_checks
 from otc_assets.pipeline.datasets import capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
@@ -28,6 +30,7 @@ from otc_assets.pipeline.figures import compute_figure
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.pipeline.volume import compute_volume
 from otc_assets.reports.captures import damaged_captures
+from otc_assets.warehouse.database import Database
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -223,8 +226,9 @@ def test_a_run_captures_a_week_and_the_estimate_is_graded_when_the_weekly_data_a
     with time_machine.travel(SATURDAY + dt.timedelta(weeks=5), tick=True):
         summarize(WEEK)
         with installed.database().transaction() as connection:
-            assert WEEK in weeks_to_estimate(connection, [WEEK])
+            assert "volume_estimate" in weeks_to_estimate(connection, [WEEK])[WEEK]
         compute_estimate("volume_estimate", WEEK, installed.database())
+        compute_estimate("threshold_stay", WEEK, installed.database())
         with installed.database().transaction() as connection:
             assert weeks_to_estimate(connection, [WEEK]) == {}
         truth = pl.concat(simulator.publication(WEEK, tier, dt.date(2026, 9, 26)) for tier in (T1, T2))
@@ -255,7 +259,7 @@ def test_what_is_due_and_not_captured_is_requested(installation: Path) -> None:
     with installed.database().transaction() as connection:
         assert weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 17, tzinfo=NEW_YORK)) == {}
         due = weeks_to_capture(connection, [WEEK], dt.datetime(2026, 8, 18, 18, tzinfo=NEW_YORK))
-    assert due == {WEEK: "regShoDaily 2026-08-18"}
+    assert due == {WEEK: "regShoDaily 2026-08-18, thresholdList 2026-08-17"}
 
 
 @pytest.mark.slow
@@ -294,3 +298,51 @@ def test_short_interest_is_captured_in_the_weeks_in_which_a_cycle_ends_and_gives
             assert shares[symbol] == pytest.approx(shares_traded / (average[code] * 5) * 100, abs=Decimal("0.000001"))
     (verdict,) = judge_checks(database, "off_exchange_share", week)
     assert verdict.passed, verdict.details
+
+
+def test_a_rebuild_from_the_archive_restores_captures_rows_and_revisions(
+    installation: Path, sql: Sql, empty_database: str
+) -> None:
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10"), row("17", "B", "2", "0", "20"), "no row"]})
+    capture(source)
+    source.rows[MONDAY] = [row("17", "A", "1", "0", "11")]
+    capture(source)
+    migrate(empty_database)
+    rebuilt = Database(empty_database)
+    plan = replay.plan(installed.archive(), installed.quiet)
+    done = replay.rebuild(plan, rebuilt, installed.archive(), installed.quiet)
+    rebuilt.close()
+    assert (done.captures, done.differences, done.failed) == (2, [], {})
+    with psycopg.connect(empty_database, options="-c search_path=otc -c TimeZone=UTC") as other:
+        for table in ("dataset_capture", "dataset_rejected", "short_volume_daily", "short_volume_daily_revision"):
+            query = f"SELECT to_jsonb(t)::text AS found FROM {table} t ORDER BY 1"  # type: ignore[assignment]
+            expected = sql.execute(query).fetchall()  # type: ignore[arg-type]
+            assert expected
+            assert other.execute(query).fetchall() == expected, table  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_threshold_list_is_captured_by_day_and_tells_how_long_a_security_is_on_it(
+    installation: Path, sql: Sql
+) -> None:
+    """The judge is the simulator: its lists, day by day."""
+    monday = dt.datetime(2026, 8, 24, 19, tzinfo=NEW_YORK)
+    with time_machine.travel(monday, tick=True):
+        early = capture(installed.source(), dt.datetime(2026, 8, 21, 19, tzinfo=NEW_YORK), WEEK, THRESHOLD_LIST)
+        assert early.details["2026-08-21"] == "pending: FINRA publishes it on Monday, 2026-08-24"
+        for week in (WEEK - dt.timedelta(weeks=1), WEEK):
+            capture(installed.source(), monday, week, THRESHOLD_LIST)
+        compute_estimate("threshold_stay", WEEK, installed.database())
+    days = [day for week in (WEEK - dt.timedelta(weeks=1), WEEK) for day in THRESHOLD_LIST.periods(week)]
+    lists = {
+        day: set(simulated.rows(Simulator(scale=0.01), THRESHOLD_LIST, day)["issueSymbolIdentifier"]) for day in days
+    }
+    assert sql.execute("SELECT count(*) FROM threshold_security").fetchone() == (sum(map(len, lists.values())),)
+    stays = sql.execute("SELECT symbol, days_listed, consecutive_days, at_least FROM threshold_stay").fetchall()
+    assert {symbol for symbol, *_ in stays} == set().union(*(lists[day] for day in days[5:]))
+    always = set.intersection(*lists.values())
+    assert always
+    for symbol in always:
+        assert (symbol, 5, 10, True) in stays
+    (verdict,) = judge_checks(installed.database(), "threshold_stay", WEEK)
+    assert verdict.passed

@@ -103,3 +103,10 @@ def share_within_100(rows: pl.DataFrame) -> Finding:
         observed=float(above),
         threshold=judged.height / 20,
     )
+
+
+def stays_within_week(rows: pl.DataFrame) -> Finding:
+    """Judges whether the days of every stay (THRESHOLD_STAY) are possible."""
+    listed, captured = pl.col("days_listed"), pl.col("days_captured")
+    wrong = rows.filter((listed < 1) | (listed > captured) | (captured > 5) | (pl.col("consecutive_days") < 1))
+    return none_of(wrong.height, f"{wrong.height:,} of {rows.height:,} stays have impossible days")

@@ -16,6 +16,7 @@ from otc_assets.domain.datasets import (
     DATASETS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
+    THRESHOLD_LIST,
     Dataset,
     settlement_dates_of,
     trading_days_of,
@@ -156,8 +157,27 @@ def _short_interest(simulator: Simulator, settled: dt.date) -> pl.DataFrame:
     )  # fmt: skip
 
 
+def _threshold_list(simulator: Simulator, day: dt.date) -> pl.DataFrame:
+    """The first OTC symbol, always, and about one in fifty of the others, each for some weeks at a time."""
+    symbols = simulator.traded(week_containing(day), OTCE).unique("issueSymbolIdentifier").sort("issueSymbolIdentifier")
+    chance = symbols["issueSymbolIdentifier"].map_elements(lambda s: zlib.crc32(s.encode()) % 50, pl.Int64)
+    listed = symbols.filter(((chance + day.toordinal() // 23) % 50 == 0) | (pl.int_range(pl.len()) == 0))
+    is_sho = pl.col("issueSymbolIdentifier").map_elements(lambda s: zlib.crc32(s.encode()) % 3 > 0, pl.Boolean)
+    return listed.select(
+        pl.lit(day).alias("tradeDate"),
+        "issueSymbolIdentifier",
+        "issueName",
+        pl.lit("OTC").alias("marketClassCode"),
+        pl.lit("Other OTC").alias("marketCategoryDescription"),
+        pl.when(is_sho).then(pl.lit("R")).otherwise(pl.lit("NR")).alias("thresholdListFlag"),
+        pl.when(is_sho).then(pl.lit("Y")).otherwise(pl.lit("N")).alias("regShoThresholdFlag"),
+        pl.when(is_sho).then(pl.lit("N")).otherwise(pl.lit("Y")).alias("rule4320Flag"),
+    )
+
+
 _MAKERS: dict[str, Callable[[Simulator, dt.date], pl.DataFrame]] = {
     REG_SHO_DAILY.name: _short_volume,
     SHORT_INTEREST.name: _short_interest,
+    THRESHOLD_LIST.name: _threshold_list,
 }
 assert _MAKERS.keys() == {dataset.name for dataset in DATASETS}
