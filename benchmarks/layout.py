@@ -23,7 +23,8 @@ import sqlalchemy as sa
 from benchmarks.servers import Stopwatch, community, table_of
 from benchmarks.weeks import FIVE_YEARS, newest_weeks, of_week
 from otc_assets.domain.concentration import RANKED_FROM_SHARES, RANKED_FROM_TRADES
-from otc_assets.domain.tables import TABLES, Layout, hypertables, with_history
+from otc_assets.domain.table import Layout
+from otc_assets.domain.tables import TABLES, hypertables, with_history
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load
 from otc_assets.warehouse.server import copy_in, transaction

@@ -20,7 +20,8 @@ import polars as pl
 
 from otc_assets.domain.normalize import normalize
 from otc_assets.domain.parsing import parse
-from otc_assets.domain.tables import TABLES, Figure, figures
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES, figures
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator

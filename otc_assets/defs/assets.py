@@ -16,7 +16,8 @@ from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
 from otc_assets.domain.normalize import NORMALIZER_VERSION
-from otc_assets.domain.tables import Figure, figures
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.calendar import compute_calendar

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from otc_assets.domain.enums import GapStatus, Retention
-from otc_assets.domain.schema import AMOUNT, Note
+from otc_assets.domain.notes import Note
+from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, week_start_of, weeks_between
 
 #: FINRA posts the daily short sale volume "no later than 6:00 pm ET". No hour is known of the others.

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 
 from otc_assets.domain.checks import CHECKS, Check
-from otc_assets.domain.tables import TABLES, Figure, Table
+from otc_assets.domain.table import Figure, Table
+from otc_assets.domain.tables import TABLES
 
 _TYPES = {pl.Date: "date", pl.String: "text", pl.Int64: "integer", pl.Boolean: "boolean"}
 

@@ -19,7 +19,8 @@ from otc_assets.domain.datasets import (
     trading_days_of,
 )
 from otc_assets.domain.exact import millionths, percent, quotient
-from otc_assets.domain.schema import AMOUNT, RATIO, Note
+from otc_assets.domain.notes import Note
+from otc_assets.domain.schema import AMOUNT, RATIO
 from otc_assets.domain.weeks import trading_days, week_start_of
 
 

@@ -5,7 +5,19 @@ The columns themselves are in ``schema``. A table in which a column means someth
 
 from __future__ import annotations
 
-from otc_assets.domain.schema import Note
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a column means, and the unit of its values, where they have one."""
+
+    text: str
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.unit})" if self.unit else self.text
+
 
 #: What each column means, in every table that has it; a table in which it means something else has its own note.
 NOTES = {

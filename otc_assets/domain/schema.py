@@ -9,8 +9,6 @@ Shares and money are decimals, exact to six places: FINRA publishes fractional s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 
 from otc_assets.domain.enums import VenueKind
@@ -390,14 +388,3 @@ def half_of_venue() -> pl.Expr:
     """The half of a publication that a row's venue is in: ATS, or NON_ATS, which includes De Minimis firms."""
     is_ats = pl.col("venue_kind") == VenueKind.ATS
     return pl.when(is_ats).then(pl.lit(VenueKind.ATS)).otherwise(pl.lit(VenueKind.NON_ATS))
-
-
-@dataclass(frozen=True)
-class Note:
-    """What a column means, and the unit of its values, where they have one."""
-
-    text: str
-    unit: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text} ({self.unit})" if self.unit else self.text

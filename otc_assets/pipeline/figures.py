@@ -14,7 +14,8 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.enums import Grade
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.pipeline.grading import grade_of_week
 from otc_assets.pipeline.results import WeekRefused, WeekResult

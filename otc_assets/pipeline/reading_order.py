@@ -14,7 +14,8 @@ from typing import Any
 
 from otc_assets.archive.journal import Entry, week_of
 from otc_assets.domain.enums import Grade
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.warehouse.events import RetentionApplied, WeekChecked
 from otc_assets.warehouse.lineage import Lineage

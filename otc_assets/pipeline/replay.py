@@ -26,7 +26,8 @@ from otc_assets.domain.datasets import BY_NAME
 from otc_assets.domain.parsing.dataset_rows import read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import GAP
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.calendar import calendar_rows
 from otc_assets.pipeline.captures import accepted_over, counts_and_dates, normalized_rows, parsed_capture

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from otc_assets.domain import normalize
 from otc_assets.domain.changes import report_period
 from otc_assets.domain.revisions import Effective
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import effective_publications, revised_captures

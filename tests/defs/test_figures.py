@@ -16,9 +16,11 @@ from otc_assets.defs.assets import figure_asset
 from otc_assets.defs.checks import weekly_checks
 from otc_assets.domain import checks
 from otc_assets.domain.checks import Check
+from otc_assets.domain.notes import Note
 from otc_assets.domain.quality.evidence import Finding
-from otc_assets.domain.schema import AMOUNT, Note
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.schema import AMOUNT
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.warehouse.lineage import lineage
 
 Sql = psycopg.Connection[tuple[object, ...]]

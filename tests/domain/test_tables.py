@@ -8,7 +8,8 @@ import pytest
 
 from otc_assets.domain.checks import CHECKS
 from otc_assets.domain.dictionary import data_dictionary
-from otc_assets.domain.tables import TABLES, Figure, figures, in_order
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES, figures, in_order
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -11,7 +11,8 @@ import pytest
 from weekly_rows import WEEK, Frames, volume_row
 
 from otc_assets.domain.schema import PUBLISHED_TOTAL, VENUE_VOLUME
-from otc_assets.domain.tables import TABLES, Figure
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.settings import PROJECT_ROOT
 

@@ -15,7 +15,8 @@ from warehouse_rows import publication
 from otc_assets.domain import normalize
 from otc_assets.domain.firms import ROLES_VERSION
 from otc_assets.domain.schema import REJECTED
-from otc_assets.domain.tables import TABLES, Figure, figures, in_order, rolling_figures, weekly_figures
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES, figures, in_order, rolling_figures, weekly_figures
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load
 from otc_assets.warehouse.lineage import Lineage, lineage

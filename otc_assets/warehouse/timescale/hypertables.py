@@ -8,7 +8,8 @@ from typing import Any, LiteralString
 
 import sqlalchemy as sa
 
-from otc_assets.domain.tables import Layout, hypertables
+from otc_assets.domain.table import Layout
+from otc_assets.domain.tables import hypertables
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.sql import text
 from otc_assets.warehouse.timescale.capabilities import Capabilities
