@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from weekly_rows import WEEK, Frames, sql, volume_row
 
-from otc_assets.domain.changes import LEAST_MAD, MAD_SCALE, MOVERS, report_period, shift_share, week_changes
+from otc_assets.domain.changes import LEAST_MAD, MAD_SCALE, MOVERS, report_period, week_changes
 from otc_assets.domain.enums import Change
 from otc_assets.domain.schema import PUBLISHED_TOTAL, REWRITTEN, VENUE_VOLUME, WEEK_CHANGES
+from otc_assets.domain.shift_share import shift_share
 from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.symbols import symbol
 from otc_assets.domain.venues import venue, venue_succession
