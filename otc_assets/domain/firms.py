@@ -7,28 +7,22 @@ firms, so the share of a named role is a lower bound. An ATS has the role of its
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 
 import polars as pl
 
 from otc_assets.domain.enums import FirmRole
 from otc_assets.domain.exact import complete_sum, percent
+from otc_assets.domain.reviewed import BadList, entries, shipped
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, ROLE_SHARE, half_of_venue
-from otc_assets.errors import OtcError
 
-_COLUMNS = ["venue_id", "name", "role", "source", "reviewed"]
+_COLUMNS = ("venue_id", "name", "role")
 #: How FINRA's spelling of a name may differ: "Jane Street Capital, LLC" is JANE STREET CAPITAL LLC.
 _IGNORED = r"[^A-Z0-9&]+"
-
-
-class BadFirmRoles(OtcError):
-    """The list is not usable. The message says which line, and why."""
 
 
 @dataclass(frozen=True)
@@ -54,44 +48,26 @@ def parsed(lines: Iterable[str]) -> tuple[Firm, ...]:
     """The firms of a list.
 
     Args:
-        lines: a CSV file with the header ``venue_id,name,role,source,reviewed``.
+        lines: a reviewed list with the columns ``venue_id,name,role``.
 
     Raises:
-        BadFirmRoles: a line is incomplete, has an unknown role or a day that is none, or repeats an id or a name.
+        BadList: a line is incomplete, has an unknown role or a day that is none, or repeats an id or a name.
     """
-    reader = csv.reader(lines, strict=True)
     found: list[Firm] = []
-    seen: dict[str, int] = {}
-    try:
-        if next(reader, None) != _COLUMNS:
-            raise BadFirmRoles(f"line 1: the header must be {','.join(_COLUMNS)}")
-        for values in reader:
-            firm = _firm(values, f"line {reader.line_num}")
-            for what in (firm.venue_id, f"the name {firm.name}"):
-                if what in seen:
-                    raise BadFirmRoles(f"line {reader.line_num}: {what} is in line {seen[what]} too")
-                seen[what] = reader.line_num
-            found.append(firm)
-    except csv.Error as error:
-        raise BadFirmRoles(f"line {reader.line_num}: {error}") from None
+    seen: dict[str, str] = {}
+    for where, (venue_id, name, role, source), day in entries(lines, _COLUMNS):
+        if role not in named_roles():
+            raise BadList(f"{where}: the role {role!r} is not one of {', '.join(named_roles())}")
+        if venue_id == DE_MINIMIS_VENUE_ID:
+            raise BadList(f"{where}: the De Minimis group has no role")
+        if venue_id.startswith("name:") and venue_id != f"name:{name}":
+            raise BadList(f"{where}: {venue_id!r} and the name {name!r} differ")
+        for what in (venue_id, f"the name {name}"):
+            if what in seen:
+                raise BadList(f"{where}: {what} is in {seen[what]} too")
+            seen[what] = where
+        found.append(Firm(venue_id, name, FirmRole(role), source, day))
     return tuple(found)
-
-
-def _firm(values: list[str], where: str) -> Firm:
-    if len(values) != len(_COLUMNS) or any(value != value.strip() or not value for value in values):
-        raise BadFirmRoles(f"{where}: a line has {len(_COLUMNS)} values, none of them empty or with spaces around it")
-    venue_id, name, role, source, reviewed = values
-    if role not in set(FirmRole) - {FirmRole.UNATTRIBUTED}:
-        raise BadFirmRoles(f"{where}: the role {role!r} is not one of {', '.join(named_roles())}")
-    if venue_id == DE_MINIMIS_VENUE_ID:
-        raise BadFirmRoles(f"{where}: the De Minimis group has no role")
-    if venue_id.startswith("name:") and venue_id != f"name:{name}":
-        raise BadFirmRoles(f"{where}: {venue_id!r} and the name {name!r} differ")
-    try:
-        day = dt.date.fromisoformat(reviewed)
-    except ValueError:
-        raise BadFirmRoles(f"{where}: reviewed must be a day as 2026-11-26, not {reviewed!r}") from None
-    return Firm(venue_id, name, FirmRole(role), source, day)
 
 
 def _spelled(name: str) -> str:
@@ -103,9 +79,8 @@ def named_roles() -> list[FirmRole]:
     return [role for role in FirmRole if role != FirmRole.UNATTRIBUTED]
 
 
-_TEXT = (resources.files("otc_assets.domain") / "reference" / "firm_roles.csv").read_text(encoding="utf-8")
 #: The reviewed list that ships with the package.
-FIRMS = parsed(_TEXT.splitlines())
+FIRMS = parsed(shipped("firm_roles.csv"))
 #: Of the firms and their roles: figures that follow the list are computed again when it changes. Other columns don't
 #: matter.
 ROLES_VERSION = hashlib.sha256("\n".join(f"{f.venue_id},{f.name},{f.role}" for f in FIRMS).encode()).hexdigest()[:12]

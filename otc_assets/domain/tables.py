@@ -41,7 +41,7 @@ from otc_assets.domain.schema import (
 from otc_assets.domain.summaries import symbol_summary, venue_share
 from otc_assets.domain.symbols import symbol
 from otc_assets.domain.table import Figure, Layout, Table
-from otc_assets.domain.venues import file_version, venue, venue_succession
+from otc_assets.domain.venues import SUCCESSIONS_VERSION, venue, venue_succession
 from otc_assets.domain.weeks import WINDOW_WEEKS
 
 _SUMMARY, _METRICS = "otc.summary.computed", "otc.metrics.computed"
@@ -189,7 +189,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=venue,
         event=_METRICS,
-        code_version=f"1.{file_version()}",
+        code_version=f"1.{SUCCESSIONS_VERSION}",
     ),
     Figure(
         name="venue_succession",
@@ -204,7 +204,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=venue_succession,
         event=_METRICS,
-        code_version=f"1.{file_version()}",
+        code_version=f"1.{SUCCESSIONS_VERSION}",
     ),
     Figure(
         name="role_share",
@@ -275,7 +275,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=venue_rolling,
         event=_METRICS,
-        code_version=f"3.{file_version()}",
+        code_version=f"3.{SUCCESSIONS_VERSION}",
     ),
     Figure(
         name="symbol_concentration",
@@ -342,7 +342,7 @@ _ALL_TABLES = (
         formula=week_changes,
         follows_revisions=True,
         event=_METRICS,
-        code_version=f"1.{file_version()}",
+        code_version=f"1.{SUCCESSIONS_VERSION}",
     ),
     Table(
         name="gap",

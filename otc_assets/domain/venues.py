@@ -8,13 +8,10 @@ weeks follow confirmed successions; they are in ``rolling``.
 
 from __future__ import annotations
 
-import csv
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import polars as pl
@@ -22,21 +19,16 @@ import polars as pl
 from otc_assets.domain.enums import Decision, VenueKind
 from otc_assets.domain.exact import millionths, percent, quotient
 from otc_assets.domain.reading import Read
+from otc_assets.domain.reviewed import BadList, entries, shipped
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, VENUE, VENUE_SUCCESSION
 from otc_assets.domain.weeks import trading_days, weeks_up_to
-from otc_assets.errors import OtcError
 
-_FILE = resources.files("otc_assets.domain") / "reference" / "venue_successions.csv"
-_COLUMNS = ["predecessor", "successor", "decision", "source", "reviewed"]
+_COLUMNS = ("predecessor", "successor", "decision")
 
 #: A succession is proposed if at least so many percent of the symbols and of the volume are in common.
 PROPOSED_FROM_PCT = 50
 #: With fewer symbols in common, two small firms that trade now and then would look like one.
 PROPOSED_FROM_SYMBOLS = 10
-
-
-class BadSuccessions(OtcError):
-    """The reviewed file is not usable. The message says which line, and why."""
 
 
 @dataclass(frozen=True)
@@ -58,72 +50,50 @@ class Succession:
 
 
 def parsed(lines: Iterable[str]) -> tuple[Succession, ...]:
-    """The successions of a reviewed file.
+    """The successions of a reviewed list.
 
     Args:
-        lines: a CSV file with the header ``predecessor,successor,decision,source,reviewed``.
+        lines: a reviewed list with the columns ``predecessor,successor,decision``.
 
     Raises:
-        BadSuccessions: a line is incomplete or contradicts another: a venue has one predecessor and one successor at
-            most, and no chain of successions leads back to its beginning.
+        BadList: a line is incomplete or contradicts another: a venue has one predecessor and one successor at most, and
+            no chain of successions leads back to its beginning.
     """
-    reader = csv.reader(lines, strict=True)
-    if next(reader, None) != _COLUMNS:
-        raise BadSuccessions(f"line 1: the header must be {','.join(_COLUMNS)}")
     found: list[Succession] = []
     next_of: dict[str, str] = {}
-    for values in reader:
-        where = f"line {reader.line_num}"
-        if len(values) != len(_COLUMNS) or not all(value.strip() for value in values):
-            raise BadSuccessions(f"{where}: every line has {len(_COLUMNS)} values, and none is empty")
-        predecessor, successor, decision, source, reviewed = values
+    for where, (predecessor, successor, decision, source), day in entries(lines, _COLUMNS):
         if decision not in (Decision.CONFIRMED, Decision.REFUSED):
-            raise BadSuccessions(f"{where}: the decision must be confirmed or refused, not {decision!r}")
-        try:
-            day = dt.date.fromisoformat(reviewed)
-        except ValueError:
-            raise BadSuccessions(f"{where}: reviewed must be a day as 2026-11-26, not {reviewed!r}") from None
-        if any((line.predecessor, line.successor) == (predecessor, successor) for line in found):
-            raise BadSuccessions(f"{where}: {predecessor} to {successor} is in the file twice")
+            raise BadList(f"{where}: the decision must be confirmed or refused, not {decision!r}")
+        if any({line.predecessor, line.successor} == {predecessor, successor} for line in found):
+            raise BadList(f"{where}: {predecessor} and {successor} are in the list twice")
         if decision == Decision.CONFIRMED:
             if predecessor in next_of or successor in next_of.values():
-                raise BadSuccessions(f"{where}: {predecessor} has another successor, or {successor} a predecessor")
+                raise BadList(f"{where}: {predecessor} has another successor, or {successor} a predecessor")
             last = successor
             while last in next_of:
                 last = next_of[last]
             if last == predecessor:
-                raise BadSuccessions(f"{where}: {predecessor} to {successor} leads back to {predecessor}")
+                raise BadList(f"{where}: {predecessor} to {successor} leads back to {predecessor}")
             next_of[predecessor] = successor
         found.append(Succession(predecessor, successor, Decision(decision), source, day))
     return tuple(found)
 
 
-@cache
-def successions() -> tuple[Succession, ...]:
-    """The successions of the reviewed file that ships with the package.
-
-    Raises:
-        BadSuccessions: the file is not usable.
-    """
-    return parsed(_FILE.read_text(encoding="utf-8").splitlines())
+#: The reviewed list that ships with the package.
+SUCCESSIONS = parsed(shipped("venue_successions.csv"))
+#: Of the decisions: figures that follow them are computed again when one changes. Sources don't matter.
+SUCCESSIONS_VERSION = hashlib.sha256(
+    "\n".join(f"{line.predecessor},{line.successor},{line.decision}" for line in SUCCESSIONS).encode()
+).hexdigest()[:12]
 
 
-def file_version() -> str:
-    """A digest of the reviewed file: figures that follow it are computed again when it changes."""
-    return hashlib.sha256(_FILE.read_bytes()).hexdigest()[:8]
-
-
-def identities(of: Iterable[Succession] | None = None) -> dict[str, str]:
+def identities(of: Iterable[Succession] = SUCCESSIONS) -> dict[str, str]:
     """By venue_id of every venue in a confirmed succession, the first venue_id of its chain.
 
     Args:
-        of: successions; None: those of the reviewed file.
+        of: successions, refused ones too.
     """
-    previous = {
-        line.successor: line.predecessor
-        for line in (successions() if of is None else of)
-        if line.decision == Decision.CONFIRMED
-    }
+    previous = {line.successor: line.predecessor for line in of if line.decision == Decision.CONFIRMED}
     found = {}
     for venue_id in {*previous, *previous.values()}:
         first = venue_id
@@ -189,7 +159,7 @@ def venue_succession(
     read: Read,
     captured: pl.DataFrame,
     week_ending: dt.date,
-    reviewed: Iterable[Succession] | None = None,
+    reviewed: Iterable[Succession] = SUCCESSIONS,
     least_symbols: int = PROPOSED_FROM_SYMBOLS,
 ) -> pl.DataFrame:
     """Where one venue ended as another began: proposed with the evidence, or as the reviewed file decides.
@@ -202,7 +172,7 @@ def venue_succession(
         read: reads VENUE_SHARE, and VENUE_VOLUME of venues that have ended and begun.
         captured: columns `week_ending` and `tier`: the weeks of the window that are captured.
         week_ending: the week.
-        reviewed: the decisions; None: those of the reviewed file.
+        reviewed: the decisions.
         least_symbols: a proposal needs so many symbols in common.
 
     Returns:
@@ -242,10 +212,7 @@ def venue_succession(
         .group_by("venue_id", "week_ending", "symbol")
         .agg(pl.col("share_volume").sum())
     )
-    decided = {
-        frozenset((line.predecessor, line.successor)): line.decision
-        for line in (successions() if reviewed is None else reviewed)
-    }
+    decided = {frozenset((line.predecessor, line.successor)): line.decision for line in reviewed}
     found = []
     for pair in pairs.iter_rows(named=True):
         # The predecessor's last whole week: in the week in which the successor began, both may have traded.

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from weekly_rows import WEEK, millionths, rounded_sql, sql, volume_row, volumes
 
 from otc_assets.domain.enums import FirmRole
-from otc_assets.domain.firms import FIRMS, BadFirmRoles, Firm, parsed, role_share
+from otc_assets.domain.firms import FIRMS, Firm, parsed, role_share
+from otc_assets.domain.reviewed import BadList
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, ROLE_SHARE, VENUE_SHARE, VENUE_VOLUME
 from otc_assets.domain.summaries import venue_share
 
@@ -72,7 +73,7 @@ def test_a_list_has_an_id_a_name_a_role_a_source_and_a_day_in_each_line() -> Non
     ],
 )
 def test_a_list_that_cannot_be_right_is_refused_with_its_line(lines: list[str], reason: str) -> None:
-    with pytest.raises(BadFirmRoles, match=rf"^{reason}"):
+    with pytest.raises(BadList, match=rf"^{reason}"):
         parsed(lines)
 
 

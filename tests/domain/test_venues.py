@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from weekly_rows import WEEK, Frames, Row, sql, volume
 
 from otc_assets.domain.enums import Decision
+from otc_assets.domain.reviewed import BadList
 from otc_assets.domain.rolling import venue_rolling
 from otc_assets.domain.schema import VENUE, VENUE_SUCCESSION, VENUE_VOLUME
 from otc_assets.domain.summaries import venue_share
 from otc_assets.domain.venues import (
     PROPOSED_FROM_SYMBOLS,
-    BadSuccessions,
+    SUCCESSIONS,
     Succession,
     identities,
     parsed,
-    successions,
     venue,
     venue_succession,
 )
@@ -181,31 +181,31 @@ def test_a_chain_of_successions_is_one_identity() -> None:
 
 
 def test_the_shipped_file_is_usable_and_names_the_source_of_every_line() -> None:
-    assert {(line.predecessor, line.successor) for line in successions()} >= {("SGMA", "SGMT")}
-    assert all(len(line.source) > 20 for line in successions())
+    assert {(line.predecessor, line.successor) for line in SUCCESSIONS} >= {("SGMA", "SGMT")}
+    assert all(len(line.source) > 20 for line in SUCCESSIONS)
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
         (["predecessor,successor"], "line 1: the header must be"),
-        ([HEADER, "A,B,confirmed,,2026-01-02"], "line 2: every line has 5 values"),
-        ([HEADER, "A,B,confirmed,a notice"], "line 2: every line has 5 values"),
+        ([HEADER, "A,B,confirmed,,2026-01-02"], "line 2: a line has 5 values"),
+        ([HEADER, "A,B,confirmed,a notice"], "line 2: a line has 5 values"),
         ([HEADER, "A,B,perhaps,a notice,2026-01-02"], "line 2: the decision must be confirmed or refused"),
         ([HEADER, "A,B,confirmed,a notice,Friday"], "line 2: reviewed must be a day"),
-        ([HEADER, *["A,B,refused,a notice,2026-01-02"] * 2], "line 3: A to B is in the file twice"),
+        ([HEADER, *["A,B,refused,a notice,2026-01-02"] * 2], "line 3: A and B are in the list twice"),
         (
             [HEADER, "A,B,confirmed,a notice,2026-01-02", "A,C,confirmed,a notice,2026-01-02"],
             "line 3: A has another successor",
         ),
         (
-            [HEADER, "A,B,confirmed,a notice,2026-01-02", "B,A,confirmed,a notice,2026-01-02"],
-            "line 3: B to A leads back to B",
+            [HEADER, *(f"{pair},confirmed,a notice,2026-01-02" for pair in ("A,B", "B,C", "C,A"))],
+            "line 4: C to A leads back to C",
         ),
     ],
 )
 def test_a_bad_line_of_the_reviewed_file_is_refused_with_its_number(lines: list[str], message: str) -> None:
-    with pytest.raises(BadSuccessions, match=message):
+    with pytest.raises(BadList, match=message):
         parsed(lines)
 
 
