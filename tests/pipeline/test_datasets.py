@@ -16,7 +16,8 @@ from support import installed
 from support.migration import migrate
 
 from otc_assets.defs.datasets import ASSETS
-from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
+from otc_assets.domain.block_share import weeks_of_month
+from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
 from otc_assets.finra.simulator import datasets as simulated
@@ -76,8 +77,9 @@ def summarize(week: dt.date) -> None:
     for tier in (T1, T2):
         capture_publication(week, tier, installed.source(), archive, database, "run-0", dt.datetime.now(NEW_YORK))
     compute_volume(week, database, archive)
-    (figure,) = (figure for figure in figures() if figure.name == "symbol_summary")
-    compute_figure(figure, week, database)
+    for figure in figures():
+        if figure.name in ("symbol_summary", "venue_share"):
+            compute_figure(figure, week, database)
 
 
 MONDAY, TUESDAY = dt.date(2026, 8, 17), dt.date(2026, 8, 18)
@@ -346,3 +348,51 @@ def test_the_threshold_list_is_captured_by_day_and_tells_how_long_a_security_is_
         assert (symbol, 5, 10, True) in stays
     (verdict,) = judge_checks(installed.database(), "threshold_stay", WEEK)
     assert verdict.passed
+
+
+@pytest.mark.slow
+def test_blocks_of_a_month_are_captured_in_the_week_in_which_it_ends_and_held_against_the_weeks(
+    installation: Path, sql: Sql
+) -> None:
+    """The judge is the simulator: its rows of blocks, and its weekly totals. July 2026 ends on a Friday."""
+    july, week, database = dt.date(2026, 7, 1), dt.date(2026, 7, 31), installed.database()
+    later = dt.datetime(2026, 9, 8, 19, tzinfo=NEW_YORK)
+    with time_machine.travel(later, tick=True):
+        early = capture(installed.source(), later - dt.timedelta(hours=2), week, ATS_BLOCKS)
+        assert early.details == {"2026-07-01": "pending: FINRA publishes it on Tuesday, 2026-09-08"}
+        assert capture(installed.source(), later, week, ATS_BLOCKS).rows > 0
+        # One of both is captured: the market's blocks are not known.
+        assert compute_estimate("block_share", week, database).rows == 0
+        assert capture(installed.source(), later, week, OTC_BLOCKS).rows > 0
+        compute_estimate("block_share", week, database)
+        assert (
+            sql.execute("SELECT count(*), count(against_weeks) FROM block_share WHERE venue_kind = 'ATS'").fetchone()[1]
+            == 0
+        )  # type: ignore[index]
+        for each in weeks_of_month(july):
+            summarize(each)
+        with database.transaction() as connection:
+            assert "block_share" in weeks_to_estimate(connection, [week])[week]
+        compute_estimate("block_share", week, database)
+    simulator = Simulator(scale=0.01)
+    stated = simulated.rows(simulator, ATS_BLOCKS, july)
+    stored = "SELECT count(*), sum(block_volume), sum(total_volume) FROM ats_block WHERE month_start = %s"
+    sums = (stated.height, stated["ATSBlockQuantity"].sum(), stated["totalShareQuantity"].sum())
+    assert sql.execute(stored, [july]).fetchone() == sums
+    rows = sql.execute("SELECT category, sum(market_block_share_pct) FROM block_share GROUP BY 1").fetchall()
+    assert len(rows) == 6
+    assert all(abs(total - 100) < Decimal("0.001") for _, total in rows)
+    weekly = {
+        each: pl.concat(simulator.totals_by_venue(each, tier, "ATS") for tier in (T1, T2))
+        for each in weeks_of_month(july)
+    }
+    inside = pl.concat(weekly[each] for each in weekly if each.day > 3)
+    low = dict(inside.group_by("MPID").agg(pl.col("totalWeeklyShareQuantity").sum()).rows())
+    query = "SELECT DISTINCT venue, whole_weeks_volume FROM block_share WHERE venue_kind = 'ATS'"
+    found = dict(sql.execute(query).fetchall())
+    assert len(found) > 20
+    assert all(abs(found[mpid] - volume) <= volume / 100 for mpid, volume in low.items())  # revisions are small
+    for table in ("ats_block", "otc_block"):
+        assert all(verdict.passed for verdict in judge_checks(database, table, week))
+    (verdict,) = judge_checks(database, "block_share", week)
+    assert verdict.passed, verdict.details
