@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from weekly_rows import sql
 
 from otc_assets.domain.block_share import BLOCK_SHARE, block_share, weeks_of_month
+from otc_assets.domain.dataset_gaps import dataset_gaps
 from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS
 from otc_assets.domain.quality.datasets import month_within_weeks
 from otc_assets.domain.schema import AMOUNT
-from otc_assets.domain.weeks import OTCE, T1, T2, is_trading_day, week_containing
+from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, is_trading_day, week_containing
 
 JULY = dt.date(2026, 7, 1)
 #: July 2026 begins on a Wednesday and ends on a Friday.
@@ -160,6 +161,26 @@ def test_every_month_is_captured_in_the_week_in_which_it_ends_and_due_a_month_la
     assert next_month < due <= next_month + dt.timedelta(days=10)
     weekdays = [first + dt.timedelta(days=n) for n in range((last - first).days + 1)]
     assert weeks_of_month(first) == sorted({week_containing(d) for d in weekdays if d.weekday() < 5})
+
+
+def test_a_month_is_a_gap_from_its_end_on() -> None:
+    """June is captured. July ends on Friday the 31st, is due on September 8, and late until September 11."""
+
+    def gaps(month: int, day: int, hour: int = 12) -> list[tuple[Any, ...]]:
+        found = dataset_gaps(
+            {ATS_BLOCKS.name: [dt.date(2026, 6, 1)]}, {}, dt.datetime(2026, month, day, hour, tzinfo=NEW_YORK)
+        )
+        return found.select("week_ending", "period", "status", "due").rows()
+
+    assert gaps(7, 30) == []
+    july = (WEEK, JULY)
+    assert gaps(8, 1) == [(*july, "pending", dt.date(2026, 9, 8))]
+    assert gaps(9, 8, 18)[0] == (*july, "late", dt.date(2026, 9, 8))
+    # August has ended too, on a Monday.
+    assert gaps(9, 12) == [
+        (*july, "missing_at_end", dt.date(2026, 9, 8)),
+        (dt.date(2026, 9, 4), dt.date(2026, 8, 1), "pending", dt.date(2026, 10, 5)),
+    ]
 
 
 #: The formula in SQL, independent of the code, in millionths.
