@@ -55,7 +55,8 @@ class Written:
         lines = self.rows.get(period)
         if lines is None:
             return None
-        content = "".join(f"{line}\n" for line in [HEADER, *lines]).encode()
+        header = "|".join(field.name for field in dataset.fields)
+        content = "".join(f"{line}\n" for line in [header, *lines]).encode()
         return DatasetCapture(dataset, period, content, f"test {period}", len(lines))
 
     state = fetch = offered = None
@@ -396,3 +397,35 @@ def test_blocks_of_a_month_are_captured_in_the_week_in_which_it_ends_and_held_ag
         assert all(verdict.passed for verdict in judge_checks(database, table, week))
     (verdict,) = judge_checks(database, "block_share", week)
     assert verdict.passed, verdict.details
+
+
+def test_blocks_that_exceed_the_trades_are_reported_and_a_corrected_month_keeps_what_it_replaced(
+    installation: Path, sql: Sql
+) -> None:
+    july, week = dt.date(2026, 7, 1), dt.date(2026, 7, 31)
+    later = dt.datetime(2026, 9, 9, 9, tzinfo=NEW_YORK)
+    rest = "2026-09-08|2026-09-08"
+    source = Written(
+        {
+            july: [
+                f"2026-07-01|FIRM, L.P.|10K|10K+ Shares|7|100000|5|100001|{rest}",
+                f"2026-07-01|OTHER|10K|10K+ Shares|7|100000.5|5|100000.5|{rest}",
+            ]
+        }
+    )
+    assert capture(source, later, week, OTC_BLOCKS).rows == 2
+    (verdict,) = judge_checks(installed.database(), "otc_block", week, ["blocks_within_total"])
+    assert (verdict.passed, verdict.details["otcBlocksSummary"]) == (
+        False,
+        "1 of 2 rows have more in blocks than in all trades",
+    )
+    (before,) = sql.execute("SELECT clock_timestamp()").fetchone() or ()
+    source.rows[july][0] = f"2026-07-01|FIRM, L.P.|10K|10K+ Shares|7|100000|4|90000|{rest}"
+    assert capture(source, later, week, OTC_BLOCKS).details["2026-07-01"].startswith("revised: 2 rows accepted")
+    (verdict,) = judge_checks(installed.database(), "otc_block", week, ["blocks_within_total"])
+    assert verdict.passed
+    query = "SELECT firm_name, block_trades, block_volume FROM otc_block{} ORDER BY 1"
+    other = ("OTHER", 5, Decimal("100000.5"))
+    assert sql.execute(query.format("")).fetchall() == [("FIRM, L.P.", 4, 90_000), other]  # type: ignore[arg-type]
+    then = sql.execute(query.format("_as_of(%s)"), [before]).fetchall()  # type: ignore[arg-type]
+    assert then == [("FIRM, L.P.", 5, 100_001), other]

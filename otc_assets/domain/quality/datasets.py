@@ -114,7 +114,9 @@ def stays_within_week(rows: pl.DataFrame) -> Finding:
 
 def blocks_within_total(e: Periods) -> Finding:
     """Judges whether no row has more blocks than trades, or more shares in blocks than shares."""
-    return none_of(e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} rows have more blocks than trades")
+    return none_of(
+        e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} rows have more in blocks than in all trades"
+    )
 
 
 def month_within_weeks(rows: pl.DataFrame) -> Finding:
