@@ -40,6 +40,89 @@ CREATE TABLE otc.alert (
     CONSTRAINT resolved_by_what CHECK (((resolved_at IS NULL) = (resolved_by IS NULL)))
 );
 
+-- FINRA's blocks of a month: how many trades and shares of each ATS were of block size, by category.
+CREATE TABLE otc.ats_block (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    mpid text NOT NULL, -- market participant identifier of the ATS
+    venue_name text, -- FINRA's marketParticipantName
+    category text NOT NULL, -- 10K: 10,000 shares or more; 200K: $200,000 or more; 10K-200K: both; 2K, 100K, 2K-100K: smaller
+    category_name text, -- FINRA's description of the category
+    total_trades bigint NOT NULL, -- all trades of the month, blocks or not (trades)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the month, blocks or not (shares)
+    block_trades bigint NOT NULL, -- trades in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT ats_block_pkey PRIMARY KEY (week_ending, month_start, mpid, category)
+);
+
+-- A row of ats_block as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.ats_block_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    mpid text NOT NULL, -- market participant identifier of the ATS
+    venue_name text, -- FINRA's marketParticipantName
+    category text NOT NULL, -- 10K: 10,000 shares or more; 200K: $200,000 or more; 10K-200K: both; 2K, 100K, 2K-100K: smaller
+    category_name text, -- FINRA's description of the category
+    total_trades bigint NOT NULL, -- all trades of the month, blocks or not (trades)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the month, blocks or not (shares)
+    block_trades bigint NOT NULL, -- trades in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT ats_block_revision_pkey PRIMARY KEY (week_ending, month_start, mpid, category, known_to),
+    CONSTRAINT ats_block_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- How much of each ATS's and firm's trading of a month is in blocks, by category of block, and each one's share of all
+-- off-exchange blocks. In the week in which the month ends.
+CREATE TABLE otc.block_share (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month, which ends in this week
+    venue_kind text NOT NULL, -- ATS, or NON_ATS (a firm's trades outside ATSs)
+    venue text NOT NULL, -- MPID of the ATS, or the firm's name
+    category text NOT NULL, -- FINRA's category of blocks, for example 10K; categories overlap, so never add them
+    block_trades bigint NOT NULL, -- trades of the month in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the venue in the month, NMS stocks (shares)
+    block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
+    avg_block_size numeric(38,6), -- block_volume / block_trades; null without a block (shares per trade)
+    market_block_share_pct numeric(18,6), -- block_volume in percent of that of all ATSs and firms in the category; null where that is 0 (percent)
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
+    against_weeks text, -- within: total_volume is between the two; below or above: it is not, so that FINRA's monthly and weekly figures differ; null at firms (FINRA gives only their names), and until all these weeks are published
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT block_share_pkey PRIMARY KEY (week_ending, venue_kind, venue, category)
+);
+
+-- A row of block_share as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.block_share_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month, which ends in this week
+    venue_kind text NOT NULL, -- ATS, or NON_ATS (a firm's trades outside ATSs)
+    venue text NOT NULL, -- MPID of the ATS, or the firm's name
+    category text NOT NULL, -- FINRA's category of blocks, for example 10K; categories overlap, so never add them
+    block_trades bigint NOT NULL, -- trades of the month in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the venue in the month, NMS stocks (shares)
+    block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
+    avg_block_size numeric(38,6), -- block_volume / block_trades; null without a block (shares per trade)
+    market_block_share_pct numeric(18,6), -- block_volume in percent of that of all ATSs and firms in the category; null where that is 0 (percent)
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
+    against_weeks text, -- within: total_volume is between the two; below or above: it is not, so that FINRA's monthly and weekly figures differ; null at firms (FINRA gives only their names), and until all these weeks are published
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT block_share_revision_pkey PRIMARY KEY (week_ending, venue_kind, venue, category, known_to),
+    CONSTRAINT block_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- The version from which each week of each table was computed. The week is stale if the version is another one now.
 CREATE TABLE otc.computed_week (
     table_name text NOT NULL, -- The table in the schema otc.
@@ -74,7 +157,7 @@ CREATE TABLE otc.dataset_capture (
 CREATE TABLE otc.dataset_gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
     dataset text NOT NULL, -- FINRA's name of the data set
-    period date NOT NULL, -- the trading day or settlement date
+    period date NOT NULL, -- the trading day, settlement date, or first day of the month
     status text NOT NULL, -- pending (not due yet), late (due for less than three days), missing_at_end or missing_inside
     due date NOT NULL, -- the day on which FINRA publishes the period
     fetchable boolean NOT NULL, -- whether FINRA offers the period
@@ -293,6 +376,43 @@ CREATE TABLE otc.off_exchange_share_revision (
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT off_exchange_share_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
     CONSTRAINT off_exchange_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- FINRA's blocks of a month: how many trades and shares of each firm outside ATSs were of block size, by category.
+CREATE TABLE otc.otc_block (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    firm_name text NOT NULL, -- the firm's name; FINRA gives no number
+    category text NOT NULL, -- 10K: 10,000 shares or more; 200K: $200,000 or more; 10K-200K: both; 2K, 100K, 2K-100K: smaller
+    category_name text, -- FINRA's description of the category
+    total_trades bigint NOT NULL, -- all trades of the month, blocks or not (trades)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the month, blocks or not (shares)
+    block_trades bigint NOT NULL, -- trades in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT otc_block_pkey PRIMARY KEY (week_ending, month_start, firm_name, category)
+);
+
+-- A row of otc_block as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.otc_block_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    firm_name text NOT NULL, -- the firm's name; FINRA gives no number
+    category text NOT NULL, -- 10K: 10,000 shares or more; 200K: $200,000 or more; 10K-200K: both; 2K, 100K, 2K-100K: smaller
+    category_name text, -- FINRA's description of the category
+    total_trades bigint NOT NULL, -- all trades of the month, blocks or not (trades)
+    total_volume numeric(38,6) NOT NULL, -- all shares of the month, blocks or not (shares)
+    block_trades bigint NOT NULL, -- trades in the category (trades)
+    block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT otc_block_revision_pkey PRIMARY KEY (week_ending, month_start, firm_name, category, known_to),
+    CONSTRAINT otc_block_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- A captured publication of a (week, tier), or a part of one. Its bytes are in the archive under digest.
@@ -1245,12 +1365,15 @@ CREATE INDEX alert_attempted ON otc.alert USING btree (attempted_at);
 CREATE INDEX alert_by_subject ON otc.alert USING btree (subject, event_id);
 CREATE INDEX alert_pending ON otc.alert USING btree (due_at) WHERE (state = 'pending'::text);
 CREATE INDEX alert_recoveries ON otc.alert USING btree (recovery_of) WHERE (recovery_of IS NOT NULL);
+CREATE INDEX ats_block_by_mpid ON otc.ats_block USING btree (mpid, week_ending);
+CREATE INDEX block_share_by_venue ON otc.block_share USING btree (venue, week_ending);
 CREATE INDEX dataset_capture_by_period ON otc.dataset_capture USING btree (dataset, period, id);
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);
 CREATE UNIQUE INDEX gap_ledger_open ON otc.gap_ledger USING btree (week_ending, tier) WHERE (closed_at IS NULL);
 CREATE INDEX off_exchange_share_by_symbol ON otc.off_exchange_share USING btree (symbol, week_ending);
+CREATE INDEX otc_block_by_firm_name ON otc.otc_block USING btree (firm_name, week_ending);
 CREATE INDEX publication_by_digest ON otc.publication USING btree (digest);
 CREATE INDEX rejected_record_by_publication ON otc.rejected_record USING btree (publication_id, line);
 CREATE INDEX short_interest_by_symbol ON otc.short_interest USING btree (symbol, week_ending);
@@ -1360,6 +1483,10 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     Appends an event as its aggregate's next version, and projects it. With expected_version (0: there was none) it fails with OTC01 if the aggregate has another version.
 -- otc.apply_retention(today date DEFAULT CURRENT_DATE, metadata jsonb DEFAULT '{"schema": 1}'::jsonb)
 --     Deletes the weeks that are no longer kept, appends an event, and returns the classes of which weeks were deleted.
+-- otc.ats_block_as_of(moment timestamp with time zone)
+--     ats_block as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.block_share_as_of(moment timestamp with time zone)
+--     block_share as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.bucket(width text, day date)
 -- otc.compress_again(tables text[], week date)
 --     Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.
@@ -1373,6 +1500,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     monthly_summary_agg as it was known at a moment before otc.known_until().
 -- otc.off_exchange_share_as_of(moment timestamp with time zone)
 --     off_exchange_share as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.otc_block_as_of(moment timestamp with time zone)
+--     otc_block as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.project_appended_event()
 -- otc.project_event(event otc.events)
 --     Applies an event to week_state, file_ledger and gap_ledger.

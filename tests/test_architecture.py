@@ -58,6 +58,9 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "off_exchange_share": ["short_interest", "symbol_summary"],
         "threshold_security": ["week_calendar"],
         "threshold_stay": ["symbol_summary", "threshold_security"],
+        "ats_block": ["week_calendar"],
+        "otc_block": ["week_calendar"],
+        "block_share": ["ats_block", "otc_block", "venue_share"],
     }
     checks = {}
     for check in graph.asset_check_keys:
@@ -82,6 +85,9 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "off_exchange_share": 1,
         "threshold_security": 3,
         "threshold_stay": 1,
+        "ats_block": 4,
+        "otc_block": 4,
+        "block_share": 1,
     }
 
 

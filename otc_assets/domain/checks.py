@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST
+from otc_assets.domain.datasets import ATS_BLOCKS, DATASETS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST
 from otc_assets.domain.enums import Grade, Severity
 from otc_assets.domain.quality import comparisons, datasets, figures, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
@@ -289,6 +289,24 @@ CHECKS = (
         "threshold_stay",
         "Every security is listed on at least one day of the week, and on no more days than are captured.",
         datasets.stays_within_week,
+    ),
+    *(
+        Check(
+            "blocks_within_total",
+            dataset.table,
+            "No row has more blocks than trades, or more shares in blocks than shares.",
+            datasets.blocks_within_total,
+            severity=Severity.WARN,
+        )
+        for dataset in (ATS_BLOCKS, OTC_BLOCKS)
+    ),
+    Check(
+        "month_within_weeks",
+        "block_share",
+        "Once the weeks of the month are published: FINRA's volume of every ATS in the month is at least that of the "
+        "weeks that lie in it, and at most that of the weeks that touch it.",
+        datasets.month_within_weeks,
+        severity=Severity.WARN,
     ),
     Check(
         "estimate_error",

@@ -8,16 +8,16 @@ docs/finra.md. Reading rows is in ``parsing.dataset_rows``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.enums import GapStatus, Retention
+from otc_assets.domain.enums import Retention
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT
-from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, week_start_of, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, week_start_of
 
 #: FINRA posts the daily short sale volume "no later than 6:00 pm ET". No hour is known of the others.
 _POSTED = dt.time(18, 0)
@@ -59,6 +59,7 @@ class Dataset:
         volume: the column of shares whose sums before and after a revision are compared, if there is one.
         periods: the periods that end in a week, by its Friday.
         due: when a period is published (New York).
+        ends: the last day of a period.
         retention: the retention class of its table.
     """
 
@@ -71,12 +72,17 @@ class Dataset:
     volume: str | None = None
     periods: Callable[[dt.date], list[dt.date]]
     due: Callable[[dt.date], dt.datetime]
+    ends: Callable[[dt.date], dt.date] = lambda day: day
     retention: Retention = Retention.VENUE_VOLUME
 
     @property
     def period(self) -> str:
         """The column of the period."""
         return self.fields[0].column
+
+    def week_of(self, period: dt.date) -> dt.date:
+        """The week in which a period ends, by its Friday."""
+        return week_containing(self.ends(period))
 
     @property
     def schema(self) -> pl.Schema:
@@ -250,73 +256,86 @@ THRESHOLD_LIST = Dataset(
     due=lambda day: _posted_on(next_trading_day(day)),
 )
 
-#: Every data set, in the order in which they are captured.
-DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST)
-BY_NAME = {dataset.name: dataset for dataset in DATASETS}
+
+def months_of(week_ending: dt.date) -> list[dt.date]:
+    """The first days of the months whose last day is in a week, Monday to Sunday."""
+    monday = week_start_of(week_ending)
+    days = [monday + dt.timedelta(days=n) for n in range(7)]
+    return [day.replace(day=1) for day in days if day == month_end(day)]
 
 
-# --- what is missing -----------------------------------------------------------------------------------
+def month_end(day: dt.date) -> dt.date:
+    """The last day of a month."""
+    return (day.replace(day=1) + dt.timedelta(days=31)).replace(day=1) - dt.timedelta(days=1)
 
-#: For this long after it was due, a period is late; then it is missing.
-LATE_FOR = dt.timedelta(days=3)
 
-#: A period that is expected and not captured.
-DATASET_GAP = pl.Schema(
-    {
-        "week_ending": pl.Date(),
-        "dataset": pl.String(),
-        "period": pl.Date(),
-        "status": pl.String(),
-        "due": pl.Date(),
-        "fetchable": pl.Boolean(),
-    }
+def blocks_due(month: dt.date) -> dt.datetime:
+    """The first Monday of the second month after ``month``, or the next trading day where that is none."""
+    first = month_end(month_end(month) + dt.timedelta(days=1)) + dt.timedelta(days=1)
+    monday = first + dt.timedelta(days=-first.weekday() % 7)
+    return _posted_on(monday if is_trading_day(monday) else next_trading_day(monday))
+
+
+def _blocks(name: str, table: str, prefix: str, venues: tuple[Field, ...], who: str) -> Dataset:
+    """Both data sets of blocks have the same fields, with another prefix, and other fields for the venue."""
+    return Dataset(
+        name=name,
+        table=table,
+        description=(
+            f"FINRA's blocks of a month: how many trades and shares of each {who} were of block size, by category."
+            "\n\nStocks of both NMS tiers together; FINRA publishes no blocks by symbol. The categories overlap: their "
+            f"volumes must not be added. Replaced rows are kept in `otc.{table}_revision`."
+        ),
+        fields=(
+            Field("monthStartDate", "month_start", pl.Date(), Note("the first day of the month")),
+            *venues,
+            Field(
+                "summaryTypeCode",
+                "category",
+                pl.String(),
+                Note("10K: 10,000 shares or more; 200K: $200,000 or more; 10K-200K: both; 2K, 100K, 2K-100K: smaller"),
+            ),
+            Field("summaryTypeDescription", "category_name", pl.String(), Note("FINRA's description of the category")),
+            Field(
+                "totalTradeCount", "total_trades", pl.Int64(), Note("all trades of the month, blocks or not", "trades")
+            ),
+            Field(
+                "totalShareQuantity", "total_volume", AMOUNT, Note("all shares of the month, blocks or not", "shares")
+            ),
+            Field(f"{prefix}BlockCount", "block_trades", pl.Int64(), Note("trades in the category", "trades")),
+            Field(f"{prefix}BlockQuantity", "block_volume", AMOUNT, Note("shares of these trades", "shares")),
+            Field("lastUpdateDate", "last_update_date", pl.Date(), Note("when FINRA last updated the row")),
+            Field(
+                "initialPublishedDate", "initial_published_date", pl.Date(), Note("when FINRA first published the row")
+            ),
+        ),
+        key=(venues[0].column, "category"),
+        required=("total_trades", "total_volume", "block_trades", "block_volume"),
+        volume="block_volume",
+        periods=months_of,
+        due=blocks_due,
+        ends=month_end,
+    )
+
+
+ATS_BLOCKS = _blocks(
+    "blocksSummary",
+    "ats_block",
+    "ATS",
+    (
+        Field("MPID", "mpid", pl.String(), Note("market participant identifier of the ATS")),
+        Field("marketParticipantName", "venue_name", pl.String(), Note("FINRA's marketParticipantName")),
+    ),
+    "ATS",
+)
+OTC_BLOCKS = _blocks(
+    "otcBlocksSummary",
+    "otc_block",
+    "OTC",
+    (Field("crdFirmName", "firm_name", pl.String(), Note("the firm's name; FINRA gives no number")),),
+    "firm outside ATSs",
 )
 
-
-def dataset_gaps(
-    captured: Mapping[str, Iterable[dt.date]], offered: Mapping[str, set[dt.date]], now: dt.datetime
-) -> pl.DataFrame:
-    """The periods since a data set's first captured one that have ended at ``now`` and are not captured (DATASET_GAP).
-
-    Args:
-        captured: by data set, the captured periods. One of which none is captured was never requested: it has no gaps.
-        offered: by data set, the periods that FINRA offers; one that is not there could not be asked.
-        now: the time, with a time zone.
-    """
-    found = []
-    today = now.astimezone(NEW_YORK).date()
-    for dataset in DATASETS:
-        have = set(captured.get(dataset.name, ()))
-        if not have:
-            continue
-        for week in weeks_between(week_containing(min(have)), week_containing(today)):
-            for period in dataset.periods(week):
-                due = dataset.due(period)
-                if period in have or period < min(have) or period > today:
-                    continue
-                late = GapStatus.LATE if now < due + LATE_FOR else _missing(period, have)
-                found.append(
-                    {
-                        "week_ending": week,
-                        "dataset": dataset.name,
-                        "period": period,
-                        "status": GapStatus.PENDING if now < due else late,
-                        "due": due.date(),
-                        "fetchable": period in offered.get(dataset.name, ()),
-                    }
-                )
-    return pl.DataFrame(found, schema=DATASET_GAP)
-
-
-def _missing(period: dt.date, have: set[dt.date]) -> GapStatus:
-    return GapStatus.MISSING_INSIDE if period < max(have) else GapStatus.MISSING_AT_END
-
-
-#: Notes of DATASET_GAP.
-GAP_NOTES = {
-    "dataset": Note("FINRA's name of the data set"),
-    "period": Note("the trading day or settlement date"),
-    "status": Note("pending (not due yet), late (due for less than three days), missing_at_end or missing_inside"),
-    "due": Note("the day on which FINRA publishes the period"),
-    "fetchable": Note("whether FINRA offers the period"),
-}
+#: Every data set, in the order in which they are captured.
+DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, ATS_BLOCKS, OTC_BLOCKS)
+BY_NAME = {dataset.name: dataset for dataset in DATASETS}

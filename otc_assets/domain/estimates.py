@@ -6,21 +6,24 @@ Figures of the weekly publications alone are in ``summaries``, ``rolling`` and `
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from otc_assets.domain.block_share import BLOCK_SHARE, BLOCK_SHARE_NOTES
 from otc_assets.domain.datasets import (
+    ATS_BLOCKS,
+    OTC_BLOCKS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
     THRESHOLD_LIST,
     settlement_dates_of,
-    trading_days_of,
 )
 from otc_assets.domain.exact import millionths, percent, quotient
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT, RATIO
+from otc_assets.domain.threshold_stay import CLOSE_OUT_DAYS, THRESHOLD_STAY, THRESHOLD_STAY_NOTES
 from otc_assets.domain.weeks import trading_days, week_start_of
 
 
@@ -35,6 +38,7 @@ class Estimate:
         notes: what they mean.
         volume: the column of shares whose sums before and after a revision are compared.
         sources: the tables that it is computed from.
+        key: the columns that identify a row.
         code_version: raise it when the same rows would give other estimates.
     """
 
@@ -44,6 +48,7 @@ class Estimate:
     notes: Mapping[str, Note]
     volume: str
     sources: tuple[str, ...]
+    key: tuple[str, ...] = ("week_ending", "symbol")
     code_version: str = "1"
 
 
@@ -271,90 +276,6 @@ def off_exchange_share(week_ending: dt.date, weekly: pl.DataFrame, short_interes
     )
 
 
-# --- days on the threshold list --------------------------------------------------------------------------
-
-#: A clearing firm must close out a fail to deliver that lasts for so many consecutive settlement days.
-CLOSE_OUT_DAYS = 13
-
-#: The weeks before it in which a stay on the list is followed back.
-_FOLLOWED_WEEKS = 12
-
-THRESHOLD_STAY = pl.Schema(
-    {
-        "week_ending": pl.Date(),
-        "symbol": pl.String(),
-        "days_captured": pl.Int64(),
-        "days_listed": pl.Int64(),
-        "listed_at_end": pl.Boolean(),
-        "consecutive_days": pl.Int64(),
-        "first_day": pl.Date(),
-        "at_least": pl.Boolean(),
-        "total_volume": AMOUNT,
-    }
-)
-THRESHOLD_STAY_NOTES = {
-    "days_captured": Note("trading days of the week whose list is captured", "days"),
-    "days_listed": Note("of these, the days on which the symbol is listed", "days"),
-    "listed_at_end": Note("whether it is listed on the newest captured day of the week"),
-    "consecutive_days": Note(
-        "trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not "
-        "captured ends the row",
-        "days",
-    ),
-    "first_day": Note("the first of these days"),
-    "at_least": Note("whether the row may have begun earlier: the day before it is not captured"),
-    "total_volume": Note("off-exchange volume of the week, tiers added; null until a tier is published", "shares"),
-}
-
-
-def weeks_followed(week_ending: dt.date) -> list[dt.date]:
-    """The weeks that the stays of a week read."""
-    return [week_ending - dt.timedelta(weeks=n) for n in range(_FOLLOWED_WEEKS, -1, -1)]
-
-
-def threshold_stay(
-    week_ending: dt.date, captured: Collection[dt.date], listed: pl.DataFrame, weekly: pl.DataFrame
-) -> pl.DataFrame:
-    """How long each security of a week's threshold lists has been listed.
-
-    Args:
-        week_ending: the week.
-        captured: the days whose list is captured, of ``weeks_followed``.
-        listed: rows of ``threshold_security`` of these weeks.
-        weekly: rows of SYMBOL_SUMMARY of the week.
-
-    Returns:
-        THRESHOLD_STAY, sorted by symbol.
-    """
-    days = [day for week in weeks_followed(week_ending) for day in trading_days_of(week)]
-    of_week = [day for day in trading_days_of(week_ending) if day in captured]
-    by_symbol: dict[str, set[dt.date]] = {}
-    for symbol, day in listed.select("symbol", "trade_date").iter_rows():
-        by_symbol.setdefault(symbol, set()).add(day)
-    rows = []
-    for symbol, on in by_symbol.items():
-        if not (in_week := [day for day in of_week if day in on]):
-            continue
-        first = last = days.index(in_week[-1])
-        while first > 0 and days[first - 1] in on:
-            first -= 1
-        rows.append(
-            {
-                "week_ending": week_ending,
-                "symbol": symbol,
-                "days_captured": len(of_week),
-                "days_listed": len(in_week),
-                "listed_at_end": in_week[-1] == of_week[-1],
-                "consecutive_days": last - first + 1,
-                "first_day": days[first],
-                "at_least": first == 0 or days[first - 1] not in captured,
-            }
-        )
-    volume = weekly.group_by("symbol").agg(pl.col("total_volume").sum())
-    stays = pl.DataFrame(rows, schema=pl.Schema(list(THRESHOLD_STAY.items())[:-1]))
-    return stays.join(volume, on="symbol", how="left").select(list(THRESHOLD_STAY)).sort("symbol")
-
-
 VOLUME = Estimate(
     name="volume_estimate",
     description=(
@@ -395,5 +316,20 @@ STAY = Estimate(
     sources=(THRESHOLD_LIST.table, "symbol_summary"),
 )
 
+BLOCKS = Estimate(
+    name="block_share",
+    description=(
+        "How much of each ATS's and firm's trading of a month is in blocks, by category of block, and each one's share "
+        "of all off-exchange blocks. In the week in which the month ends."
+        "\n\nThe categories overlap: their volumes must not be added. FINRA counts trades here; `block_like_volume` of "
+        "other tables is of rows whose average trade is of block size."
+    ),
+    schema=BLOCK_SHARE,
+    notes=BLOCK_SHARE_NOTES,
+    volume="block_volume",
+    sources=(ATS_BLOCKS.table, OTC_BLOCKS.table, "venue_share"),
+    key=("week_ending", "venue_kind", "venue", "category"),
+)
+
 #: Every table of estimates, in the order in which they are computed.
-ESTIMATES = (VOLUME, SHARE, STAY)
+ESTIMATES = (VOLUME, SHARE, STAY, BLOCKS)

@@ -14,7 +14,8 @@ from otc_assets.domain.concentration import (
     market_concentration,
     symbol_concentration,
 )
-from otc_assets.domain.datasets import DATASET_GAP, DATASETS, GAP_NOTES
+from otc_assets.domain.dataset_gaps import DATASET_GAP, GAP_NOTES
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.enums import Retention
 from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.firms import ROLES_VERSION, role_share
@@ -373,11 +374,11 @@ _ALL_TABLES = (
             name=estimate.name,
             description=estimate.description,
             schema=estimate.schema,
-            key=("week_ending", "symbol"),
+            key=estimate.key,
             notes=estimate.notes,
             volume=estimate.volume,
-            layout=Layout(91, "week_ending", "symbol"),
-            revisions=Layout(364, "week_ending", "symbol, known_to"),
+            layout=Layout(91, "week_ending", ", ".join(estimate.key[1:])),
+            revisions=Layout(364, "week_ending", f"{', '.join(estimate.key[1:])}, known_to"),
             retention=Retention.SUMMARIES,
         )
         for estimate in ESTIMATES

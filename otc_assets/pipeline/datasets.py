@@ -16,20 +16,30 @@ import sqlalchemy as sa
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset, dataset_gaps
+from otc_assets.domain.block_share import block_share, weeks_of_month
+from otc_assets.domain.dataset_gaps import dataset_gaps
+from otc_assets.domain.datasets import (
+    ATS_BLOCKS,
+    DATASETS,
+    OTC_BLOCKS,
+    REG_SHO_DAILY,
+    SHORT_INTEREST,
+    THRESHOLD_LIST,
+    Dataset,
+)
 from otc_assets.domain.estimates import (
+    BLOCKS,
     SHARE,
     STAY,
     VOLUME,
     cycle_of,
     off_exchange_share,
-    threshold_stay,
     volume_estimate,
-    weeks_followed,
     weeks_read,
 )
 from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
+from otc_assets.domain.threshold_stay import threshold_stay, weeks_followed
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
 from otc_assets.pipeline.results import WeekRefused, WeekResult
@@ -124,7 +134,7 @@ def record_period(
     rows = read_dataset(dataset, period, capture.content)
     with span(ARCHIVE, bytes=len(capture.content)):
         digest = archive.put(capture.content, capture.origin)
-    week = week_containing(period)
+    week = dataset.week_of(period)
     with span(LOAD, rows=rows.received), database.transaction() as connection:
         lock_week(connection, week)
         before = [c for c in newest_captures(connection, [dataset], week, week) if c["period"] == period]
@@ -147,7 +157,7 @@ def _fields(capture: DatasetCapture, rows: DatasetRows, digest: str, run_id: str
     return {
         "dataset": capture.dataset.name,
         "period": capture.period,
-        "week_ending": week_containing(capture.period),
+        "week_ending": capture.dataset.week_of(capture.period),
         "digest": digest,
         "origin": capture.origin,
         "bytes": len(capture.content),
@@ -262,6 +272,26 @@ def _stay_version(connection: sa.Connection, week_ending: dt.date) -> str | None
     return inputs_version(connection, captures, [week_ending], STAY.code_version)
 
 
+def _block_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    (month,) = ATS_BLOCKS.periods(week_ending)
+    ats, firms = (week_rows(connection, dataset.table, [week_ending]) for dataset in (ATS_BLOCKS, OTC_BLOCKS))
+    columns = ["week_ending", "tier", "venue_id", "venue_kind", "total_volume"]
+    weekly = week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
+    return block_share(week_ending, ats, firms, weekly)
+
+
+def _block_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    captures = [
+        capture
+        for dataset in (ATS_BLOCKS, OTC_BLOCKS)
+        for capture in effective_captures(connection, dataset, week_ending, week_ending)
+    ]
+    if len(captures) < 2:
+        return None
+    weeks = weeks_of_month(captures[0]["period"])
+    return inputs_version(connection, captures, weeks, BLOCKS.code_version, "venue_share")
+
+
 #: By table, the version that a week of an estimate has if it is computed now, and its rows.
 ESTIMATES: Mapping[
     str,
@@ -270,6 +300,7 @@ ESTIMATES: Mapping[
     VOLUME.name: (_volume_version, _volume_rows),
     SHARE.name: (_share_version, _share_rows),
     STAY.name: (_stay_version, _stay_rows),
+    BLOCKS.name: (_block_version, _block_rows),
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, Dataset
+from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.load import mark_computed
@@ -92,18 +92,23 @@ def save_capture(
     return number, replace_rows(connection, dataset.table, scope, rows.accepted)
 
 
-_SUMMARY_VERSIONS = sa.text("""
+_VERSIONS = sa.text("""
     SELECT week_ending, version FROM otc.computed_week
-    WHERE table_name = 'symbol_summary' AND week_ending = ANY(:weeks) ORDER BY week_ending
+    WHERE table_name = :table AND week_ending = ANY(:weeks) ORDER BY week_ending
 """)
 
 
 def inputs_version(
-    connection: sa.Connection, captures: Sequence[Mapping[str, Any]], weeks: Sequence[dt.date], code_version: str
+    connection: sa.Connection,
+    captures: Sequence[Mapping[str, Any]],
+    weeks: Sequence[dt.date],
+    code_version: str,
+    table: str = "symbol_summary",
 ) -> str:
-    """The version of a figure that is computed from captures of a data set and from ``symbol_summary`` of ``weeks``."""
+    """The version of a figure that is computed from captures of data sets, and from ``weeks`` of a ``table``."""
     inputs = [f"{c['period']}={c['digest']}" for c in captures]
-    inputs += [f"{week}={version}" for week, version in connection.execute(_SUMMARY_VERSIONS, {"weeks": list(weeks)})]
+    values = {"weeks": list(weeks), "table": table}
+    inputs += [f"{week}={version}" for week, version in connection.execute(_VERSIONS, values)]
     return f"{hashlib.sha256(chr(10).join(inputs).encode()).hexdigest()[:16]} @{code_version}"
 
 
@@ -127,6 +132,7 @@ def replace_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:
 _CONTRADICTORY = {
     REG_SHO_DAILY.table: "short_volume > total_volume OR short_exempt_volume > short_volume",
     SHORT_INTEREST.table: "stock_split_flag IS NULL AND position_change <> short_position - previous_short_position",
+    **dict.fromkeys((ATS_BLOCKS.table, OTC_BLOCKS.table), "block_volume > total_volume OR block_trades > total_trades"),
 }
 
 

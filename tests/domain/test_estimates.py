@@ -16,11 +16,11 @@ from otc_assets.domain.estimates import (
     VOLUME_ESTIMATE,
     cycle_of,
     off_exchange_share,
-    threshold_stay,
     volume_estimate,
     weeks_read,
 )
 from otc_assets.domain.schema import AMOUNT
+from otc_assets.domain.threshold_stay import threshold_stay
 from otc_assets.domain.weeks import (
     NEW_YORK,
     T1,

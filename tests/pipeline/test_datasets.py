@@ -16,7 +16,8 @@ from support import installed
 from support.migration import migrate
 
 from otc_assets.defs.datasets import ASSETS
-from otc_assets.domain.datasets import REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
+from otc_assets.domain.block_share import weeks_of_month
+from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
 from otc_assets.finra.simulator import datasets as simulated
@@ -54,7 +55,8 @@ class Written:
         lines = self.rows.get(period)
         if lines is None:
             return None
-        content = "".join(f"{line}\n" for line in [HEADER, *lines]).encode()
+        header = "|".join(field.name for field in dataset.fields)
+        content = "".join(f"{line}\n" for line in [header, *lines]).encode()
         return DatasetCapture(dataset, period, content, f"test {period}", len(lines))
 
     state = fetch = offered = None
@@ -76,8 +78,9 @@ def summarize(week: dt.date) -> None:
     for tier in (T1, T2):
         capture_publication(week, tier, installed.source(), archive, database, "run-0", dt.datetime.now(NEW_YORK))
     compute_volume(week, database, archive)
-    (figure,) = (figure for figure in figures() if figure.name == "symbol_summary")
-    compute_figure(figure, week, database)
+    for figure in figures():
+        if figure.name in ("symbol_summary", "venue_share"):
+            compute_figure(figure, week, database)
 
 
 MONDAY, TUESDAY = dt.date(2026, 8, 17), dt.date(2026, 8, 18)
@@ -346,3 +349,83 @@ def test_the_threshold_list_is_captured_by_day_and_tells_how_long_a_security_is_
         assert (symbol, 5, 10, True) in stays
     (verdict,) = judge_checks(installed.database(), "threshold_stay", WEEK)
     assert verdict.passed
+
+
+@pytest.mark.slow
+def test_blocks_of_a_month_are_captured_in_the_week_in_which_it_ends_and_held_against_the_weeks(
+    installation: Path, sql: Sql
+) -> None:
+    """The judge is the simulator: its rows of blocks, and its weekly totals. July 2026 ends on a Friday."""
+    july, week, database = dt.date(2026, 7, 1), dt.date(2026, 7, 31), installed.database()
+    later = dt.datetime(2026, 9, 8, 19, tzinfo=NEW_YORK)
+    with time_machine.travel(later, tick=True):
+        early = capture(installed.source(), later - dt.timedelta(hours=2), week, ATS_BLOCKS)
+        assert early.details == {"2026-07-01": "pending: FINRA publishes it on Tuesday, 2026-09-08"}
+        assert capture(installed.source(), later, week, ATS_BLOCKS).rows > 0
+        # One of both is captured: the market's blocks are not known.
+        assert compute_estimate("block_share", week, database).rows == 0
+        assert capture(installed.source(), later, week, OTC_BLOCKS).rows > 0
+        compute_estimate("block_share", week, database)
+        assert (
+            sql.execute("SELECT count(*), count(against_weeks) FROM block_share WHERE venue_kind = 'ATS'").fetchone()[1]
+            == 0
+        )  # type: ignore[index]
+        for each in weeks_of_month(july):
+            summarize(each)
+        with database.transaction() as connection:
+            assert "block_share" in weeks_to_estimate(connection, [week])[week]
+        compute_estimate("block_share", week, database)
+    simulator = Simulator(scale=0.01)
+    stated = simulated.rows(simulator, ATS_BLOCKS, july)
+    stored = "SELECT count(*), sum(block_volume), sum(total_volume) FROM ats_block WHERE month_start = %s"
+    sums = (stated.height, stated["ATSBlockQuantity"].sum(), stated["totalShareQuantity"].sum())
+    assert sql.execute(stored, [july]).fetchone() == sums
+    rows = sql.execute("SELECT category, sum(market_block_share_pct) FROM block_share GROUP BY 1").fetchall()
+    assert len(rows) == 6
+    assert all(abs(total - 100) < Decimal("0.001") for _, total in rows)
+    weekly = {
+        each: pl.concat(simulator.totals_by_venue(each, tier, "ATS") for tier in (T1, T2))
+        for each in weeks_of_month(july)
+    }
+    inside = pl.concat(weekly[each] for each in weekly if each.day > 3)
+    low = dict(inside.group_by("MPID").agg(pl.col("totalWeeklyShareQuantity").sum()).rows())
+    query = "SELECT DISTINCT venue, whole_weeks_volume FROM block_share WHERE venue_kind = 'ATS'"
+    found = dict(sql.execute(query).fetchall())
+    assert len(found) > 20
+    assert all(abs(found[mpid] - volume) <= volume / 100 for mpid, volume in low.items())  # revisions are small
+    for table in ("ats_block", "otc_block"):
+        assert all(verdict.passed for verdict in judge_checks(database, table, week))
+    (verdict,) = judge_checks(database, "block_share", week)
+    assert verdict.passed, verdict.details
+
+
+def test_blocks_that_exceed_the_trades_are_reported_and_a_corrected_month_keeps_what_it_replaced(
+    installation: Path, sql: Sql
+) -> None:
+    july, week = dt.date(2026, 7, 1), dt.date(2026, 7, 31)
+    later = dt.datetime(2026, 9, 9, 9, tzinfo=NEW_YORK)
+    rest = "2026-09-08|2026-09-08"
+    source = Written(
+        {
+            july: [
+                f"2026-07-01|FIRM, L.P.|10K|10K+ Shares|7|100000|5|100001|{rest}",
+                f"2026-07-01|OTHER|10K|10K+ Shares|7|100000.5|5|100000.5|{rest}",
+            ]
+        }
+    )
+    assert capture(source, later, week, OTC_BLOCKS).rows == 2
+    (verdict,) = judge_checks(installed.database(), "otc_block", week, ["blocks_within_total"])
+    assert (verdict.passed, verdict.details["otcBlocksSummary"]) == (
+        False,
+        "1 of 2 rows have more in blocks than in all trades",
+    )
+    (before,) = sql.execute("SELECT clock_timestamp()").fetchone() or ()
+    source.rows[july][0] = f"2026-07-01|FIRM, L.P.|10K|10K+ Shares|7|100000|4|90000|{rest}"
+    assert capture(source, later, week, OTC_BLOCKS).details["2026-07-01"].startswith("revised: 2 rows accepted")
+    (verdict,) = judge_checks(installed.database(), "otc_block", week, ["blocks_within_total"])
+    assert verdict.passed
+    query = "SELECT firm_name, block_trades, block_volume FROM otc_block{} ORDER BY 1"
+    other = ("OTHER", 5, Decimal("100000.5"))
+    assert sql.execute(query.format("")).fetchall() == [("FIRM, L.P.", 4, 90_000), other]  # type: ignore[arg-type]
+    then = sql.execute(query.format("_as_of(%s)"), [before]).fetchall()  # type: ignore[arg-type]
+    assert then == [("FIRM, L.P.", 5, 100_001), other]

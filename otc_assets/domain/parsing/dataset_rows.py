@@ -15,7 +15,6 @@ from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import AMOUNT, REJECTED
 from otc_assets.domain.values import BadValue, typed
-from otc_assets.domain.weeks import week_containing
 
 _DELIMITER = "|"
 _REMEDY = "If this lasts, FINRA has changed its fields, and this software has to be adapted."
@@ -75,7 +74,7 @@ def read_dataset(dataset: Dataset, period: dt.date, content: bytes) -> DatasetRo
         else:
             accepted.append(row)
     frame = pl.DataFrame(accepted, schema=pl.Schema({field.column: field.kind for field in dataset.fields}))
-    week = pl.lit(week_containing(period)).alias("week_ending")
+    week = pl.lit(dataset.week_of(period)).alias("week_ending")
     return DatasetRows(frame.select(week, pl.all()), pl.DataFrame(rejected, schema=REJECTED))
 
 

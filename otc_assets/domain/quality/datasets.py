@@ -110,3 +110,18 @@ def stays_within_week(rows: pl.DataFrame) -> Finding:
     listed, captured = pl.col("days_listed"), pl.col("days_captured")
     wrong = rows.filter((listed < 1) | (listed > captured) | (captured > 5) | (pl.col("consecutive_days") < 1))
     return none_of(wrong.height, f"{wrong.height:,} of {rows.height:,} stays have impossible days")
+
+
+def blocks_within_total(e: Periods) -> Finding:
+    """Judges whether no row has more blocks than trades, or more shares in blocks than shares."""
+    return none_of(
+        e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} rows have more in blocks than in all trades"
+    )
+
+
+def month_within_weeks(rows: pl.DataFrame) -> Finding:
+    """Judges whether FINRA's months (BLOCK_SHARE) agree with the weekly publications, as far as weeks can tell."""
+    judged = rows.filter(pl.col("against_weeks").is_not_null()).unique("venue")
+    wrong = judged.filter(pl.col("against_weeks") != "within")["venue"].sort()
+    named = f": {', '.join(wrong.head(5))}" if wrong.len() else ""
+    return none_of(wrong.len(), f"{wrong.len():,} of {judged.height:,} ATSs are outside of their weeks{named}")

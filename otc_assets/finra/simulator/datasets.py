@@ -12,8 +12,11 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from otc_assets.domain.block_share import weeks_of_month
 from otc_assets.domain.datasets import (
+    ATS_BLOCKS,
     DATASETS,
+    OTC_BLOCKS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
     THRESHOLD_LIST,
@@ -22,6 +25,7 @@ from otc_assets.domain.datasets import (
     trading_days_of,
 )
 from otc_assets.domain.estimates import short_interest_spelling
+from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, week_containing, weeks_between
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator, decimal
 from otc_assets.finra.simulator.venues import random_stream
@@ -38,8 +42,8 @@ _REPORTED, _REPORTED_SPREAD = 0.93, 0.03
 
 def offered(dataset: Dataset, as_of: dt.date) -> list[dt.date]:
     """The periods that are published on a day, newest first."""
-    # A month after the first week, because a settlement date needs the one before it.
-    first, window = FIRST_WEEK + dt.timedelta(weeks=4), _WINDOW.get(dataset.name, as_of - FIRST_WEEK)
+    # Two months after the first week: a settlement date needs the one before it, and a month all of its weeks.
+    first, window = FIRST_WEEK + dt.timedelta(weeks=8), _WINDOW.get(dataset.name, as_of - FIRST_WEEK)
     weeks = weeks_between(max(first, week_containing(as_of - window)), week_containing(as_of))
     return [day for week in weeks for day in dataset.periods(week) if dataset.due(day).date() <= as_of][::-1]
 
@@ -175,9 +179,76 @@ def _threshold_list(simulator: Simulator, day: dt.date) -> pl.DataFrame:
     )
 
 
+#: By category, which part of a venue's volume is in blocks of it, and how many shares a block has.
+_BLOCKS = {
+    "2K": (0.06, 3_500, "2K to 10K Shares"),
+    "10K": (0.08, 24_000, "10K+ Shares"),
+    "100K": (0.04, 1_900, "$100K to $200K"),
+    "200K": (0.09, 9_000, "$200K+"),
+    "10K-200K": (0.05, 26_000, "10K+ Shares AND $200K+"),
+    "2K-100K": (0.02, 3_800, "2K to 10K Shares AND $100K to $200K"),
+}
+
+
+def _venues_month(simulator: Simulator, month: dt.date, code: str, by: str) -> pl.DataFrame:
+    """Each venue's volume and trades of a month: whole weeks as published, and of the others about as many days as are
+    in the month.
+    """
+    parts = []
+    for week in weeks_of_month(month):
+        days = trading_days_of(week)
+        inside = sum(day.month == month.month for day in days)
+        rows = pl.concat(simulator.totals_by_venue(week, tier, code) for tier in (T1, T2)).sort(by, "tierIdentifier")
+        rng = random_stream(simulator.seed, 10, week.toordinal())
+        part = rng.uniform(0.8, 1.2, rows.height).clip(0, len(days) / max(inside, 1)) * inside / len(days)
+        is_whole = inside == len(days)
+        shares, trades = pl.col("totalWeeklyShareQuantity"), pl.col("totalWeeklyTradeCount")
+        parts.append(
+            rows.select(
+                by,
+                pl.col("marketParticipantName").alias("_name"),
+                shares if is_whole else (shares.cast(pl.Float64) * pl.Series(part)).floor().cast(AMOUNT),
+                trades if is_whole else (trades * pl.Series(part)).floor().cast(pl.Int64),
+            )
+        )
+    sums = pl.col("totalWeeklyShareQuantity", "totalWeeklyTradeCount").sum()
+    return pl.concat(parts).group_by(by, maintain_order=True).agg(pl.col("_name").last(), sums).sort(by)
+
+
+def _blocks(simulator: Simulator, dataset: Dataset, month: dt.date) -> pl.DataFrame:
+    is_ats = dataset is ATS_BLOCKS
+    code, by = ("ATS", "MPID") if is_ats else ("OTC", "marketParticipantName")
+    venues = _venues_month(simulator, month, code, by)
+    factor = random_stream(simulator.seed, 11, month.toordinal()).uniform(0.2, 2.0, venues.height)
+    shares, trades = pl.col("totalWeeklyShareQuantity"), pl.col("totalWeeklyTradeCount")
+    published = dataset.due(month).date()
+    parts = []
+    for category, (part, size, name) in _BLOCKS.items():
+        volume = shares.cast(pl.Float64) * pl.Series(part * factor)
+        blocks = pl.min_horizontal((volume / size).floor().cast(pl.Int64), trades)
+        parts.append(
+            venues.select(
+                pl.lit(month).alias("monthStartDate"),
+                pl.col(by).alias("MPID" if is_ats else "crdFirmName"),
+                pl.col("_name").alias("marketParticipantName"),
+                pl.lit(category).alias("summaryTypeCode"),
+                pl.lit(name).alias("summaryTypeDescription"),
+                trades.alias("totalTradeCount"),
+                shares.alias("totalShareQuantity"),
+                blocks.alias(f"{code}BlockCount"),
+                pl.when(blocks > 0).then(volume.floor()).otherwise(0).cast(pl.Int64).alias(f"{code}BlockQuantity"),
+                pl.lit(published).alias("lastUpdateDate"),
+                pl.lit(published).alias("initialPublishedDate"),
+            )
+        )
+    return pl.concat(parts)
+
+
 _MAKERS: dict[str, Callable[[Simulator, dt.date], pl.DataFrame]] = {
     REG_SHO_DAILY.name: _short_volume,
     SHORT_INTEREST.name: _short_interest,
     THRESHOLD_LIST.name: _threshold_list,
+    ATS_BLOCKS.name: lambda simulator, month: _blocks(simulator, ATS_BLOCKS, month),
+    OTC_BLOCKS.name: lambda simulator, month: _blocks(simulator, OTC_BLOCKS, month),
 }
 assert _MAKERS.keys() == {dataset.name for dataset in DATASETS}

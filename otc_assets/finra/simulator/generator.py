@@ -132,6 +132,10 @@ class Simulator:
             pl.col("summaryTypeCode").is_in(["ATS_W_SMBL", "OTC_W_SMBL"])
         )
 
+    def totals_by_venue(self, week_ending: dt.date, tier: Tier, kind: str) -> pl.DataFrame:
+        """FINRA's totals by ATS (kind ``ATS``) or firm (``OTC``) of a week, before any revision."""
+        return self._publication(week_ending, tier, None).filter(pl.col("summaryTypeCode") == f"{kind}_W_FIRM")
+
     def market_statistics(self, week_ending: dt.date, as_of: dt.date) -> pl.DataFrame | None:
         """The market-wide rows (`*_W_VOL_STATS`, tier `NA`), over the tiers that are published."""
         parts = [self.publication(week_ending, tier, as_of) for tier in TIERS]
