@@ -53,7 +53,10 @@ CREATE TABLE otc.threshold_stay_revision (
 
 DOWN = """
 DROP FUNCTION IF EXISTS otc.threshold_security_as_of(timestamptz), otc.threshold_stay_as_of(timestamptz);
-DROP TABLE otc.threshold_stay_revision, otc.threshold_stay, otc.threshold_security_revision, otc.threshold_security;
+DROP TABLE otc.threshold_stay_revision;
+DROP TABLE otc.threshold_stay;
+DROP TABLE otc.threshold_security_revision;
+DROP TABLE otc.threshold_security;
 DELETE FROM otc.computed_week WHERE table_name = 'threshold_stay';
 DELETE FROM otc.definition WHERE name LIKE '%threshold_security%' OR name LIKE '%threshold_stay%';
 """
