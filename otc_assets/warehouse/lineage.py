@@ -64,7 +64,7 @@ class Lineage:
         blocked: weeks graded F.
         kept_from: the oldest week of which venue volume is kept; None where all of it is.
         dropped_until: the newest week of which it was ever dropped.
-        revised: captures with rows that FINRA rewrote: id, week, and the newest such day.
+        revised: captures in use with rows that FINRA rewrote: id, week, and the newest such day.
     """
 
     wanted: dict[dt.date, str]
@@ -93,13 +93,13 @@ class Lineage:
                 return None
             return _with_code(self.recorded[source][week_ending], table, figure.code_version)
         # Its other sources are computed from venue volume, and retention drops that earlier.
-        sources = [self.recorded.get(source, {}) for source in figure.sources if source != "venue_volume"]
-        if any(week_ending not in versions for versions in sources):
+        sources = {source: self.recorded.get(source, {}) for source in figure.sources if source != "venue_volume"}
+        if any(week_ending not in versions for versions in sources.values()):
             return None
         window = [
             f"{week}={versions[week]}"
-            for versions in sources
-            for week in weeks_up_to(week_ending, figure.weeks)
+            for source, versions in sources.items()
+            for week in _weeks_of(source, figure, week_ending)
             if week in versions and week not in self.blocked
         ]
         if figure.follows_revisions:
@@ -125,6 +125,12 @@ class Lineage:
             and (wanted := self.version(table, week)) is not None
             and recorded.get(week) != wanted
         )
+
+
+def _weeks_of(source: str, figure: Figure, week_ending: dt.date) -> list[dt.date]:
+    """The weeks of a source that a figure over several weeks follows: of another such figure, its own week alone."""
+    table = TABLES[source]
+    return weeks_up_to(week_ending, 1 if isinstance(table, Figure) and table.weeks > 1 else figure.weeks)
 
 
 _RECORDED = sa.text(

@@ -253,13 +253,14 @@ def computed_version(connection: sa.Connection, table: str, week_ending: dt.date
 
 
 _REVISED = sa.text("""
-    SELECT DISTINCT id, week_ending, tier, last_update_date FROM otc.publication
-    WHERE last_update_date > coalesce(initial_published_date, last_update_date) ORDER BY id
+    SELECT p.id, p.week_ending, p.tier, p.last_update_date FROM otc.publication p
+    JOIN otc.computed_week c ON c.table_name = 'venue_volume' AND c.week_ending = p.week_ending
+    WHERE p.last_update_date > p.initial_published_date AND c.version ~ ('[:+]' || p.id || '([^0-9]|$)') ORDER BY p.id
 """)
 
 
 def revised_captures(connection: sa.Connection) -> list[tuple[int, dt.date, str, dt.date]]:
-    """(id, week_ending, tier, last_update_date) of captures with rows that FINRA has rewritten since it published them.
+    """(id, week_ending, tier, last_update_date) of captures in venue volume with rows that FINRA has rewritten.
 
     Files have no initialPublishedDate: nothing is known of theirs.
     """

@@ -129,7 +129,10 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
     last = WEEKS[-1]
     rolling = duck.execute(
         """
-        WITH s AS (SELECT week_ending::date w, tier, symbol, sum(shares) v FROM firm GROUP BY ALL)
+        WITH s AS (
+            SELECT week_ending::date w, tier, symbol, sum(shares) v FROM firm GROUP BY ALL
+            UNION ALL SELECT week_ending::date, 'ALL', symbol, sum(shares) FROM firm GROUP BY ALL
+        )
         SELECT tier, symbol, sum(v) / 4.0, count(*), coalesce(max(v) FILTER (w = $1), 0) FROM s GROUP BY ALL
         """,
         [last],

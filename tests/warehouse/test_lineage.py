@@ -143,6 +143,8 @@ def test_a_capture_of_rows_that_finra_rewrote_makes_the_report_stale_whose_perio
     day = {"initial_published_date": dt.date(2026, 4, 27), "last_update_date": dt.date(2026, 9, 2)}
     with transaction(computed) as connection:
         load.record_publication(connection, publication(week_ending=old, **day), raw, REJECTED.to_frame())
+    assert stale(computed) == {"venue_volume": [old]}  # its rows are not in the tables yet
+    recompute(computed, "venue_volume")
     assert stale(computed)["week_changes"] == [WEEKS[2]]
     recompute(computed, *in_order())
     assert stale(computed) == {}
