@@ -158,7 +158,7 @@ def test_the_lineage_opens_with_its_beginning_in_sight_and_a_list_of_assets(up: 
     """It opened as six closed boxes without an asset. The whole graph is too large to be read on one page."""
     page.set_viewport_size({"width": 1440, "height": 900})
     page.goto(f"{up.url}/asset-groups")
-    for asset in ("week_calendar", "publication_otce", "venue_volume"):
+    for asset in ("week_calendar", "venue_volume", "symbol_summary"):
         node = page.locator("foreignObject").get_by_text(asset, exact=True).first
         node.wait_for()
         box = node.bounding_box()
