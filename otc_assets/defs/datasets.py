@@ -35,7 +35,13 @@ from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.estimates import ESTIMATES, Estimate
 from otc_assets.domain.weeks import NEW_YORK, stretches, week_containing, weeks_between
 from otc_assets.finra.source import DatasetSource, Source
-from otc_assets.pipeline.datasets import capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
+from otc_assets.pipeline.datasets import (
+    capture_week,
+    compute_estimate,
+    report_dataset_gaps,
+    weeks_to_capture,
+    weeks_to_estimate,
+)
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.read import first_captured
@@ -69,7 +75,13 @@ def dataset_asset(dataset: Dataset, weeks: WeekPartitions) -> AssetsDefinition:
         warehouse: ResourceParam[Database],
     ) -> WeekEvents:
         now, run_id = dt.datetime.now(NEW_YORK), context.run.run_id
-        yield from each_week(context, lambda week: capture_week(dataset, week, source, archive, warehouse, run_id, now))
+        try:
+            yield from each_week(
+                context, lambda week: capture_week(dataset, week, source, archive, warehouse, run_id, now)
+            )
+        finally:
+            # Once, and not for every week: a report asks FINRA which periods of each data set it offers.
+            report_dataset_gaps(warehouse, source, now)
 
     return captured
 

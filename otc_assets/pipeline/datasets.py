@@ -94,7 +94,6 @@ def capture_week(
         states[str(period)] = state
         if state.startswith("none of"):
             refused.append(f"{dataset.name} {period}: {state}")
-    report_dataset_gaps(database, source, now)
     if refused:
         raise WeekRefused("; ".join(refused))
     with database.transaction() as connection:

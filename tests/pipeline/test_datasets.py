@@ -26,7 +26,13 @@ from otc_assets.finra.source import DatasetCapture
 from otc_assets.pipeline import replay
 from otc_assets.pipeline.capture import capture_publication
 from otc_assets.pipeline.checks import judge_checks
-from otc_assets.pipeline.datasets import capture_week, compute_estimate, weeks_to_capture, weeks_to_estimate
+from otc_assets.pipeline.datasets import (
+    capture_week,
+    compute_estimate,
+    report_dataset_gaps,
+    weeks_to_capture,
+    weeks_to_estimate,
+)
 from otc_assets.pipeline.figures import compute_figure
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.pipeline.volume import compute_volume
@@ -68,8 +74,11 @@ def row(day: str, symbol: str, short: str, exempt: str, total: str, facility: st
 
 
 def capture(source: Any, now: dt.datetime = SATURDAY, week: dt.date = WEEK, dataset: Dataset = REG_SHO_DAILY) -> Any:
-    """Captures a week of a data set, by default of the daily short sale volume."""
-    return capture_week(dataset, week, source, installed.archive(), installed.database(), "run-1", now)
+    """Captures a week of a data set, by default of the daily short sale volume, and reports gaps, as its asset does."""
+    try:
+        return capture_week(dataset, week, source, installed.archive(), installed.database(), "run-1", now)
+    finally:
+        report_dataset_gaps(installed.database(), source, now)
 
 
 def summarize(week: dt.date) -> None:
