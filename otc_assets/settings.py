@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsS
 
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain.enums import SourceKind
-from otc_assets.domain.weeks import week_start_of
+from otc_assets.domain.weeks import WINDOW_WEEKS, week_start_of
 from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
@@ -169,8 +169,6 @@ class Settings(BaseSettings):
     @field_validator("keep_summaries_weeks")
     @classmethod
     def _check_retention_order(cls, value: int, info: ValidationInfo) -> int:
-        from otc_assets.domain.weeks import WINDOW_WEEKS  # Polars takes a moment to import: --help does not wait
-
         volume = info.data.get("keep_venue_volume_weeks")
         if value and volume is not None and (volume == 0 or value < volume + WINDOW_WEEKS):
             raise ValueError(

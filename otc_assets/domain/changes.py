@@ -60,9 +60,10 @@ def week_changes(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl
     shares = read("venue_share", weeks, [*_KEY, "venue_id", "venue_name", "total_volume"])
     shares = with_identity(shares.join(captured, on=_KEY, how="semi"), identities())
     before = _weeks_before(captured, week_ending)
+    symbols = read("symbol", [week_ending])
     rows = [
-        *_symbols(read("symbol", [week_ending]), summaries, week_ending),
-        *_exits(read("symbol", [week_ending]), summaries, before, captured, week_ending),
+        *_symbols(symbols, summaries, week_ending),
+        *_exits(symbols, summaries, before, captured, week_ending),
         *_splits(summaries, week_ending),
         *_venues(read("venue", [week_ending]), read("venue_succession", [week_ending]), shares, before, week_ending),
         *_ranks(shares, before, week_ending),
@@ -77,7 +78,6 @@ def week_changes(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl
     return (
         made.sort(size, "subject", descending=[True, False], nulls_last=True)
         .with_columns(pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("tier", "kind").alias("rank"))
-        .filter((pl.col("kind") != Change.SYMBOL_VOLUME) | (pl.col("rank") <= MOVERS))
         .sort("week_ending", "tier", "kind", "subject")
     )
 
@@ -127,11 +127,8 @@ def _exits(
     week_ending: dt.date,
 ) -> list[Row]:
     """Symbols that traded in the tier's week before and do not trade in any captured tier of the week."""
-    pending = [
-        tier.name
-        for tier in TIERS
-        if not captured.filter((pl.col("week_ending") == week_ending) & (pl.col("tier") == tier.name)).height
-    ]
+    known = set(captured.filter(pl.col("week_ending") == week_ending)["tier"])
+    pending = [tier.name for tier in TIERS if tier.name not in known]
     there = {*symbols["symbol"], *symbols["previous_symbol"].drop_nulls()}
     rows = []
     for tier, week in before.items():
@@ -179,13 +176,11 @@ def _venues(
     week_ending: dt.date,
 ) -> list[Row]:
     """Venues that are new, have ended, have another name or another number, over all captured tiers."""
-    by_week = shares.group_by("week_ending", "identity_id").agg(
-        pl.col("total_volume").sum(), pl.col("venue_id", "venue_name").last()
-    )
-    now = {r["identity_id"]: r for r in by_week.filter(pl.col("week_ending") == week_ending).iter_rows(named=True)}
+    current = shares.filter(pl.col("week_ending") == week_ending)
+    now = dict(current.group_by("identity_id").agg(pl.col("total_volume").sum()).iter_rows())
     rows = []
     for row in venues.iter_rows(named=True):
-        volume = now[row["identity_id"]]["total_volume"] if row["identity_id"] in now else None
+        volume = now.get(row["identity_id"])
         common = {"amount": volume, "evidence": {"volume": volume, "tiers": row["tiers"]}, "venue_id": row["venue_id"]}
         then = row["previous_venue_id"]
         if row["is_new"]:

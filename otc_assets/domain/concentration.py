@@ -31,8 +31,8 @@ from otc_assets.domain.schema import (
     MARKET_CONCENTRATION,
     SYMBOL_CONCENTRATION,
     half_of_venue,
+    weeks_of_all_tiers,
 )
-from otc_assets.domain.weeks import TIERS
 
 MODERATE_FROM = 1_500
 CONCENTRATED_ABOVE = 2_500
@@ -73,15 +73,12 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
     Returns:
         MARKET_CONCENTRATION, sorted by its key. `tier` is ALL for all tiers together.
     """
-    whole = (
-        venue_volume.group_by("week_ending")
-        .agg(pl.col("tier").n_unique().alias("tiers"))
-        .filter(pl.col("tiers") == len(TIERS))
-    )
     venues = venue_volume.group_by("week_ending", "tier", "venue_kind", "venue_id").agg(
         pl.col("share_volume", "trade_count").sum(), complete_sum("notional")
     )
-    together = venues.join(whole, on="week_ending", how="semi").with_columns(pl.lit(VenueScope.ALL).alias("tier"))
+    together = venues.join(weeks_of_all_tiers(venues), on="week_ending", how="semi").with_columns(
+        pl.lit(VenueScope.ALL).alias("tier")
+    )
     return _concentration(pl.concat([venues, together]), ["week_ending", "tier"], MARKET_CONCENTRATION)
 
 

@@ -8,7 +8,6 @@ firms, so the share of a named role is a lower bound. An ATS has the role of its
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import polars as pl
 
 from otc_assets.domain.enums import FirmRole
 from otc_assets.domain.exact import complete_sum, percent
-from otc_assets.domain.reviewed import BadList, entries, shipped
+from otc_assets.domain.reviewed import BadList, entries, shipped, version
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, ROLE_SHARE, half_of_venue
 
 _COLUMNS = ("venue_id", "name", "role")
@@ -83,7 +82,7 @@ def named_roles() -> list[FirmRole]:
 FIRMS = parsed(shipped("firm_roles.csv"))
 #: Of the firms and their roles: figures that follow the list are computed again when it changes. Other columns don't
 #: matter.
-ROLES_VERSION = hashlib.sha256("\n".join(f"{f.venue_id},{f.name},{f.role}" for f in FIRMS).encode()).hexdigest()[:12]
+ROLES_VERSION = version((firm.venue_id, firm.name, firm.role) for firm in FIRMS)
 
 
 def role_share(venue_share: pl.DataFrame, firms: Iterable[Firm] = FIRMS) -> pl.DataFrame:

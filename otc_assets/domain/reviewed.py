@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 
@@ -22,6 +23,11 @@ def shipped(name: str) -> list[str]:
     """The lines of a list of the package."""
     path = resources.files("otc_assets.domain") / "reference" / name
     return path.read_text(encoding="utf-8").splitlines()
+
+
+def version(rows: Iterable[Sequence[str]]) -> str:
+    """A digest of what figures take from a list: they are computed again when it changes."""
+    return hashlib.sha256("\n".join(map(",".join, rows)).encode()).hexdigest()[:12]
 
 
 def entries(lines: Iterable[str], columns: Sequence[str]) -> Iterator[tuple[str, list[str], dt.date]]:

@@ -33,11 +33,11 @@ import polars as pl
 
 from otc_assets.domain.enums import Trend, TrendReason, VenueScope
 from otc_assets.domain.exact import complete_sum, millionths, per_trade, quotient
-from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING
+from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING, weeks_of_all_tiers
 from otc_assets.domain.splits import splits
 from otc_assets.domain.symbols import same_issue
 from otc_assets.domain.venues import identities, with_identity
-from otc_assets.domain.weeks import TIERS, WINDOW_WEEKS, trading_days
+from otc_assets.domain.weeks import WINDOW_WEEKS, trading_days
 
 #: A change of more than this, in percent of the average, is a trend.
 TREND_PCT = 10
@@ -64,9 +64,9 @@ def symbol_rolling(history: pl.DataFrame, captured: pl.DataFrame, week_ending: d
     """
     history, captured = _in_window(history, captured, week_ending)
     key = ["tier", "symbol"]
-    all_tiers = captured.filter(pl.col("week_ending") == week_ending).height == len(TIERS)
     idle = _weeks_elsewhere(history, captured)
     together, whole = _over_all_tiers(history, captured)
+    all_tiers = week_ending in whole["week_ending"]
     columns = ["week_ending", *key, "issue_name", "total_volume", "total_trades", "total_notional", "venue_count"]
     history = pl.concat([history.select(columns), together.select(columns)])
     is_current = pl.col("week_ending") == week_ending
@@ -123,12 +123,7 @@ def _weeks_elsewhere(history: pl.DataFrame, captured: pl.DataFrame) -> pl.DataFr
 
 def _over_all_tiers(history: pl.DataFrame, captured: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows over all tiers of the weeks of which all three are captured, and those weeks, as tier ALL."""
-    whole = (
-        captured.group_by("week_ending")
-        .agg(pl.col("tier").n_unique().alias("_tiers"))
-        .filter(pl.col("_tiers") == len(TIERS))
-        .select("week_ending", pl.lit(_ALL, pl.String).alias("tier"))
-    )
+    whole = weeks_of_all_tiers(captured).with_columns(pl.lit(_ALL, pl.String).alias("tier"))
     together = (
         history.join(whole, on="week_ending", how="semi")
         .sort("total_volume", "tier", descending=[True, False])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from otc_assets.domain.enums import VenueKind
+from otc_assets.domain.weeks import TIERS
 
 #: Shares, money, averages: exact to six places.
 AMOUNT = pl.Decimal(38, 6)
@@ -388,3 +389,9 @@ def half_of_venue() -> pl.Expr:
     """The half of a publication that a row's venue is in: ATS, or NON_ATS, which includes De Minimis firms."""
     is_ats = pl.col("venue_kind") == VenueKind.ATS
     return pl.when(is_ats).then(pl.lit(VenueKind.ATS)).otherwise(pl.lit(VenueKind.NON_ATS))
+
+
+def weeks_of_all_tiers(rows: pl.DataFrame) -> pl.DataFrame:
+    """The weeks (`week_ending`) of which ``rows`` have all three tiers: only those have figures over all tiers."""
+    tiers = rows.group_by("week_ending").agg(pl.col("tier").n_unique())
+    return tiers.filter(pl.col("tier") == len(TIERS)).select("week_ending")

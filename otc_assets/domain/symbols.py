@@ -87,6 +87,8 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
         pl.col("tier").first().alias("_tier"),
         pl.col("issue_name").first().alias("_issue"),
     )
+    # Without an earlier captured week, nothing can be called new.
+    has_earlier = captured.filter(pl.col("week_ending") < week_ending).height > 0
     seen_here = before.select("symbol", "tier", pl.lit(True).alias("_seen_here")).unique()
     rows = (
         current.join(largest, on="symbol", how="left")
@@ -95,7 +97,6 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
         .with_columns(
             pl.when(pl.col("_week").is_not_null()).then("tier").otherwise("_tier").alias("previous_tier"),
             pl.coalesce("_issue_own", "_issue").alias("previous_issue_name"),
-            pl.lit(_weeks_captured(captured, week_ending)).alias("_earlier"),
         )
     )
     return (
@@ -104,7 +105,7 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
             .then("previous_tier")
             .alias("moved_from_tier"),
             _issue_changes(rows).alias("issue_change"),
-            (pl.col("previous_week").is_null() & (pl.col("_earlier") > 0)).alias("is_new"),
+            (pl.col("previous_week").is_null() & has_earlier).alias("is_new"),
         )
         .join(_former_tickers(current, before), on=["tier", "symbol"], how="left")
         .join(_products(read("published_total", [week_ending], _PRODUCT_COLUMNS)), on=["tier", "symbol"], how="left")
@@ -112,11 +113,6 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
         .cast(dict(SYMBOL))  # type: ignore[arg-type]
         .sort("week_ending", "tier", "symbol")
     )
-
-
-def _weeks_captured(captured: pl.DataFrame, week_ending: dt.date) -> int:
-    """The number of captured weeks before the week: without any, nothing can be called new."""
-    return captured.filter(pl.col("week_ending") < week_ending)["week_ending"].n_unique()
 
 
 def _issue_changes(rows: pl.DataFrame) -> pl.Series:

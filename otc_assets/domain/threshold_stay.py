@@ -10,6 +10,7 @@ import polars as pl
 from otc_assets.domain.datasets import trading_days_of
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT
+from otc_assets.domain.weeks import weeks_up_to
 
 #: A clearing firm must close out a fail to deliver that lasts for so many consecutive settlement days.
 CLOSE_OUT_DAYS = 13
@@ -47,7 +48,7 @@ THRESHOLD_STAY_NOTES = {
 
 def weeks_followed(week_ending: dt.date) -> list[dt.date]:
     """The weeks that the stays of a week read."""
-    return [week_ending - dt.timedelta(weeks=n) for n in range(_FOLLOWED_WEEKS, -1, -1)]
+    return weeks_up_to(week_ending, _FOLLOWED_WEEKS + 1)
 
 
 def threshold_stay(

@@ -9,7 +9,6 @@ weeks follow confirmed successions; they are in ``rolling``.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ import polars as pl
 from otc_assets.domain.enums import Decision, VenueKind
 from otc_assets.domain.exact import millionths, percent, quotient
 from otc_assets.domain.reading import Read
-from otc_assets.domain.reviewed import BadList, entries, shipped
+from otc_assets.domain.reviewed import BadList, entries, shipped, version
 from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, VENUE, VENUE_SUCCESSION
 from otc_assets.domain.weeks import trading_days, weeks_up_to
 
@@ -82,9 +81,7 @@ def parsed(lines: Iterable[str]) -> tuple[Succession, ...]:
 #: The reviewed list that ships with the package.
 SUCCESSIONS = parsed(shipped("venue_successions.csv"))
 #: Of the decisions: figures that follow them are computed again when one changes. Sources don't matter.
-SUCCESSIONS_VERSION = hashlib.sha256(
-    "\n".join(f"{line.predecessor},{line.successor},{line.decision}" for line in SUCCESSIONS).encode()
-).hexdigest()[:12]
+SUCCESSIONS_VERSION = version((line.predecessor, line.successor, line.decision) for line in SUCCESSIONS)
 
 
 def identities(of: Iterable[Succession] = SUCCESSIONS) -> dict[str, str]:

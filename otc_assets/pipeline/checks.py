@@ -187,9 +187,9 @@ def _judge_venues(connection: sa.Connection, week_ending: dt.date) -> pl.DataFra
     return findings(checks_of("venue"), [(week_ending, "all tiers", Compared(rows, shares))])
 
 
-def _judge_whole(asset: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    """Judges all rows of the week together."""
-    return findings(checks_of(asset), [(week_ending, "all tiers", week_rows(connection, asset, [week_ending]))])
+def _judge_whole(asset: str, of: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """Judges all rows of the week together, under the label ``of``."""
+    return findings(checks_of(asset), [(week_ending, of, week_rows(connection, asset, [week_ending]))])
 
 
 def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
@@ -217,11 +217,6 @@ def _judge_dataset(dataset: Dataset, connection: sa.Connection, week_ending: dt.
     return findings(checks_of(dataset.table), [(week_ending, dataset.name, evidence)])
 
 
-def _judge_estimate(table: str, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    rows = week_rows(connection, table, [week_ending])
-    return findings(checks_of(table), [(week_ending, "all symbols", rows)])
-
-
 #: By asset, how to judge the checks that need more evidence than the rows of the asset's table.
 _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "venue_volume": _judge_volume,
@@ -229,10 +224,10 @@ _JUDGES: dict[str, Callable[[sa.Connection, dt.date], pl.DataFrame]] = {
     "venue_share": _judge_shares,
     "symbol": partial(_judge_with_source, "symbol", "symbol_summary"),
     "venue": _judge_venues,
-    "venue_succession": partial(_judge_whole, "venue_succession"),
-    "symbol_rolling": partial(_judge_whole, "symbol_rolling"),
+    "venue_succession": partial(_judge_whole, "venue_succession", "all tiers"),
+    "symbol_rolling": partial(_judge_whole, "symbol_rolling", "all tiers"),
     "venue_rolling": partial(_judge_with_source, "venue_rolling", "venue_share"),
     "gap_report": _judge_gaps,
     **{dataset.table: partial(_judge_dataset, dataset) for dataset in DATASETS},
-    **{estimate.name: partial(_judge_estimate, estimate.name) for estimate in ESTIMATES},
+    **{estimate.name: partial(_judge_whole, estimate.name, "all symbols") for estimate in ESTIMATES},
 }
