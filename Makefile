@@ -44,7 +44,7 @@ bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more 
 	$(BIN)/python -m benchmarks
 
 lock: ## upgrade the lock files to the newest versions (needs uv): of developers, of servers, and of what builds the package
-	$(LOCK) pyproject.toml --upgrade --extra embedded --group dev --output-file requirements.lock
+	$(LOCK) pyproject.toml --upgrade --extra embedded --extra client --group dev --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-server.lock
 	$(LOCK) --group pyproject.toml:build --constraint requirements.lock --output-file requirements-build.lock
 
