@@ -238,6 +238,54 @@ CREATE TABLE otc.firm (
     CONSTRAINT firm_source_check CHECK ((source <> ''::text))
 );
 
+-- Each firm's month outside ATSs: volume, share and rank, and how much of it no weekly row names the firm for. In the
+-- week in which the month ends.
+CREATE TABLE otc.firm_month (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month, which ends in this week
+    market text NOT NULL, -- NMS (tiers 1 and 2 together) or OTCE (OTC equities)
+    venue_id text NOT NULL, -- CRD number of the firm, or DE_MINIMIS
+    firm_name text, -- the firm's name in the month
+    total_volume numeric(38,6) NOT NULL, -- the firm's shares of the month outside ATSs (shares)
+    total_trades bigint NOT NULL, -- its trades (trades)
+    total_notional numeric(38,6), -- their value; null unless every row of the firm has one (dollars)
+    symbol_count bigint NOT NULL, -- symbols that the firm has traded in the month
+    avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
+    market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
+    rank bigint NOT NULL, -- place by total_volume among the firms of the market, the De Minimis group included; 1 is largest
+    whole_weeks_volume numeric(38,6), -- what weekly rows name the firm for in the weeks inside the month; null for the De Minimis group, and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
+    unnamed_volume numeric(38,6), -- total_volume beyond touching_weeks_volume: at least so many shares are in no weekly row of the firm, but in the De Minimis group of some weeks, or were revised; null for the De Minimis group, and until all these weeks are published (shares)
+    against_weeks text, -- within: total_volume is between the two; above: it has unnamed_volume; below: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT firm_month_pkey PRIMARY KEY (week_ending, market, venue_id)
+);
+
+-- A row of firm_month as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.firm_month_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month, which ends in this week
+    market text NOT NULL, -- NMS (tiers 1 and 2 together) or OTCE (OTC equities)
+    venue_id text NOT NULL, -- CRD number of the firm, or DE_MINIMIS
+    firm_name text, -- the firm's name in the month
+    total_volume numeric(38,6) NOT NULL, -- the firm's shares of the month outside ATSs (shares)
+    total_trades bigint NOT NULL, -- its trades (trades)
+    total_notional numeric(38,6), -- their value; null unless every row of the firm has one (dollars)
+    symbol_count bigint NOT NULL, -- symbols that the firm has traded in the month
+    avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
+    market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
+    rank bigint NOT NULL, -- place by total_volume among the firms of the market, the De Minimis group included; 1 is largest
+    whole_weeks_volume numeric(38,6), -- what weekly rows name the firm for in the weeks inside the month; null for the De Minimis group, and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
+    unnamed_volume numeric(38,6), -- total_volume beyond touching_weeks_volume: at least so many shares are in no weekly row of the firm, but in the De Minimis group of some weeks, or were revised; null for the De Minimis group, and until all these weeks are published (shares)
+    against_weeks text, -- within: total_volume is between the two; above: it has unnamed_volume; below: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT firm_month_revision_pkey PRIMARY KEY (week_ending, market, venue_id, known_to),
+    CONSTRAINT firm_month_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
 -- Expected publications that are not captured completely: missing, late, incomplete, empty, or pending.
 CREATE TABLE otc.gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
@@ -413,6 +461,50 @@ CREATE TABLE otc.otc_block_revision (
     change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
     CONSTRAINT otc_block_revision_pkey PRIMARY KEY (week_ending, month_start, firm_name, category, known_to),
     CONSTRAINT otc_block_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
+);
+
+-- FINRA's trading outside ATSs by month: each firm's shares and trades of a symbol, and FINRA's own totals by symbol,
+-- by firm, and in all.
+CREATE TABLE otc.otc_month (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    market text NOT NULL, -- NMS (tiers 1 and 2 together) or OTCE (OTC equities)
+    summary_type text NOT NULL, -- OTC_M_SMBL_FIRM a firm's month in a symbol; FINRA's totals: OTC_M_SMBL by symbol, OTC_M_FIRM by firm, OTC_M_VOL_STATS in all
+    symbol text NOT NULL, -- ticker, case-sensitive; empty in totals of firms
+    issue_name text NOT NULL, -- the issue's name; empty in totals of firms
+    firm_crd text NOT NULL, -- CRD number of the firm; empty or 0 for the De Minimis group, empty in totals of symbols
+    firm_name text, -- the firm's name; null in totals of symbols
+    product_type text NOT NULL, -- FINRA's productTypeCode
+    total_trades bigint NOT NULL, -- trades outside ATSs (trades)
+    total_volume numeric(38,6) NOT NULL, -- shares outside ATSs (shares)
+    total_notional numeric(38,6), -- their value; null where FINRA has none (dollars)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    CONSTRAINT otc_month_pkey PRIMARY KEY (week_ending, month_start, market, summary_type, symbol, issue_name, firm_crd, product_type)
+);
+
+-- A row of otc_month as it was before it changed, valid from known_from until known_to.
+CREATE TABLE otc.otc_month_revision (
+    week_ending date NOT NULL, -- the Friday on which the week ends
+    month_start date NOT NULL, -- the first day of the month
+    market text NOT NULL, -- NMS (tiers 1 and 2 together) or OTCE (OTC equities)
+    summary_type text NOT NULL, -- OTC_M_SMBL_FIRM a firm's month in a symbol; FINRA's totals: OTC_M_SMBL by symbol, OTC_M_FIRM by firm, OTC_M_VOL_STATS in all
+    symbol text NOT NULL, -- ticker, case-sensitive; empty in totals of firms
+    issue_name text NOT NULL, -- the issue's name; empty in totals of firms
+    firm_crd text NOT NULL, -- CRD number of the firm; empty or 0 for the De Minimis group, empty in totals of symbols
+    firm_name text, -- the firm's name; null in totals of symbols
+    product_type text NOT NULL, -- FINRA's productTypeCode
+    total_trades bigint NOT NULL, -- trades outside ATSs (trades)
+    total_volume numeric(38,6) NOT NULL, -- shares outside ATSs (shares)
+    total_notional numeric(38,6), -- their value; null where FINRA has none (dollars)
+    last_update_date date, -- when FINRA last updated the row
+    initial_published_date date, -- when FINRA first published the row
+    known_from timestamp with time zone NOT NULL, -- when the row was loaded
+    known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
+    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    CONSTRAINT otc_month_revision_pkey PRIMARY KEY (week_ending, month_start, market, summary_type, symbol, issue_name, firm_crd, product_type, known_to),
+    CONSTRAINT otc_month_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
 -- A captured publication of a (week, tier), or a part of one. Its bytes are in the archive under digest.
@@ -1371,9 +1463,12 @@ CREATE INDEX dataset_capture_by_period ON otc.dataset_capture USING btree (datas
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);
+CREATE INDEX firm_month_by_venue ON otc.firm_month USING btree (venue_id, week_ending);
 CREATE UNIQUE INDEX gap_ledger_open ON otc.gap_ledger USING btree (week_ending, tier) WHERE (closed_at IS NULL);
 CREATE INDEX off_exchange_share_by_symbol ON otc.off_exchange_share USING btree (symbol, week_ending);
 CREATE INDEX otc_block_by_firm_name ON otc.otc_block USING btree (firm_name, week_ending);
+CREATE INDEX otc_month_by_firm ON otc.otc_month USING btree (firm_crd, week_ending);
+CREATE INDEX otc_month_by_symbol ON otc.otc_month USING btree (symbol, week_ending);
 CREATE INDEX publication_by_digest ON otc.publication USING btree (digest);
 CREATE INDEX rejected_record_by_publication ON otc.rejected_record USING btree (publication_id, line);
 CREATE INDEX short_interest_by_symbol ON otc.short_interest USING btree (symbol, week_ending);
@@ -1492,6 +1587,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.
 -- otc.drop_expired_weeks(today date DEFAULT CURRENT_DATE)
 --     Deletes the weeks that are no longer kept, by retention class.
+-- otc.firm_month_as_of(moment timestamp with time zone)
+--     firm_month as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.known_until()
 --     Answers as of moments before this one never change; a running load may still add to later ones.
 -- otc.market_concentration_as_of(moment timestamp with time zone)
@@ -1502,6 +1599,8 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     off_exchange_share as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.otc_block_as_of(moment timestamp with time zone)
 --     otc_block as it was known at a moment before otc.known_until(), without what retention has deleted.
+-- otc.otc_month_as_of(moment timestamp with time zone)
+--     otc_month as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.project_appended_event()
 -- otc.project_event(event otc.events)
 --     Applies an event to week_state, file_ledger and gap_ledger.

@@ -61,6 +61,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "ats_block": ["week_calendar"],
         "otc_block": ["week_calendar"],
         "block_share": ["ats_block", "otc_block", "venue_share"],
+        "otc_month": ["week_calendar"],
+        "firm_month": ["otc_month", "venue_share"],
     }
     checks = {}
     for check in graph.asset_check_keys:
@@ -88,6 +90,8 @@ def test_the_graph_of_assets_and_checks_is_the_expected_one() -> None:
         "ats_block": 4,
         "otc_block": 4,
         "block_share": 1,
+        "otc_month": 4,
+        "firm_month": 1,
     }
 
 

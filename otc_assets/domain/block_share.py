@@ -9,12 +9,12 @@ import datetime as dt
 
 import polars as pl
 
-from otc_assets.domain.datasets import month_end
 from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.exact import per_trade, percent
 from otc_assets.domain.notes import Note
+from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.schema import AMOUNT, RATIO
-from otc_assets.domain.weeks import T1, T2, week_containing, week_start_of, weeks_between
+from otc_assets.domain.weeks import T1, T2, week_start_of
 
 BLOCK_SHARE = pl.Schema(
     {
@@ -55,12 +55,6 @@ BLOCK_SHARE_NOTES = {
         f"weekly figures differ; {_WEEKS}"
     ),
 }
-
-
-def weeks_of_month(month: dt.date) -> list[dt.date]:
-    """The weeks that have a weekday in a month."""
-    weeks = weeks_between(week_containing(month), week_containing(month_end(month)))
-    return [week for week in weeks if week >= month]
 
 
 def block_share(

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.datasets import ATS_BLOCKS, DATASETS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST
+from otc_assets.domain.datasets import ATS_BLOCKS, DATASETS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST
 from otc_assets.domain.enums import Grade, Severity
 from otc_assets.domain.quality import comparisons, datasets, figures, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
@@ -306,6 +306,20 @@ CHECKS = (
         "Once the weeks of the month are published: FINRA's volume of every ATS in the month is at least that of the "
         "weeks that lie in it, and at most that of the weeks that touch it.",
         datasets.month_within_weeks,
+        severity=Severity.WARN,
+    ),
+    Check(
+        "month_totals_agree",
+        MONTHLY_SUMMARY.table,
+        "FINRA's totals of every symbol, every firm and the market are the sums of its rows by symbol and firm.",
+        datasets.month_totals_agree,
+    ),
+    Check(
+        "month_covers_weeks",
+        "firm_month",
+        "Once the weeks of the month are published: FINRA's volume of every firm in the month is at least that of the "
+        "weeks that lie in it.",
+        datasets.month_covers_weeks,
         severity=Severity.WARN,
     ),
     Check(

@@ -1,7 +1,7 @@
 """FINRA's neighbouring data sets: fields, keys, the periods that a week captures, and when FINRA publishes each period.
 
 A data set is published period by period, for example by trading day. The partition of a week captures the
-periods that end in it. The weekly publications are in ``weeks``. What is known of FINRA's fields, and from where, is in
+periods that end in it. The periods are in ``periods``. What is known of FINRA's fields, and from where, is in
 docs/finra.md. Reading rows is in ``parsing.dataset_rows``.
 """
 
@@ -14,16 +14,20 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.enums import Retention
+from otc_assets.domain.enums import Market, MonthRow, Retention
 from otc_assets.domain.notes import Note
+from otc_assets.domain.periods import (
+    month_due,
+    month_end,
+    months_of,
+    next_trading_day,
+    posted_on,
+    settlement_dates_of,
+    short_interest_due,
+    trading_days_of,
+)
 from otc_assets.domain.schema import AMOUNT
-from otc_assets.domain.weeks import NEW_YORK, is_trading_day, week_containing, week_start_of
-
-#: FINRA posts the daily short sale volume "no later than 6:00 pm ET". No hour is known of the others.
-_POSTED = dt.time(18, 0)
-
-#: FINRA publishes short interest so many business days after the settlement date.
-_SHORT_INTEREST_LAG = 7
+from otc_assets.domain.weeks import week_containing
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Field:
         kind: the type of the column.
         note: what it means.
         signed: whether its numbers may be negative.
+        absent: what is stored where FINRA has no value, in a column of the key that may have none.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Field:
     kind: Any
     note: Note
     signed: bool = False
+    absent: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,8 @@ class Dataset:
         periods: the periods that end in a week, by its Friday.
         due: when a period is published (New York).
         ends: the last day of a period.
+        parts: by further partition fields, their values, for a data set whose periods have several partitions. Together
+            they are one capture.
         retention: the retention class of its table.
     """
 
@@ -73,6 +81,7 @@ class Dataset:
     periods: Callable[[dt.date], list[dt.date]]
     due: Callable[[dt.date], dt.datetime]
     ends: Callable[[dt.date], dt.date] = lambda day: day
+    parts: tuple[Mapping[str, str], ...] = ({},)
     retention: Retention = Retention.VENUE_VOLUME
 
     @property
@@ -93,47 +102,6 @@ class Dataset:
     def notes(self) -> Mapping[str, Note]:
         """What its columns mean."""
         return {one.column: one.note for one in self.fields}
-
-
-def trading_days_of(week_ending: dt.date) -> list[dt.date]:
-    """The days of a week on which the NYSE trades."""
-    start = week_start_of(week_ending)
-    return [day for n in range(5) if is_trading_day(day := start + dt.timedelta(days=n))]
-
-
-def settlement_dates_of(week_ending: dt.date) -> list[dt.date]:
-    """The settlement dates of short interest in a week: the 15th and the last day of a month.
-
-    Where such a day is no trading day of the NYSE, the trading day before it.
-    """
-    return [day for day in trading_days_of(week_ending) if _is_settlement_date(day)]
-
-
-def next_trading_day(day: dt.date) -> dt.date:
-    """The trading day of the NYSE after a day."""
-    after = day + dt.timedelta(days=1)
-    while not is_trading_day(after):
-        after += dt.timedelta(days=1)
-    return after
-
-
-def _is_settlement_date(day: dt.date) -> bool:
-    after = next_trading_day(day)
-    # Between this trading day and the next one: the 15th, or the last day of the month.
-    days = [day + dt.timedelta(days=n) for n in range((after - day).days)]
-    return any(each.day == 15 or (each + dt.timedelta(days=1)).day == 1 for each in days)
-
-
-def _posted_on(day: dt.date) -> dt.datetime:
-    return dt.datetime.combine(day, _POSTED, NEW_YORK)
-
-
-def short_interest_due(settlement_date: dt.date) -> dt.datetime:
-    """Seven trading days after the settlement date."""
-    day = settlement_date
-    for _ in range(_SHORT_INTEREST_LAG):
-        day = next_trading_day(day)
-    return _posted_on(day)
 
 
 REG_SHO_DAILY = Dataset(
@@ -173,7 +141,7 @@ REG_SHO_DAILY = Dataset(
     required=("short_volume", "short_exempt_volume", "total_volume"),
     volume="total_volume",
     periods=trading_days_of,
-    due=_posted_on,
+    due=posted_on,
 )
 
 SHORT_INTEREST = Dataset(
@@ -253,27 +221,8 @@ THRESHOLD_LIST = Dataset(
     ),
     key=("symbol",),
     periods=trading_days_of,
-    due=lambda day: _posted_on(next_trading_day(day)),
+    due=lambda day: posted_on(next_trading_day(day)),
 )
-
-
-def months_of(week_ending: dt.date) -> list[dt.date]:
-    """The first days of the months whose last day is in a week, Monday to Sunday."""
-    monday = week_start_of(week_ending)
-    days = [monday + dt.timedelta(days=n) for n in range(7)]
-    return [day.replace(day=1) for day in days if day == month_end(day)]
-
-
-def month_end(day: dt.date) -> dt.date:
-    """The last day of a month."""
-    return (day.replace(day=1) + dt.timedelta(days=31)).replace(day=1) - dt.timedelta(days=1)
-
-
-def blocks_due(month: dt.date) -> dt.datetime:
-    """The first Monday of the second month after ``month``, or the next trading day where that is none."""
-    first = month_end(month_end(month) + dt.timedelta(days=1)) + dt.timedelta(days=1)
-    monday = first + dt.timedelta(days=-first.weekday() % 7)
-    return _posted_on(monday if is_trading_day(monday) else next_trading_day(monday))
 
 
 def _blocks(name: str, table: str, prefix: str, venues: tuple[Field, ...], who: str) -> Dataset:
@@ -313,7 +262,7 @@ def _blocks(name: str, table: str, prefix: str, venues: tuple[Field, ...], who: 
         required=("total_trades", "total_volume", "block_trades", "block_volume"),
         volume="block_volume",
         periods=months_of,
-        due=blocks_due,
+        due=month_due,
         ends=month_end,
     )
 
@@ -336,6 +285,59 @@ OTC_BLOCKS = _blocks(
     "firm outside ATSs",
 )
 
+MONTHLY_SUMMARY = Dataset(
+    name="monthlySummary",
+    table="otc_month",
+    description=(
+        "FINRA's trading outside ATSs by month: each firm's shares and trades of a symbol, and FINRA's own totals by "
+        "symbol, by firm, and in all."
+        "\n\nThe kinds of rows are in `summary_type`: a sum over all rows counts each trade up to four times. Replaced "
+        "rows are kept in `otc.otc_month_revision`."
+    ),
+    fields=(
+        Field("monthStartDate", "month_start", pl.Date(), Note("the first day of the month")),
+        Field("tierIdentifier", "market", pl.String(), Note("NMS (tiers 1 and 2 together) or OTCE (OTC equities)")),
+        Field(
+            "summaryTypeCode",
+            "summary_type",
+            pl.String(),
+            Note(
+                f"{MonthRow.SYMBOL_FIRM} a firm's month in a symbol; FINRA's totals: {MonthRow.SYMBOL} by symbol, "
+                f"{MonthRow.FIRM} by firm, {MonthRow.TOTAL} in all"
+            ),
+        ),
+        Field(
+            "issueSymbolIdentifier",
+            "symbol",
+            pl.String(),
+            Note("ticker, case-sensitive; empty in totals of firms"),
+            absent="",
+        ),
+        Field("issueName", "issue_name", pl.String(), Note("the issue's name; empty in totals of firms"), absent=""),
+        Field(
+            "firmCRDNumber",
+            "firm_crd",
+            pl.String(),
+            Note("CRD number of the firm; empty or 0 for the De Minimis group, empty in totals of symbols"),
+            absent="",
+        ),
+        Field("marketParticipantName", "firm_name", pl.String(), Note("the firm's name; null in totals of symbols")),
+        Field("productTypeCode", "product_type", pl.String(), Note("FINRA's productTypeCode"), absent=""),
+        Field("totalMonthlyTradeCount", "total_trades", pl.Int64(), Note("trades outside ATSs", "trades")),
+        Field("totalMonthlyShareQuantity", "total_volume", AMOUNT, Note("shares outside ATSs", "shares")),
+        Field("totalNotionalSum", "total_notional", AMOUNT, Note("their value; null where FINRA has none", "dollars")),
+        Field("lastUpdateDate", "last_update_date", pl.Date(), Note("when FINRA last updated the row")),
+        Field("initialPublishedDate", "initial_published_date", pl.Date(), Note("when FINRA first published the row")),
+    ),
+    key=("market", "summary_type", "symbol", "issue_name", "firm_crd", "product_type"),
+    required=("total_trades", "total_volume"),
+    volume="total_volume",
+    periods=months_of,
+    due=month_due,
+    ends=month_end,
+    parts=tuple({"tierIdentifier": market.value} for market in Market),
+)
+
 #: Every data set, in the order in which they are captured.
-DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, ATS_BLOCKS, OTC_BLOCKS)
+DATASETS: tuple[Dataset, ...] = (REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, ATS_BLOCKS, OTC_BLOCKS, MONTHLY_SUMMARY)
 BY_NAME = {dataset.name: dataset for dataset in DATASETS}

@@ -41,6 +41,22 @@ class TotalOf(StrEnum):
     MARKET = "MARKET"
 
 
+class Market(StrEnum):
+    """FINRA's tiers of monthly data: NMS stocks are tiers 1 and 2 of the weekly data together."""
+
+    NMS = "NMS"
+    OTCE = "OTCE"
+
+
+class MonthRow(StrEnum):
+    """FINRA's ``summaryTypeCode`` of monthly data: what a row is, or what it is the total of."""
+
+    SYMBOL_FIRM = "OTC_M_SMBL_FIRM"
+    SYMBOL = "OTC_M_SMBL"
+    FIRM = "OTC_M_FIRM"
+    TOTAL = "OTC_M_VOL_STATS"
+
+
 class CaptureScope(StrEnum):
     """The part of a publication that a capture is: all of it, one half of it, or some rows."""
 

@@ -14,14 +14,16 @@ import polars as pl
 from otc_assets.domain.block_share import BLOCK_SHARE, BLOCK_SHARE_NOTES
 from otc_assets.domain.datasets import (
     ATS_BLOCKS,
+    MONTHLY_SUMMARY,
     OTC_BLOCKS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
     THRESHOLD_LIST,
-    settlement_dates_of,
 )
 from otc_assets.domain.exact import millionths, percent, quotient
+from otc_assets.domain.firm_month import FIRM_MONTH, FIRM_MONTH_NOTES
 from otc_assets.domain.notes import Note
+from otc_assets.domain.periods import settlement_dates_of
 from otc_assets.domain.schema import AMOUNT, RATIO
 from otc_assets.domain.threshold_stay import CLOSE_OUT_DAYS, THRESHOLD_STAY, THRESHOLD_STAY_NOTES
 from otc_assets.domain.weeks import trading_days, week_start_of
@@ -331,5 +333,20 @@ BLOCKS = Estimate(
     key=("week_ending", "venue_kind", "venue", "category"),
 )
 
+MONTH = Estimate(
+    name="firm_month",
+    description=(
+        "Each firm's month outside ATSs: volume, share and rank, and how much of it no weekly row names the firm for. "
+        "In the week in which the month ends."
+        "\n\nA firm that trades little in a week is in that week's De Minimis group; its month can have it by name. "
+        "`unnamed_volume` is the least that the weekly data has of it in the group."
+    ),
+    schema=FIRM_MONTH,
+    notes=FIRM_MONTH_NOTES,
+    volume="total_volume",
+    sources=(MONTHLY_SUMMARY.table, "venue_share"),
+    key=("week_ending", "market", "venue_id"),
+)
+
 #: Every table of estimates, in the order in which they are computed.
-ESTIMATES = (VOLUME, SHARE, STAY, BLOCKS)
+ESTIMATES = (VOLUME, SHARE, STAY, BLOCKS, MONTH)

@@ -7,8 +7,8 @@ from collections.abc import Collection
 
 import polars as pl
 
-from otc_assets.domain.datasets import trading_days_of
 from otc_assets.domain.notes import Note
+from otc_assets.domain.periods import trading_days_of
 from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import weeks_up_to
 

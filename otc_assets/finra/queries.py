@@ -1,4 +1,4 @@
-"""The queries that are sent to the Query API: fields, filters, and the keys by which rows are sorted.
+"""The queries that are sent to the Query API, and the partitions that it lists.
 
 Sending them, and paging, is in ``query_api``.
 """
@@ -6,7 +6,8 @@ Sending them, and paging, is in ``query_api``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ FIELDS = (
     "initialPublishedDate",
     "lastReportedDate",
 )
+_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
 #: Unique within a publication, as found by trial.
 KEY = ("summaryTypeCode", "issueSymbolIdentifier", "MPID", "firmCRDNumber", "productTypeCode", "issueName")
 
@@ -73,13 +76,35 @@ def weekly_query(week_ending: dt.date, tier: Tier) -> PagedQuery:
     return PagedQuery(WEEKLY, wanted, fields=FIELDS, key=KEY, title=f"{tier.name}, week ending {week_ending}")
 
 
-def dataset_query(dataset: Dataset, period: dt.date) -> PagedQuery:
-    """The query for one period of a data set."""
+def dataset_queries(dataset: Dataset, period: dt.date) -> list[PagedQuery]:
+    """The queries for one period of a data set: one for each of its partitions."""
     names = {field.column: field.name for field in dataset.fields}
-    return PagedQuery(
-        dataset.name,
-        {dataset.fields[0].name: period.isoformat()},
-        fields=tuple(names.values()),
-        key=tuple(names[column] for column in dataset.key),
-        title=f"{dataset.name} {period}",
-    )
+    return [
+        PagedQuery(
+            dataset.name,
+            {dataset.fields[0].name: period.isoformat(), **part},
+            fields=tuple(names.values()),
+            key=tuple(names[column] for column in dataset.key),
+            title=" ".join([dataset.name, str(period), *part.values()]),
+        )
+        for part in dataset.parts
+    ]
+
+
+def week_and_tier(partition: list[str]) -> tuple[dt.date, str]:
+    """The two values of a listed partition, which come in either order."""
+    start, tier_id = partition
+    try:
+        return dt.date.fromisoformat(start), tier_id
+    except ValueError:
+        return dt.date.fromisoformat(tier_id), start
+
+
+def offered_periods(dataset: Dataset, listed: Iterable[list[str]]) -> set[dt.date]:
+    """The periods of which every partition is listed. The values of a partition come in any order."""
+    found: dict[dt.date, set[frozenset[str]]] = {}
+    for values in listed:
+        (day,) = (value for value in values if _ISO_DATE.fullmatch(value))
+        found.setdefault(dt.date.fromisoformat(day), set()).add(frozenset(values) - {day})
+    wanted = {frozenset(part.values()) for part in dataset.parts}
+    return {period for period, parts in found.items() if wanted <= parts}

@@ -32,7 +32,7 @@ from otc_assets.finra.exchange import (
     RequestBudget,
     request_line,
 )
-from otc_assets.finra.queries import WEEKLY, PagedQuery, dataset_query, weekly_query
+from otc_assets.finra.queries import WEEKLY, PagedQuery, dataset_queries, offered_periods, week_and_tier, weekly_query
 from otc_assets.finra.replies import (
     TemporaryFailure,
     count_rows,
@@ -123,7 +123,7 @@ class QueryApi:
         """
 
         def weeks(listed: Iterable[list[str]]) -> Iterator[tuple[Tier, dt.date]]:
-            for start, tier_id in map(_week_and_tier, listed):
+            for start, tier_id in map(week_and_tier, listed):
                 if tier_id in TIER_BY_ID and start.weekday() == 0:
                     yield TIER_BY_ID[tier_id], week_ending_of(start)
 
@@ -174,19 +174,38 @@ class QueryApi:
         Raises:
             SourceError: FINRA did not answer, or with something else.
         """
-        return self._partitions(dataset.name, lambda listed: (dt.date.fromisoformat(day) for (day,) in listed))
+        return self._partitions(dataset.name, lambda listed: offered_periods(dataset, listed))
 
     def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
         """All rows of a data set's period; None if it has none.
 
+        Of a period with several partitions, the rows follow each other under one header line.
+
         Raises:
             PermanentSourceError: FINRA refused the request.
             RefusedReply: the replies are larger than any publication.
-            SourceError: FINRA did not answer after several attempts, or its rows kept changing.
+            SourceError: FINRA did not answer after several attempts, its rows kept changing, or it has some of the
+                partitions only.
         """
-        query = dataset_query(dataset, period)
-        content, total = self._whole(query)
-        return DatasetCapture(dataset, period, content, self._origin(query), total) if total else None
+        queries = dataset_queries(dataset, period)
+        replies = [self._whole(query) for query in queries]
+        empty = [query.title for query, (_, total) in zip(queries, replies, strict=True) if not total]
+        if len(empty) == len(queries):
+            return None
+        if empty:
+            raise SourceError(
+                f"{self._client.base_url}: FINRA has no rows of {', '.join(empty)}, and has the rest of the period",
+                remedy="FINRA may be publishing at the moment: the period is requested again.",
+            )
+        header, _, rows = replies[0][0].partition(b"\n")
+        parts = [rows]
+        for query, (content, _) in zip(queries[1:], replies[1:], strict=True):
+            first_line, _, rows = content.partition(b"\n")
+            if first_line != header:
+                raise SourceError(f"{self._origin(query)}: its header differs from that of {queries[0].title}")
+            parts.append(rows)
+        content = b"".join([header, b"\n", *parts])
+        return DatasetCapture(dataset, period, content, self._origin(queries[0]), sum(total for _, total in replies))
 
     # --- pages -----------------------------------------------------------------------------------------
 
@@ -370,12 +389,3 @@ class QueryApi:
 def _unexpected(reply: httpx.Response, error: Exception) -> SourceError:
     problem = f"unexpected response format ({type(error).__name__}: {error})"
     return SourceError(f"{request_line(reply)}: {problem}: {quote(reply)}")
-
-
-def _week_and_tier(partition: list[str]) -> tuple[dt.date, str]:
-    """The two values of a listed partition, which come in either order."""
-    start, tier_id = partition
-    try:
-        return dt.date.fromisoformat(start), tier_id
-    except ValueError:
-        return dt.date.fromisoformat(tier_id), start

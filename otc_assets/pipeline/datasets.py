@@ -16,11 +16,12 @@ import sqlalchemy as sa
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive
-from otc_assets.domain.block_share import block_share, weeks_of_month
+from otc_assets.domain.block_share import block_share
 from otc_assets.domain.dataset_gaps import dataset_gaps
 from otc_assets.domain.datasets import (
     ATS_BLOCKS,
     DATASETS,
+    MONTHLY_SUMMARY,
     OTC_BLOCKS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
@@ -29,6 +30,7 @@ from otc_assets.domain.datasets import (
 )
 from otc_assets.domain.estimates import (
     BLOCKS,
+    MONTH,
     SHARE,
     STAY,
     VOLUME,
@@ -37,8 +39,10 @@ from otc_assets.domain.estimates import (
     volume_estimate,
     weeks_read,
 )
+from otc_assets.domain.firm_month import firm_month
 from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
+from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.threshold_stay import threshold_stay, weeks_followed
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
@@ -291,6 +295,21 @@ def _block_version(connection: sa.Connection, week_ending: dt.date) -> str | Non
     return inputs_version(connection, captures, weeks, BLOCKS.code_version, "venue_share")
 
 
+def _month_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    (month,) = MONTHLY_SUMMARY.periods(week_ending)
+    columns = ["week_ending", "tier", "venue_id", "venue_kind", "total_volume"]
+    weekly = week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
+    return firm_month(week_ending, week_rows(connection, MONTHLY_SUMMARY.table, [week_ending]), weekly)
+
+
+def _month_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
+    captures = effective_captures(connection, MONTHLY_SUMMARY, week_ending, week_ending)
+    if not captures:
+        return None
+    weeks = weeks_of_month(captures[0]["period"])
+    return inputs_version(connection, captures, weeks, MONTH.code_version, "venue_share")
+
+
 #: By table, the version that a week of an estimate has if it is computed now, and its rows.
 ESTIMATES: Mapping[
     str,
@@ -300,6 +319,7 @@ ESTIMATES: Mapping[
     SHARE.name: (_share_version, _share_rows),
     STAY.name: (_stay_version, _stay_rows),
     BLOCKS.name: (_block_version, _block_rows),
+    MONTH.name: (_month_version, _month_rows),
 }
 
 

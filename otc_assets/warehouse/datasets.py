@@ -14,12 +14,13 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, Dataset
+from otc_assets.domain.datasets import ATS_BLOCKS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.load import mark_computed
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
+from otc_assets.warehouse.sql import statement
 
 #: The newest capture of each period: the effective one, if a row of it was accepted.
 _NEWEST = sa.text("""
@@ -128,7 +129,7 @@ def replace_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:
     copy_in(connection, "otc.dataset_gap", gaps)
 
 
-#: By table, the condition of a row that contradicts itself.
+#: By table, the condition of a row that contradicts itself. Those of the monthly summary contradict each other.
 _CONTRADICTORY = {
     REG_SHO_DAILY.table: "short_volume > total_volume OR short_exempt_volume > short_volume",
     SHORT_INTEREST.table: "stock_split_flag IS NULL AND position_change <> short_position - previous_short_position",
@@ -137,7 +138,10 @@ _CONTRADICTORY = {
 
 
 def stored_rows(connection: sa.Connection, dataset: Dataset, week_ending: dt.date) -> tuple[int, int]:
-    """The number of stored rows of a data set's week, and of those that contradict themselves."""
+    """The number of stored rows of a data set's week, and of those that contradict themselves or others."""
+    if dataset is MONTHLY_SUMMARY:
+        rows, contradictory = connection.execute(statement("otc_month_totals"), {"week": week_ending}).one()
+        return rows, contradictory
     condition = _CONTRADICTORY.get(dataset.table, "false")
     query = f"SELECT count(*), count(*) FILTER (WHERE {condition}) FROM otc.{dataset.table}"  # noqa: S608 - our names
     rows, contradictory = connection.execute(sa.text(f"{query} WHERE week_ending = :week"), {"week": week_ending}).one()

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from weekly_rows import sql
 
-from otc_assets.domain.block_share import BLOCK_SHARE, block_share, weeks_of_month
+from otc_assets.domain.block_share import BLOCK_SHARE, block_share
 from otc_assets.domain.dataset_gaps import dataset_gaps
 from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS
+from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.quality.datasets import month_within_weeks
 from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, is_trading_day, week_containing

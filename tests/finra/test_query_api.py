@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 from query_replies import A_ROW, HEADER_LINE, answering, page
 
+from otc_assets.domain.datasets import MONTHLY_SUMMARY
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing import parse
 from otc_assets.domain.weeks import OTCE, T1, T2
@@ -390,3 +392,43 @@ def test_a_publication_that_is_too_slow_is_an_error_with_the_number_of_rows() ->
     with pytest.raises(SourceError, match=r"[1-9] of 1,000 rows came in 0 seconds.*try again later"):
         api.fetch(WEEK, T1)
     assert time.monotonic() - since < 5
+
+
+def _monthly(has: tuple[str, ...]) -> Callable[[httpx.Request], httpx.Response]:
+    """FINRA with one row of a month in each of these markets."""
+    header = [field.name for field in MONTHLY_SUMMARY.fields]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if "/partitions/" in request.url.path:
+            listed = [{"partitions": values} for market in has for values in (["2026-07-01", market],)]
+            listed.append({"partitions": ["OTCE", "2026-06-01"]})
+            return httpx.Response(200, json={"availablePartitions": listed})
+        filters = {f["fieldName"]: f["fieldValue"] for f in json.loads(request.content)["compareFilters"]}
+        market = filters["tierIdentifier"]
+        if market not in has:
+            return httpx.Response(204)
+        row = {"monthStartDate": filters["monthStartDate"], "tierIdentifier": market}
+        lines = "|".join(header), "|".join(row.get(name, "") for name in header)
+        return httpx.Response(200, text="\n".join([*lines, ""]), headers={"Record-Total": "1"})
+
+    return handler
+
+
+def test_a_period_of_two_partitions_is_whole_or_an_error_and_offered_once_both_are_listed() -> None:
+    """Half a month was FINRA's whole month to sums over it."""
+    july = dt.date(2026, 7, 1)
+    both = answering(_monthly(("NMS", "OTCE")))
+    assert both.offered_periods(MONTHLY_SUMMARY) == {july}
+    capture = both.fetch_period(MONTHLY_SUMMARY, july)
+    assert capture is not None
+    header, *rows = capture.content.decode().splitlines()
+    assert header.split("|") == [field.name for field in MONTHLY_SUMMARY.fields]
+    assert ([row.split("|")[:2] for row in rows], capture.rows_expected) == (
+        [["2026-07-01", "NMS"], ["2026-07-01", "OTCE"]],
+        2,
+    )
+    half = answering(_monthly(("NMS",)))
+    assert half.offered_periods(MONTHLY_SUMMARY) == set()
+    with pytest.raises(SourceError, match="no rows of monthlySummary 2026-07-01 OTCE, and has the rest"):
+        half.fetch_period(MONTHLY_SUMMARY, july)
+    assert answering(_monthly(())).fetch_period(MONTHLY_SUMMARY, july) is None

@@ -16,10 +16,19 @@ from support import installed
 from support.migration import migrate
 
 from otc_assets.defs.datasets import ASSETS
-from otc_assets.domain.block_share import weeks_of_month
-from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, THRESHOLD_LIST, Dataset
+from otc_assets.domain.datasets import (
+    ATS_BLOCKS,
+    MONTHLY_SUMMARY,
+    OTC_BLOCKS,
+    REG_SHO_DAILY,
+    SHORT_INTEREST,
+    THRESHOLD_LIST,
+    Dataset,
+)
+from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, T1, T2
+from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator import datasets as simulated
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import DatasetCapture
@@ -393,7 +402,7 @@ def test_blocks_of_a_month_are_captured_in_the_week_in_which_it_ends_and_held_ag
     assert len(rows) == 6
     assert all(abs(total - 100) < Decimal("0.001") for _, total in rows)
     weekly = {
-        each: pl.concat(simulator.totals_by_venue(each, tier, "ATS") for tier in (T1, T2))
+        each: pl.concat(simulator.rows_of(each, tier, "ATS_W_FIRM") for tier in (T1, T2))
         for each in weeks_of_month(july)
     }
     inside = pl.concat(weekly[each] for each in weekly if each.day > 3)
@@ -438,3 +447,78 @@ def test_blocks_that_exceed_the_trades_are_reported_and_a_corrected_month_keeps_
     assert sql.execute(query.format("")).fetchall() == [("FIRM, L.P.", 4, 90_000), other]  # type: ignore[arg-type]
     then = sql.execute(query.format("_as_of(%s)"), [before]).fetchall()  # type: ignore[arg-type]
     assert then == [("FIRM, L.P.", 5, 100_001), other]
+
+
+@pytest.mark.slow
+def test_months_of_both_markets_are_one_capture_whose_totals_agree_and_are_held_against_the_weeks(
+    installation: Path, sql: Sql
+) -> None:
+    """The judge is the simulator: its rows of the month, and its weekly totals of firms."""
+    july, week, database = dt.date(2026, 7, 1), dt.date(2026, 7, 31), installed.database()
+    later = dt.datetime(2026, 9, 8, 19, tzinfo=NEW_YORK)
+    simulator = Simulator(scale=0.01)
+    stated = simulated.rows(simulator, MONTHLY_SUMMARY, july)
+    with time_machine.travel(later, tick=True):
+        source = installed.source()
+        assert isinstance(source, QueryApi)
+        assert july in source.offered_periods(MONTHLY_SUMMARY)
+        assert capture(source, later, week, MONTHLY_SUMMARY).rows == stated.height
+        assert "unchanged" in capture(source, later, week, MONTHLY_SUMMARY).details["2026-07-01"]
+        for each in weeks_of_month(july):
+            summarize(each)
+        with database.transaction() as connection:
+            assert "firm_month" in weeks_to_estimate(connection, [week])[week]
+        compute_estimate("firm_month", week, database)
+    query = "SELECT market, summary_type, count(*), sum(total_volume), sum(total_trades) FROM otc_month GROUP BY 1, 2"
+    expected = stated.group_by("tierIdentifier", "summaryTypeCode").agg(
+        pl.len(), pl.col("totalMonthlyShareQuantity").sum(), pl.col("totalMonthlyTradeCount").sum()
+    )
+    assert sorted(sql.execute(query).fetchall()) == sorted(expected.rows())
+    assert expected.height == 8
+    firms = stated.filter(pl.col("summaryTypeCode") == "OTC_M_FIRM", pl.col("tierIdentifier") == "NMS")
+    found = "SELECT venue_id, total_volume, against_weeks FROM firm_month WHERE market = 'NMS'"
+    by_firm = {venue: (volume, state) for venue, volume, state in sql.execute(found).fetchall()}
+    assert len(by_firm) > 20
+    for crd, volume in firms.select("firmCRDNumber", "totalMonthlyShareQuantity").rows():
+        assert by_firm["DE_MINIMIS" if crd == "0" else crd][0] == volume
+    # OTC equities of these weeks are not summarized here.
+    states = sql.execute("SELECT market, count(*), count(against_weeks) FROM firm_month GROUP BY 1 ORDER BY 1")
+    (nms, otce) = states.fetchall()
+    assert (nms[2], otce[2]) == (nms[1] - 1, 0)
+    assert all(verdict.passed for verdict in judge_checks(database, "otc_month", week))
+    (verdict,) = judge_checks(database, "firm_month", week)
+    assert verdict.passed, verdict.details
+
+
+def test_a_month_whose_totals_are_not_the_sums_of_its_rows_is_an_error(installation: Path, sql: Sql) -> None:
+    july, week = dt.date(2026, 7, 1), dt.date(2026, 7, 31)
+    later = dt.datetime(2026, 9, 9, 9, tzinfo=NEW_YORK)
+
+    def line(kind: str, symbol: str, crd: str, trades: int, shares: int) -> str:
+        return f"2026-07-01|NMS|{kind}|{symbol}||{crd}|||{trades}|{shares}||2026-09-08|2026-09-08"
+
+    source = Written(
+        {
+            july: [
+                line("OTC_M_SMBL_FIRM", "A", "7", 2, 200),
+                line("OTC_M_SMBL_FIRM", "A", "0", 1, 50),
+                line("OTC_M_SMBL_FIRM", "B", "7", 1, 10),
+                line("OTC_M_SMBL", "A", "", 3, 250),
+                line("OTC_M_SMBL", "B", "", 1, 11),
+                line("OTC_M_FIRM", "", "7", 3, 210),
+                # A firm without rows; and the group, which has no total.
+                line("OTC_M_FIRM", "", "8", 1, 1),
+            ]
+        }
+    )
+    assert capture(source, later, week, MONTHLY_SUMMARY).rows == 7
+    (verdict,) = judge_checks(installed.database(), "otc_month", week, ["month_totals_agree"])
+    # B, the firm 8, and the group.
+    assert (verdict.passed, verdict.details["monthlySummary"]) == (
+        False,
+        "3 of FINRA's totals differ from the sums of its rows",
+    )
+    assert sql.execute("SELECT symbol, firm_crd FROM otc_month WHERE summary_type = 'OTC_M_FIRM'").fetchall() == [
+        ("", "7"),
+        ("", "8"),
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from otc_assets.domain.datasets import Dataset
+from otc_assets.domain.datasets import Dataset, Field
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import AMOUNT, REJECTED
 from otc_assets.domain.values import BadValue, typed
@@ -64,7 +64,7 @@ def read_dataset(dataset: Dataset, period: dt.date, content: bytes) -> DatasetRo
             cells = record.split(_DELIMITER)
             if len(cells) != len(names):
                 raise BadValue(f"the row has {len(cells)} fields, and the header {len(names)}")
-            row = {field.column: typed(cells[at], field.kind, field.name) for field, at in places.items()}
+            row = {field.column: _value(field, cells[at]) for field, at in places.items()}
             _require(dataset, row, period)
             key = tuple(row[column] for column in dataset.key)
             if (line := first.setdefault(key, number)) != number:
@@ -76,6 +76,11 @@ def read_dataset(dataset: Dataset, period: dt.date, content: bytes) -> DatasetRo
     frame = pl.DataFrame(accepted, schema=pl.Schema({field.column: field.kind for field in dataset.fields}))
     week = pl.lit(dataset.week_of(period)).alias("week_ending")
     return DatasetRows(frame.select(week, pl.all()), pl.DataFrame(rejected, schema=REJECTED))
+
+
+def _value(field: Field, text: str) -> Any:
+    value = typed(text, field.kind, field.name)
+    return field.absent if value is None else value
 
 
 def _require(dataset: Dataset, row: dict[str, Any], period: dt.date) -> None:

@@ -27,7 +27,7 @@ class Periods:
         missing: periods that are due and not captured.
         rows_expected, rows_received, rows_accepted: of the newest capture of each period.
         rows_stored: rows of the week in the table.
-        contradictory: stored rows whose values contradict each other.
+        contradictory: stored rows whose values contradict each other, or the other rows.
     """
 
     captured: int
@@ -117,6 +117,19 @@ def blocks_within_total(e: Periods) -> Finding:
     return none_of(
         e.contradictory, f"{e.contradictory:,} of {e.rows_stored:,} rows have more in blocks than in all trades"
     )
+
+
+def month_totals_agree(e: Periods) -> Finding:
+    """Judges whether FINRA's totals of a month are the sums of its rows."""
+    return none_of(e.contradictory, f"{e.contradictory:,} of FINRA's totals differ from the sums of its rows")
+
+
+def month_covers_weeks(rows: pl.DataFrame) -> Finding:
+    """Judges whether FINRA's months of firms (FIRM_MONTH) have at least what the weeks inside the month have."""
+    judged = rows.filter(pl.col("against_weeks").is_not_null())
+    wrong = judged.filter(pl.col("against_weeks") == "below").sort("market", "rank")["venue_id"]
+    named = f": {', '.join(wrong.head(5))}" if wrong.len() else ""
+    return none_of(wrong.len(), f"{wrong.len():,} of {judged.height:,} firms have less than in their weeks{named}")
 
 
 def month_within_weeks(rows: pl.DataFrame) -> Finding:

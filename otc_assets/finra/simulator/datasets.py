@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import datetime as dt
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
 
-from otc_assets.domain.block_share import weeks_of_month
 from otc_assets.domain.datasets import (
     ATS_BLOCKS,
     DATASETS,
+    MONTHLY_SUMMARY,
     OTC_BLOCKS,
     REG_SHO_DAILY,
     SHORT_INTEREST,
     THRESHOLD_LIST,
     Dataset,
-    settlement_dates_of,
-    trading_days_of,
 )
+from otc_assets.domain.enums import Market, MonthRow
 from otc_assets.domain.estimates import short_interest_spelling
-from otc_assets.domain.schema import AMOUNT
-from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, week_containing, weeks_between
+from otc_assets.domain.periods import settlement_dates_of, trading_days_of, weeks_of_month
+from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, week_containing, weeks_between
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator, decimal
 from otc_assets.finra.simulator.venues import random_stream
 
@@ -190,35 +189,75 @@ _BLOCKS = {
 }
 
 
-def _venues_month(simulator: Simulator, month: dt.date, code: str, by: str) -> pl.DataFrame:
-    """Each venue's volume and trades of a month: whole weeks as published, and of the others about as many days as are
-    in the month.
+def _month_of(
+    simulator: Simulator, month: dt.date, tiers: Sequence[Tier], summary_type: str, by: list[str]
+) -> pl.DataFrame:
+    """The volume, trades and value of a month by some columns, from rows with a ``summaryTypeCode``.
+
+    Whole weeks as published, and of the others about as many days as are in the month.
     """
     parts = []
+    measures = ["totalWeeklyShareQuantity", "totalWeeklyTradeCount", "totalNotionalSum"]
     for week in weeks_of_month(month):
         days = trading_days_of(week)
         inside = sum(day.month == month.month for day in days)
-        rows = pl.concat(simulator.totals_by_venue(week, tier, code) for tier in (T1, T2)).sort(by, "tierIdentifier")
+        rows = pl.concat(simulator.rows_of(week, tier, summary_type) for tier in tiers).sort(*by, "tierIdentifier")
         rng = random_stream(simulator.seed, 10, week.toordinal())
         part = rng.uniform(0.8, 1.2, rows.height).clip(0, len(days) / max(inside, 1)) * inside / len(days)
-        is_whole = inside == len(days)
-        shares, trades = pl.col("totalWeeklyShareQuantity"), pl.col("totalWeeklyTradeCount")
-        parts.append(
-            rows.select(
-                by,
-                pl.col("marketParticipantName").alias("_name"),
-                shares if is_whole else (shares.cast(pl.Float64) * pl.Series(part)).floor().cast(AMOUNT),
-                trades if is_whole else (trades * pl.Series(part)).floor().cast(pl.Int64),
+        if inside < len(days):
+            rows = rows.with_columns(
+                (pl.col(name).cast(pl.Float64) * pl.Series(part)).floor().cast(rows.schema[name]) for name in measures
             )
-        )
-    sums = pl.col("totalWeeklyShareQuantity", "totalWeeklyTradeCount").sum()
-    return pl.concat(parts).group_by(by, maintain_order=True).agg(pl.col("_name").last(), sums).sort(by)
+        parts.append(rows.select(*by, pl.col("marketParticipantName").alias("_name"), *measures))
+    return (
+        pl.concat(parts)
+        .group_by(by, maintain_order=True)
+        .agg(pl.col("_name").last(), pl.col(measures).sum())
+        .filter(pl.col("totalWeeklyTradeCount") > 0)
+        .sort(by)
+    )
+
+
+def _monthly(simulator: Simulator, month: dt.date) -> pl.DataFrame:
+    """Each firm's month in each symbol, with FINRA's totals."""
+    symbol, firm = ["issueSymbolIdentifier", "issueName"], ["firmCRDNumber", "_name"]
+    parts = []
+    for market, tiers in {Market.NMS: (T1, T2), Market.OTCE: (OTCE,)}.items():
+        rows = _month_of(simulator, month, tiers, "OTC_W_SMBL_FIRM", [*symbol, "firmCRDNumber"])
+        # At FINRA, the De Minimis group has the number 0 in monthly data.
+        rows = rows.with_columns(pl.col("firmCRDNumber").fill_null("0"))
+        for kind, by in (
+            (MonthRow.SYMBOL_FIRM, [*symbol, *firm]),
+            (MonthRow.SYMBOL, symbol),
+            (MonthRow.FIRM, firm),
+            (MonthRow.TOTAL, []),
+        ):
+            sums = pl.col("^total.*$").sum()
+            totals = rows.group_by(by, maintain_order=True).agg(sums) if by else rows.select(sums)
+            absent = [pl.lit(None, pl.String).alias(name) for name in (*symbol, *firm) if name not in by]
+            parts.append(
+                totals.with_columns(
+                    *absent,
+                    pl.lit(market.value).alias("tierIdentifier"),
+                    pl.lit(kind.value).alias("summaryTypeCode"),
+                ).select(*symbol, *firm, "tierIdentifier", "summaryTypeCode", pl.col("^total.*$"))
+            )
+    published = pl.lit(MONTHLY_SUMMARY.due(month).date())
+    return pl.concat(parts).with_columns(
+        pl.lit(month).alias("monthStartDate"),
+        pl.col("_name").alias("marketParticipantName"),
+        pl.lit(None, pl.String).alias("productTypeCode"),
+        pl.col("totalWeeklyTradeCount").alias("totalMonthlyTradeCount"),
+        pl.col("totalWeeklyShareQuantity").alias("totalMonthlyShareQuantity"),
+        published.alias("lastUpdateDate"),
+        published.alias("initialPublishedDate"),
+    )
 
 
 def _blocks(simulator: Simulator, dataset: Dataset, month: dt.date) -> pl.DataFrame:
     is_ats = dataset is ATS_BLOCKS
     code, by = ("ATS", "MPID") if is_ats else ("OTC", "marketParticipantName")
-    venues = _venues_month(simulator, month, code, by)
+    venues = _month_of(simulator, month, (T1, T2), f"{code}_W_FIRM", [by])
     factor = random_stream(simulator.seed, 11, month.toordinal()).uniform(0.2, 2.0, venues.height)
     shares, trades = pl.col("totalWeeklyShareQuantity"), pl.col("totalWeeklyTradeCount")
     published = dataset.due(month).date()
@@ -250,5 +289,6 @@ _MAKERS: dict[str, Callable[[Simulator, dt.date], pl.DataFrame]] = {
     THRESHOLD_LIST.name: _threshold_list,
     ATS_BLOCKS.name: lambda simulator, month: _blocks(simulator, ATS_BLOCKS, month),
     OTC_BLOCKS.name: lambda simulator, month: _blocks(simulator, OTC_BLOCKS, month),
+    MONTHLY_SUMMARY.name: _monthly,
 }
 assert _MAKERS.keys() == {dataset.name for dataset in DATASETS}

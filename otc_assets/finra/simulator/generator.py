@@ -132,9 +132,9 @@ class Simulator:
             pl.col("summaryTypeCode").is_in(["ATS_W_SMBL", "OTC_W_SMBL"])
         )
 
-    def totals_by_venue(self, week_ending: dt.date, tier: Tier, kind: str) -> pl.DataFrame:
-        """FINRA's totals by ATS (kind ``ATS``) or firm (``OTC``) of a week, before any revision."""
-        return self._publication(week_ending, tier, None).filter(pl.col("summaryTypeCode") == f"{kind}_W_FIRM")
+    def rows_of(self, week_ending: dt.date, tier: Tier, summary_type: str) -> pl.DataFrame:
+        """The rows of a week with a ``summaryTypeCode``, before any revision."""
+        return self._publication(week_ending, tier, None).filter(pl.col("summaryTypeCode") == summary_type)
 
     def market_statistics(self, week_ending: dt.date, as_of: dt.date) -> pl.DataFrame | None:
         """The market-wide rows (`*_W_VOL_STATS`, tier `NA`), over the tiers that are published."""

@@ -146,8 +146,10 @@ class _Api:
             fields = ["weekStartDate", "tierIdentifier"]
             pairs = [[start.isoformat(), tier] for start, tier in self.simulator.partitions(self.clock())]
         elif name in BY_NAME:
-            fields = [BY_NAME[name].fields[0].name]
-            pairs = [[day.isoformat()] for day in datasets.offered(BY_NAME[name], self.clock())]
+            dataset = BY_NAME[name]
+            fields = _partition_fields(dataset)
+            days = datasets.offered(dataset, self.clock())
+            pairs = [[day.isoformat(), *part.values()] for day in days for part in dataset.parts]
         else:
             return None
         return {
@@ -264,11 +266,11 @@ class _Api:
         return self.simulator.publication(week, TIER_BY_ID[tier_id], today)
 
     def _of_period(self, dataset: Dataset, exact: dict[str, str], sort: list[str], today: dt.date) -> pl.DataFrame:
-        partition = dataset.fields[0].name
-        if partition not in exact:
-            problem = f"sortFields need an EQUAL filter on {partition}" if sort else "the range is too wide"
+        fields = _partition_fields(dataset)
+        if missing := [field for field in fields if field not in exact]:
+            problem = f"sortFields need an EQUAL filter on {missing[0]}" if sort else "the range is too wide"
             raise _Refused("400 Bad Request" if sort else "504 Gateway Timeout", problem)
-        period = dt.date.fromisoformat(exact[partition])
+        period = dt.date.fromisoformat(exact[fields[0]])
         if period not in datasets.offered(dataset, today):
             return pl.DataFrame(schema=pl.Schema([(field.name, field.kind) for field in dataset.fields]))
         return datasets.rows(self.simulator, dataset, period)
@@ -295,6 +297,10 @@ class _Rendered:
 
     def join(self, page: list[bytes]) -> bytes:
         return self.before + self.between.join(page) + self.after
+
+
+def _partition_fields(dataset: Dataset) -> list[str]:
+    return [dataset.fields[0].name, *dataset.parts[0]]
 
 
 def _equal(field: str, value: str) -> dict[str, str]:
