@@ -26,3 +26,8 @@ _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing r
 
 # For readers.
 _.known_until  # warehouse/history.py: the public function for readers of as-of answers
+
+# The Python client's methods, which users call.
+Client.concentration
+Client.coverage
+Client.describe_venue

@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
+from otc_assets import embedded_files
 from otc_assets.errors import OtcError
 
 #: PostgreSQL refuses to run as root; it then runs as the account "nobody", which owns no files.
@@ -61,7 +62,7 @@ class ServerFolder:
 
     def password(self, role: str) -> str:
         """The password of a database role; it is generated when it is read for the first time."""
-        path = self.home / f"password-{role}"
+        path = embedded_files.password_file(self.home, role)
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as handle:
@@ -70,11 +71,11 @@ class ServerFolder:
 
     def port(self) -> int:
         """The port of the server, as it was last started."""
-        return int((self.home / "port").read_text())
+        return int(embedded_files.port_file(self.home).read_text())
 
     def choose_port(self) -> int:
         """The port for the next start: the last one, or a free one if another program uses it."""
-        path = self.home / "port"
+        path = embedded_files.port_file(self.home)
         port = self.port() if path.exists() else _free_port()
         if not is_free(port):
             port = _free_port()
