@@ -11,8 +11,8 @@ from urllib.parse import quote
 #: The folder of the server in ``OTC_HOME``, and its database.
 FOLDER, DATABASE = "postgres", "otc"
 
-#: The login that may only read; a member of ``otc_reader``.
-ANALYST = "otc_analyst"
+#: Its logins: the owner of the schema, and members of ``otc_writer`` and ``otc_reader``.
+OWNER, APP, ANALYST = "otc", "otc_app", "otc_analyst"
 
 
 def port_file(folder: Path) -> Path:

