@@ -118,14 +118,13 @@ class Client:
         return self._converted(frame)
 
     def _explain(self, selection: Selection, frame: pl.DataFrame) -> None:
-        for name in selection.given & set(_NAMED):
-            column = selection.verb.filters[name]
-            if column != _NAMED[name]:
+        """Refuses names that do not exist, and weeks that are not loaded."""
+        for name, column in _NAMED.items():
+            if name not in selection.given or selection.verb.filters[name] != column:
                 continue
+            # Of a page, and of rows without the column, nothing is known of the names that are not in it.
             have = set(frame[column]) if column in frame.columns and selection.limit is None else set()
             if missing := [value for value in selection.filters[column] if value not in have]:
-                if frame.height and (column not in frame.columns or selection.limit is not None):
-                    continue
                 check_names(self._query, column, missing)
         if frame.is_empty() and selection.verb.name not in _MAY_BE_EMPTY:
             check_weeks(self._query, selection, dt.datetime.now(dt.UTC))

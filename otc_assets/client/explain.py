@@ -23,6 +23,10 @@ Query = Callable[[str, Any], pl.DataFrame]
 _MOST = 5
 
 
+#: Of each column with names: what they are names of, and tables that are indexed by it.
+_KNOWN = {"symbol": ("symbol", "symbol", "venue_volume"), "venue_id": ("venue", "venue", "venue_share")}
+
+
 def check_names(query: Query, column: str, wanted: Iterable[str]) -> None:
     """Refuses symbols and venues that no loaded week has.
 
@@ -34,17 +38,14 @@ def check_names(query: Query, column: str, wanted: Iterable[str]) -> None:
     Raises:
         UnknownName: with the names that are nearest.
     """
-    names, table = list(wanted), {"symbol": "symbol", "venue_id": "venue"}[column]
-    # Names that figures do not have yet, because their weeks are graded F or not computed, are in venue volume.
-    known = query(
-        f"SELECT DISTINCT {column} AS name FROM otc.{table} WHERE {column} = ANY(%(names)s) "  # noqa: S608
-        f"UNION SELECT DISTINCT {column} FROM otc.venue_volume WHERE {column} = ANY(%(names)s)",
-        {"names": names},
-    )
+    names = list(wanted)
+    what, *tables = _KNOWN[column]
+    # Figures do not have the names of weeks that are graded F or not computed yet; the second table does.
+    parts = [f"SELECT DISTINCT {column} AS name FROM otc.{table} WHERE {column} = ANY(%(names)s)" for table in tables]  # noqa: S608
+    known = query(" UNION ".join(parts), {"names": names})
     missing = [name for name in names if name not in set(known["name"])]
     if not missing:
         return
-    what = "symbol" if column == "symbol" else "venue"
     everything = query(sql_text(f"names_of_{what}s"), None)
     near = suggestions(missing[0], everything.rows())
     shown = ", ".join(f"{name} ({text})" if text else name for name, text in near)
@@ -112,11 +113,9 @@ def check_weeks(query: Query, selection: Selection, now: dt.datetime) -> None:
     kept = query("SELECT keep_weeks, dropped_until FROM otc.retention WHERE what = %s", [table.retention or ""]).rows()
     keep_weeks, dropped_until = kept[0] if kept else (None, None)
     gaps = {(week, tier): rest for week, tier, *rest in query(_GAPS, None).rows()}
-    reasons: list[str] = []
-    for span in selection.weeks.spans:
-        week = span.last or span.first
-        for tier in tiers if week else ():
-            assert week is not None
+    reasons: dict[tuple[dt.date, str], list[str]] = {}
+    for week in sorted({week for span in selection.weeks.spans if (week := span.last or span.first)}):
+        for tier in tiers:
             captured = [known for known, name in have if name == tier]
             if dropped_until is not None and week <= dropped_until:
                 reason = (
@@ -132,10 +131,8 @@ def check_weeks(query: Query, selection: Selection, now: dt.datetime) -> None:
                 )
             else:
                 reason = _not_captured(week, tier, gaps.get((week, tier)), captured, now)
-            reasons.append(f"{tier}, week {week}: {reason}")
-    if not reasons:
-        return
-    shown = list(dict.fromkeys(reasons))
+            reasons.setdefault((week, reason), []).append(tier)
+    shown = [f"{', '.join(tiers)}, week {week}: {reason}" for (week, reason), tiers in reasons.items()]
     more = f"; and {len(shown) - _MOST} more" if len(shown) > _MOST else ""
     newest = max((week for (week, _), (*_, computed) in have.items() if computed), default=None)
     raise NoRows(

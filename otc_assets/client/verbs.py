@@ -201,12 +201,16 @@ def _of_table(table: Table) -> Verb:
     )
 
 
-#: Every verb, by name; those with a short name first.
+_MOST_READ = ("venue_volume", *_SHORT, "venue_rolling", "market_concentration")
+
+#: Every verb, by name; those that are read most come first.
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        *(_of_table(TABLES[name]) for name in ("venue_volume", *_SHORT)),
+        *(_of_table(TABLES[name]) for name in _MOST_READ),
         *(Verb(name=t.name, table=t, order=t.key, statement=t.name) for t in (_REVISIONS, _COVERAGE)),
-        *(_of_table(t) for t in TABLES.values() if t.readable and t.name not in ("venue_volume", *_SHORT)),
+        *(_of_table(t) for t in TABLES.values() if t.readable and t.name not in _MOST_READ),
     )
 }
+#: The names of the verbs that have a method of the client; the others are read by ``Client.read``.
+COMMON = frozenset({*(_SHORT.get(name, name) for name in _MOST_READ), _REVISIONS.name, _COVERAGE.name})

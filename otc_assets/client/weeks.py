@@ -108,11 +108,10 @@ def week_of(day: object) -> dt.date:
     Raises:
         InvalidQuery: it is not a day.
     """
-    if isinstance(day, dt.datetime):
-        return week_containing(day.date())
-    if isinstance(day, dt.date):
-        return week_containing(day)
     try:
-        return week_containing(dt.date.fromisoformat(str(day).strip()))
-    except (ValueError, OverflowError):
+        found = day if isinstance(day, dt.date) else dt.date.fromisoformat(str(day).strip())
+    except ValueError:
         raise InvalidQuery(f"{day!r} is not a week", remedy=_FORMS) from None
+    if not 1990 <= found.year <= 2100:
+        raise InvalidQuery(f"the year {found.year} is not a year of FINRA's data", remedy=_FORMS)
+    return week_containing(found.date() if isinstance(found, dt.datetime) else found)
