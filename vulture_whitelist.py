@@ -26,3 +26,4 @@ _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing r
 
 # For readers.
 _.known_until  # warehouse/history.py: the public function for readers of as-of answers
+_.concentration, _.coverage, _.describe_venue  # client: users call its methods

@@ -65,6 +65,7 @@ def up(
         print_remarks(done, indent=" " * 10)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
         resolved = setup.resolved(chosen, url)
+        _print_connection(chosen)
         if database_only:
             _wait_for_interrupt()
             return
@@ -91,6 +92,16 @@ def up(
                 served.stop()
     if interruption.received() != signal.SIGINT:
         raise typer.Exit(interruption.exit_code())
+
+
+def _print_connection(chosen: Settings) -> None:
+    """How analysts connect. The URL has a password, so it is shown on a terminal only: other output may be a log."""
+    from otc_assets.local.logins import LoginRole, login_url
+
+    if chosen.database_url is None and err.is_terminal:
+        err.print(f"analysts  {login_url(chosen, LoginRole.READER)}   read-only")
+    else:
+        err.print("analysts  'otc-assets db url' prints the URL of the database, 'otc-assets db shell' opens psql")
 
 
 def _wait_for_interrupt() -> None:

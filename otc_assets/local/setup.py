@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from otc_assets import embedded_files
 from otc_assets.errors import OtcError
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT, Settings
@@ -42,7 +43,7 @@ def database(chosen: Settings) -> Iterator[str]:
     if chosen.database_url is not None:
         yield chosen.database_url.get_secret_value()
         return
-    with EmbeddedServer(chosen.home / "postgres") as server:
+    with EmbeddedServer(chosen.home / embedded_files.FOLDER) as server:
         yield server.url
 
 

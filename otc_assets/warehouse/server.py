@@ -7,7 +7,6 @@ tables are in ``load`` and ``read``.
 from __future__ import annotations
 
 import datetime as dt
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -18,6 +17,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from otc_assets.errors import OtcError
+from otc_assets.postgres import copied, session_options
 from otc_assets.settings import without_secrets
 from otc_assets.tracing import copy_span, instrument_engine
 
@@ -29,46 +29,6 @@ DAGSTER_SCHEMA = "dagster"
 
 #: The first key of our advisory locks: no other program uses it.
 LOCK_SPACE = 0x07C0
-
-
-#: Every session parameter that our results depend on. The defaults of a server, database or role may be anything:
-#: dates in another style can't be parsed, snapshots older than a lock read what another load has replaced.
-#: The path has no schema of ours: our statements qualify names, so that nothing else is found first.
-_PARAMETERS = {
-    "search_path": "pg_catalog",
-    "client_encoding": "UTF8",
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
-    "lc_numeric": "C",
-    "lc_monetary": "C",
-    "lc_time": "C",
-    "standard_conforming_strings": "on",
-    "array_nulls": "on",
-    "transform_null_equals": "off",
-    "quote_all_identifiers": "off",
-    "default_transaction_isolation": "read committed",
-    # Plans are for one week's values: a generic plan would open every chunk of a hypertable.
-    "plan_cache_mode": "force_custom_plan",
-    # Ours: a session that has it has received the others too.
-    "otc.parameters": "received",
-}
-
-
-def session_options(given: str = "", **other: str) -> str:
-    """The ``options`` of a connection string that set every session parameter our results depend on.
-
-    Args:
-        given: options that the user's URL has; they are kept where they set something else.
-        other: parameters that differ from the usual ones.
-    """
-    words = [given] if given else []
-    for name, value in (_PARAMETERS | other).items():
-        escaped = value.replace(" ", "\\ ")
-        words.append(f"-c {name}={escaped}")
-    return " ".join(words)
 
 
 # TimescaleDB's functions are called by their names alone, and their schema was chosen when the extension was created.
@@ -257,21 +217,5 @@ def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
 
 def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = ()) -> pl.DataFrame:
     """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
-    buffer = io.BytesIO()
-    statement = b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)"
-    with (
-        copy_span(connection.engine.url, f"COPY ({query}) TO STDOUT"),
-        _cursor(connection) as cursor,
-        cursor.copy(statement, params or None) as copy,
-    ):
-        for block in copy:
-            buffer.write(block)
-    if not buffer.tell():
-        return schema.to_frame()
-    buffer.seek(0)
-    # Booleans arrive as t and f, which the reader does not parse as booleans.
-    stored = pl.Schema({name: pl.String if kind == pl.Boolean else kind for name, kind in schema.items()})
-    # Every value is quoted and a null is not: that is how the reader distinguishes '' from null.
-    frame = pl.read_csv(buffer, has_header=False, schema=stored)
-    flags = [pl.col(name).eq("t").alias(name) for name, kind in schema.items() if kind == pl.Boolean]
-    return frame.with_columns(flags) if flags else frame
+    with copy_span(connection.engine.url, f"COPY ({query}) TO STDOUT"), _cursor(connection) as cursor:
+        return copied(cursor, query, schema, params)

@@ -24,7 +24,7 @@ from support.tools import missing
 
 from otc_assets.cli.programs import PROGRAMS
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.local.server_folder import _binaries_of_the_wheel
+from otc_assets.local.server_folder import binaries_of_the_wheel
 from otc_assets.settings import PROJECT_ROOT, Settings
 
 FOLDER = PROJECT_ROOT / "deploy" / "compose"
@@ -261,7 +261,7 @@ def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Pat
         admin.execute("DROP DATABASE otc")
         admin.execute("DROP ROLE otc, otc_writer, otc_reader")
         env = {
-            "PATH": f"{_binaries_of_the_wheel() / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{binaries_of_the_wheel() / 'bin'}:{os.environ['PATH']}",
             "PGHOST": "127.0.0.1",
             "PGPORT": str(admin.info.port),
             "PGPASSWORD": admin.info.password,

@@ -1,0 +1,83 @@
+"""What every connection to PostgreSQL shares, whichever driver opens it: session parameters, and frames from COPY.
+
+Nothing here needs SQLAlchemy, so that the Python client starts quickly. Engines and writing are in
+``warehouse.server``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+#: Every session parameter that our results depend on. The defaults of a server, database or role may be anything:
+#: dates in another style can't be parsed, snapshots older than a lock read what another load has replaced.
+#: The path has no schema of ours: our statements qualify names, so that nothing else is found first.
+_PARAMETERS = {
+    "search_path": "pg_catalog",
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "lc_numeric": "C",
+    "lc_monetary": "C",
+    "lc_time": "C",
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",
+    "default_transaction_isolation": "read committed",
+    # Plans are for one week's values: a generic plan would open every chunk of a hypertable.
+    "plan_cache_mode": "force_custom_plan",
+    # Ours: a session that has it has received the others too.
+    "otc.parameters": "received",
+}
+
+
+#: A timestamp with time zone in the style of ``_PARAMETERS``: 2026-09-23 12:00:00.5+00.
+_MOMENT = "%Y-%m-%d %H:%M:%S%.f%#z"
+
+
+def session_options(given: str = "", **other: str) -> str:
+    """The ``options`` of a connection string that set every session parameter our results depend on.
+
+    Args:
+        given: options that the user's URL has; they are kept where they set something else.
+        other: parameters that differ from the usual ones.
+    """
+    words = [given] if given else []
+    for name, value in (_PARAMETERS | other).items():
+        escaped = value.replace(" ", "\\ ")
+        words.append(f"-c {name}={escaped}")
+    return " ".join(words)
+
+
+def copied(cursor: Any, query: str, schema: pl.Schema, params: Sequence[Any] = ()) -> pl.DataFrame:
+    """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY.
+
+    Args:
+        cursor: psycopg's.
+        query: a SELECT.
+        schema: the names and types of its columns.
+        params: values of the placeholders, which psycopg writes into the statement as literals.
+    """
+    buffer = io.BytesIO()
+    with cursor.copy(b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)", params or None) as copy:
+        for block in copy:
+            buffer.write(block)
+    if not buffer.tell():
+        return schema.to_frame()
+    buffer.seek(0)
+    # The reader parses neither booleans, which arrive as t and f, nor moments with a time zone.
+    as_text = {name: pl.String() for name, kind in schema.items() if kind == pl.Boolean or kind == pl.Datetime}
+    # Every value is quoted and a null is not: that is how the reader distinguishes '' from null.
+    frame = pl.read_csv(buffer, has_header=False, schema=pl.Schema({**schema, **as_text}))
+    parsed = [
+        pl.col(name).eq("t") if schema[name] == pl.Boolean else pl.col(name).str.to_datetime(_MOMENT, time_zone="UTC")
+        for name in as_text
+    ]
+    return frame.with_columns(parsed) if parsed else frame
