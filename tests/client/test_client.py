@@ -226,6 +226,12 @@ def test_a_symbol_that_did_not_trade_in_a_loaded_week_has_no_rows(otc: Client, f
     assert otc.summary(symbol, weeks=week).schema == VERBS["summary"].table.schema
 
 
+def test_tables_of_other_data_sets_and_rare_figures_may_be_empty(otc: Client) -> None:
+    """Nothing is missing: no venue succeeded another in that week, and no threshold list was captured before it."""
+    assert otc.read("venue_succession", weeks=WEEKS[0]).is_empty()
+    assert otc.read("threshold_security", weeks="2026-01-02").is_empty()
+
+
 def test_weeks_that_retention_deleted_or_that_are_graded_f_or_not_computed_say_so(database: str) -> None:
     with psycopg.connect(database) as connection:
         for week, grade in (("2026-06-05", "A"), ("2026-07-03", "F"), ("2026-07-10", "A")):
