@@ -12,6 +12,7 @@ import datetime as dt
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -54,26 +55,43 @@ def fill(url: str, symbol: str, weeks: list[dt.date]) -> None:
     engine.dispose()
 
 
+def processor(session: int) -> float:
+    """Milliseconds of processor time of this process and of a session of the server: a busy machine distorts clocks."""
+    return time.process_time() * 1000 + int(Path(f"/proc/{session}/schedstat").read_text().split()[0]) / 1e6
+
+
+def timed(session: int, work: Callable[[], list[tuple[object, ...]]]) -> tuple[list[tuple[object, ...]], float, float]:
+    """What ``work`` returns, and its milliseconds: by the clock, and of the processor."""
+    spent, begun = processor(session), time.perf_counter()
+    found = work()
+    return found, (time.perf_counter() - begun) * 1000, processor(session) - spent
+
+
 def measured(url: str, symbol: str) -> list[dict[str, object]]:
     """Each verb's five years of the symbol, by the client and by bare SQL in turn."""
     rows: list[dict[str, object]] = []
     with Client(url) as otc, psycopg.connect(url, autocommit=True, options=session_options()) as bare:
+        ours = otc.sql("SELECT pg_backend_pid() AS pid").item()
         for verb in _TABLES:
-            statement = select(verb, {"symbols": symbol}).statement()
-            milliseconds: dict[str, list[float]] = {"client": [], "bare": []}
+            filters = {"symbols": symbol}
+            text, params, _ = select(verb, filters).statement()
+            clock: dict[str, list[float]] = {"client": [], "bare": []}
+            spent: dict[str, list[float]] = {"client": [], "bare": []}
             for number in range(_TIMES + 1):
-                begun = time.perf_counter()
-                frame = otc.read(verb, {"symbols": symbol})
-                between = time.perf_counter()
-                found = bare.execute(statement.text, statement.params).fetchall()  # type: ignore[call-overload]
-                ended = time.perf_counter()
-                assert frame.rows() == found
-                if number:  # the first opens a connection and fills caches
-                    milliseconds["client"].append((between - begun) * 1000)
-                    milliseconds["bare"].append((ended - between) * 1000)
-            client, sql = (statistics.median(times) for times in milliseconds.values())
-            row: dict[str, object] = {"verb": verb, "rows": frame.height, "client ms": client, "bare SQL ms": sql}
-            rows.append({**row, "ratio": f"{client / sql:.2f}"})
+                frames: list[pl.DataFrame] = []
+                _, *of_client = timed(ours, lambda: frames.append(otc.read(verb, filters)) or [])  # noqa: B023
+                found, *of_sql = timed(bare.info.backend_pid, lambda: bare.execute(text, params).fetchall())  # noqa: B023
+                assert frames[0].rows() == found
+                if number:  # the first fills caches
+                    for name, (by_clock, of_processor) in (("client", of_client), ("bare", of_sql)):
+                        clock[name].append(by_clock)
+                        spent[name].append(of_processor)
+            client, sql, client_cpu, sql_cpu = (
+                statistics.median(times) for times in (*clock.values(), *spent.values())
+            )
+            row: dict[str, object] = {"verb": verb, "rows": len(found), "client ms": client, "bare SQL ms": sql}
+            row |= {"ratio": f"{client / sql:.2f}", "client CPU ms": client_cpu, "bare SQL CPU ms": sql_cpu}
+            rows.append(row)
     return rows
 
 

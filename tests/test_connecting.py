@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 
 def _blocks(page: str, language: str, containing: str = "") -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```", (PROJECT_ROOT / page).read_text(), re.S | re.M)
-    return [block for block in found if containing in block]
+    found = re.findall(r"^```(\w*)\n(.*?)^```", (PROJECT_ROOT / page).read_text(), re.S | re.M)
+    return [block for of, block in found if of == language and containing in block]
 
 
 def _apple(first_run: FirstRun) -> object:

@@ -168,8 +168,7 @@ def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:
     if connection.execute("SELECT current_setting('otc.parameters', true)").fetchone() != ("received",):
         connection.close()
         raise Unreachable(
-            f"{where}: the parameters of the connection (options) did not reach the server: a pooler ignores "
-            "them",
+            f"{where}: the parameters of the connection (options) did not reach the server: a pooler ignores them",
             remedy="Connect to the server itself. With PgBouncer, see docs/scale-out.md.",
         )
     return connection

@@ -104,13 +104,13 @@ def test_errors_say_what_to_do(query: Run, arguments: tuple[str, ...], message: 
 
 def test_a_long_or_wide_table_says_what_it_left_out(query: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames.out, "_width", 80)
-    code, printed, errors = query("summary", "--weeks", "newest")
+    code, printed, errors = query("summary")
     assert code == 0
     assert len(printed.splitlines()) == frames._TABLE_ROWS + 1
     assert max(map(len, printed.splitlines())) <= 80
     assert "no room for" in errors
     assert "The first 100 rows. More: --limit" in errors
-    assert len(query("summary", "--weeks", "newest", "--limit", "3")[1].splitlines()) == 4
+    assert len(query("summary", "--limit", "3")[1].splitlines()) == 4
 
 
 def test_a_sheet_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
