@@ -34,6 +34,7 @@ from otc_assets.client import (
     Unreachable,
     client,
     explain,
+    reader,
     select,
     weeks,
 )
@@ -361,7 +362,7 @@ def test_the_examples_in_docstrings_are_true(first_run: FirstRun, monkeypatch: p
     monkeypatch.setenv("OTC_DATABASE_URL", first_run.reader_url)
     attempted = 0
     with Client() as otc:
-        for module in (otc_assets.client, client, explain, weeks):
+        for module in (otc_assets.client, client, reader, explain, weeks):
             result = doctest.testmod(module, extraglobs={"otc": otc, "Client": Client})
             assert result.failed == 0, module.__name__
             attempted += result.attempted
