@@ -79,7 +79,7 @@ class Connections:
 
     def rows(self, statement: Statement) -> pl.DataFrame:
         """The rows of a statement whose columns are known, by COPY."""
-        return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params))
+        return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params, named=True))
 
     def query(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pl.DataFrame:
         """The rows of one statement, with the types that the server states."""

@@ -152,6 +152,8 @@ def test_numbers_are_exact_and_floats_are_a_choice(otc: Client, first_run: First
     volume = otc.venue_volume("SPY")["share_volume"]
     assert volume.dtype == pl.Decimal(38, 6)
     assert volume.sum() == exact[0]
+    without = first_run.duck.execute("SELECT count(*) FROM rows WHERE symbol = 'SPY' AND mpid IS NULL").fetchone()
+    assert (otc.venue_volume("SPY", columns="mpid")["mpid"].null_count(),) == without  # lines with nothing in them
     with Client(first_run.reader_url, decimals=False) as rounded:
         assert rounded.venue_volume("SPY")["share_volume"].dtype == pl.Float64
     frame = otc.summary("SPY").to_pandas()
