@@ -57,7 +57,7 @@ def test_every_readable_table_is_a_verb_and_orders_its_rows_by_all_of_its_key() 
     [
         (("summry", {}), "no 'summry' to read.*summary"),
         (("summary", {"venues": "UBSA"}), "can't be filtered by venues.*symbols, tiers"),
-        (("summary", {"tiers": "T3"}), "unknown tier 'T3'.*T1, T2"),
+        (("summary", {"tiers": "T3"}), "unknown tier 'T3': FINRA's tiers are T1"),
         (("summary", {"tiers": "ALL"}), "no rows over all tiers; rolling.*can be added"),
         (("rolling", {"tiers": ["ALL", "T1"]}), "count everything twice"),
         (("concentration", {"scopes": "DARK"}), "can't be 'DARK'.*ATS, NON_ATS, ALL"),
