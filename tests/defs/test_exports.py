@@ -42,14 +42,14 @@ WEEK = dt.date(2026, 8, 21)
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def _today() -> Iterator[None]:
+@pytest.fixture
+def today() -> Iterator[None]:
     with time_machine.travel(dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC), tick=True):
         yield
 
 
 @pytest.fixture
-def computed(dagster: DagsterInstance) -> DagsterInstance:
+def computed(dagster: DagsterInstance, today: None) -> DagsterInstance:
     """A week of T1, captured, and some of its tables."""
     launcher = installed.launcher(dagster)
     launcher.run_assets(["week_calendar", "publication_t1"], WEEK, WEEK)

@@ -8,6 +8,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,25 @@ def test_a_week_of_the_same_version_or_the_same_rows_is_not_written_again(wareho
     week = target.manifest().weeks["venue_share"][WEEK]
     assert (week.number, week.version.partition(" ")[0]) == (1, "another")
     assert export(warehouse, target) == []
+
+
+def test_exports_at_the_same_time_lose_nothing_of_each_other(
+    warehouse: Database, database: str, target: Target
+) -> None:
+    weeks = [WEEK - dt.timedelta(weeks=number) for number in range(8)]
+    for week in weeks:
+        save(warehouse, week, BASE, "0")
+
+    def export_some(some: list[dt.date]) -> None:
+        own = Database(database)
+        for week in some:
+            export_week(week, own, Target(target.url), NOW)
+        own.close()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(export_some, [weeks[::2], weeks[1::2], weeks]))
+    assert sorted(target.manifest().weeks["venue_share"]) == sorted(weeks)
+    assert (target.manifest().number, export(warehouse, target)) == (8, [])
 
 
 class Crashing(Target):
