@@ -59,6 +59,8 @@ def export(
     continues. Only reads the database. Example: otc-assets export --weeks 2026-08-07..2026-08-28 --to file:///data/otc
     """
     if context.invoked_subcommand is not None:
+        if weeks or tables or to or repair or as_json:
+            raise typer.BadParameter(f"write options after '{context.invoked_subcommand}'.")
         return
     from otc_assets.archive.store import ArchiveUnavailable
     from otc_assets.errors import OtcError

@@ -162,6 +162,8 @@ def test_the_command_exports_some_tables_to_a_folder_continues_and_verifies(otc:
     assert (code, shown["weeks"], shown["files"], shown["failed"]) == (0, [str(WEEK)], 1, []), errors
     assert otc("export", *to)[1] == f"{to[1]} is up to date\n"
     assert otc("export", "verify", *to)[:2] == (0, f"2 files in {to[1]} verified: each matches its digest\n")
+    code, _, errors = otc("export", *to, "verify")
+    assert (code, "write options after 'verify'" in errors) == (2, True)
     (tmp_path / f"copy/gap/week_ending={WEEK}/part.parquet").unlink()
     code, output, _ = otc("export", "verify", *to, "--json")
     problems = [{"path": f"gap/week_ending={WEEK}/part.parquet", "problem": "missing"}]
