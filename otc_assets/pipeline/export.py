@@ -29,6 +29,7 @@ from otc_assets.domain.parquet import (
     exported_tables,
     from_parquet,
     in_file_order,
+    layout_of,
     row_changes,
     to_parquet,
 )
@@ -39,9 +40,6 @@ from otc_assets.pipeline.results import WeekResult
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.exports import export_lock, export_versions, snapshot
 from otc_assets.warehouse.read import week_count, week_rows
-
-#: The version of a week without rows of a table that has no version itself.
-_NO_ROWS = "no rows"
 
 _REMEDIES = {
     errno.ENOSPC: "The disk is full. Free space and export again: what is exported is not written again.",
@@ -133,8 +131,22 @@ def weeks_to_export(
     with snapshot(database) as connection:
         versions = export_versions(connection)
     weeks = versions.keys() | {week for of_table in manifest.weeks.values() for week in of_table}
-    found = {week: _to_export(versions.get(week, {}), manifest, week, tables) for week in sorted(weeks)}
+    found = {
+        week: _to_export(_current(versions.get(week, {}), manifest, week), manifest, week, tables)
+        for week in sorted(weeks)
+    }
     return {week: wanted for week, wanted in found.items() if wanted or week in unfinished}
+
+
+def _current(versions: dict[str, str], manifest: Manifest, week_ending: dt.date) -> dict[str, str]:
+    """By table, the versions of a week, with those of exported tables that have no rows any more, and no retention."""
+    exported = manifest.of_week(week_ending)
+    closed = {
+        name: f"no rows {layout_of(table)}"
+        for name, table in exported_tables().items()
+        if name in exported and name not in versions and table.retention is None
+    }
+    return versions | closed
 
 
 def _to_export(
@@ -142,14 +154,9 @@ def _to_export(
 ) -> dict[str, str]:
     """The tables to export of a week, with their versions."""
     exported = manifest.of_week(week_ending)
-    closed = {
-        name: _NO_ROWS
-        for name, table in exported_tables().items()
-        if name in exported and name not in versions and table.retention is None
-    }
     return {
         name: version
-        for name, version in {**versions, **closed}.items()
+        for name, version in versions.items()
         if (tables is None or name in tables) and (name not in exported or exported[name].version != version)
     }
 
@@ -183,7 +190,8 @@ def export_week(
         manifest, unfinished = target.manifest(), target.unfinished()
         # After the lock: the snapshot is not older than what another process has exported.
         with snapshot(database) as connection:
-            versions = export_versions(connection, week_ending, week_ending).get(week_ending, {})
+            stored = export_versions(connection, week_ending, week_ending).get(week_ending, {})
+            versions = _current(stored, manifest, week_ending)
             wanted = _to_export(versions, manifest, week_ending, tables)
             if repair or week_ending in unfinished:
                 for name, week in manifest.of_week(week_ending).items():
@@ -218,8 +226,8 @@ def _write_week(
 ) -> Week:
     """Writes the file of a week, and before it the file of what has changed since the rows of the manifest.
 
-    A file whose rows are the same stays. There is no change file if the one before is not that of the manifest, or has
-    other columns, or if the new file is smaller: readers then copy the new one.
+    A file of the same rows and layout stays. There is no change file if the one before is not that of the manifest, or
+    has other columns, or if the new file is smaller: readers then copy the new one.
     """
     content, old = to_parquet(rows), None
     changes: tuple[Changes, ...] = ()
@@ -228,11 +236,11 @@ def _write_week(
         old = from_parquet(stored) if stored is not None and before.is_of(stored) else None
     if before is not None and old is not None and old.schema == rows.schema:
         differ = row_changes(exported_tables()[name], old, rows)
-        if differ.is_empty():
+        if differ.is_empty() and before.version.endswith(layout_of(exported_tables()[name])):
             return replace(before, version=version)
         changed = to_parquet(differ)
         counts = dict(differ.group_by(CHANGE).len().iter_rows())
-        if len(changed) < len(content):
+        if not differ.is_empty() and len(changed) < len(content):
             path = f"_changes/{name}/week_ending={week_ending}/{number:08}.parquet"
             file = target.write(path, changed)
             latest = Changes(
@@ -287,7 +295,8 @@ def exported_files(database: Database, target: Target, week_ending: dt.date) -> 
     with export_lock(database, str(target.url)):
         manifest = target.manifest()
         with snapshot(database) as connection:
-            versions = export_versions(connection, week_ending, week_ending).get(week_ending, {})
+            stored = export_versions(connection, week_ending, week_ending).get(week_ending, {})
+            versions = _current(stored, manifest, week_ending)
             found = []
             for name, week in sorted(manifest.of_week(week_ending).items()):
                 content = target.read(week.path)

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from support.s3_server import S3Server
 
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
+from otc_assets.domain import parquet
 from otc_assets.domain.parquet import columns_of, exported_tables, in_file_order, to_parquet
 from otc_assets.pipeline.export import Target, export_week, exported_files, verify, weeks_to_export
 from otc_assets.pipeline.export_manifest import File, UnreadableManifest
@@ -199,6 +200,22 @@ def test_exports_at_the_same_time_lose_nothing_of_each_other(
         list(pool.map(export_some, [weeks[::2], weeks[1::2], weeks]))
     assert sorted(target.manifest().weeks["venue_share"]) == sorted(weeks)
     assert (target.manifest().number, export(warehouse, target)) == (8, [])
+
+
+def test_a_changed_layout_writes_the_same_rows_again(
+    warehouse: Database, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(warehouse, WEEK, BASE, "0")
+    export(warehouse, target)
+    path = folder(target) / f"venue_share/week_ending={WEEK}/part.parquet"
+    before = path.stat().st_ino
+    monkeypatch.setattr(parquet, "_LAYOUT", "another")
+    monkeypatch.setattr(parquet, "ROW_GROUP", 64)
+    assert export(warehouse, target) == [WEEK]
+    assert path.stat().st_ino != before
+    assert pq.read_metadata(path).num_row_groups == 3
+    week = target.manifest().weeks["venue_share"][WEEK]
+    assert (week.number, week.changes, export(warehouse, target)) == (2, (), [])
 
 
 class Crashing(Target):
