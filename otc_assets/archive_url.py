@@ -35,6 +35,10 @@ class ArchiveUrl:
         """The key of the object ``name`` in the bucket."""
         return f"{self.prefix}/{name}" if self.prefix else name
 
+    def below(self, name: str) -> ArchiveUrl:
+        """The address of a folder or prefix within this one."""
+        return ArchiveUrl(folder=self.folder / name) if self.folder else ArchiveUrl(None, self.bucket, self.key(name))
+
 
 def parse_archive_url(text: str) -> ArchiveUrl:
     """The archive that a URL names.

@@ -9,6 +9,7 @@ from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
 from otc_assets.defs.clean_up import clean_up, daily_clean_up
 from otc_assets.defs.datasets import CAPTURE_DATASETS, other_datasets
+from otc_assets.defs.exports import EXPORT_WEEKS, parquet_export, stale_exports
 from otc_assets.defs.jobs import JOBS
 from otc_assets.defs.launch import Launcher
 from otc_assets.defs.partitions import WeekPartitions
@@ -26,15 +27,15 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
     Args:
         chosen: its settings.
         resources: objects in place of those that the settings describe, by name: ``warehouse``, ``archive``,
-            ``source``, ``settings``.
+            ``exports``, ``source``, ``settings``.
     """
     weeks = WeekPartitions(chosen.first_week, chosen.single_runs)
     return Definitions(
-        assets=all_assets(weeks),
+        assets=[*all_assets(weeks), parquet_export(weeks)],
         asset_checks=all_checks(weeks),
-        jobs=[*JOBS, CAPTURE_DATASETS, clean_up],
+        jobs=[*JOBS, CAPTURE_DATASETS, EXPORT_WEEKS, clean_up],
         schedules=[*SCHEDULES, daily_clean_up],
-        sensors=[*SENSORS, other_datasets],
+        sensors=[*SENSORS, other_datasets, stale_exports],
         resources={**make_resources(chosen), **(resources or {})},
         executor=traced_executor(by_tag),
     )

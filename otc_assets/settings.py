@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         database_url: the URL of a PostgreSQL server; if it is unset, an embedded one is started.
         home: the folder for the embedded database, the archive and Dagster's files.
         archive_url: the archive, ``file:///folder`` or ``s3://bucket/prefix``; if unset, ``archive`` in ``home``.
+        export_url: the Parquet data set, an address as of the archive; if unset, ``export`` below ``archive_url``, or
+            in ``home``.
         source: where publications come from: the offline ``simulator``, FINRA's ``api``, or ``files``.
         files: the folder of downloaded files, for ``source = files`` and the file-drop sensor.
         first_week: the first week to capture, a Friday; the first partition, and the start of gap detection.
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     home: Path = Field(default_factory=default_home)
     archive_url: str | None = None
+    export_url: str | None = None
     source: SourceKind = SourceKind.SIMULATOR
     files: Path | None = None
     first_week: dt.date = dt.date(2021, 12, 10)
@@ -138,7 +141,7 @@ class Settings(BaseSettings):
         week_start_of(value)
         return value
 
-    @field_validator("archive_url")
+    @field_validator("archive_url", "export_url")
     @classmethod
     def _is_an_archive(cls, value: str | None) -> str | None:
         if value is not None:
@@ -194,6 +197,13 @@ class Settings(BaseSettings):
         return ArchiveUrl(folder=self.home / "archive")
 
     @property
+    def export(self) -> ArchiveUrl:
+        """Where the Parquet data set is written: by default where every process that reads the archive can read it."""
+        if self.export_url is not None:
+            return parse_archive_url(self.export_url)
+        return self.archive.below("export") if self.archive_url is not None else ArchiveUrl(folder=self.home / "export")
+
+    @property
     def files_folder(self) -> Path:
         """The folder that is watched for downloaded files."""
         return self.files or self.home / "files"
@@ -224,6 +234,7 @@ class Settings(BaseSettings):
             "DAGSTER_HOME": str(self.dagster_home),
             "OTC_PORT": str(self.port),  # links in alerts have it
             **({"OTC_ARCHIVE_URL": self.archive_url} if self.archive_url is not None else {}),
+            **({"OTC_EXPORT_URL": self.export_url} if self.export_url is not None else {}),
             **{name: url.get_secret_value() for name, url in urls.items() if url is not None},
         }
 

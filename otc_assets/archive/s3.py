@@ -33,6 +33,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as ConnectionFailed
 
 from otc_assets.archive.store import (
+    ARCHIVE_SETTING,
     CAPTURE_AGAIN,
     ArchiveUnavailable,
     DamagedObject,
@@ -75,9 +76,9 @@ _CODE = "The documentation of the S3 server explains the code."
 _SETTINGS = "Check the settings of boto3: AWS_ENDPOINT_URL (https://host:port), AWS_REGION, AWS_PROFILE."
 _NETWORK = "Check AWS_ENDPOINT_URL and the network."
 
-#: What to do, by the code of S3's error.
+#: What to do, by the code of S3's error; ``setting`` is the variable that names the bucket.
 _REMEDIES = {
-    "NoSuchBucket": "The bucket does not exist. Create it, or correct OTC_ARCHIVE_URL.",
+    "NoSuchBucket": "The bucket does not exist. Create it, or correct {setting}.",
     **dict.fromkeys(
         ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
         _CREDENTIALS,
@@ -85,7 +86,7 @@ _REMEDIES = {
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "403"), f"{_CREDENTIALS} {_RIGHTS}"),
     **dict.fromkeys(("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint", "301"), _REGION),
     **dict.fromkeys(("SlowDown", "RequestTimeout"), _LATER),
-    "404": "This is not a server of S3, or it has no such bucket. Correct AWS_ENDPOINT_URL or OTC_ARCHIVE_URL.",
+    "404": "This is not a server of S3, or it has no such bucket. Correct AWS_ENDPOINT_URL or {setting}.",
     "RequestTimeTooSkewed": "The clock of this machine is wrong. Correct it.",
 }
 _CREDENTIAL_ERRORS = (
@@ -117,10 +118,12 @@ class S3Archive:
 
     Args:
         url: the bucket and the prefix.
+        setting: the variable that names them, for errors.
     """
 
-    def __init__(self, url: ArchiveUrl) -> None:
+    def __init__(self, url: ArchiveUrl, setting: str = ARCHIVE_SETTING) -> None:
         self._url = url
+        self._setting = setting
         self._bucket = url.bucket
 
     @cached_property
@@ -255,11 +258,11 @@ class S3Archive:
         except ClientError as error:
             if _code(error) == "NoSuchKey":  # and not any 404, which a proxy can send
                 raise MissingObject(
-                    f"the archive has no {self._where(name)}: it was deleted, or OTC_ARCHIVE_URL was changed",
+                    f"the archive has no {self._where(name)}: it was deleted, or {self._setting} was changed",
                     remedy=f"Restore it, or {CAPTURE_AGAIN}",
                 ) from None
             remedy = _REMEDIES.get(_code(error), _LATER if _status(error) >= 500 else _CODE)
-            raise self._unavailable(done, name, error, remedy) from None
+            raise self._unavailable(done, name, error, remedy.format(setting=self._setting)) from None
         except _CREDENTIAL_ERRORS as error:
             raise self._unavailable(done, name, error, _CREDENTIALS) from None
         except (ConnectionFailed, HTTPClientError, IncompleteReadError) as error:

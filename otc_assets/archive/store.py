@@ -29,6 +29,9 @@ _WRITER = re.compile(re.escape(_PARTIAL) + r"(?P<machine>[0-9a-f]{12})-(?P<pid>\
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
+#: The setting that names the archive.
+ARCHIVE_SETTING = "OTC_ARCHIVE_URL"
+
 #: A part of the remedies for missing and damaged objects.
 CAPTURE_AGAIN = "capture the publication again: the same bytes replace it."
 _RESTORE = f"Restore it from a backup, or {CAPTURE_AGAIN}"

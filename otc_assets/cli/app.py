@@ -1,8 +1,8 @@
 """The application: its commands in their groups, the global options, and how errors are shown.
 
 Exit codes: 0 done; 1 failed, with the reason on stderr; 2 usage error or invalid setting; 3 gaps found (``gaps
---check``); 4 archived objects are missing or damaged, or could not be copied (``archive``); 130, 143, 129 interrupted
-by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
+--check``); 4 archived objects or exported files are missing or damaged, or could not be copied (``archive``, ``export
+verify``); 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP. Ctrl-C is the way to end ``up``: 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,20 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, archive, captures, database, events, ingest, inspect, programs, query, rebuild, run
+from otc_assets.cli import (
+    admin,
+    archive,
+    captures,
+    database,
+    events,
+    export,
+    ingest,
+    inspect,
+    programs,
+    query,
+    rebuild,
+    run,
+)
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -47,6 +60,7 @@ app.command(rich_help_panel=_RUN)(rebuild.rebuild)
 app.command(rich_help_panel=_INSPECT)(inspect.status)
 app.command(rich_help_panel=_INSPECT)(inspect.gaps)
 app.command(rich_help_panel=_INSPECT)(inspect.storage)
+app.add_typer(export.app, name="export", rich_help_panel=_RUN)
 app.add_typer(events.app, name="events", rich_help_panel=_INSPECT)
 app.add_typer(inspect.alerts_app, name="alerts", rich_help_panel=_INSPECT)
 app.command(rich_help_panel=_INGEST)(ingest.ingest)

@@ -30,10 +30,11 @@ from otc_assets.defs.internals import AssetCheckEvaluationTargetMaterializationD
 from otc_assets.defs.partitions import WeekPartitions, key_of, week_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
 from otc_assets.defs.spans import traced_step
-from otc_assets.domain.checks import CHECKS, NEWEST_WEEK, checks_of
+from otc_assets.domain.checks import CHECKS, EXPORT, NEWEST_WEEK, checks_of
 from otc_assets.domain.weeks import NEW_YORK
 from otc_assets.finra.source import Source
 from otc_assets.pipeline.checks import Verdict, judge_checks, judge_newest_week, weekly_checks_of
+from otc_assets.pipeline.export import Target
 from otc_assets.settings import Settings
 from otc_assets.tracing import WEEK, span
 from otc_assets.warehouse.database import Database
@@ -108,7 +109,7 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
     @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database", can_subset=True)
     @traced_step
     def checks(
-        context: AssetCheckExecutionContext, warehouse: ResourceParam[Database]
+        context: AssetCheckExecutionContext, warehouse: ResourceParam[Database], exports: ResourceParam[Target]
     ) -> Iterator[AssetCheckEvaluation | Output[None]]:
         op = context.op_execution_context
         selected = context.selected_asset_check_keys
@@ -118,7 +119,7 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
         chosen = _weeks(op, AssetKey(asset), weeks)
         for week in chosen:
             with span(WEEK, week_ending=week), event_context(op.run_id):
-                verdicts = judge_checks(warehouse, asset, week, names)
+                verdicts = judge_checks(warehouse, asset, week, names, exports)
             target = _target(op, AssetKey(asset), key_of(week))
             for verdict in verdicts:
                 # Not as results, which Dagster stores without a week in a run over several.
@@ -164,5 +165,6 @@ def newest_week(
 def all_checks(weeks: WeekPartitions) -> list[AssetChecksDefinition]:
     """The checks of all assets."""
     assets = dict.fromkeys(check.asset for check in CHECKS)
-    of_asset = {name: weeks.of_datasets if name in DATASET_ASSETS else weeks.of_figures for name in assets}
+    current = {*DATASET_ASSETS, EXPORT}
+    of_asset = {name: weeks.of_datasets if name in current else weeks.of_figures for name in assets}
     return [*(weekly_checks(asset, partitions) for asset, partitions in of_asset.items()), newest_week]

@@ -1,4 +1,4 @@
-"""What Dagster passes to assets, checks, schedules and sensors: the database, the archive, the source, the settings.
+"""What Dagster passes to assets, checks, schedules and sensors: database, archive, exports, source and settings.
 
 They are plain objects, created once per code location; a function requests one with ``ResourceParam``. They have no
 configuration of their own, so that a user of the UI can't point a run at another database or folder.
@@ -10,6 +10,7 @@ from typing import Any
 
 from otc_assets.archive.opening import open_archive
 from otc_assets.finra.sources import open_source
+from otc_assets.pipeline.export import Target
 from otc_assets.pipeline.journaling import journaled_database
 from otc_assets.settings import Settings
 
@@ -21,5 +22,6 @@ def make_resources(chosen: Settings) -> dict[str, Any]:
         "settings": chosen,
         "warehouse": journaled_database(chosen.database_url, archive),
         "archive": archive,
+        "exports": Target(chosen.export),
         "source": open_source(chosen),
     }

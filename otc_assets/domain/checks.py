@@ -21,7 +21,7 @@ import polars as pl
 
 from otc_assets.domain.datasets import ATS_BLOCKS, DATASETS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST
 from otc_assets.domain.enums import Grade, Severity
-from otc_assets.domain.quality import comparisons, datasets, figures, volume
+from otc_assets.domain.quality import comparisons, datasets, exports, figures, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
 from otc_assets.domain.schema import FINDING, WEEK_QUALITY
 
@@ -52,6 +52,9 @@ class Check:
     blocking: bool = False
     by_week: bool = True
 
+
+#: The asset of the exported files, which are no table.
+EXPORT = "parquet_export"
 
 #: Every check, by asset in the order in which it is judged. By the costs, a correct part of a publication is D, and
 #: with any other failure F. A doubtful week or layout alone is C. One unusual value is B, two are C.
@@ -329,6 +332,19 @@ CHECKS = (
         f"{datasets.JUDGED_FROM_SHARES:,} shares is at most {datasets.MEDIAN_ERROR_PCT:.0f} %.",
         datasets.estimate_error,
         severity=Severity.WARN,
+    ),
+    Check(
+        "files_match_manifest",
+        EXPORT,
+        "Each file of the week is there, with the digest that the manifest has.",
+        exports.files_match_manifest,
+    ),
+    Check(
+        "rows_match_tables",
+        EXPORT,
+        "Each file, read back, has as many rows as its table. Files that are older than the table, and weeks that "
+        "retention has deleted, are left out.",
+        exports.rows_match_tables,
     ),
     Check(
         "newest_week",

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.checks import GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
+from otc_assets.domain.checks import EXPORT, GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
 from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.enums import GapStatus, Severity
 from otc_assets.domain.estimates import ESTIMATES
@@ -24,6 +24,7 @@ from otc_assets.domain.quality.evidence import Compared, Graded, Newest
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
+from otc_assets.pipeline.export import Target, exported_files
 from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.grading import grade_of_week, judge_week
 from otc_assets.warehouse.database import Database
@@ -68,7 +69,11 @@ def weekly_checks_of(asset: str) -> list[Check]:
 
 
 def judge_checks(
-    database: Database, asset: str, week_ending: dt.date, only: Collection[str] | None = None
+    database: Database,
+    asset: str,
+    week_ending: dt.date,
+    only: Collection[str] | None = None,
+    exports: Target | None = None,
 ) -> list[Verdict]:
     """Judges the weekly checks of an asset for one week, and records failures and recoveries as events.
 
@@ -77,8 +82,13 @@ def judge_checks(
         asset: the asset.
         week_ending: the week.
         only: the names of the checks; None for all.
+        exports: the exported data set, for the checks of its files.
     """
     judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
+    if asset == EXPORT:
+        assert exports is not None, "the checks of the export need its files"
+        files = exported_files(database, exports, week_ending)
+        judge = lambda _, week: findings(checks_of(asset), [(week, "all tables", files)])  # noqa: E731
     with database.transaction() as connection:
         lock_week(connection, week_ending)
         judged = judge(connection, week_ending)

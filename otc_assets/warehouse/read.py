@@ -170,6 +170,12 @@ def intact_rows(connection: sa.Connection, table: str, week_ending: dt.date) -> 
     return connection.execute(sa.text(query), {"table": table, "week_ending": week_ending}).scalar_one_or_none()
 
 
+def week_count(connection: sa.Connection, table: str, week_ending: dt.date) -> int:
+    """The number of rows of a week of a table of the registry."""
+    query = f"SELECT count(*) FROM otc.{TABLES[table].name} WHERE week_ending = :week_ending"  # noqa: S608
+    return int(connection.execute(sa.text(query), {"week_ending": week_ending}).scalar_one())
+
+
 def previous_week(connection: sa.Connection, week_ending: dt.date, tier: str) -> dt.date | None:
     """The newest week before ``week_ending`` of which the tier's publication, or one half of it, is loaded.
 

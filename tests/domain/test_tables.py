@@ -44,7 +44,7 @@ def test_a_note_is_overridden_by_the_table_alone_that_means_something_else() -> 
 
 
 def test_checks_are_of_assets_that_there_are() -> None:
-    assert {check.asset for check in CHECKS} <= {*TABLES, "gap_report"}
+    assert {check.asset for check in CHECKS} <= {*TABLES, "gap_report", "parquet_export"}
 
 
 def test_the_data_dictionary_is_current() -> None:
