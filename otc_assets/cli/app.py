@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, archive, captures, events, ingest, inspect, programs, rebuild, run
+from otc_assets.cli import admin, archive, captures, events, ingest, inspect, programs, rebuild, report, run
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -44,6 +44,7 @@ app.command(rich_help_panel=_RUN)(rebuild.rebuild)
 app.command(rich_help_panel=_INSPECT)(inspect.status)
 app.command(rich_help_panel=_INSPECT)(inspect.gaps)
 app.command(rich_help_panel=_INSPECT)(inspect.storage)
+app.command(rich_help_panel=_INSPECT)(report.report)
 app.add_typer(events.app, name="events", rich_help_panel=_INSPECT)
 app.add_typer(inspect.alerts_app, name="alerts", rich_help_panel=_INSPECT)
 app.command(rich_help_panel=_INGEST)(ingest.ingest)
