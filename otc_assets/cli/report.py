@@ -24,7 +24,7 @@ class NoReport(OtcError):
 
 def report(
     week: Annotated[
-        dt.date | None, typer.Argument(parser=friday, metavar="[WEEK]", help="The week's Friday; else the newest week.")
+        dt.date | None, typer.Argument(parser=friday, metavar="WEEK", help="The week's Friday; else the newest week.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     pdf: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the PDF to FILE.")] = None,

@@ -136,12 +136,14 @@ def concentration(rows: Sequence[Market], text: str, name: str) -> Markup:
         ticks=False,
         domain=False,
     )
-    bars = base.mark_bar(height=9, color=ATS).encode(x=alt.X("low:Q", scale=scale, title=None, axis=axis), x2="high:Q")
-    ticks = base.mark_tick(color=ATS, thickness=3, height=14).encode(x=alt.X("middle:Q", scale=scale))
+    bars = base.mark_bar(height=9, color=ATS, opacity=1).encode(
+        x=alt.X("low:Q", scale=scale, title=None, axis=axis), x2="high:Q"
+    )
+    ticks = base.mark_tick(color=ATS, thickness=3, height=14, opacity=1).encode(x=alt.X("middle:Q", scale=scale))
     limits = (
         alt.Chart(_data([{"limit": MODERATE_FROM}, {"limit": CONCENTRATED_ABOVE}]))
         .mark_rule(color=NON_ATS, strokeDash=[4, 3], strokeWidth=1.5)
-        .encode(x=alt.X("limit:Q", scale=scale))
+        .encode(x=alt.X("limit:Q", scale=scale, title=None, axis=axis))
     )
     return _svg((limits + bars + ticks).properties(width=_WIDTH + 90, height=24 * len(data)), text, name)
 
