@@ -41,7 +41,9 @@ def words(value: Decimal | int) -> str:
     """Three significant digits and a word: '2.73 billion'; below a million all digits."""
     size = Decimal(value)
     for scale, word in _SCALES:
-        if rounded(abs(size) / scale, 2) >= 1:
+        # Shown in the unit below, it would be rounded to a thousand of it; below a million that is a share.
+        below = scale / 1000 if scale > 10**6 else Decimal(1)
+        if rounded(abs(size) / below, 0) * below >= scale:
             part = size / scale
             places = 2 if abs(part) < 10 else 1 if abs(part) < 100 else 0
             return f"{number(part, places)}{NBSP}{word}"
