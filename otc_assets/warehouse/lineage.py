@@ -146,7 +146,7 @@ _BLOCKED = sa.text(
 )
 
 _GAPS = sa.text("""
-    SELECT week_ending, string_agg(tier || ' ' || status, ', ' ORDER BY tier) FROM otc.gap
+    SELECT week_ending, string_agg(tier || ' ' || status, ', ' ORDER BY tier) AS gaps FROM otc.gap
     WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending
 """)
 
@@ -167,5 +167,5 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
         kept_from=retained_from(connection, "venue_volume"),
         dropped_until=dropped_until(connection, "venue_volume"),
         revised=tuple((number, week, day) for number, week, _, day in revised_captures(connection)),
-        gaps=dict(connection.execute(_GAPS, span).tuples().all()),
+        gaps={row.week_ending: row.gaps for row in connection.execute(_GAPS, span)},
     )

@@ -226,13 +226,14 @@ def summary_totals(connection: sa.Connection, week_ending: dt.date) -> dict[str,
 
 
 _REPLACED_ROWS = sa.text("""
-    SELECT tier, count(*) FROM otc.venue_volume_revision WHERE week_ending = :week_ending GROUP BY tier ORDER BY tier
+    SELECT tier, count(*) AS rows FROM otc.venue_volume_revision
+    WHERE week_ending = :week_ending GROUP BY tier ORDER BY tier
 """)
 
 
 def replaced_rows(connection: sa.Connection, week_ending: dt.date) -> dict[str, int]:
     """By tier, how many rows of the week's venue volume were replaced since they were first loaded."""
-    return dict(connection.execute(_REPLACED_ROWS, {"week_ending": week_ending}).tuples().all())
+    return {row.tier: row.rows for row in connection.execute(_REPLACED_ROWS, {"week_ending": week_ending})}
 
 
 CAPTURED = pl.Schema(

@@ -28,9 +28,9 @@ from otc_assets.warehouse.server import session_options
 
 pytestmark = pytest.mark.slow
 
-#: A Tuesday: T1 of the week was published on the day before, T2 and OTC of the week two weeks before it too.
+#: T1 of the newest week and T2 and OTC of the first were published on the day before, after Labor Day.
 NOW = dt.datetime(2026, 9, 9, 12, tzinfo=NEW_YORK)
-WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
+WEEKS = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 8, 21))
 NEWEST = WEEKS[-1]
 
 
@@ -48,7 +48,7 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def made(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """Four weeks of a small market, captured and computed as a command does."""
+    """Three weeks of a small market, captured and computed as a command does."""
     name = "weekly_report"
     with server._connect("postgres") as admin:
         admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_template} STRATEGY file_copy")  # type: ignore[arg-type]
@@ -174,13 +174,14 @@ def test_a_report_is_stale_when_a_table_or_a_gap_of_its_week_changes_and_current
     made: Installed,
 ) -> None:
     database, archive = installed.database(), installed.archive()
+    of_changes = "WHERE week_ending = %s AND table_name = 'week_changes'"
     changes = [
         "UPDATE otc.gap SET status = 'late' WHERE week_ending = %s AND tier = 'OTC'",
-        "UPDATE otc.computed_week SET version = version || ' x' WHERE week_ending = %s AND table_name = 'week_changes'",
+        f"UPDATE otc.computed_week SET version = version || ' x' {of_changes}",
     ]
     undone = [
         "UPDATE otc.gap SET status = 'pending' WHERE week_ending = %s AND tier = 'OTC'",
-        "UPDATE otc.computed_week SET version = left(version, -2) WHERE week_ending = %s AND table_name = 'week_changes'",
+        f"UPDATE otc.computed_week SET version = left(version, -2) {of_changes}",
     ]
     for change, undo in zip(changes, undone, strict=True):
         before = made.versions()[NEWEST]
