@@ -42,6 +42,7 @@ _CONFIG: dict[str, Any] = {
 }
 _ROOT = re.compile(r"<svg\b[^>]*>")
 _SIZE = re.compile(r'\bviewBox="([^"]+)"')
+_TAG, _ROLES = re.compile(r"<[^>]+>"), re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 _ID = re.compile(r'\bid="([^"]+)"')
 
 
@@ -95,9 +96,10 @@ def movers(rows: Sequence[Mover], text: str, name: str) -> Markup:
     data = [{"symbol": row.symbol, "norm": float(row.norm), "week": float(row.daily)} for row in shown]
     symbols = [row.symbol for row in shown]
     values = [float(value) for row in shown for value in (row.norm, row.daily)]
-    scale = alt.Scale(type="log", domain=[min(values) / 1.4, max(values) * 1.4], nice=False)
+    low, high = min(values) / 1.4, max(values) * 1.4
+    scale = alt.Scale(type="log", domain=[low, high], nice=False)
     base = alt.Chart(_data(data)).encode(y=alt.Y("symbol:N", sort=symbols, title=None, axis=_left(64, labelColor=INK)))
-    axis = alt.Axis(format="~s", tickCount=4, ticks=False, domain=False)
+    axis = alt.Axis(format="~s", values=_decades(low, high), ticks=False, domain=False)
     lines = base.mark_rule(color=MUTED, strokeWidth=1.5).encode(
         x=alt.X("norm:Q", scale=scale, title=None, axis=axis), x2="week:Q"
     )
@@ -132,7 +134,7 @@ def concentration(rows: Sequence[Market], text: str, name: str) -> Markup:
     )
     axis = alt.Axis(
         values=[0, 500, 1000, MODERATE_FROM, 2000, CONCENTRATED_ABOVE, 5000, 7500, 10_000],
-        format=",",
+        format=",d",
         ticks=False,
         domain=False,
     )
@@ -158,6 +160,15 @@ def _weeks(weeks: Sequence[str]) -> alt.X:
     return alt.X("week:O", title=None, scale=scale, axis=alt.Axis(labelAngle=0, ticks=False))
 
 
+def _decades(low: float, high: float) -> list[int]:
+    """The ticks of a logarithmic axis: powers of ten, with their double and fivefold if there are few."""
+    for steps in ((1,), (1, 2, 5)):
+        found = [step * 10**power for power in range(13) for step in steps if low <= step * 10**power <= high]
+        if len(found) > 2:
+            return found
+    return found
+
+
 def _millions(shares: Any) -> float:
     return float(shares / 10**6)
 
@@ -179,7 +190,8 @@ def _svg(chart: Any, text: str, name: str) -> Markup:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(text)}" viewBox="{size[1]}" '
         f'style="max-width:{width}px">'
     )
-    body = svg[found.end() :]
+    # Vega gives groups of marks roles without names, although the chart is one image.
+    body = _TAG.sub(lambda tag: _ROLES.sub("", tag[0]), svg[found.end() :])
     for identifier in set(_ID.findall(body)):  # the same in every chart, and the page has several
         body = body.replace(f'id="{identifier}"', f'id="{name}-{identifier}"').replace(
             f"url(#{identifier})", f"url(#{name}-{identifier})"

@@ -238,6 +238,7 @@ def test_every_chart_has_a_text_alternative_with_its_figures(full: tuple[str, Pa
     images = page.of("svg", "img")
     assert len(images) == 3 * 2 + 3 + 1  # volume and share of three tiers, their movers, the markets
     assert all(image["role"] == "img" and len(image["aria-label"]) > 40 for image in images)
+    assert not [a for tag, a in page.elements if "role" in a and tag not in ("svg", "div")]
     assert "14 Aug ATSs 0.1, others 0.1; 21 Aug ATSs 0.2, others 0.1." in plain(images[0]["aria-label"])
 
 
