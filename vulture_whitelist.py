@@ -28,3 +28,8 @@ _.crd, _.updated  # benchmarks: fields that take part in comparing and hashing r
 # For readers.
 _.known_until  # warehouse/history.py: the public function for readers of as-of answers
 _.concentration, _.coverage, _.describe_venue  # client: users call its methods
+
+# Read by the template of the weekly report.
+_.is_simulated, _.caption, _.note  # report: fields of the page and of its tables
+_.no_average, _.trading_week, _.own_revisions, _.no_movers, _.headline  # report: sentences and a table
+_.handle_starttag, _.handle_startendtag, _.handle_endtag  # domain/quality/report.py: html.parser calls them

@@ -32,7 +32,7 @@ CREATE TABLE otc.alert (
     CONSTRAINT alert_dedupe_key_key UNIQUE (dedupe_key),
     CONSTRAINT alert_recovery_of_fkey FOREIGN KEY (recovery_of) REFERENCES otc.alert(id) ON DELETE CASCADE,
     CONSTRAINT alert_attempts_check CHECK ((attempts >= 0)),
-    CONSTRAINT alert_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'run'::text, 'recovery'::text]))),
+    CONSTRAINT alert_kind_check CHECK ((kind = ANY (ARRAY['check'::text, 'run'::text, 'recovery'::text, 'report'::text]))),
     CONSTRAINT alert_severity_check CHECK ((severity = ANY (ARRAY['error'::text, 'warn'::text]))),
     CONSTRAINT alert_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'discarded'::text]))),
     CONSTRAINT delivered_when CHECK (((state = 'delivered'::text) = (delivered_at IS NOT NULL))),

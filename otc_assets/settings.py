@@ -79,6 +79,7 @@ class Settings(BaseSettings):
         alert_url: the destinations of alerts, one or several Apprise URLs; a secret, because they have tokens.
         alert_severity: the lowest severity of failed checks that cause alerts: ``error``, or ``warn``.
         public_url: the UI's address for users, used in links in alerts; if unset, loopback at ``port``.
+        report_url: the address below which weekly reports are served; an alert with the link is sent for each new one.
         allowed_hosts: further host names of the UI, separated by commas; ``*.example.org`` for all names below
             example.org, ``*`` for any name.
         metrics_port: the port on which ``otc-assets up`` and ``metrics`` serve metrics, on loopback; with 0, ``up``
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     alert_url: SecretStr | None = None
     alert_severity: Literal["error", "warn"] = "error"
     public_url: str | None = None
+    report_url: str | None = None
     allowed_hosts: str = ""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
@@ -148,7 +150,7 @@ class Settings(BaseSettings):
             parse_archive_url(value)
         return value
 
-    @field_validator("public_url")
+    @field_validator("public_url", "report_url")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
         if value is not None:
@@ -212,6 +214,10 @@ class Settings(BaseSettings):
     def ui_url(self) -> str:
         """The UI's address for users, without a slash at the end."""
         return (self.public_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    def report_link(self, week_ending: dt.date) -> str | None:
+        """The address of the report of a week; None if ``OTC_REPORT_URL`` is not set."""
+        return f"{self.report_url.rstrip('/')}/{week_ending}" if self.report_url else None
 
     @property
     def host_names(self) -> frozenset[str]:

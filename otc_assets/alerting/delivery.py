@@ -25,6 +25,7 @@ from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
 from otc_assets.alerting.sending import send_in_child
+from otc_assets.domain.enums import AlertKind
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings
 from otc_assets.text import shortened
@@ -74,6 +75,8 @@ class Message:
 
 
 def _link(alert: Alert, ui_url: str) -> str:
+    if alert.kind == AlertKind.REPORT:
+        return alert.body.partition("\n")[0]  # that of the page
     return f"{ui_url}/runs/{alert.run_id}" if alert.run_id else ui_url
 
 
@@ -84,13 +87,15 @@ def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
         alerts: at least one, the most serious first, recoveries last.
         ui_url: where the links begin.
     """
-    failures = [alert for alert in alerts if alert.recipients is None]
+    reports = [alert for alert in alerts if alert.kind == AlertKind.REPORT]
+    failures = [alert for alert in alerts if alert.recipients is None and alert not in reports]
     errors = sum(alert.severity == "error" for alert in failures)
-    kind = "failure" if errors else "warning" if failures else "success"
+    kind = "failure" if errors else "warning" if failures else "info" if len(reports) == len(alerts) else "success"
     if len(alerts) == 1:
         (alert,) = alerts
         link = _link(alert, ui_url)
-        body = f"{shortened(alert.body, _LONGEST - len(link) - 200)}\n{link}"
+        text = alert.body.partition("\n")[2] if alert.kind == AlertKind.REPORT else alert.body
+        body = f"{shortened(text, _LONGEST - len(link) - 200)}\n{link}"
         return Message(shortened(f"otc-assets: {_title(alert)}", 150), body, kind)
     listed, rest = alerts[:LISTED], len(alerts) - LISTED
     room = _LONGEST // LISTED - 2
@@ -98,16 +103,25 @@ def compose(alerts: Sequence[Alert], ui_url: str) -> Message:
     for alert in listed:
         link = _link(alert, ui_url)
         first_figure = (alert.body.splitlines()[1:] or [""])[0]
-        words = f"{alert.severity.upper() if alert.recipients is None else 'RECOVERED'} {_title(alert)}"
+        words = f"{_label(alert)} {_title(alert)}"
         words += f" ({first_figure})" if first_figure else ""
         lines.append(f"{shortened(words, max(room - len(link), 60))} {link}")
     if rest > 0:
         lines.append(f"and {rest} more: 'otc-assets alerts' lists them all")
     counted = f"{len(failures)} alert{'s' if len(failures) > 1 else ''}" if failures else ""
     counted += f", {errors} of them errors" if 0 < errors < len(failures) else ""
-    if recovered := len(alerts) - len(failures):
+    if recovered := len(alerts) - len(failures) - len(reports):
         counted += f"{', ' if failures else ''}{recovered} recover{'ies' if recovered > 1 else 'y'}"
+    if reports:
+        counted += f"{', ' if counted else ''}{len(reports)} new report{'s' if len(reports) > 1 else ''}"
     return Message(f"otc-assets: {counted}", "\n".join(lines), kind)
+
+
+def _label(alert: Alert) -> str:
+    """How a line of several alerts begins."""
+    if alert.kind == AlertKind.REPORT:
+        return "REPORT"
+    return alert.severity.upper() if alert.recipients is None else "RECOVERED"
 
 
 def _title(alert: Alert) -> str:

@@ -30,6 +30,7 @@ from otc_assets.cli import (
     programs,
     query,
     rebuild,
+    report,
     run,
 )
 from otc_assets.cli.output import err
@@ -61,6 +62,7 @@ app.command(rich_help_panel=_INSPECT)(inspect.status)
 app.command(rich_help_panel=_INSPECT)(inspect.gaps)
 app.command(rich_help_panel=_INSPECT)(inspect.storage)
 app.add_typer(export.app, name="export", rich_help_panel=_RUN)
+app.command(rich_help_panel=_INSPECT)(report.report)
 app.add_typer(events.app, name="events", rich_help_panel=_INSPECT)
 app.add_typer(inspect.alerts_app, name="alerts", rich_help_panel=_INSPECT)
 app.command(rich_help_panel=_INGEST)(ingest.ingest)

@@ -6,16 +6,20 @@ week or several has in common is in ``weekly``.
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 from dagster import AssetDep, AssetExecutionContext, AssetsDefinition, ResourceParam, asset
 
+from otc_assets.alerting.reports import announcer
 from otc_assets.archive.store import Archive
 from otc_assets.defs.datasets import dataset_assets
 from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
 from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
-from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.defs.weekly import CAPTURES, YEAR, WeekEvents, common_options, each_week, table_metadata, table_options
 from otc_assets.domain.normalize import NORMALIZER_VERSION
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
@@ -25,8 +29,10 @@ from otc_assets.pipeline.capture import capture_publication, captured_publicatio
 from otc_assets.pipeline.datasets import report_dataset_gaps
 from otc_assets.pipeline.figures import compute_figure, current_week
 from otc_assets.pipeline.gaps import current_gaps, report_gaps
-from otc_assets.pipeline.results import WeekResult
+from otc_assets.pipeline.report import current_report, make_report
+from otc_assets.pipeline.results import Link, WeekResult
 from otc_assets.pipeline.volume import compute_volume
+from otc_assets.report.files import address
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
 
@@ -39,6 +45,7 @@ def all_assets(weeks: WeekPartitions) -> list[AssetsDefinition]:
         venue_volume(weeks),
         *(figure_asset(figure, weeks) for figure in figures()),
         gap_report(weeks),
+        weekly_report(weeks),
         *dataset_assets(weeks),
     ]
 
@@ -157,3 +164,38 @@ def gap_report(weeks: WeekPartitions) -> AssetsDefinition:
         yield from each_week(context, lambda week: report_gaps(week, gaps, warehouse))
 
     return gap_report
+
+
+def weekly_report(weeks: WeekPartitions) -> AssetsDefinition:
+    """The weekly report, which follows the tables that it is made of, and the gaps of the week."""
+
+    @asset(
+        name=WEEKLY_REPORT.name,
+        deps=[*WEEKLY_REPORT.sources, "gap_report"],
+        **common_options("database", weeks, YEAR),
+        partitions_def=weeks.of_figures,
+        description=WEEKLY_REPORT.description,
+        code_version=WEEKLY_REPORT.code_version,
+        kinds={"html", "altair"},
+    )
+    @traced_step
+    def report(
+        context: AssetExecutionContext,
+        warehouse: ResourceParam[Database],
+        archive: ResourceParam[Archive],
+        settings: ResourceParam[Settings],
+    ) -> WeekEvents:
+        now = dt.datetime.now(NEW_YORK)
+
+        def make(week: dt.date) -> WeekResult:
+            made = make_report(week, warehouse, archive, now, announcer(settings, now))
+            url, where = settings.report_link(week), address(settings.archive, week)
+            link = {"page": Link(url) if url else Path(where) if settings.archive.folder else where}
+            return replace(made, details={**link, **made.details}) if made.rows else made
+
+        def known(week: dt.date) -> WeekResult | None:
+            return current_report(week, warehouse, archive) if len(context.partition_keys) > 1 else None
+
+        yield from each_week(context, make, known)
+
+    return report

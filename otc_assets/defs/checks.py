@@ -25,6 +25,7 @@ from dagster import (
     multi_asset_check,
 )
 
+from otc_assets.archive.store import Archive
 from otc_assets.defs.datasets import ASSETS as DATASET_ASSETS
 from otc_assets.defs.internals import AssetCheckEvaluationTargetMaterializationData, DagsterAssetCheckFailedError
 from otc_assets.defs.partitions import WeekPartitions, key_of, week_of, weeks_of
@@ -109,7 +110,10 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
     @multi_asset_check(specs=specs, name=f"judge_{asset}", pool="database", can_subset=True)
     @traced_step
     def checks(
-        context: AssetCheckExecutionContext, warehouse: ResourceParam[Database], exports: ResourceParam[Target]
+        context: AssetCheckExecutionContext,
+        warehouse: ResourceParam[Database],
+        archive: ResourceParam[Archive],
+        exports: ResourceParam[Target],
     ) -> Iterator[AssetCheckEvaluation | Output[None]]:
         op = context.op_execution_context
         selected = context.selected_asset_check_keys
@@ -119,7 +123,7 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
         chosen = _weeks(op, AssetKey(asset), weeks)
         for week in chosen:
             with span(WEEK, week_ending=week), event_context(op.run_id):
-                verdicts = judge_checks(warehouse, asset, week, names, exports)
+                verdicts = judge_checks(warehouse, asset, week, names, archive=archive, exports=exports)
             target = _target(op, AssetKey(asset), key_of(week))
             for verdict in verdicts:
                 # Not as results, which Dagster stores without a week in a run over several.

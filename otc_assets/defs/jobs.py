@@ -30,7 +30,8 @@ from otc_assets.archive.store import Archive
 from otc_assets.defs.internals import UnresolvedAssetJobDefinition
 from otc_assets.defs.partitions import key_of
 from otc_assets.defs.spans import traced_step
-from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.domain.report import WEEKLY_REPORT, over_weeks
+from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import TIERS
 from otc_assets.finra.sources import today_in_new_york
 from otc_assets.pipeline import captures
@@ -54,12 +55,12 @@ CAPTURE_JOBS = {
 }
 
 #: The assets downstream of the publications.
-DOWNSTREAM = (*in_order(), "gap_report")
+DOWNSTREAM = (*in_order(), "gap_report", WEEKLY_REPORT.name)
 
 COMPUTE_WEEK = define_asset_job(
     "compute_week",
     selection=AssetSelection.assets("week_calendar", *DOWNSTREAM),
-    description="Computes venue volume, all figures and the gap report of a week from its captured publications.",
+    description="Computes venue volume, all figures, the gap report and the weekly report of a week from its captures.",
 )
 
 REPORT_GAPS = define_asset_job(
@@ -70,8 +71,8 @@ REPORT_GAPS = define_asset_job(
 
 COMPUTE_ROLLING = define_asset_job(
     "compute_rolling",
-    selection=AssetSelection.assets(*rolling_figures()),
-    description="Recomputes a week's six-week figures, after one of the five weeks before it has changed.",
+    selection=AssetSelection.assets(*over_weeks()),
+    description="Recomputes a week's six-week figures and report, after one of the five weeks before it has changed.",
 )
 
 

@@ -13,7 +13,8 @@ from functools import partial
 from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.defs.launch import Launcher, RunFailed
 from otc_assets.defs.partitions import WeekPartitions
-from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.domain.report import WEEKLY_REPORT, over_weeks
+from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import T1, TIERS, WINDOW_WEEKS, Tier, due_at, stretches, weeks_between
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
@@ -100,7 +101,7 @@ def compute_stale(
 
     def is_own(week: dt.date, tables: Collection[str]) -> bool:
         # A week after these that lacks more than its six-week figures was stale before: that is not our doing.
-        return week in about or (week in following and set(tables) <= set(rolling_figures()))
+        return week in about or (week in following and set(tables) <= set(over_weeks()))
 
     own = _Rounds(launcher, progress, is_own, retries=True)
     own.run()
@@ -148,12 +149,12 @@ class _Rounds:
         before: object = None
         while (todo := self._todo()) and todo != before:
             before = todo
-            whole = [week for week, tables in todo.items() if not set(tables) <= set(rolling_figures())]
+            whole = [week for week, tables in todo.items() if not set(tables) <= set(over_weeks())]
             rolling = [week for week in todo if week not in whole]
             self.weeks |= set(todo)
             self.last_failed = compute_downstream(self._launcher, whole, self._progress, retries=self._retries)
             self.last_failed += compute_downstream(
-                self._launcher, rolling, self._progress, rolling_figures(), retries=self._retries
+                self._launcher, rolling, self._progress, over_weeks(), retries=self._retries
             )
             self.failed += self.last_failed
             # Its own figures did not come about: it would fail the next round's run for the others.
@@ -215,7 +216,7 @@ def _stale_by_table(database: Database, weeks: WeekPartitions) -> dict[dt.date, 
     """
     known = _lineage(database)
     found: dict[dt.date, list[str]] = {}
-    for table in in_order():
+    for table in (*in_order(), WEEKLY_REPORT.name):
         for week in known.stale(table):
             found.setdefault(week, []).append(table)
     return {week: tuple(tables) for week, tables in sorted(found.items()) if weeks.has(week)}

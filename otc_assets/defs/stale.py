@@ -24,7 +24,8 @@ from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTI
 from otc_assets.defs.jobs import COMPUTE_ROLLING, COMPUTE_WEEK
 from otc_assets.defs.partitions import WeekPartitions, key_of
 from otc_assets.defs.under_way import QUEUED_OR_UNFINISHED, under_way
-from otc_assets.domain.tables import rolling_figures, weekly_figures
+from otc_assets.domain.report import over_weeks
+from otc_assets.domain.tables import weekly_figures
 from otc_assets.domain.weeks import WINDOW_WEEKS, stretches, weeks_up_to
 from otc_assets.pipeline.changes import awaited_weeks
 from otc_assets.settings import Settings
@@ -45,7 +46,7 @@ _NAMED = 5
 
 
 def stale_now(known: Lineage, weeks: WeekPartitions, busy: Collection[dt.date]) -> Iterator[StaleWeek]:
-    """The stale weeks that can be computed now, oldest first: whole weeks, then six-week figures alone.
+    """The stale weeks that can be computed now, oldest first: whole weeks, then six-week figures and reports alone.
 
     Args:
         known: the versions of all weeks.
@@ -62,10 +63,10 @@ def stale_now(known: Lineage, weeks: WeekPartitions, busy: Collection[dt.date]) 
             # The same version was computed before retention dropped it; now it is kept for longer.
             version += f" kept from {known.kept_from}"
         yield StaleWeek(COMPUTE_WEEK.name, week, version)
-    rolling = {week for table in rolling_figures() for week in known.stale(table)}
+    rolling = {week for table in over_weeks() for week in known.stale(table)}
     for week in sorted(rolling - set(whole)):
         if weeks.has(week) and not set(weeks_up_to(week, WINDOW_WEEKS)) & set(busy):
-            versions = " ".join(str(known.version(table, week)) for table in rolling_figures())
+            versions = " ".join(str(known.version(table, week)) for table in over_weeks())
             yield StaleWeek(COMPUTE_ROLLING.name, week, versions)
 
 
@@ -145,7 +146,7 @@ def _why_nothing(
     due: int,
 ) -> str:
     """The reason why a tick requests nothing, for the tick's page."""
-    stale = {week for table in ("venue_volume", *weekly_figures(), *rolling_figures()) for week in known.stale(table)}
+    stale = {week for table in ("venue_volume", *weekly_figures(), *over_weeks()) for week in known.stale(table)}
     parts = [f"{due} stale weeks wait until earlier runs of this sensor end"] if due else []
     if number := len(stale & set(covered)):
         parts.append(f"{number} stale weeks are covered by runs or backfills in progress")

@@ -5,6 +5,7 @@ What is computed for a week is in ``pipeline``; how weeks that failed upstream a
 
 import datetime as dt
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -34,7 +35,7 @@ from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.tables import TABLES
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
-from otc_assets.pipeline.results import WeekRefused, WeekResult
+from otc_assets.pipeline.results import Link, Markdown, WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
 from otc_assets.warehouse.database import NOT_PREPARED
 from otc_assets.warehouse.events import event_context
@@ -160,8 +161,22 @@ def _has_retries(context: AssetExecutionContext) -> bool:
 
 def _metadata(result: WeekResult) -> dict[str, Any]:
     """The result of a week in Dagster's terms."""
-    shown = {label: preview(v, rows=20) if isinstance(v, pl.DataFrame) else v for label, v in result.details.items()}
-    return {"dagster/partition_row_count": result.rows, **shown}
+    return {"dagster/partition_row_count": result.rows, **{label: _shown(v) for label, v in result.details.items()}}
+
+
+def _shown(value: object) -> Any:
+    """A detail in Dagster's terms."""
+    match value:
+        case pl.DataFrame():
+            return preview(value, rows=20)
+        case Markdown():
+            return MetadataValue.md(str(value))
+        case Link():
+            return MetadataValue.url(str(value))
+        case Path():
+            return MetadataValue.path(value)
+        case _:
+            return value
 
 
 def table_metadata(name: str) -> dict[str, Any]:

@@ -21,8 +21,9 @@ import polars as pl
 
 from otc_assets.domain.datasets import ATS_BLOCKS, DATASETS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST
 from otc_assets.domain.enums import Grade, Severity
-from otc_assets.domain.quality import comparisons, datasets, exports, figures, volume
+from otc_assets.domain.quality import comparisons, datasets, exports, figures, report, volume
 from otc_assets.domain.quality.evidence import Evidence, Finding, Shares
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.schema import FINDING, WEEK_QUALITY
 
 
@@ -345,6 +346,24 @@ CHECKS = (
         "Each file, read back, has as many rows as its table. Files that are older than the table, and weeks that "
         "retention has deleted, are left out.",
         exports.rows_match_tables,
+    ),
+    Check(
+        "totals_match_summaries",
+        WEEKLY_REPORT.name,
+        "The totals on the page equal the sums of symbol_summary by the database, to the share.",
+        report.totals_match_summaries,
+    ),
+    Check(
+        "sections_present",
+        WEEKLY_REPORT.name,
+        "Every section is on the page, once and in order.",
+        report.sections_present,
+    ),
+    Check(
+        "page_complete",
+        WEEKLY_REPORT.name,
+        "The page is complete HTML, and loads nothing from elsewhere.",
+        report.page_complete,
     ),
     Check(
         "newest_week",

@@ -206,11 +206,12 @@ class Retention(StrEnum):
 
 
 class AlertKind(StrEnum):
-    """What failed; RECOVERY: a check that passed again."""
+    """What failed; RECOVERY: a check that passed again; REPORT: not a failure, a new weekly report."""
 
     CHECK = "check"
     RUN = "run"
     RECOVERY = "recovery"
+    REPORT = "report"
 
 
 class AlertState(StrEnum):

@@ -14,6 +14,8 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets import report
+from otc_assets.archive.store import Archive
 from otc_assets.domain.checks import EXPORT, GRADE, NEWEST_WEEK, Check, checks_of, findings, judge_rows, judge_shares
 from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.enums import GapStatus, Severity
@@ -21,6 +23,8 @@ from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.gaps import split_history
 from otc_assets.domain.quality.datasets import Periods
 from otc_assets.domain.quality.evidence import Compared, Graded, Newest
+from otc_assets.domain.quality.report import ReportPage
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.schema import FINDING
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.finra.source import Source
@@ -34,6 +38,7 @@ from otc_assets.warehouse.read import (
     first_captured,
     previous_week,
     summary_differences,
+    summary_totals,
     was_captured_within,
     week_rows,
 )
@@ -73,7 +78,9 @@ def judge_checks(
     asset: str,
     week_ending: dt.date,
     only: Collection[str] | None = None,
+    *,
     exports: Target | None = None,
+    archive: Archive | None = None,
 ) -> list[Verdict]:
     """Judges the weekly checks of an asset for one week, and records failures and recoveries as events.
 
@@ -83,12 +90,16 @@ def judge_checks(
         week_ending: the week.
         only: the names of the checks; None for all.
         exports: the exported data set, for the checks of its files.
+        archive: where the pages of reports are, for the checks of a report.
     """
     judge = _JUDGES.get(asset) or (lambda connection, week: judge_rows(asset, week_rows(connection, asset, [week])))
     if asset == EXPORT:
         assert exports is not None, "the checks of the export need its files"
         files = exported_files(database, exports, week_ending)
         judge = lambda _, week: findings(checks_of(asset), [(week, "all tables", files)])  # noqa: E731
+    if asset == WEEKLY_REPORT.name:
+        assert archive is not None, "the page of a report is in the archive"
+        judge = partial(_judge_report, report.find(archive, week_ending))
     with database.transaction() as connection:
         lock_week(connection, week_ending)
         judged = judge(connection, week_ending)
@@ -207,6 +218,11 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
     return findings(
         weekly_checks_of("gap_report"), [(week_ending, row["tier"], row) for row in rows.iter_rows(named=True)]
     )
+
+
+def _judge_report(page: report.Report | None, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    evidence = ReportPage(page.html.decode() if page else None, summary_totals(connection, week_ending))
+    return findings(checks_of(WEEKLY_REPORT.name), [(week_ending, "page", evidence)])
 
 
 def _judge_dataset(dataset: Dataset, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:

@@ -25,6 +25,7 @@ from otc_assets.domain.checks import grade
 from otc_assets.domain.datasets import BY_NAME
 from otc_assets.domain.parsing.dataset_rows import read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.schema import GAP
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES
@@ -358,6 +359,8 @@ def _repeat_decision(connection: sa.Connection, payload: events.Payload) -> None
             capture = publication_of(connection, payload.publication_id)
             assert capture is not None, f"capture {payload.publication_id} is not recorded"
             load.save_decision(connection, payload, accepted_over(connection, capture))
+        case events.ReportWritten():
+            load.mark_computed(connection, WEEKLY_REPORT.name, payload.week_ending, payload.version, rows=1)
         case events.CaptureQuarantined() | events.CaptureWithdrawn() | events.CaptureRestored():
             load.save_decision(connection, payload)
         case events.GapClosed():

@@ -12,6 +12,18 @@ class WeekRefused(OtcError):
     """A week can't be captured or computed, and trying again will not help. The message says why and what to do."""
 
 
+class Markdown(str):
+    """A detail that is shown as Markdown."""
+
+    __slots__ = ()
+
+
+class Link(str):
+    """A detail that is the address of a page."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class WeekResult:
     """The outcome of one week.

@@ -48,6 +48,8 @@ def _summary(event: events.Event) -> str:
             what = f"{payload.added:,} rows added, {payload.changed:,} changed, {payload.removed:,} removed"
         case events.SummaryComputed() | events.MetricsComputed():
             what = f"{payload.table}, {payload.rows:,} rows"
+        case events.ReportWritten():
+            what = f"weekly_report, {payload.bytes:,} bytes"
         case events.WeekChecked():
             what = ", ".join(f"{tier} {judged.grade}" for tier, judged in sorted(payload.grades.items()))
         case events.GapChanged():

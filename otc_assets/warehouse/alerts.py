@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from otc_assets.domain.enums import AlertKind
 from otc_assets.warehouse.sql import statement
 
 _LOCK = sa.text("LOCK TABLE otc.alert IN SHARE ROW EXCLUSIVE MODE")
@@ -55,6 +56,7 @@ class Alert:
     Attributes:
         resolved_at: when the check passed again.
         recipients: of a recovery, the destinations that have the alert of the failure; None for other alerts.
+        kind: one of ``AlertKind``.
     """
 
     id: int
@@ -66,6 +68,7 @@ class Alert:
     delivered_to: list[str]
     resolved_at: dt.datetime | None = None
     recipients: list[str] | None = None
+    kind: str = AlertKind.CHECK
 
 
 def lock_outbox(connection: sa.Connection) -> None:
@@ -124,11 +127,12 @@ def claim(connection: sa.Connection, *, now: dt.datetime, until: dt.datetime) ->
     """Claims the pending alerts, if one of them is due; no other process gets them before ``until``.
 
     Returns:
-        Errors first, recoveries last, and then in the order in which they were recorded.
+        Errors first, then other failures, recoveries and reports, each in the order in which they were recorded.
     """
     rows = connection.execute(statement("claim_alerts"), {"now": now, "until": until}).mappings()
     alerts = (Alert(**row) for row in rows)
-    return sorted(alerts, key=lambda alert: (alert.recipients is not None, alert.severity != "error", alert.id))
+    last = {AlertKind.RECOVERY: 1, AlertKind.REPORT: 2}
+    return sorted(alerts, key=lambda alert: (last.get(AlertKind(alert.kind), 0), alert.severity != "error", alert.id))
 
 
 _MARK_DELIVERED = sa.text(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from otc_assets.domain import normalize
 from otc_assets.domain.changes import report_period
+from otc_assets.domain.report import WEEKLY_REPORT, WeeklyReport
 from otc_assets.domain.revisions import Effective
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES
@@ -65,6 +66,7 @@ class Lineage:
         kept_from: the oldest week of which venue volume is kept; None where all of it is.
         dropped_until: the newest week of which it was ever dropped.
         revised: captures in use with rows that FINRA rewrote: id, week, and the newest such day.
+        gaps: by week, the status of each tier's gap, as text; the weekly report shows them.
     """
 
     wanted: dict[dt.date, str]
@@ -73,6 +75,7 @@ class Lineage:
     kept_from: dt.date | None = None
     dropped_until: dt.date | None = None
     revised: tuple[tuple[int, dt.date, dt.date], ...] = ()
+    gaps: Mapping[dt.date, str] = field(default_factory=dict)
 
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would have if it was computed now; None if nothing can be computed.
@@ -85,8 +88,8 @@ class Lineage:
             # Nothing to compute, unless the week has rows of captures that were withdrawn since.
             computed = week_ending in self.recorded.get("venue_volume", {})
             return wanted if wanted != NOTHING_EFFECTIVE or computed else None
-        figure = TABLES[table]
-        assert isinstance(figure, Figure), f"otc.{table} is not computed from other tables"
+        figure = WEEKLY_REPORT if table == WEEKLY_REPORT.name else TABLES[table]
+        assert isinstance(figure, Figure | WeeklyReport), f"otc.{table} is not computed from other tables"
         if figure.weeks == 1:
             (source,) = figure.sources
             if week_ending not in self.recorded.get(source, {}):
@@ -105,6 +108,8 @@ class Lineage:
         if figure.follows_revisions:
             after, until = report_period(week_ending)
             window += [str(number) for number, week, day in self.revised if week < week_ending and after < day <= until]
+        if isinstance(figure, WeeklyReport):
+            window.append(self.gaps.get(week_ending, ""))
         inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
         return _with_code(inputs, table, figure.code_version)
 
@@ -127,7 +132,7 @@ class Lineage:
         )
 
 
-def _weeks_of(source: str, figure: Figure, week_ending: dt.date) -> list[dt.date]:
+def _weeks_of(source: str, figure: Figure | WeeklyReport, week_ending: dt.date) -> list[dt.date]:
     """The weeks of a source that a figure over several weeks follows: of another such figure, its own week alone."""
     table = TABLES[source]
     return weeks_up_to(week_ending, 1 if isinstance(table, Figure) and table.weeks > 1 else figure.weeks)
@@ -139,6 +144,11 @@ _RECORDED = sa.text(
 _BLOCKED = sa.text(
     "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
 )
+
+_GAPS = sa.text("""
+    SELECT week_ending, string_agg(tier || ' ' || status, ', ' ORDER BY tier) AS gaps FROM otc.gap
+    WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending
+""")
 
 
 def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> Lineage:
@@ -157,4 +167,5 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
         kept_from=retained_from(connection, "venue_volume"),
         dropped_until=dropped_until(connection, "venue_volume"),
         revised=tuple((number, week, day) for number, week, _, day in revised_captures(connection)),
+        gaps={row.week_ending: row.gaps for row in connection.execute(_GAPS, span)},
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -216,6 +217,29 @@ def summary_differences(connection: sa.Connection, week_ending: dt.date) -> list
         dict(row)
         for row in connection.execute(statement("summary_differences"), {"week_ending": week_ending}).mappings()
     ]
+
+
+_SUMMARY_TOTALS = sa.text("""
+    SELECT tier, sum(total_volume) AS total_volume, sum(ats_volume) AS ats_volume, sum(non_ats_volume) AS non_ats_volume
+    FROM otc.symbol_summary WHERE week_ending = :week_ending GROUP BY tier ORDER BY tier
+""")
+
+
+def summary_totals(connection: sa.Connection, week_ending: dt.date) -> dict[str, dict[str, Decimal]]:
+    """By tier, the week's shares of ``symbol_summary``, added up by the database: total, ATSs, other firms."""
+    rows = connection.execute(_SUMMARY_TOTALS, {"week_ending": week_ending}).mappings()
+    return {row["tier"]: {name: value for name, value in row.items() if name != "tier"} for row in rows}
+
+
+_REPLACED_ROWS = sa.text("""
+    SELECT tier, count(*) AS rows FROM otc.venue_volume_revision
+    WHERE week_ending = :week_ending GROUP BY tier ORDER BY tier
+""")
+
+
+def replaced_rows(connection: sa.Connection, week_ending: dt.date) -> dict[str, int]:
+    """By tier, how many rows of the week's venue volume were replaced since they were first loaded."""
+    return {row.tier: row.rows for row in connection.execute(_REPLACED_ROWS, {"week_ending": week_ending})}
 
 
 CAPTURED = pl.Schema(

@@ -111,6 +111,7 @@ def a_week(engine: sa.Engine) -> list[events.Event]:
         events.WeekChecked(week_ending=WEEK, version="T1:1", grades={T1: events.TierGrade(grade="B", score=90)}),
         events.SummaryComputed(week_ending=WEEK, table="symbol_summary", rows=7, version="T1:1", seconds=0.1),
         events.MetricsComputed(week_ending=WEEK, table="symbol_rolling", rows=8, version="T1:1", seconds=0.1),
+        events.ReportWritten(week_ending=WEEK, version="0123", bytes=57_351, is_first=True, seconds=0.1),
         check(1),
         events.CheckRecovered(week_ending=WEEK, asset="venue_volume", check="c1"),
         events.GapChanged(**of_week, status="incomplete", due=WEEK, fetchable=True, rows_loaded=1200, detail="now"),
@@ -137,6 +138,7 @@ SAID = [
     ("otc.week.checked", "2026-08-21: NMS Tier 1 B"),
     ("otc.summary.computed", "2026-08-21: symbol_summary, 7 rows"),
     ("otc.metrics.computed", "2026-08-21: symbol_rolling, 8 rows"),
+    ("otc.report.written", "2026-08-21: weekly_report, 57,351 bytes"),
     ("otc.check.failed", "2026-08-21: venue_volume.c1 WARN"),
     ("otc.check.recovered", "2026-08-21: venue_volume.c1"),
     ("otc.gap.changed", "2026-08-21 NMS Tier 1: incomplete, 1,200 rows"),
@@ -216,7 +218,7 @@ def test_a_replay_says_what_it_rebuilt(run: Run, engine: sa.Engine) -> None:
     with psycopg.connect(engine.url.set(drivername="postgresql").render_as_string(hide_password=False)) as sql:
         sql.execute("TRUNCATE otc.week_state, otc.file_ledger, otc.gap_ledger")
     code, text, _ = run("replay")
-    assert (code, text) == (0, "19 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
+    assert (code, text) == (0, "20 events replayed; rows: 1 in week_state, 2 in file_ledger, 1 in gap_ledger\n")
     rows = {"week_state": 1, "file_ledger": 2, "gap_ledger": 1}
     assert json.loads(run("replay", "--json")[1]) == {"events": 19, "rows": rows}
 

@@ -117,7 +117,7 @@ def test_a_computed_week_is_requested_exported_checked_and_requested_again_once_
     path.write_bytes(b"PAR1")
     found = {
         verdict.check.name: (verdict.passed, str(verdict.details["all tables"]))
-        for verdict in judge_checks(installed.database(), EXPORT, WEEK, None, installed.resources()["exports"])
+        for verdict in judge_checks(installed.database(), EXPORT, WEEK, exports=installed.resources()["exports"])
     }
     passed, detail = found["files_match_manifest"]
     assert (passed, detail.endswith("missing or damaged: venue_share")) == (False, True)

@@ -30,6 +30,7 @@ from support import installed
 from support.published import Published
 
 from otc_assets.defs.jobs import COMPUTE_WEEK
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import NEW_YORK, T1, TIER_BY_ID, TIERS, newest_due, weeks_between
 from otc_assets.finra.source import SourceError
@@ -130,7 +131,7 @@ class Daemon:
             except (SourceError, WeekRefused):  # a capture that removes much is recorded, and quarantined
                 return False
             return True
-        tables = in_order() if run.job_name == COMPUTE_WEEK.name else rolling_figures()
+        tables = [*(in_order() if run.job_name == COMPUTE_WEEK.name else rolling_figures()), WEEKLY_REPORT.name]
         for table in (table for table in tables if table != "week_calendar"):
             with database.transaction() as connection:
                 known = lineage(connection)

@@ -8,6 +8,7 @@ import pytest
 
 from otc_assets.domain.checks import CHECKS
 from otc_assets.domain.dictionary import data_dictionary
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES, figures, in_order
 
@@ -44,7 +45,7 @@ def test_a_note_is_overridden_by_the_table_alone_that_means_something_else() -> 
 
 
 def test_checks_are_of_assets_that_there_are() -> None:
-    assert {check.asset for check in CHECKS} <= {*TABLES, "gap_report", "parquet_export"}
+    assert {check.asset for check in CHECKS} <= {*TABLES, "gap_report", "parquet_export", WEEKLY_REPORT.name}
 
 
 def test_the_data_dictionary_is_current() -> None:

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 #: All assets of a week.
 ASSETS = (
     "week_calendar publication_t1 publication_t2 publication_otce venue_volume symbol_summary venue_share "
-    "role_share symbol_rolling venue_rolling symbol_concentration market_concentration gap_report"
+    "role_share symbol_rolling venue_rolling symbol_concentration market_concentration "
+    "symbol venue venue_succession week_changes gap_report weekly_report"
 )
 
 

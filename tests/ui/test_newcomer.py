@@ -165,7 +165,7 @@ def test_the_lineage_opens_with_its_beginning_in_sight_and_a_list_of_assets(up: 
         assert box is not None
         assert box["x"] >= 0 and box["y"] >= 0, asset  # noqa: PT018
         assert box["x"] + box["width"] <= 1440 and box["y"] + box["height"] <= 900, asset  # noqa: PT018
-    for asset in ("gap_report", "symbol_rolling", "week_changes"):
+    for asset in ("gap_report", "symbol_rolling", "week_changes", "weekly_report"):
         page.get_by_text(asset, exact=True).first.wait_for(state="attached")
     page.set_viewport_size({"width": 1700, "height": 1000})
 

@@ -219,6 +219,16 @@ class MetricsComputed(_OfFigure):
     event_type: ClassVar[str] = "otc.metrics.computed"
 
 
+class ReportWritten(_OfWeek):
+    """The weekly report was made as ``version``: ``bytes`` of the page, ``is_first`` if the week had none before."""
+
+    event_type: ClassVar[str] = "otc.report.written"
+
+    bytes: Count
+    is_first: bool
+    seconds: Seconds
+
+
 class TierGrade(BaseModel):
     """A tier's grade, and its score of 100."""
 

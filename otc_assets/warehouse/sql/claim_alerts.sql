@@ -11,5 +11,5 @@ WHERE id IN (
         SELECT FROM otc.alert
         WHERE state = 'pending' AND due_at <= :now AND (claimed_until IS NULL OR claimed_until <= :now))
     FOR UPDATE SKIP LOCKED)
-RETURNING id, severity, title, body, run_id, attempts, delivered_to, resolved_at,
+RETURNING id, kind, severity, title, body, run_id, attempts, delivered_to, resolved_at,
     (SELECT delivered_to FROM otc.alert failure WHERE failure.id = alert.recovery_of) AS recipients
