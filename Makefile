@@ -16,10 +16,7 @@ help: ## list these targets
 venv: $(VENV)/.ready ## create the Python environment from the lock file
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 with the venv module was found. Install one (Debian: apt install python3-venv), or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "creating the Python environment in $(VENV) (about a minute)"
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh ./install.sh
 	@touch $@
 
 run: venv ## start the database, the Dagster UI and the first weeks; Ctrl-C stops everything

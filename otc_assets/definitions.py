@@ -12,6 +12,7 @@ from otc_assets.defs.datasets import CAPTURE_DATASETS, other_datasets
 from otc_assets.defs.exports import EXPORT_WEEKS, parquet_export, stale_exports
 from otc_assets.defs.jobs import JOBS
 from otc_assets.defs.launch import Launcher
+from otc_assets.defs.links import with_links
 from otc_assets.defs.partitions import WeekPartitions
 from otc_assets.defs.resources import make_resources
 from otc_assets.defs.schedules import SCHEDULES
@@ -31,7 +32,7 @@ def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = No
     """
     weeks = WeekPartitions(chosen.first_week, chosen.single_runs)
     return Definitions(
-        assets=[*all_assets(weeks), parquet_export(weeks)],
+        assets=[with_links(asset, chosen) for asset in (*all_assets(weeks), parquet_export(weeks))],
         asset_checks=all_checks(weeks),
         jobs=[*JOBS, CAPTURE_DATASETS, EXPORT_WEEKS, clean_up],
         schedules=[*SCHEDULES, daily_clean_up],

@@ -80,6 +80,8 @@ class Settings(BaseSettings):
         alert_severity: the lowest severity of failed checks that cause alerts: ``error``, or ``warn``.
         public_url: the UI's address for users, used in links in alerts; if unset, loopback at ``port``.
         report_url: the address below which weekly reports are served; an alert with the link is sent for each new one.
+        docs_url: the address of the documentation site, for links on the pages of assets.
+        grafana_url: the address of the dashboards, likewise.
         allowed_hosts: further host names of the UI, separated by commas; ``*.example.org`` for all names below
             example.org, ``*`` for any name.
         metrics_port: the port on which ``otc-assets up`` and ``metrics`` serve metrics, on loopback; with 0, ``up``
@@ -116,6 +118,8 @@ class Settings(BaseSettings):
     alert_severity: Literal["error", "warn"] = "error"
     public_url: str | None = None
     report_url: str | None = None
+    docs_url: str | None = None
+    grafana_url: str | None = None
     allowed_hosts: str = ""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
@@ -150,7 +154,7 @@ class Settings(BaseSettings):
             parse_archive_url(value)
         return value
 
-    @field_validator("public_url", "report_url")
+    @field_validator("public_url", "report_url", "docs_url", "grafana_url")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
         if value is not None:

@@ -4,7 +4,7 @@ What is computed for a week is in ``pipeline``; how weeks that failed upstream a
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,19 @@ from otc_assets.archive.store import ArchiveError, ArchiveUnavailable
 from otc_assets.defs.internals import NO_MATERIALIZATION, version_tags
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.notes import NOTES
 from otc_assets.domain.parsing.limits import UnreadableFile
+from otc_assets.domain.table import Figure, Table
 from otc_assets.domain.tables import TABLES
+from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.errors import OtcError
 from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import Link, Markdown, WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
 from otc_assets.warehouse.database import NOT_PREPARED
 from otc_assets.warehouse.events import event_context
+from otc_assets.warehouse.read import quality, recent_rows
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
 
@@ -74,6 +78,13 @@ _DOWN_AFTER = 2
 
 #: Errors whose message says all that a user needs.
 _EXPLAINED = (WeekRefused, PermanentSourceError, Dropped, ArchiveError, UnreadableFile)
+
+#: How many weeks the chart of a week's rows has, the week included, and the heights of its bars.
+_RECENT = 13
+_BARS = "▁▂▃▄▅▆▇█"
+#: By asset, the data set or tier that it captures.
+_DATASETS = {dataset.table: dataset.name for dataset in DATASETS}
+_TIERS = {f"publication_{tier.slug}": tier.name for tier in TIERS}
 
 #: What a week-keyed asset yields.
 WeekEvents = Iterator[AssetMaterialization | MaterializeResult]
@@ -129,7 +140,7 @@ def each_week(
         yield AssetMaterialization(
             context.asset_key,
             partition=key_of(week),
-            metadata=_metadata(result),
+            metadata=_metadata(result) | _context_of(context, week),
             tags=version_tags(context, result.version),
         )
         context.log.info("%s: %s rows (week %s of %s)", week, f"{result.rows:,}", number, len(chosen))
@@ -179,6 +190,38 @@ def _shown(value: object) -> Any:
             return value
 
 
+def _context_of(context: AssetExecutionContext, week: dt.date) -> dict[str, Any]:
+    """What a week's result is compared with at a glance: the rows of the weeks before, and the week's grades.
+
+    Failing to read it is no failure of the week, which is stored.
+    """
+    name = context.asset_key.to_python_identifier()
+    table = TABLES.get(name)
+    weeks = weeks_up_to(week, _RECENT)
+    try:
+        with context.resources.warehouse.transaction() as connection:
+            rows = recent_rows(connection, name, _DATASETS.get(name), _TIERS.get(name), weeks)
+            grades = quality(connection, week) if isinstance(table, Figure) else []
+    except (DatabaseUnreachable, sa.exc.DBAPIError) as error:
+        context.log.warning("the rows of the weeks before could not be read: %s", error)
+        return {}
+    shown: dict[str, Any] = {}
+    if len(rows) > 1:
+        shown["rows, recent weeks"] = MetadataValue.md(
+            f"{sparkline([number for _, number in rows])} {rows[0][0]} to {rows[-1][0]}; the fewest "
+            f"{min(number for _, number in rows):,}, the most {max(number for _, number in rows):,}"
+        )
+    if grades:
+        shown["grade"] = ", ".join(f"{row['tier']} {row['grade']}" for row in grades)
+    return shown
+
+
+def sparkline(values: Sequence[int]) -> str:
+    """A chart in one line of text: a bar for each value, relative to the largest; the lowest bar is 0."""
+    most = max(values) or 1
+    return "".join(_BARS[round(value / most * (len(_BARS) - 1))] for value in values)
+
+
 def table_metadata(name: str) -> dict[str, Any]:
     """An asset's definition metadata: its table's name and columns."""
     table = TABLES[name]
@@ -209,9 +252,18 @@ def table_options(name: str, weeks: WeekPartitions) -> dict[str, Any]:
     return {
         **common_options("database", weeks, YEAR),
         "partitions_def": weeks.of_figures,
-        "description": TABLES[name].description,
+        "description": TABLES[name].description + _how(TABLES[name]),
         "metadata": table_metadata(name),
     }
+
+
+def _how(table: Table) -> str:
+    """How a figure is computed, in a sentence."""
+    if not isinstance(table, Figure):
+        return ""
+    weeks = f" of the week and the {table.weeks - 1} weeks before it" if table.weeks > 1 else ""
+    formula = f"{table.formula.__module__}.{table.formula.__name__}"
+    return f"\n\nComputed from {', '.join(f'`{source}`' for source in table.sources)}{weeks} by `{formula}`."
 
 
 def preview(frame: pl.DataFrame, rows: int = 5) -> MetadataValue:

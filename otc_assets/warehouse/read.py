@@ -328,3 +328,19 @@ def rejected_for(connection: sa.Connection, publications: Sequence[int], reason:
         {"ids": list(publications), "reason": reason},
     )
     return int(found.scalar_one())
+
+
+def recent_rows(
+    connection: sa.Connection, name: str, dataset: str | None, tier: str | None, weeks: Sequence[dt.date]
+) -> list[tuple[dt.date, int]]:
+    """The number of rows of those of ``weeks`` that there are, oldest first.
+
+    Args:
+        connection: inside a transaction.
+        name: a computed table.
+        dataset: FINRA's name of a data set whose captures are counted.
+        tier: a tier whose captures are counted.
+        weeks: their Fridays, oldest first.
+    """
+    bound = {"name": name, "dataset": dataset, "tier": tier, "first": weeks[0], "last": weeks[-1]}
+    return [(week, rows) for week, rows in connection.execute(statement("recent_rows"), bound)]
