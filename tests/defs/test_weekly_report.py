@@ -17,6 +17,8 @@ from support import installed
 
 from otc_assets import report
 from otc_assets.alerting.reports import announcer
+from otc_assets.cli.report import NoReport
+from otc_assets.cli.report import report as command
 from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.weeks import NEW_YORK, T1, weeks_between
 from otc_assets.local.embedded import EmbeddedServer
@@ -199,6 +201,21 @@ def test_a_report_whose_files_are_gone_is_made_again(made: Installed) -> None:
     assert current_report(WEEKS[0], database, archive) is None
     make_report(WEEKS[0], database, archive, NOW)
     assert current_report(WEEKS[0], database, archive) is not None
+
+
+def test_the_command_prints_where_the_page_is_makes_it_if_needed_and_writes_its_pdf(
+    made: Installed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = (settings().archive.folder or Path()) / "reports"
+    (folder / f"{WEEKS[1]}.html").unlink()
+    for week in (WEEKS[1], None):
+        command(week, pdf=tmp_path / "report.pdf")
+        path = Path(capsys.readouterr().out.strip())
+        assert path == folder / f"{week or NEWEST}.html"
+        assert path.read_bytes().endswith(b"</html>")
+        assert (tmp_path / "report.pdf").read_bytes() == path.with_suffix(".pdf").read_bytes()
+    with pytest.raises(NoReport, match="week 2026-07-31 is not computed"):
+        command(WEEKS[0] - dt.timedelta(weeks=1))
 
 
 def test_a_week_that_is_graded_f_has_no_report_and_one_without_tables_neither(made: Installed) -> None:

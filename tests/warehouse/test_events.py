@@ -265,6 +265,7 @@ def test_each_event_is_of_the_aggregate_that_counts_its_versions(engine: sa.Engi
         ("week", "2026-08-21", 3),
         ("week", "2026-08-21", 4),
         ("week", "2026-08-21", 5),
+        ("week", "2026-08-21", 6),
         ("gap", "2026-08-21 NMS Tier 1", 1),
         ("gap", "2026-08-21 NMS Tier 1", 2),
         ("gap", "2026-08-21 NMS Tier 1", 3),
