@@ -19,7 +19,7 @@ from otc_assets.client.weeks import WeeksLike
 #: The columns whose values are checked, where a symbol or venue has no rows.
 _NAMED = {"symbols": "symbol", "venues": "venue_id"}
 #: The verbs that are complete without rows.
-_MAY_BE_EMPTY = frozenset({"gaps", "dataset_gap", "coverage", "revisions"})
+_MAY_BE_EMPTY = frozenset({"gaps", "dataset_gap", "coverage", "revisions", "weeks"})
 
 
 class Client:
@@ -106,24 +106,38 @@ class Client:
         Raises:
             ClientError: a name does not exist, or the weeks are not loaded.
         """
-        if selection.weeks.newest:
-            found = self._connections.rows(selection.newest_week())
-            newest = found.item() if found.height else None
-            weeks = selection.weeks.resolved(newest)
-            # Of a table without rows there is no newest week.
-            selection = replace(selection, weeks=replace(weeks, newest=0))
+        selection = self.resolved(selection)
         frame = self._connections.rows(selection.statement())
         if selection.after is None and selection.limit != 0:
             self._explain(selection, frame)
         return self._converted(frame)
+
+    def resolved(self, selection: Selection) -> Selection:
+        """The selection with its newest weeks by their dates, as they are now."""
+        if not selection.weeks.newest:
+            return selection
+        found = self._connections.rows(selection.newest_week())
+        weeks = selection.weeks.resolved(found.item() if found.height else None)
+        # Of a table without rows there is no newest week.
+        return replace(selection, weeks=replace(weeks, newest=0))
+
+    def version(self, selection: Selection) -> tuple[str, dt.datetime | None]:
+        """A digest that changes whenever a selected week is loaded, and when the last of them was.
+
+        Of verbs without history, whose weeks may change without a load, nothing is known by it.
+        """
+        found = self._connections.rows(self.resolved(selection).version())
+        version, loaded = found.row(0)
+        return version, loaded
 
     def _explain(self, selection: Selection, frame: pl.DataFrame) -> None:
         """Refuses names that do not exist, and weeks that are not loaded."""
         for name, column in _NAMED.items():
             if name not in selection.given or selection.verb.filters[name] != column:
                 continue
-            # Of a page, and of rows without the column, nothing is known of the names that are not in it.
-            have = set(frame[column]) if column in frame.columns and selection.limit is None else set()
+            # Of a full page, and of rows without the column, nothing is known of the names that are not in it.
+            complete = selection.limit is None or frame.height < selection.limit
+            have = set(frame[column]) if column in frame.columns and complete else set()
             if missing := [value for value in selection.filters[column] if value not in have]:
                 check_names(self._query, column, missing)
         if frame.is_empty() and selection.verb.name not in _MAY_BE_EMPTY:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from otc_assets import embedded_files
-from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, Unreachable
+from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
 from otc_assets.postgres import copied, session_options
 from otc_assets.text import first_line
@@ -172,7 +172,7 @@ def _explained(error: psycopg.Error) -> ClientError:
     if error.sqlstate in _NOT_FINAL:
         return NotFinal(f"{message}. {error.diag.message_detail or ''}".strip())
     if error.sqlstate == _CANCELLED:
-        return QueryFailed(
+        return TimedOut(
             f"the statement was stopped: {message}",
             remedy="Ask for fewer weeks or symbols, or set a longer time-out: Client(timeout=600).",
         )

@@ -86,6 +86,17 @@ class Selection:
             f"{text} ORDER BY week_ending DESC LIMIT 1", params + values, pl.Schema({"week_ending": pl.Date})
         )
 
+    def version(self) -> Statement:
+        """The statement that reads a digest of what the selected weeks were computed from, and when the last was.
+
+        A load of one of the weeks changes it, in the same transaction as the rows. ``weeks`` must be resolved.
+        """
+        weeks = replace(self, filters={}, since=None, after=None)
+        conditions, values = weeks._conditions()
+        text = " AND ".join(["table_name = %s", *conditions])
+        schema = pl.Schema({"version": pl.String, "loaded": pl.Datetime("us", "UTC")})
+        return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.table.name, *values], schema)
+
     def _source(self) -> tuple[str, list[Any]]:
         if self.verb.statement:
             return f"({sql_text(self.verb.statement)})", []
