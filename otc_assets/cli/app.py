@@ -18,7 +18,20 @@ from typing import Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli import admin, archive, captures, database, events, ingest, inspect, programs, query, rebuild, run
+from otc_assets.cli import (
+    admin,
+    archive,
+    captures,
+    database,
+    events,
+    ingest,
+    inspect,
+    programs,
+    query,
+    rebuild,
+    run,
+    serve,
+)
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
@@ -40,6 +53,8 @@ _RUN, _INSPECT, _INGEST, _ADMIN, _PROGRAMS = "Run", "Inspect", "Ingest", "Admini
 
 app.add_typer(query.app, name="query", rich_help_panel=_READ)
 app.add_typer(database.app, name="db", rich_help_panel=_READ)
+app.command(rich_help_panel=_READ)(serve.serve)
+app.command(rich_help_panel=_READ)(serve.mcp)
 app.command(rich_help_panel=_RUN)(run.up)
 app.command(rich_help_panel=_RUN)(run.materialize)
 app.command(rich_help_panel=_RUN)(run.backfill)

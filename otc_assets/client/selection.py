@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from otc_assets.client.errors import InvalidQuery
-from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, VERBS, Verb, sql_text
+from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, MOMENT, VERBS, Verb, sql_text
 from otc_assets.client.weeks import Weeks, WeeksLike, parse_weeks
 from otc_assets.domain.weeks import TIERS, tier_of
 
@@ -94,7 +94,7 @@ class Selection:
         weeks = replace(self, filters={}, since=None, after=None)
         conditions, values = weeks._conditions()
         text = " AND ".join(["table_name = %s", *conditions])
-        schema = pl.Schema({"version": pl.String, "loaded": pl.Datetime("us", "UTC")})
+        schema = pl.Schema({"version": pl.String(), "loaded": MOMENT})
         return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.table.name, *values], schema)
 
     def _source(self) -> tuple[str, list[Any]]:
