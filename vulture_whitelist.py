@@ -6,6 +6,7 @@ Only code that something outside the production packages uses is listed. Dead co
 # Called or read by a library.
 _.Storage, _.ComputeLogs  # dagster.yaml names the classes
 _.defs  # definitions.py: Dagster loads it
+_.list_commands, _.__signature__, _.__annotations__  # cli/query.py: Typer reads them
 _.config_type  # defs/storage.py: Dagster's interface for configurable classes
 _._s3_session  # defs/internals.py: dagster-aws reads it
 _.isolation_level  # exporter/database.py: psycopg reads it

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import stamina
 from dagster import DagsterInstance
 from support import installed
+from support.first_run import FirstRun, first_run_on
 from support.hostile_defaults import make_hostile
 from support.migration import migrate
 from support.s3_server import S3Server, s3_server
@@ -79,6 +80,13 @@ def _template(server: EmbeddedServer) -> str:
     return "otc"
 
 
+@pytest.fixture(scope="session")
+def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
+    """The database that a first run leaves, for tests that only read."""
+    with first_run_on(server, _template, tmp_path_factory.mktemp("first-run")) as loaded:
+        yield loaded
+
+
 def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
     name = f"test_{next(_number)}"
     with server._connect("postgres") as admin:
@@ -108,7 +116,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 #: A TimescaleDB server in WebAssembly; an S3 server; runs of whole weeks, by a command or in a Dagster instance.
-_SLOW_FIXTURES = frozenset({"community", "apache", "s3", "installation"})
+_SLOW_FIXTURES = frozenset({"community", "apache", "s3", "installation", "first_run"})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

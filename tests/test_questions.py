@@ -7,104 +7,21 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import openpyxl
 import polars as pl
-import psycopg
 import pytest
 import time_machine
-from dagster import DagsterInstance
-from support import installed
+from support.first_run import LABOR_DAY, NOW, REVISED, WEEKS, FirstRun, Rows
 
-from otc_assets.cli.run import _capture_before_revision, _materialize_newest
-from otc_assets.defs.launch import Launcher
-from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, trading_days, weeks_between
-from otc_assets.finra.simulator.generator import Simulator
-from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.settings import PROJECT_ROOT, settings
-from otc_assets.warehouse.server import session_options
+from otc_assets.cli.run import _capture_before_revision
+from otc_assets.client import Client
+from otc_assets.domain.weeks import T1, trading_days, weeks_between
+from otc_assets.settings import PROJECT_ROOT
 
 pytestmark = pytest.mark.slow
-
-NOW = dt.datetime(2026, 10, 14, 12, tzinfo=NEW_YORK)
-#: The newest eight weeks then: T2 and OTC of the last two are not published. 2026-09-07 is Labor Day.
-WEEKS = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 9, 25))
-LABOR_DAY = dt.date(2026, 9, 11)
-#: The week of T1 that is revised on 2026-09-23.
-REVISED, REVISED_ON = dt.date(2026, 8, 28), dt.date(2026, 9, 23)
-
-Rows = list[tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class FirstRun:
-    """A database as a first run leaves it, and the simulator's rows in DuckDB.
-
-    Attributes:
-        launcher: of the installation.
-        url: of the database.
-        duck: `rows` of the same weeks, and those of the revised publication `before` its revision.
-    """
-
-    launcher: Launcher
-    url: str
-    duck: duckdb.DuckDBPyConnection
-
-    def sql(self, query: str) -> Rows:
-        """What a reader of the database gets."""
-        with psycopg.connect(self.url, options=session_options()) as connection:
-            return list(connection.execute(query).fetchall())  # type: ignore[arg-type]
-
-
-def _simulated(folder: Path) -> duckdb.DuckDBPyConnection:
-    simulator, parts = Simulator(2014, 0.01), []
-    for tier in TIERS:
-        for week in WEEKS:
-            rows = simulator.publication(week, tier, NOW.date())
-            if rows is not None:
-                parts.append(rows.filter(pl.col("summaryTypeCode").str.ends_with("SMBL_FIRM")))
-    before = simulator.publication(REVISED, T1, REVISED_ON - dt.timedelta(days=1))
-    assert before is not None
-    pl.concat(parts).write_parquet(folder / "rows.parquet")
-    before.filter(pl.col("summaryTypeCode").str.ends_with("SMBL_FIRM")).write_parquet(folder / "before.parquet")
-    duck = duckdb.connect()
-    for name in ("rows", "before"):
-        duck.execute(
-            f"CREATE TABLE {name} AS SELECT weekStartDate + 4 AS week, tierDescription AS tier,"
-            " issueSymbolIdentifier AS symbol, issueName AS issue, marketParticipantName AS venue, MPID AS mpid,"
-            " coalesce(MPID, firmCRDNumber, 'DE_MINIMIS') AS id, totalWeeklyShareQuantity AS shares,"
-            f" totalWeeklyTradeCount AS trades FROM read_parquet('{folder / name}.parquet')"
-        )
-    return duck
-
-
-@pytest.fixture(scope="module")
-def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
-    """What `make run` loads into an empty database, at a hundredth of FINRA's size."""
-    name = "first_run"
-    with server._connect("postgres") as admin:
-        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {_template} STRATEGY file_copy")  # type: ignore[arg-type]
-    url = server.url.rpartition("/")[0] + f"/{name}"
-    with pytest.MonkeyPatch.context() as environment, DagsterInstance.ephemeral() as instance:
-        environment.setenv("OTC_DATABASE_URL", url)
-        environment.setenv("OTC_HOME", str(tmp_path_factory.mktemp("first-run")))
-        environment.setenv("OTC_SOURCE", "simulator")
-        environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
-        settings.cache_clear()
-        launcher = installed.launcher(instance)
-        with time_machine.travel(NOW, tick=True):
-            assert _materialize_newest(launcher, 8) == []
-        with _simulated(tmp_path_factory.mktemp("simulated")) as duck:
-            yield FirstRun(launcher, url, duck)
-        installed.close()
-    settings.cache_clear()
-    with server._connect("postgres") as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
 
 
 def _blocks(path: str, language: str) -> list[str]:
@@ -146,11 +63,13 @@ def test_only_the_revised_publication_is_captured_twice_and_never_again(first_ru
 # --- docs/questions.md ---------------------------------------------------------------------------------
 
 
-def _questions() -> dict[str, str]:
-    """The statement under each question."""
+def _questions(language: str) -> dict[str, str]:
+    """The statement, or the Python, under each question that has both."""
     parts = re.split(r"^## (.*)\n", (PROJECT_ROOT / "docs/questions.md").read_text(), flags=re.M)[1:]
-    found = dict(zip(parts[::2], parts[1::2], strict=True))
-    return {name: sql[0] for name, text in found.items() if (sql := re.findall(r"```sql\n(.*?)```", text, re.S))}
+    texts = {name: text for name, text in zip(parts[::2], parts[1::2], strict=True) if "```sql" in text}
+    found = {name: re.findall(rf"```{language}\n(.*?)```", text, re.S) for name, text in texts.items()}
+    assert [name for name, blocks in found.items() if len(blocks) != 1] == []
+    return {name: block for name, (block,) in found.items()}
 
 
 def _volume_by_ats(first_run: FirstRun, answer: Rows) -> None:
@@ -309,15 +228,25 @@ _EXPECTED: dict[str, Callable[[FirstRun, Rows], None]] = {
 }
 
 
-@pytest.mark.parametrize("question", _questions())
+@pytest.mark.parametrize("question", _questions("sql"))
 def test_a_question_is_answered_as_duckdb_answers_it(first_run: FirstRun, question: str) -> None:
-    _EXPECTED[question](first_run, first_run.sql(_questions()[question]))
+    _EXPECTED[question](first_run, first_run.sql(_questions("sql")[question]))
+
+
+@pytest.mark.parametrize("question", _questions("python"))
+def test_a_question_is_answered_in_python_as_duckdb_answers_it(first_run: FirstRun, question: str) -> None:
+    with Client(first_run.reader_url) as otc:
+        names = {"otc": otc, "pl": pl, "dt": dt}
+        exec(_questions("python")[question], names)  # noqa: S102
+    answer = names["answer"]
+    assert isinstance(answer, pl.DataFrame)
+    _EXPECTED[question](first_run, answer.rows())
 
 
 def test_everything_can_be_written_to_parquet_and_excel(
     first_run: FirstRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (script,) = _blocks("docs/questions.md", "python")
+    (script,) = (block for block in _blocks("docs/questions.md", "python") if "write_parquet" in block)
     monkeypatch.setenv("OTC_DATABASE_URL", first_run.url)
     monkeypatch.chdir(tmp_path)
     exec(script, {})  # noqa: S102

@@ -18,8 +18,6 @@ from otc_assets.client.weeks import WeeksLike
 
 #: The columns whose values are checked, where a symbol or venue has no rows.
 _NAMED = {"symbols": "symbol", "venues": "venue_id"}
-#: The verbs that are complete without rows.
-_MAY_BE_EMPTY = frozenset({"gaps", "dataset_gap", "coverage", "revisions", "weeks"})
 
 
 class Client:
@@ -140,7 +138,7 @@ class Client:
             have = set(frame[column]) if column in frame.columns and complete else set()
             if missing := [value for value in selection.filters[column] if value not in have]:
                 check_names(self._query, column, missing)
-        if frame.is_empty() and selection.verb.name not in _MAY_BE_EMPTY:
+        if frame.is_empty() and selection.verb.is_of_publications:
             check_weeks(self._query, selection, dt.datetime.now(dt.UTC))
 
     def _query(self, text: str, params: Any) -> pl.DataFrame:

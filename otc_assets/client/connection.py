@@ -158,13 +158,20 @@ def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:
     where = f"{address.get('host') or 'the local socket'}:{address.get('port') or 5432}/{address.get('dbname') or ''}"
     settings: dict[str, Any] = {"connect_timeout": 10, "application_name": "otc-assets client"} | address
     try:
-        return psycopg.connect(**settings, options=options, autocommit=True)
+        connection: psycopg.Connection[Any] = psycopg.connect(**settings, options=options, autocommit=True)
     except psycopg.OperationalError as error:
         reason, password = first_line(error), str(address.get("password") or "")
         raise Unreachable(
             f"no connection to {where}: {reason.replace(password, '***') if password else reason}",
             remedy="Check that 'otc-assets up' runs, or the URL.",
         ) from None
+    if connection.execute("SELECT current_setting('otc.parameters', true)").fetchone() != ("received",):
+        connection.close()
+        raise Unreachable(
+            f"{where}: the parameters of the connection (options) did not reach the server: a pooler ignores them",
+            remedy="Connect to the server itself. With PgBouncer, see docs/scale-out.md.",
+        )
+    return connection
 
 
 def _explained(error: psycopg.Error) -> ClientError:

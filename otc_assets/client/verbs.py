@@ -17,7 +17,7 @@ import polars as pl
 from otc_assets.domain.enums import Change, VenueKind, VenueScope
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT, RATIO
-from otc_assets.domain.table import Table
+from otc_assets.domain.table import Figure, Table
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS
 
@@ -90,6 +90,11 @@ class Verb:
     def has_history(self) -> bool:
         """Whether its rows can be read as they were known at a moment."""
         return self.table.revisions is not None
+
+    @property
+    def is_of_publications(self) -> bool:
+        """Whether each published week and tier has rows, so that there is a reason if one has none."""
+        return isinstance(self.table, Figure) or self.table.name in ("venue_volume", "published_total")
 
     @property
     def description(self) -> str:

@@ -36,7 +36,7 @@ def run(installation: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 COMMANDS = (
     *("up", "materialize", "backfill", "status", "gaps", "ingest", "simulate"),
-    *("alerts", "metrics", "migrate", "storage", "events", "archive", "rebuild"),
+    *("alerts", "metrics", "migrate", "storage", "events", "archive", "rebuild", "query", "db"),
 )
 
 

@@ -1,7 +1,7 @@
 -- The loaded weeks and tiers, with state and grade, and whether a table has the week.
 SELECT s.week_ending, s.tier, s.state, s.grade,
     EXISTS (SELECT FROM otc.computed_week AS c
-            WHERE c.table_name = %(table)s AND c.week_ending = s.week_ending AND c.rows > 0)
+            WHERE c.table_name = %(table)s AND c.week_ending = s.week_ending)
     OR NOT EXISTS (SELECT FROM otc.computed_week AS c WHERE c.table_name = %(table)s) AS computed
 FROM otc.week_state AS s
 WHERE s.tier = ANY(%(tiers)s) AND s.captured_at IS NOT NULL
