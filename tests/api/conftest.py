@@ -13,13 +13,13 @@ from otc_assets.client import Client
 
 
 @pytest.fixture(scope="session")
-def otc(first_run: FirstRun) -> Iterator[Client]:
+def reader(first_run: FirstRun) -> Iterator[Client]:
     """A client with a reader's login."""
     with Client(first_run.reader_url, connections=8) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session")
-def api(otc: Client) -> TestClient:
+def api(reader: Client) -> TestClient:
     """The API without keys and limits, as on loopback."""
-    return TestClient(make_app(otc), raise_server_exceptions=False)
+    return TestClient(make_app(reader), raise_server_exceptions=False)

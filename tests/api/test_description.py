@@ -28,10 +28,10 @@ CONFIGURATION = {
 
 
 @pytest.fixture(scope="module")
-def description(otc: Client) -> schemathesis.schemas.BaseSchema:
+def description(reader: Client) -> schemathesis.schemas.BaseSchema:
     """The API with its description."""
     config = SchemathesisConfig.from_dict(CONFIGURATION)
-    return schemathesis.openapi.from_asgi("/openapi.json", make_app(otc), config=config)
+    return schemathesis.openapi.from_asgi("/openapi.json", make_app(reader), config=config)
 
 
 @pytest.mark.parametrize("mode", schemathesis.GenerationMode)

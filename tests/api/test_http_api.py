@@ -227,14 +227,14 @@ def test_large_responses_are_compressed_where_the_client_accepts_it(api: TestCli
 
 
 def test_a_key_is_needed_where_there_are_keys_and_a_new_file_takes_effect(
-    otc: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "_CHECK_SECONDS", 0.0)
     (first, line), (second, other) = new_key("ann"), new_key("bob")
     path = tmp_path / "keys"
     path.write_text(f"# keys\n{line}\n")
     assert first not in path.read_text()
-    api = TestClient(make_app(otc, keys=Keys(path)))
+    api = TestClient(make_app(reader, keys=Keys(path)))
     problem(api.get("/v1/tables"), 401, "no-key")
     problem(api.get("/v1/tables", headers={"Authorization": f"Bearer {second}"}), 401, "no-key")
     problem(api.get("/metrics"), 401, "no-key")
@@ -254,8 +254,10 @@ def test_a_key_is_needed_where_there_are_keys_and_a_new_file_takes_effect(
         Keys(tmp_path / "none")
 
 
-def test_other_host_names_are_refused_and_other_sites_read_only_if_they_are_set(otc: Client) -> None:
-    api = TestClient(make_app(otc, names=["localhost"], origins=["https://pro.openbb.co"]), base_url="http://localhost")
+def test_other_host_names_are_refused_and_other_sites_read_only_if_they_are_set(reader: Client) -> None:
+    api = TestClient(
+        make_app(reader, names=["localhost"], origins=["https://pro.openbb.co"]), base_url="http://localhost"
+    )
     problem(api.get("/v1/tables", headers={"Host": "evil.example"}), 403, "forbidden")
     allowed = api.get("/v1/tables", headers={"Origin": "https://pro.openbb.co"})
     assert allowed.headers["access-control-allow-origin"] == "https://pro.openbb.co"
@@ -264,12 +266,12 @@ def test_other_host_names_are_refused_and_other_sites_read_only_if_they_are_set(
     asked = {"Origin": "https://pro.openbb.co", "Access-Control-Request-Method": "GET"}
     preflight = api.options("/v1/tables", headers={**asked, "Access-Control-Request-Headers": "X-API-Key"})
     assert preflight.status_code == 200
-    none = TestClient(make_app(otc)).get("/v1/tables", headers={"Origin": "https://pro.openbb.co"})
+    none = TestClient(make_app(reader)).get("/v1/tables", headers={"Origin": "https://pro.openbb.co"})
     assert "access-control-allow-origin" not in none.headers
 
 
-def test_more_requests_than_the_limit_are_refused_and_the_headers_say_when_to_come_back(otc: Client) -> None:
-    api = TestClient(make_app(otc, requests_per_minute=2))
+def test_more_requests_than_the_limit_are_refused_and_the_headers_say_when_to_come_back(reader: Client) -> None:
+    api = TestClient(make_app(reader, requests_per_minute=2))
     found = [api.get("/v1/tables") for _ in range(3)]
     assert [response.status_code for response in found] == [200, 200, 429]
     assert [response.headers["ratelimit"].partition(";t=")[0] for response in found] == [
@@ -313,8 +315,8 @@ def test_the_machines_of_an_ipv6_network_are_one_caller() -> None:
     assert access.caller_at("192.0.2.1") == "192.0.2.1"
 
 
-def test_requests_are_counted_by_the_path_of_the_description(otc: Client) -> None:
-    api = TestClient(make_app(otc))
+def test_requests_are_counted_by_the_path_of_the_description(reader: Client) -> None:
+    api = TestClient(make_app(reader))
     for path in (
         "/v1/symbols/AAPL/summary?limit=3",
         "/v1/symbols/AAPL/summary?limit=3",
