@@ -137,7 +137,7 @@ class Limiter:
         now, rate = self._clock(), self.per_minute / 60
         left, since = self._left.pop(caller, (float(self.per_minute), now))
         left = min(self.per_minute, left + (now - since) * rate)
-        allowed = left >= 1
+        allowed = left >= 1 - 1e-6  # seconds are rounded
         left -= allowed
         self._left[caller] = left, now
         if len(self._left) > _REMEMBERED:

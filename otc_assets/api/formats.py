@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Format:
     Attributes:
         name: the value of ``format``.
         media_type: the value of ``Accept`` and ``Content-Type``.
-        encode: a frame as bytes; JSON also takes what follows the rows.
+        encode: a frame as bytes.
     """
 
     name: str
@@ -44,14 +45,10 @@ def _parquet(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _rows(frame: pl.DataFrame) -> bytes:
-    return b"[" + b",\n".join(json_rows(frame)) + b"]"
-
-
 FORMATS = {
     each.name: each
     for each in (
-        Format("json", "application/json", _rows),
+        Format("json", "application/json", lambda frame: b",\n".join(json_rows(frame))),
         Format("csv", "text/csv", _csv),
         Format("arrow", "application/vnd.apache.arrow.stream", _arrow),
         Format("parquet", "application/vnd.apache.parquet", _parquet),
@@ -62,43 +59,28 @@ FORMATS = {
 def json_rows(frame: pl.DataFrame) -> list[bytes]:
     """Each row as a JSON object. Decimals are numbers with all their digits, without zeros at the end.
 
-    Polars writes decimals as text, and Python's encoder only floats as numbers, which have about 15 digits.
+    Polars writes decimals as text, and Python's encoder only floats as numbers, which have about 15 digits. The
+    quotation marks are removed here: in a value they are escaped, so that no value looks like a member.
 
     >>> from decimal import Decimal
     >>> json_rows(pl.DataFrame({"a": ["x"], "b": [Decimal("12345678901234567890.120000")]}))
     [b'{"a":"x","b":12345678901234567890.12}']
     """
-    if frame.is_empty():
-        return []
-    parts: list[pl.Expr] = []
-    others: list[str] = []
-
-    def flush() -> None:
-        if others:
-            parts.append(pl.struct(others).struct.json_encode().str.slice(1).str.head(-1))
-            others.clear()
-
-    for name, kind in frame.schema.items():
-        if isinstance(kind, pl.Decimal):
-            flush()
-            parts.append(pl.concat_str(pl.lit(f"{json.dumps(name)}:"), digits(pl.col(name)).fill_null("null")))
-        else:
-            others.append(name)
-    flush()
-    row = pl.concat_str(pl.lit("{"), pl.concat_str(parts, separator=","), pl.lit("}"))
-    return [text.encode() for text in frame.select(row).to_series()]
+    return _with_decimals(frame, rb"\1\2\3").splitlines()
 
 
-def digits(column: pl.Expr) -> pl.Expr:
-    """A decimal column as text without zeros at its end. Its type must have a scale above 0."""
-    return column.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+def _with_decimals(frame: pl.DataFrame, written: bytes) -> bytes:
+    lines = frame.write_ndjson().encode()
+    names = [re.escape(json.dumps(name)) for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal)]
+    if not names:
+        return lines
+    member = rf'((?:{"|".join(names)}):)"(-?\d+)(?:(\.\d*?[1-9])0*|\.0*)?"(?=[,}}])'
+    return re.sub(member.encode(), written, lines)
 
 
-def with_text_decimals(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its decimals as text, for readers whose numbers are doubles."""
-    return frame.with_columns(
-        digits(pl.col(name)) for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal) and kind.scale
-    )
+def json_rows_with_texts(frame: pl.DataFrame) -> list[bytes]:
+    """The same with decimals as text, for readers whose numbers are doubles."""
+    return _with_decimals(frame, rb'\1"\2\3"').splitlines()
 
 
 def wanted(accept: str) -> Format:

@@ -90,7 +90,10 @@ def translated(error: OtcError) -> Problem:
     if isinstance(error, Unreachable):
         remedy = "Try again later; the log of the server has the reason."
         return Problem("unavailable", "the database does not respond", remedy=remedy, headers={"Retry-After": "10"})
-    return Problem("internal-error", "the request failed", remedy="The log of the server has the reason.")
+    return _INTERNAL
+
+
+_INTERNAL = Problem("internal-error", "the request failed", remedy="The log of the server has the reason.")
 
 
 def rendered(problem: Problem, path: str) -> Response:
@@ -130,6 +133,10 @@ def install(app: FastAPI) -> None:
         problem = Problem(kind, KINDS[kind][1], remedy=remedy, headers=error.headers)
         return rendered(problem, request.url.path)
 
+    def of_bugs(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette raises it again, and edge logs it
+        return rendered(_INTERNAL, request.url.path)
+
+    app.add_exception_handler(Exception, of_bugs)
     app.add_exception_handler(OtcError, of_ours)
     app.add_exception_handler(RequestValidationError, of_parameters)
     app.add_exception_handler(HTTPException, of_routing)

@@ -81,11 +81,9 @@ def encoded(frame: pl.DataFrame, chosen: Format, decimals: str, following: str |
     """A page as bytes. JSON has the rows in ``data``, and the path of the next page in ``next``."""
     if chosen.name != "json":
         return Body(chosen.encode(frame), following, frame.height)
-    if decimals == "string":
-        frame = formats.with_text_decimals(frame)
+    rows = formats.json_rows_with_texts(frame) if decimals == "string" else formats.json_rows(frame)
     link = formats.json_text(following)
-    content = b'{"data":%b,"rows":%d,"next":%b}\n' % (chosen.encode(frame), frame.height, link)
-    return Body(content, following, frame.height)
+    return Body(b'{"data":[%b],"rows":%d,"next":%b}\n' % (b",\n".join(rows), len(rows), link), following, len(rows))
 
 
 def etag_of(*parts: object) -> str:

@@ -114,8 +114,8 @@ class Client:
         """The selection with its newest weeks by their dates, as they are now."""
         if not selection.weeks.newest:
             return selection
-        found = self._connections.rows(selection.newest_week())
-        weeks = selection.weeks.resolved(found.item() if found.height else None)
+        found = self._connections.row(selection.newest_week())
+        weeks = selection.weeks.resolved(found[0] if found else None)
         # Of a table without rows there is no newest week.
         return replace(selection, weeks=replace(weeks, newest=0))
 
@@ -124,8 +124,9 @@ class Client:
 
         Of verbs without history, whose weeks may change without a load, nothing is known by it.
         """
-        found = self._connections.rows(self.resolved(selection).version())
-        version, loaded = found.row(0)
+        found = self._connections.row(self.resolved(selection).version())
+        assert found is not None, "an aggregate has one row"
+        version, loaded = found
         return version, loaded
 
     def _explain(self, selection: Selection, frame: pl.DataFrame) -> None:

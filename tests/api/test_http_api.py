@@ -150,7 +150,7 @@ def test_errors_are_problems_that_say_what_to_do(api: TestClient) -> None:
     problem(api.get("/v1/nothing"), 404, "not-found")
     assert problem(api.post("/v1/weeks"), 405, "method-not-allowed")
     problem(api.get("/v1/weeks", headers={"Accept": "image/png"}), 406, "not-acceptable")
-    problem(api.get("/v1/summary?as_of=2100-01-01T00:00:00Z"), 409, "not-final")
+    problem(api.get("/v1/summary?as_of=2099-01-01T00:00:00Z"), 409, "not-final")
 
 
 def test_a_cursor_is_refused_if_it_is_damaged_or_of_another_query(api: TestClient) -> None:
@@ -187,6 +187,19 @@ def test_no_response_and_no_log_has_the_password_of_the_database(
                     problem(response, 503, "unavailable")
     assert caplog.records
     assert canary not in caplog.text
+
+
+def test_a_bug_is_a_problem_too_and_is_logged_without_secrets(
+    reader: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("postgresql://otc:canary-in-a-cage@127.0.0.1/otc")
+
+    monkeypatch.setattr(reader, "version", fail)
+    api = TestClient(make_app(reader), raise_server_exceptions=False)
+    assert "canary" not in str(problem(api.get("/v1/summary"), 500, "internal-error"))
+    assert "ZeroDivisionError" in caplog.text
+    assert "canary" not in caplog.text
 
 
 # --- caching ---------------------------------------------------------------------------------------------
