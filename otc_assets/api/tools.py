@@ -33,6 +33,7 @@ Weeks end on a Friday (`week_ending`). Tiers: T1 and T2 are NMS stocks, OTCE are
 published two weeks after T1. Shares and money are exact decimals. `find` gives identifiers of symbols and venues;
 `table_columns` says what a column means. Results are bounded: ask for few weeks and columns, and follow `truncated`."""
 
+_OTHERS = tuple(name for name in VERBS if name not in COMMON)
 _LIMIT = Annotated[int, Field(ge=1, le=MAX_ROWS, description="The largest number of rows.")]
 
 
@@ -54,10 +55,9 @@ def make_server(client: Client) -> MCPServer:
     for verb in VERBS.values():
         if verb.name in COMMON:
             add(_tool(client, verb), verb.description)
-    others = [name for name in VERBS if name not in COMMON]
 
     def read_table(
-        table: Annotated[Literal[tuple(others)], Field(description="The table.")],  # type: ignore[valid-type]
+        table: Annotated[Literal[_OTHERS], Field(description="The table.")],  # type: ignore[valid-type]
         symbols: Annotated[list[str] | None, Field(description=_text("symbols"))] = None,
         weeks: Annotated[str | None, Field(description=WEEKS_TEXT)] = None,
         columns: Annotated[list[str] | None, Field(description="Only these columns.")] = None,
@@ -82,7 +82,7 @@ def make_server(client: Client) -> MCPServer:
         schema = VERBS[table].table.schema
         return json.dumps({name: str(VERBS[table].table.note(name)) for name in schema})
 
-    add(read_table, f"Other tables: {'; '.join(f'{name}: {VERBS[name].description}' for name in others)}")
+    add(read_table, f"Other tables: {'; '.join(f'{name}: {VERBS[name].description}' for name in _OTHERS)}")
     add(describe, "What is known of a symbol: names, weeks, and the figures of its newest week.")
     add(describe_venue, "What is known of a venue: name, kind, weeks, and its share and rank in its newest week.")
     add(find, "Symbols and venues whose identifier or name contains a text, in any case.")

@@ -92,7 +92,7 @@ def test_errors_are_results_that_say_what_to_do(call: Callable[..., Any]) -> Non
     assert "UBSA" in call("describe_venue", venue="UBSA")[1]
     assert "116797" in call("find", text="citadel")[1]
     assert "the Friday on which the week ends" in call("table_columns", table="summary")[1]
-    assert json.loads(call("read_table", table="week_calendar", weeks="newest")[1])["rows"] == 1
+    assert json.loads(call("read_table", table="week_calendar", weeks="newest")[1])["rows"] == 3
 
 
 def test_the_command_serves_on_standard_input_and_output(first_run: FirstRun, tmp_path: Any) -> None:
