@@ -20,12 +20,12 @@ class Format:
     Attributes:
         name: the value of ``format``.
         media_type: the value of ``Accept`` and ``Content-Type``.
-        encode: a frame as bytes.
+        encode: a frame as bytes; None of JSON, which the database writes.
     """
 
     name: str
     media_type: str
-    encode: Callable[[pl.DataFrame], bytes]
+    encode: Callable[[pl.DataFrame], bytes] | None = None
 
 
 def _csv(frame: pl.DataFrame) -> bytes:
@@ -48,7 +48,7 @@ def _parquet(frame: pl.DataFrame) -> bytes:
 FORMATS = {
     each.name: each
     for each in (
-        Format("json", "application/json", lambda frame: b",\n".join(json_rows(frame))),
+        Format("json", "application/json"),
         Format("csv", "text/csv", _csv),
         Format("arrow", "application/vnd.apache.arrow.stream", _arrow),
         Format("parquet", "application/vnd.apache.parquet", _parquet),
@@ -56,31 +56,23 @@ FORMATS = {
 }
 
 
-def json_rows(frame: pl.DataFrame) -> list[bytes]:
-    """Each row as a JSON object. Decimals are numbers with all their digits, without zeros at the end.
+def json_rows(frame: pl.DataFrame, *, text_decimals: bool = False) -> list[str]:
+    """Each row as a JSON object, as the database writes them for tables (``Client.json_rows``).
 
     Polars writes decimals as text, and Python's encoder only floats as numbers, which have about 15 digits. The
     quotation marks are removed here: in a value they are escaped, so that no value looks like a member.
 
     >>> from decimal import Decimal
     >>> json_rows(pl.DataFrame({"a": ["x"], "b": [Decimal("12345678901234567890.120000")]}))
-    [b'{"a":"x","b":12345678901234567890.12}']
+    ['{"a":"x","b":12345678901234567890.12}']
     """
-    return _with_decimals(frame, rb"\1\2\3").splitlines()
-
-
-def _with_decimals(frame: pl.DataFrame, written: bytes) -> bytes:
-    lines = frame.write_ndjson().encode()
+    lines = [line for line in frame.write_ndjson().split("\n") if line]
     names = [re.escape(json.dumps(name)) for name, kind in frame.schema.items() if isinstance(kind, pl.Decimal)]
     if not names:
         return lines
-    member = rf'((?:{"|".join(names)}):)"(-?\d+)(?:(\.\d*?[1-9])0*|\.0*)?"(?=[,}}])'
-    return re.sub(member.encode(), written, lines)
-
-
-def json_rows_with_texts(frame: pl.DataFrame) -> list[bytes]:
-    """The same with decimals as text, for readers whose numbers are doubles."""
-    return _with_decimals(frame, rb'\1"\2\3"').splitlines()
+    member = re.compile(rf'((?:{"|".join(names)}):)"(-?\d+)(?:(\.\d*?[1-9])0*|\.0*)?"(?=[,}}])')
+    written = r'\1"\2\3"' if text_decimals else r"\1\2\3"
+    return [member.sub(written, line) for line in lines]
 
 
 def wanted(accept: str) -> Format:
@@ -111,8 +103,3 @@ def wanted(accept: str) -> Format:
 def _matches(pattern: str, media_type: str) -> bool:
     kind, _, _ = media_type.partition("/")
     return pattern in (media_type, "*/*", f"{kind}/*")
-
-
-def json_text(value: object) -> bytes:
-    """A value as JSON."""
-    return json.dumps(value).encode()

@@ -12,6 +12,7 @@ import binascii
 import datetime as dt
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -85,56 +86,96 @@ def prepared(client: Client, selection: Selection, cursor: str | None) -> Readin
     return Reading(resolved, version, found, query, newest)
 
 
-def read(client: Client, reading: Reading, limit: int) -> tuple[pl.DataFrame, str | None]:
-    """The rows of a page, and the cursor of the next one if there is one."""
-    chosen, verb = reading.selection.columns, reading.selection.verb
-    keys = tuple(name for name in verb.order if name not in chosen)
-    selection = replace(reading.selection, columns=(*chosen, *keys), limit=limit + 1)
+class Rows(NamedTuple):
+    """Rows that were read, of which one more than a page.
+
+    Attributes:
+        total: their number.
+        head: gives the first ones, in the form in which they were read.
+        key: gives the values of the verb's order in one of them.
+    """
+
+    total: int
+    head: Callable[[int], Any]
+    key: Callable[[int], tuple[Any, ...]]
+
+
+#: Reads rows in some form.
+Fetch = Callable[[Selection], Rows]
+
+
+def as_frame(client: Client) -> Fetch:
+    """Reads rows as a Polars frame."""
+
+    def fetch(selection: Selection) -> Rows:
+        order = selection.verb.order
+        keys = tuple(name for name in order if name not in selection.columns)
+        frame = client.rows(replace(selection, columns=(*selection.columns, *keys)))
+        return Rows(
+            frame.height,
+            lambda count: frame.head(count).select(selection.columns),
+            lambda number: frame.select(order).row(number),
+        )
+
+    return fetch
+
+
+def as_json(client: Client, *, text_decimals: bool) -> Fetch:
+    """Reads rows as a list of JSON objects."""
+
+    def fetch(selection: Selection) -> Rows:
+        rows = client.json_rows(selection, text_decimals=text_decimals)
+        return Rows(len(rows), lambda count: [row[0] for row in rows[:count]], lambda number: rows[number][1:])
+
+    return fetch
+
+
+def read(client: Client, reading: Reading, limit: int, fetch: Fetch) -> tuple[Any, str | None]:
+    """The rows of a page, in the form of ``fetch``, and the cursor of the next one if there is one."""
+    selection = replace(reading.selection, limit=limit + 1)
     if reading.cursor is None:
-        frame, version, moment = _first(client, selection, reading, limit)
+        rows, version, moment = _first(client, selection, reading, fetch)
     else:
-        frame = _continued(client, selection, reading)
+        rows = _continued(client, selection, reading, fetch)
         version, moment = reading.cursor.version, reading.cursor.moment
-    page = frame.head(limit)
-    if frame.height <= limit:
-        return page.select(chosen), None
-    after = page.select(verb.order).row(-1)
-    cursor = _Cursor(reading.query, reading.newest, version, moment, after)
-    return page.select(chosen), _encoded(cursor)
+    if rows.total <= limit:
+        return rows.head(limit), None
+    cursor = _Cursor(reading.query, reading.newest, version, moment, rows.key(limit - 1))
+    return rows.head(limit), _encoded(cursor)
 
 
 def _first(
-    client: Client, selection: Selection, reading: Reading, limit: int
-) -> tuple[pl.DataFrame, str | None, dt.datetime | None]:
+    client: Client, selection: Selection, reading: Reading, fetch: Fetch
+) -> tuple[Rows, str | None, dt.datetime | None]:
     version = reading.version
     for _ in range(_TRIES):
-        frame = client.rows(selection)
-        if frame.height <= limit or version is None or selection.as_of is not None:
-            return frame, version, None
+        rows = fetch(selection)
+        if rows.total != selection.limit or version is None or selection.as_of is not None:
+            return rows, version, None
         # Before the version: a load that ends in between changes it.
         until = client.sql("SELECT otc.known_until() AS moment").item() - _TICK
         now, loaded = client.version(selection)
         if now == version:
-            return frame, version, until if loaded is not None and loaded < until else None
+            return rows, version, until if loaded is not None and loaded < until else None
         version = now
-    return frame, version, None
+    return rows, version, None
 
 
-def _continued(client: Client, selection: Selection, reading: Reading) -> pl.DataFrame:
+def _continued(client: Client, selection: Selection, reading: Reading, fetch: Fetch) -> Rows:
     assert reading.cursor is not None
     if selection.as_of is not None or reading.version is None:
-        return client.rows(selection)
+        return fetch(selection)
     if reading.version == reading.cursor.version:
-        frame = client.rows(selection)
+        rows = fetch(selection)
         if client.version(selection)[0] == reading.version:
-            return frame
+            return rows
     if reading.cursor.moment is None:
         raise Problem(
             "rows-changed",
             "the weeks were loaded again since the first page",
             remedy="Start again with the first page; with as_of, pages do not change.",
         )
-    return client.rows(replace(selection, as_of=reading.cursor.moment))
+    return fetch(replace(selection, as_of=reading.cursor.moment))
 
 
 def digest(selection: Selection) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -77,13 +79,16 @@ def format_of(request: Request, name: str | None) -> Format:
     return FORMATS[name] if name else formats.wanted(",".join(request.headers.getlist("accept")))
 
 
-def encoded(frame: pl.DataFrame, chosen: Format, decimals: str, following: str | None) -> Body:
-    """A page as bytes. JSON has the rows in ``data``, and the path of the next page in ``next``."""
-    if chosen.name != "json":
-        return Body(chosen.encode(frame), following, frame.height)
-    rows = formats.json_rows_with_texts(frame) if decimals == "string" else formats.json_rows(frame)
-    link = formats.json_text(following)
-    return Body(b'{"data":[%b],"rows":%d,"next":%b}\n' % (b",\n".join(rows), len(rows), link), following, len(rows))
+def of_json(rows: Sequence[str], following: str | None) -> Body:
+    """A page of JSON objects: the rows in ``data``, and the path of the next page in ``next``."""
+    end = f'],"rows":{len(rows)},"next":{json.dumps(following)}}}\n'
+    return Body(("".join(['{"data":[', ",\n".join(rows), end])).encode(), following, len(rows))
+
+
+def encoded(frame: pl.DataFrame, chosen: Format, following: str | None) -> Body:
+    """A page in another format."""
+    assert chosen.encode is not None, "JSON has a function of its own"
+    return Body(chosen.encode(frame), following, frame.height)
 
 
 def etag_of(*parts: object) -> str:

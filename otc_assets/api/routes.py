@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
 from otc_assets.api import openapi, pages, parameters, responses
-from otc_assets.api.formats import FORMATS
+from otc_assets.api.formats import FORMATS, json_rows
 from otc_assets.api.observing import Measures
 from otc_assets.api.problems import Problem
 from otc_assets.api.responses import Body, Cache
@@ -95,8 +95,13 @@ class Routes:
                 return self._not_modified(request, etag)
             if (kept := self._cache.get(etag)) is not None:
                 return self._respond(request, kept, chosen, etag, "memory")
-        frame, cursor = pages.read(self._client, reading, given["limit"])
-        body = responses.encoded(frame, chosen, given["decimals"], responses.next_path(request, cursor))
+        as_json = pages.as_json(self._client, text_decimals=given["decimals"] == "string")
+        fetch = as_json if chosen.name == "json" else pages.as_frame(self._client)
+        rows, cursor = pages.read(self._client, reading, given["limit"], fetch)
+        following = responses.next_path(request, cursor)
+        body = (
+            responses.of_json(rows, following) if chosen.name == "json" else responses.encoded(rows, chosen, following)
+        )
         if etag:
             self._cache.put(etag, body)
         return self._respond(request, body, chosen, etag)
@@ -108,7 +113,11 @@ class Routes:
         def endpoint(*, request: Request, **given: Any) -> Response:
             chosen = responses.format_of(request, given["format"])
             frame = read(**{name: given[name] for name in own})
-            return self._respond(request, responses.encoded(frame, chosen, given["decimals"], None), chosen)
+            if chosen.name == "json":
+                body = responses.of_json(json_rows(frame, text_decimals=given["decimals"] == "string"), None)
+            else:
+                body = responses.encoded(frame, chosen, None)
+            return self._respond(request, body, chosen)
 
         tag = "names"
         self._add(

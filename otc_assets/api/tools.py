@@ -147,7 +147,7 @@ def _rows_of(client: Client, verb: str, filters: dict[str, Any], limit: int, **o
 
 def _bounded(frame: pl.DataFrame, limit: int) -> str:
     """Rows as JSON: no more than ``limit``, and as many as fit."""
-    rows = [row.decode() for row in json_rows(frame.head(limit))]
+    rows = json_rows(frame.head(limit))
     shown, length = 0, 0
     for row in rows:
         length += len(row) + 2

@@ -83,9 +83,9 @@ class Connections:
         """The rows of a statement whose columns are known, by COPY."""
         return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params))
 
-    def row(self, statement: Statement) -> tuple[Any, ...] | None:
-        """The first row of a statement; a few values by COPY and Polars would take five times as long."""
-        return self._run(lambda c: c.execute(statement.text, statement.params).fetchone())  # type: ignore[arg-type]
+    def tuples(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """The rows of a statement as tuples: a few values by COPY and Polars would take five times as long."""
+        return self._run(lambda c: c.execute(statement.text, statement.params).fetchall())  # type: ignore[arg-type]
 
     def query(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pl.DataFrame:
         """The rows of one statement, with the types that the server states."""

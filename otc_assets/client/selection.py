@@ -61,9 +61,29 @@ class Selection:
         """The statement that reads the selection; ``weeks`` must be resolved."""
         assert not self.weeks.newest, "the newest weeks are not resolved"
         schema = pl.Schema({name: self.verb.table.schema[name] for name in self.columns})
+        return Statement(*self._reading(", ".join(self.columns)), schema)
+
+    def json_statement(self, *, text_decimals: bool) -> Statement:
+        """The statement that reads each row as a JSON object, and after it the values of ``verb.order``.
+
+        Args:
+            text_decimals: whether decimals are strings; otherwise they are numbers with all their digits.
+        """
+        schema = self.verb.table.schema
+        members = [
+            f"trim_scale(r.{name}){'::text' if text_decimals else ''} AS {name}"
+            if isinstance(schema[name], pl.Decimal)
+            else f"r.{name}"
+            for name in self.columns
+        ]
+        row = f"(SELECT row_to_json(x) FROM (SELECT {', '.join(members)}) x)::text"  # noqa: S608 - names of the registry
+        order = {name: schema[name] for name in self.verb.order}
+        return Statement(*self._reading(", ".join([row, *order])), pl.Schema({"json": pl.String(), **order}))
+
+    def _reading(self, selected: str) -> tuple[str, list[Any]]:
         source, params = self._source()
         conditions, values = self._conditions()
-        text = f"SELECT {', '.join(self.columns)} FROM {source} r"  # noqa: S608 - names of the registry
+        text = f"SELECT {selected} FROM {source} r"  # noqa: S608 - names of the registry
         if conditions:
             text += f" WHERE {' AND '.join(conditions)}"
         text += f" ORDER BY {', '.join(self.verb.order)}"
@@ -71,7 +91,7 @@ class Selection:
         if self.limit is not None:
             text += " LIMIT %s"
             params.append(self.limit)
-        return Statement(text, params, schema)
+        return text, params
 
     def newest_week(self) -> Statement:
         """The statement that reads the newest week in the selected tiers, as of the moment."""
