@@ -14,8 +14,8 @@ from otc_assets.api.problems import Problem
 from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, Verb
 from otc_assets.domain.weeks import TIERS
 
-#: Rows of a page. A page is in memory as a whole, in several forms.
-DEFAULT_LIMIT, MAX_LIMIT = 1_000, 10_000
+#: Rows of a page, and those of a page of JSON without ``limit``. A page is in memory as a whole, in several forms.
+MAX_LIMIT, JSON_LIMIT = 10_000, 1_000
 
 _EXAMPLES = {"symbols": "AAPL", "venues": "UBSA", "tiers": "T1", "venue_kinds": "ATS", "scopes": "ALL", "kinds": "rank"}
 
@@ -112,7 +112,8 @@ def of_verb(verb: Verb, without: str = "") -> dict[str, Any]:
             Annotated[str, moment] | None, BeforeValidator(_moment), Query(description=text, examples=example)
         ]
     parameters["columns"] = _several(Literal[tuple(columns)], "Only these columns.", columns[0])
-    parameters["limit"] = Annotated[int, Query(description="The largest number of rows of a page.", ge=1, le=MAX_LIMIT)]
+    text = f"The largest number of rows of a page. Default: {JSON_LIMIT} in JSON, {MAX_LIMIT} in other formats."
+    parameters["limit"] = Annotated[int | None, Query(description=text, ge=1, le=MAX_LIMIT)]
     parameters["cursor"] = Annotated[
         str | None, Query(description="Where a page continues: part of the link to it.", max_length=4_000)
     ]
@@ -129,11 +130,11 @@ FIND = {
     "text": Annotated[
         str, _ONE_NAME, Query(description="A part of a symbol, MPID, CRD number or name.", examples=["citadel"])
     ],
-    "limit": Annotated[int, Query(description="The largest number of rows.", ge=1, le=1_000)],
+    "limit": Annotated[int | None, Query(description="The largest number of rows. Default: 20.", ge=1, le=1_000)],
 }
 
 _REQUIRED = frozenset({"symbol", "venue", "table", "text"})
-_DEFAULTS = {"limit": DEFAULT_LIMIT, "decimals": "number"}
+_DEFAULTS = {"decimals": "number"}
 
 
 def signature(parameters: dict[str, Any]) -> inspect.Signature:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from otc_assets.api import openapi, pages, parameters, responses
 from otc_assets.api.formats import FORMATS, json_rows
 from otc_assets.api.observing import Measures
+from otc_assets.api.parameters import JSON_LIMIT, MAX_LIMIT
 from otc_assets.api.problems import Problem
 from otc_assets.api.responses import Body, Cache
 from otc_assets.client import VERBS, Client, ClientError, select
@@ -60,9 +61,7 @@ class Routes:
             self._add_verb(f"/v1/symbols/{{symbol}}/{part}", VERBS[name], ("symbol", "symbols", symbol))
         for part, name in BELOW_VENUE.items():
             self._add_verb(f"/v1/venues/{{venue}}/{part}", VERBS[name], ("venue", "venues", venue))
-        self._add_rows(
-            "/v1/find", "Find symbols and venues by a part of their name", self._client.find, parameters.FIND
-        )
+        self._add_rows("/v1/find", "Find symbols and venues by a part of their name", self._find, parameters.FIND)
         self._add_descriptions()
 
     # --- rows ------------------------------------------------------------------------------------------
@@ -95,9 +94,10 @@ class Routes:
                 return self._not_modified(request, etag)
             if (kept := self._cache.get(etag)) is not None:
                 return self._respond(request, kept, chosen, etag, "memory")
+        limit = given["limit"] or (JSON_LIMIT if chosen.name == "json" else MAX_LIMIT)
         as_json = pages.as_json(self._client, text_decimals=given["decimals"] == "string")
         fetch = as_json if chosen.name == "json" else pages.as_frame(self._client)
-        rows, cursor = pages.read(self._client, reading, given["limit"], fetch)
+        rows, cursor = pages.read(self._client, reading, limit, fetch)
         following = responses.next_path(request, cursor)
         body = (
             responses.of_json(rows, following) if chosen.name == "json" else responses.encoded(rows, chosen, following)
@@ -129,6 +129,10 @@ class Routes:
             (read.__doc__ or "").split("\n")[0],
             tag,
         )
+
+    def _find(self, text: str, limit: int | None) -> pl.DataFrame:
+        """Symbols and venues whose identifier or name contains a text, in any case."""
+        return self._client.find(text, limit=limit or 20)
 
     def _respond(self, request: Request, body: Body, chosen: Any, etag: str = "", how: str = "database") -> Response:
         if not etag:

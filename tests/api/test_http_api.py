@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from support.first_run import REVISED, FirstRun
 from otc_assets.api import access, edge
 from otc_assets.api.access import InvalidKeys, Keys, Limiter, new_key
 from otc_assets.api.app import make_app
+from otc_assets.api.parameters import JSON_LIMIT, MAX_LIMIT
+from otc_assets.api.problems import KINDS
 from otc_assets.client import VERBS, Client
 from otc_assets.client.verbs import sql_text
 from otc_assets.postgres import session_options
+from otc_assets.settings import PROJECT_ROOT
 
 SUMMARY = "SELECT week_ending, tier, symbol, total_volume, avg_trade_size FROM otc.symbol_summary ORDER BY 1, 2, 3"
 COLUMNS = "columns=week_ending,tier,symbol,total_volume,avg_trade_size"
@@ -356,6 +360,33 @@ def test_a_large_response_is_sent_in_parts(api: TestClient, monkeypatch: pytest.
     with api.stream("GET", path, headers={"Accept-Encoding": "identity"}) as response:
         parts = list(response.iter_raw())
     assert b"".join(parts) == whole
+
+
+# --- the document ----------------------------------------------------------------------------------------
+
+
+def test_the_document_has_every_kind_of_problem_and_its_paths_return_rows(api: TestClient) -> None:
+    text = (PROJECT_ROOT / "docs" / "api.md").read_text()
+    table = re.findall(r"^\| ([\d, ]+) \| ((?:`[\w-]+`(?:, )?)+) \|", text, re.MULTILINE)
+    documented = {
+        kind: status for statuses, kinds in table for kind in re.findall("[\\w-]+", kinds) for status in [statuses]
+    }
+    assert set(documented) == set(KINDS)
+    assert all(str(KINDS[kind][0]) in statuses for kind, statuses in documented.items())
+    paths = re.findall(r"http://127\.0\.0\.1:8000(/[^'\s]+)", text) + re.findall(
+        r"^\| `(/v1/[^`]+)`", text, re.MULTILINE
+    )
+    assert len(paths) > 8
+    for path in paths:
+        expected = 404 if path.endswith("/AAPLE") else 200
+        assert api.get(path).status_code == expected, path
+
+
+def test_a_page_without_a_limit_is_larger_in_formats_that_cannot_name_the_next_one(api: TestClient) -> None:
+    path = "/v1/venue_volume?columns=symbol"
+    assert api.get(path).json()["rows"] == JSON_LIMIT
+    assert pl.read_parquet(io.BytesIO(api.get(f"{path}&format=parquet").content)).height == MAX_LIMIT
+    assert api.get(f"{path}&format=parquet").links["next"]["url"].startswith(path)
 
 
 # --- OpenBB ----------------------------------------------------------------------------------------------
