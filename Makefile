@@ -8,7 +8,7 @@ LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-he
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint bench lock clean
+.PHONY: help venv run test test-fast check lint bench fuzz-api lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ lint: venv ## run ruff and mypy
 
 bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
 	$(BIN)/python -m benchmarks
+
+fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: half an hour
+	OTC_TEST_API_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest tests/api/test_description.py $(ARGS)
 
 lock: ## upgrade the lock files to the newest versions (needs uv): of developers, of servers, and of what builds the package
 	$(LOCK) pyproject.toml --upgrade --extra embedded --extra client --group dev --output-file requirements.lock

@@ -21,10 +21,12 @@ from otc_assets.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm" / "otc-assets"
 
-#: Settings that the chart gives each pod: they follow from other values.
+#: Settings that the chart gives each pod, because they follow from other values; and those of the HTTP API, which it
+#: does not run.
 _OF_PODS = (
     *("home", "port", "metrics_port", "public_url", "allowed_hosts", "archive_url"),
     *("finra_client_id", "secrets_dir"),
+    *("api_port", "api_keys", "api_requests_per_minute", "api_origins"),
 )
 
 #: The README's place for the table of values.

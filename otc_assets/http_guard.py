@@ -3,13 +3,15 @@
 A web page of any site can make its visitor's browser send requests to 127.0.0.1, and can resolve its own host name to
 our address (DNS rebinding). The servers require no login, so the checks use the headers that a page cannot forge:
 ``Host``, ``Origin`` and ``Content-Type``. This module has the rules and an ASGI middleware that applies them. The
-servers are in ``defs.web`` (the Dagster UI) and ``exporter`` (metrics).
+servers are in ``defs.web`` (the Dagster UI), ``exporter`` (metrics) and ``api``.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -51,6 +53,13 @@ def is_allowed(host: str, names: Iterable[str]) -> bool:
         pattern == "*" or name == pattern or (pattern.startswith("*.") and name.endswith(pattern[1:]))
         for pattern in names
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def check_host(hosts: list[str], names: Iterable[str]) -> Refusal | None:

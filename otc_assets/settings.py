@@ -86,6 +86,10 @@ class Settings(BaseSettings):
             example.org, ``*`` for any name.
         metrics_port: the port on which ``otc-assets up`` and ``metrics`` serve metrics, on loopback; with 0, ``up``
             serves none.
+        api_port: the port on which ``otc-assets serve`` serves the HTTP API.
+        api_keys: the file with the keys of the HTTP API; without it, only this machine can be served.
+        api_requests_per_minute: the limit of each key of the HTTP API, or of each address; 0 for none.
+        api_origins: sites whose pages may read the HTTP API, separated by commas, such as https://pro.openbb.co.
         slot_wait_seconds: how long a step of a command waits for a slot of a pool before the command fails.
         dagster_storage_url: the URL of Dagster's storage; if it is unset, the storage is a schema of the database.
         secrets_dir: a folder of files with settings, such as the secrets of a container.
@@ -122,6 +126,10 @@ class Settings(BaseSettings):
     grafana_url: str | None = None
     allowed_hosts: str = ""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    api_keys: Path | None = None
+    api_requests_per_minute: int = Field(default=3000, ge=0, le=1_000_000)
+    api_origins: str = ""
     slot_wait_seconds: float = Field(default=1800, gt=0, le=86_400)
     dagster_storage_url: SecretStr | None = None
     secrets_dir: DirectoryPath | None = None
@@ -161,6 +169,17 @@ class Settings(BaseSettings):
             parts = urlsplit(value)
             if parts.scheme not in ("http", "https") or host_name(parts.netloc) is None:
                 raise ValueError("write an address like https://dagster.example.org, with http or https")
+        return value
+
+    @field_validator("api_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _separated(value):
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or f"{parts.scheme}://{parts.netloc}" != origin:
+                raise ValueError("write sites with scheme and without path, separated by commas: https://pro.openbb.co")
+            if host_name(parts.netloc) is None:
+                raise ValueError(f"{origin!r} has no host name")
         return value
 
     @field_validator("allowed_hosts")
@@ -230,6 +249,11 @@ class Settings(BaseSettings):
         return (
             LOOPBACK_NAMES | {name for name in public if name} | {n.strip("[]") for n in _separated(self.allowed_hosts)}
         )
+
+    @property
+    def origins(self) -> list[str]:
+        """The sites whose pages may read the HTTP API."""
+        return _separated(self.api_origins)
 
     @property
     def dagster_home(self) -> Path:

@@ -32,6 +32,7 @@ from otc_assets.cli import (
     rebuild,
     report,
     run,
+    serve,
 )
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
@@ -54,6 +55,8 @@ _RUN, _INSPECT, _INGEST, _ADMIN, _PROGRAMS = "Run", "Inspect", "Ingest", "Admini
 
 app.add_typer(query.app, name="query", rich_help_panel=_READ)
 app.add_typer(database.app, name="db", rich_help_panel=_READ)
+app.command(rich_help_panel=_READ)(serve.serve)
+app.command(rich_help_panel=_READ)(serve.mcp)
 app.command(rich_help_panel=_RUN)(run.up)
 app.command(rich_help_panel=_RUN)(run.materialize)
 app.command(rich_help_panel=_RUN)(run.backfill)

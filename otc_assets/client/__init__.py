@@ -18,6 +18,7 @@ from otc_assets.client.errors import (
     NoRows,
     NotFinal,
     QueryFailed,
+    TimedOut,
     UnknownName,
     Unreachable,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "QueryFailed",
     "Selection",
     "Statement",
+    "TimedOut",
     "UnknownName",
     "Unreachable",
     "Verb",

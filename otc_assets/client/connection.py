@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
 from otc_assets import embedded_files
-from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, Unreachable
+from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
 from otc_assets.postgres import copied, session_options
 from otc_assets.text import first_line
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: The errors of ``otc.require_final``: the moment is too recent, or a load ended during the query.
 _NOT_FINAL = ("OT001", "40001")
 _CANCELLED, _NO_RIGHT, _NOT_THERE = "57014", "42501", ("42P01", "42703", "42883", "3F000")
+
+Answer = TypeVar("Answer")
 
 _ADDRESS = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -81,6 +83,10 @@ class Connections:
         """The rows of a statement whose columns are known, by COPY."""
         return self._run(lambda c: copied(c.cursor(), statement.text, statement.schema, statement.params, named=True))
 
+    def tuples(self, statement: Statement) -> list[tuple[Any, ...]]:
+        """The rows of a statement as tuples: a few values by COPY and Polars would take five times as long."""
+        return self._run(lambda c: c.execute(statement.text, statement.params).fetchall())  # type: ignore[arg-type]
+
     def query(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pl.DataFrame:
         """The rows of one statement, with the types that the server states."""
 
@@ -99,7 +105,7 @@ class Connections:
         while self._idle:
             self._idle.pop().close()
 
-    def _run(self, work: Callable[[psycopg.Connection[Any]], pl.DataFrame]) -> pl.DataFrame:
+    def _run(self, work: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
         import psycopg
 
         with self._free:
@@ -179,7 +185,7 @@ def _explained(error: psycopg.Error) -> ClientError:
     if error.sqlstate in _NOT_FINAL:
         return NotFinal(f"{message}. {error.diag.message_detail or ''}".strip())
     if error.sqlstate == _CANCELLED:
-        return QueryFailed(
+        return TimedOut(
             f"the statement was stopped: {message}",
             remedy="Ask for fewer weeks or symbols, or set a longer time-out: Client(timeout=600).",
         )

@@ -23,6 +23,10 @@ class QueryFailed(ClientError):
     """The server refused the statement, or stopped it after its time-out."""
 
 
+class TimedOut(QueryFailed):
+    """The server stopped the statement after its time-out."""
+
+
 class NotFinal(ClientError):
     """An answer as of a moment could still change. The message says as of which moments answers are final."""
 

@@ -6,7 +6,7 @@ The methods of the verbs are in ``client``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -79,27 +79,72 @@ class Reader:
         Raises:
             ClientError: a name does not exist, or the weeks are not loaded.
         """
-        if selection.weeks.newest:
-            found = self._connections.rows(selection.newest_week())
-            newest = found.item() if found.height else None
-            weeks = selection.weeks.resolved(newest)
-            # Of a table without rows there is no newest week.
-            selection = replace(selection, weeks=replace(weeks, newest=0))
+        selection = self.resolved(selection)
         frame = self._connections.rows(selection.statement())
-        if selection.after is None and selection.limit != 0:
-            self._explain(selection, frame)
+        self._explain(selection, frame.height, {name: frame[name] for name in _NAMED.values() if name in frame.columns})
         return self._converted(frame)
 
-    def _explain(self, selection: Selection, frame: pl.DataFrame) -> None:
-        """Refuses names that do not exist, and weeks that are not loaded."""
+    def json_rows(self, selection: Selection, *, text_decimals: bool = False) -> list[tuple[Any, ...]]:
+        """Reads a selection as JSON: of each row the object, and the values of the verb's ``order``.
+
+        The database writes the objects, in a fifth of the time that a frame and its conversion take. Decimals have no
+        zeros at their end.
+
+        Args:
+            selection: what is read.
+            text_decimals: whether decimals are strings; otherwise they are numbers with all their digits.
+
+        Raises:
+            ClientError: a name does not exist, or the weeks are not loaded.
+
+        >>> from otc_assets.client import select
+        >>> selection = select("summary", {"symbols": "AAPL"}, weeks="newest", columns=["symbol", "tier"])
+        >>> otc.json_rows(selection)[0][0]
+        '{"symbol":"AAPL","tier":"NMS Tier 1"}'
+        """
+        selection = self.resolved(selection)
+        rows = self._connections.tuples(selection.json_statement(text_decimals=text_decimals))
+        order = selection.verb.order
+        found = {name: [row[1 + order.index(name)] for row in rows] for name in _NAMED.values() if name in order}
+        self._explain(selection, len(rows), found)
+        return rows
+
+    def resolved(self, selection: Selection) -> Selection:
+        """The selection with its newest weeks by their dates, as they are now."""
+        if not selection.weeks.newest:
+            return selection
+        found = self._connections.tuples(selection.newest_week())
+        weeks = selection.weeks.resolved(found[0][0] if found else None)
+        # Of a table without rows there is no newest week.
+        return replace(selection, weeks=replace(weeks, newest=0))
+
+    def version(self, selection: Selection) -> tuple[str, dt.datetime | None]:
+        """A digest that changes whenever a selected week is loaded, and when the last of them was.
+
+        Of verbs without history, whose weeks may change without a load, nothing is known by it.
+        """
+        ((version, loaded),) = self._connections.tuples(self.resolved(selection).version())
+        return version, loaded
+
+    def _explain(self, selection: Selection, rows: int, found: Mapping[str, Iterable[Any]]) -> None:
+        """Refuses names that do not exist, and weeks that are not loaded, unless the rows are of a later page.
+
+        Args:
+            selection: what was read.
+            rows: their number.
+            found: the values in columns of names, as far as the rows have the columns.
+        """
+        if selection.after is not None or selection.limit == 0:
+            return
         for name, column in _NAMED.items():
             if name not in selection.given or selection.verb.filters[name] != column:
                 continue
-            # Of a page, and of rows without the column, nothing is known of the names that are not in it.
-            have = set(frame[column]) if column in frame.columns and selection.limit is None else set()
+            # Of a full page, and of rows without the column, nothing is known of the names that are not in it.
+            complete = selection.limit is None or rows < selection.limit
+            have = set(found.get(column, ())) if complete else set()
             if missing := [value for value in selection.filters[column] if value not in have]:
                 check_names(self._query, column, missing)
-        if frame.is_empty() and selection.verb.is_of_publications:
+        if not rows and selection.verb.is_of_publications:
             check_weeks(self._query, selection, dt.datetime.now(dt.UTC))
 
     def _query(self, text: str, params: Any) -> pl.DataFrame:

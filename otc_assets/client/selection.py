@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from otc_assets.client.errors import InvalidQuery
-from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, VERBS, Verb, sql_text
+from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, MOMENT, VERBS, Verb, sql_text
 from otc_assets.client.weeks import Weeks, WeeksLike, parse_weeks
 from otc_assets.domain.weeks import TIERS, tier_of
 
@@ -61,9 +61,29 @@ class Selection:
         """The statement that reads the selection; ``weeks`` must be resolved."""
         assert not self.weeks.newest, "the newest weeks are not resolved"
         schema = pl.Schema({name: self.verb.table.schema[name] for name in self.columns})
+        return Statement(*self._reading(", ".join(self.columns)), schema)
+
+    def json_statement(self, *, text_decimals: bool) -> Statement:
+        """The statement that reads each row as a JSON object, and after it the values of ``verb.order``.
+
+        Args:
+            text_decimals: whether decimals are strings; otherwise they are numbers with all their digits.
+        """
+        schema = self.verb.table.schema
+        members = [
+            f"trim_scale(r.{name}){'::text' if text_decimals else ''} AS {name}"
+            if isinstance(schema[name], pl.Decimal)
+            else f"r.{name}"
+            for name in self.columns
+        ]
+        row = f"(SELECT row_to_json(x) FROM (SELECT {', '.join(members)}) x)::text"  # noqa: S608 - names of the registry
+        order = {name: schema[name] for name in self.verb.order}
+        return Statement(*self._reading(", ".join([row, *order])), pl.Schema({"json": pl.String(), **order}))
+
+    def _reading(self, selected: str) -> tuple[str, list[Any]]:
         source, params = self._source()
         conditions, values = self._conditions()
-        text = f"SELECT {', '.join(self.columns)} FROM {source} r"  # noqa: S608 - names of the registry
+        text = f"SELECT {selected} FROM {source} r"  # noqa: S608 - names of the registry
         if conditions:
             text += f" WHERE {' AND '.join(conditions)}"
         text += f" ORDER BY {', '.join(self.verb.order)}"
@@ -71,7 +91,7 @@ class Selection:
         if self.limit is not None:
             text += " LIMIT %s"
             params.append(self.limit)
-        return Statement(text, params, schema)
+        return text, params
 
     def newest_week(self) -> Statement:
         """The statement that reads the newest week in the selected tiers, as of the moment."""
@@ -85,6 +105,17 @@ class Selection:
         return Statement(
             f"{text} ORDER BY week_ending DESC LIMIT 1", params + values, pl.Schema({"week_ending": pl.Date})
         )
+
+    def version(self) -> Statement:
+        """The statement that reads a digest of what the selected weeks were computed from, and when the last was.
+
+        A load of one of the weeks changes it, in the same transaction as the rows. ``weeks`` must be resolved.
+        """
+        weeks = replace(self, filters={}, since=None, after=None)
+        conditions, values = weeks._conditions()
+        text = " AND ".join(["table_name = %s", *conditions])
+        schema = pl.Schema({"version": pl.String(), "loaded": MOMENT})
+        return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.table.name, *values], schema)
 
     def _source(self) -> tuple[str, list[Any]]:
         if self.verb.statement:

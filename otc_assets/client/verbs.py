@@ -191,6 +191,31 @@ _COVERAGE = Table(
     },
 )
 
+_WEEKS = Table(
+    name="weeks",
+    description="The captured weeks, one row per week: its tiers, rows, shares, worst grade and revisions.",
+    schema=pl.Schema(
+        {
+            "week_ending": pl.Date(),
+            "tiers": pl.String(),
+            "rows": pl.Int64(),
+            "shares": AMOUNT,
+            "worst_grade": pl.String(),
+            "revisions": pl.Int64(),
+            "captured_at": MOMENT,
+        }
+    ),
+    key=("week_ending",),
+    notes={
+        "tiers": Note("FINRA's tiers that are captured, separated by commas"),
+        "rows": Note("rows in venue_volume", "rows"),
+        "shares": Note("their share volume", "shares"),
+        "worst_grade": Note("the worst grade of its tiers, A to F; null if none was graded"),
+        "revisions": Note("how often the rows have changed"),
+        "captured_at": Note("when a tier of it was last captured"),
+    },
+)
+
 
 def _of_table(table: Table) -> Verb:
     defaults: dict[str, tuple[str, ...]] = {}
@@ -213,7 +238,7 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         *(_of_table(TABLES[name]) for name in _MOST_READ),
-        *(Verb(name=t.name, table=t, order=t.key, statement=t.name) for t in (_REVISIONS, _COVERAGE)),
+        *(Verb(name=t.name, table=t, order=t.key, statement=t.name) for t in (_REVISIONS, _COVERAGE, _WEEKS)),
         *(_of_table(t) for t in TABLES.values() if t.readable and t.name not in _MOST_READ),
     )
 }

@@ -8,18 +8,17 @@ connection may wait with its request either. What is served is in ``server``.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
 import h11
 
-from otc_assets.http_guard import check_host
+from otc_assets.http_guard import check_host, is_loopback
 
 #: Connections at a time. Prometheus keeps one open per address that it scrapes.
 MAX_CONNECTIONS = 256
@@ -37,13 +36,6 @@ _THREADS = 4
 App = Callable[..., Iterable[bytes]]
 
 _Answer = tuple[int, list[tuple[str, str]], bytes]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
 
 
 @contextmanager

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WEEK = "week"
 FETCH, PAGE, ARCHIVE, PARSE, NORMALIZE = "fetch", "fetch page", "archive", "parse", "normalize"
 COMPUTE, LOAD, REFRESH = "compute", "load", "refresh"
+#: A request to the HTTP API; its trace is its own.
+READ = "read"
 
 #: The value of an attribute; None is left out.
 Attribute = str | int | float | bool | dt.date | None

@@ -1,0 +1,164 @@
+"""The HTTP API beside bare SQL: a symbol's year, at a steady number of requests per second.
+
+``python -m benchmarks.api``. Requests are sent at their times, whether earlier ones are answered or not, and their
+latency counts from those times: a server that is too slow can't slow the clock down. Rows are read from the database,
+kept in memory, or not modified; the first of these uses another page size for each request, so that no response is the
+one before. Latency means something on a quiet machine only; processor time per request does on any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from benchmarks.client import fill
+from benchmarks.layout import busy_symbol
+from benchmarks.servers import table_of
+from benchmarks.weeks import newest_weeks
+from otc_assets.client import select
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.postgres import session_options
+
+_WEEKS, _CONNECTIONS, _WARM = 52, 16, 200
+_PATH = "/v1/symbols/{symbol}/summary?weeks=last+52"
+
+
+@contextmanager
+def serving(url: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The server as a process of its own, and its address."""
+    environment = {**os.environ, "OTC_DATABASE_URL": url, "OTC_API_REQUESTS_PER_MINUTE": "0"}
+    command = [str(Path(sys.executable).with_name("otc-assets")), "serve", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = re.search(r"127\.0\.0\.1:\d+", process.stderr.readline())
+        assert found is not None
+        try:
+            yield found[0], psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+def processor(process: psutil.Process) -> float:
+    """Seconds of processor time of a process and its children."""
+    found = 0.0
+    for each in [process, *process.children(recursive=True)]:
+        times = each.cpu_times()
+        found += times.user + times.system
+    return found
+
+
+class _Connections:
+    """Connections that are kept open, each with one request at a time."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, self._port = address.partition(":")
+        self._idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    async def open(self, count: int) -> None:
+        for _ in range(count):
+            self._idle.put_nowait(await asyncio.open_connection(self._host, int(self._port)))
+
+    async def get(self, path: str, etag: str = "") -> tuple[int, str, bytes]:
+        """Sends a request: (status, ETag, body)."""
+        reader, writer = await self._idle.get()
+        condition = f"If-None-Match: {etag}\r\n" if etag else ""
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{condition}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = re.search(r"content-length: (\d+)", head)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        self._idle.put_nowait((reader, writer))
+        found = re.search(r"etag: (\S+)", head)
+        return int(head.split()[1]), found[1] if found else "", body
+
+
+async def _load(address: str, how: str, symbol: str, rate: float, seconds: float) -> list[float]:
+    """Sends requests at a steady rate. Returns the milliseconds of each."""
+    connections = _Connections(address)
+    await connections.open(_CONNECTIONS)
+    path = _PATH.format(symbol=symbol)
+    status, etag, body = await connections.get(path)
+    assert (status, body.count(b'"week_ending"')) == (200, _WEEKS)
+    latencies: list[float] = []
+
+    async def request(number: int, planned: float) -> None:
+        other = f"{path}&limit={1000 + number % 9000}" if how == "database" else path
+        status, _, body = await connections.get(other, etag if how == "not modified" else "")
+        latencies.append((time.perf_counter() - planned) * 1000)
+        assert status == (304 if how == "not modified" else 200)
+        assert how == "not modified" or body.count(b'"week_ending"') == _WEEKS
+
+    async with asyncio.TaskGroup() as group:
+        begun = time.perf_counter()
+        for number in range(int(rate * seconds)):
+            planned = begun + number / rate
+            await asyncio.sleep(max(planned - time.perf_counter(), 0))
+            group.create_task(request(number, planned))
+    return latencies
+
+
+def bare(url: str, symbol: str, weeks: list[str]) -> tuple[float, float]:
+    """Milliseconds of the same rows by psycopg, without HTTP: by the clock, and of the processor of both sides."""
+    text, params, _ = select("summary", {"symbols": symbol}, weeks=f"{weeks[0]}..{weeks[-1]}").statement()
+    clock: list[float] = []
+    with psycopg.connect(url, autocommit=True, options=session_options()) as connection:
+        server = psutil.Process(connection.info.backend_pid)
+        for number in range(_WARM * 2):
+            if number == _WARM:
+                before = processor(server) + time.process_time()
+            begun = time.perf_counter()
+            assert len(connection.execute(text, params).fetchall()) == _WEEKS
+            clock.append((time.perf_counter() - begun) * 1000)
+        spent = processor(server) + time.process_time() - before
+    return statistics.median(clock[_WARM:]), spent / _WARM * 1000
+
+
+def main() -> None:
+    """Fills a server, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=200, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=15)
+    chosen = parser.parse_args()
+    weeks, symbol = newest_weeks(_WEEKS), busy_symbol()
+    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedServer(Path(folder) / "server", durable=False) as server:
+            fill(server.url, symbol, weeks)
+            with psycopg.connect(server.url, autocommit=True) as connection:
+                connection.execute(
+                    "INSERT INTO otc.computed_week (table_name, week_ending, version, rows)"
+                    " SELECT 'symbol_summary', week_ending, 'v', count(*) FROM otc.symbol_summary GROUP BY week_ending"
+                )
+                (postmaster,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+                postgres = psutil.Process(postmaster).parent()
+                assert postgres is not None
+                clock, spent = bare(server.url, symbol, [str(week) for week in weeks])
+                print(f"bare SQL, 52 rows: {clock:.2f} ms by the clock, {spent:.2f} ms of the processor\n", flush=True)
+                rows: list[dict[str, object]] = []
+                with serving(server.url) as (address, process):
+                    asyncio.run(_load(address, "database", symbol, 20, _WARM / 20))  # opens connections, fills caches
+                    for how in ("database", "memory", "not modified"):
+                        before = processor(process), processor(postgres)
+                        found = sorted(asyncio.run(_load(address, how, symbol, chosen.rate, chosen.seconds)))
+                        ours, theirs = processor(process) - before[0], processor(postgres) - before[1]
+                        row: dict[str, object] = {"rows are": how, "requests": len(found)}
+                        row |= {"p50 ms": statistics.median(found), "p99 ms": found[int(len(found) * 0.99)]}
+                        row |= {"max ms": found[-1], "API CPU ms": ours / len(found) * 1000}
+                        rows.append(row | {"PostgreSQL CPU ms": theirs / len(found) * 1000})
+                print(table_of(rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()
