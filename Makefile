@@ -8,7 +8,7 @@ LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-he
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint bench fuzz-api lock clean
+.PHONY: help venv run test test-fast check lint docs links bench fuzz-api lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,13 @@ lint: venv ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: venv ## build the documentation site into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+links: venv ## check the links of the documentation to other sites (needs the network)
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
 
 bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
 	$(BIN)/python -m benchmarks

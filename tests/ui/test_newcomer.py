@@ -25,6 +25,7 @@ import pytest
 from support.tools import missing
 
 from otc_assets.defs.datasets import ASSETS as OTHER_DATASETS
+from otc_assets.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Response
@@ -288,6 +289,23 @@ def test_the_backfill_command_launches_a_backfill_on_the_running_daemon_and_foll
     found = json.loads(up.run("status", "--json", "--newest", "28").stdout)
     assert [row["week_ending"] for row in found][:2] == [first, last]
     assert {row["grade"] for row in found[:2]} <= {"A", "B"}
+
+
+@pytest.mark.parametrize("page", ["tutorial", "howto"])
+def test_the_commands_of_a_page_work_one_after_another(up: Running, page: str, tmp_path: Path) -> None:
+    """As a reader copies them: a failed command ends the page."""
+    blocks = re.findall(r"^```(sh|python)\n(.*?)^```$", (PROJECT_ROOT / f"docs/{page}.md").read_text(), re.M | re.S)
+    assert len(blocks) > 5
+    env = up.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for language, block in blocks:
+        command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, block], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=4 * _PATIENCE, check=False
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.strip(), block
+    if page == "tutorial":
+        assert {path.name for path in tmp_path.iterdir()} == {"summary.parquet", "aapl.xlsx"}
 
 
 def test_ctrl_c_stops_everything_and_the_next_start_finds_it_all_again(up: Running) -> None:
