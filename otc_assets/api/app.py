@@ -9,11 +9,12 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from otc_assets.api import openapi, openbb, problems
+from otc_assets.api import openapi, openbb, problems, reports
 from otc_assets.api.access import Keys, Limiter
 from otc_assets.api.edge import Edge
 from otc_assets.api.observing import Measures
 from otc_assets.api.routes import Routes
+from otc_assets.archive.store import Archive
 from otc_assets.client import Client
 
 _DESCRIPTION = """Read-only. Rows are in pages: follow `next`, or the header `Link`, until there is none.
@@ -27,6 +28,7 @@ _EXPOSED = ("ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy")
 def make_app(
     client: Client,
     *,
+    archive: Archive | None = None,
     keys: Keys | None = None,
     requests_per_minute: int = 0,
     names: Iterable[str] | None = None,
@@ -36,6 +38,7 @@ def make_app(
 
     Args:
         client: reads the database.
+        archive: where the pages of weekly reports are; None serves none.
         keys: the API keys that are admitted; None if none is needed.
         requests_per_minute: the rate limit of each key or address; 0 for none.
         names: the host names that requests may use; None for any.
@@ -52,6 +55,8 @@ def make_app(
     measures = Measures()
     Routes(app, client, measures).add()
     openbb.install(app)
+    if archive is not None:
+        reports.install(app, archive)
     problems.install(app)
     openapi.install(app, with_keys=keys is not None)
     edge = Edge(app, keys=keys, limiter=Limiter(requests_per_minute), names=names, measures=measures)

@@ -12,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otc_assets.api.access import Keys
 from otc_assets.api.app import make_app
+from otc_assets.archive.opening import open_archive
 from otc_assets.client import Client
 from otc_assets.errors import OtcError
 from otc_assets.http_guard import is_loopback
@@ -86,6 +87,7 @@ def serve(chosen: Settings, host: str, port: int, ready: Callable[[str], None]) 
     ):
         app = make_app(
             client,
+            archive=open_archive(chosen.archive),
             keys=keys,
             requests_per_minute=chosen.api_requests_per_minute,
             names=chosen.host_names if local else None,

@@ -80,6 +80,7 @@ def up(
                         for text in _materialize_newest(opened, newest):
                             err.note("failed", "yellow", text)
                     err.print(f"ready     {served.url}/asset-groups")
+                    err.print("next      otc-assets status; otc-assets report --open; otc-assets query describe AAPL")
                     while served.running():
                         only.hold()
                         for log in (served.log, chosen.home / "postgres" / "postgres.log"):

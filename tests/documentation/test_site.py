@@ -79,7 +79,7 @@ def _problem(command: str) -> str | None:
     # Typer brings a click of its own, whose classes are not those of the package click.
     found: Any = typer.main.get_command(app)
     context = found.context_class(found, info_name="otc-assets")
-    while hasattr(found, "get_command") and words:
+    while hasattr(found, "get_command") and words and not words[0].startswith("-"):
         name = words.pop(0)
         if (inner := found.get_command(context, name)) is None:
             return f"no command {name}"
