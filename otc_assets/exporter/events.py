@@ -16,6 +16,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.tables import figures
 from otc_assets.domain.weeks import TIERS
 from otc_assets.exporter.database import Database
@@ -132,6 +133,8 @@ class EventTotals:
             self._revised[tier] += events
         elif kind in ("otc.summary.computed", "otc.metrics.computed"):
             timed = self._computing[row["table_name"] or ""]
+        elif kind == "otc.report.written":
+            timed = self._computing[WEEKLY_REPORT.name]
         elif kind == "otc.check.failed":
             labels = ("asset", "check_name", "severity", "blocking")
             self._failures[tuple(row[name] or "" for name in labels)] += events  # type: ignore[index]
