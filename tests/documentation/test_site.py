@@ -45,7 +45,8 @@ def test_every_query_in_the_documentation_runs(installation: Path, sql: psycopg.
     for page in PAGES:
         for language, block in _BLOCK.findall(page.read_text()):
             text = re.sub(r"--.*", "", block).strip()
-            if language == "sql" and text.startswith(("SELECT", "WITH")):
+            of_duckdb = "read_parquet" in text  # tests/pipeline/test_export.py
+            if language == "sql" and text.startswith(("SELECT", "WITH")) and not of_duckdb:
                 # What a program binds: positions in the event store.
                 sql.execute(text.replace(":xid", "'0'").replace(":id", "0").encode())
                 queries += 1
