@@ -38,7 +38,6 @@ _EXAMPLES: dict[str, Any] = {
     "venue_kind": "ATS",
     "venue_id": "UBSA",
     "mpid": "UBSA",
-    "firm_crd": None,
     "venue_name": "UBSA UBS ATS",
     "venue_scope": "ALL",
     "top_venue": "UBSA",
@@ -100,7 +99,7 @@ def of_rows(row: dict[str, Any], example: dict[str, Any] | None = None) -> dict[
         }
     }
     if example is not None:
-        body["example"] = {"data": [example], "rows": 1, "next": None}
+        body["example"] = {"data": [example], "rows": 1, "next": "/v1/...?limit=1&cursor=..."}
     content = {"application/json": body}
     for each in FORMATS.values():
         binary = {"type": "string", "format": "binary"}

@@ -23,12 +23,12 @@ _FIRST = {"weeks": "last 12"}
 
 def _parameter(name: str, verb: Verb) -> dict[str, Any]:
     described = FILTERS[name]
-    own: dict[str, Any] = {"type": "text", "value": ""}
     choices = [tier.id for tier in TIERS] if name == "tiers" else list(map(str, described.choices))
     if name == "tiers" and verb.table.name in HAVE_ALL_TIERS:
         choices.append(ALL_TIERS)
+    own: dict[str, Any] = {"type": "text", "value": None}  # not sent unless it is chosen
     if choices:
-        own = {"type": "text", "value": "", "options": [{"label": choice, "value": choice} for choice in choices]}
+        own |= {"options": [{"label": choice, "value": choice} for choice in choices], "multiSelect": True}
     label = name.replace("_", " ").capitalize()
     return {"paramName": name, "label": label, "description": described.description, "optional": True, **own}
 
@@ -36,7 +36,7 @@ def _parameter(name: str, verb: Verb) -> dict[str, Any]:
 def _column(verb: Verb, name: str) -> dict[str, Any]:
     kind = verb.table.schema[name]
     number = isinstance(kind, pl.Decimal) or kind == pl.Int64
-    cell = "number" if number else "date" if kind == pl.Date else "boolean" if kind == pl.Boolean else "text"
+    cell = "number" if number else "dateString" if kind == pl.Date else "boolean" if kind == pl.Boolean else "text"
     own = {"pinned": "left"} if name in ("week_ending", "symbol", "venue_id") else {}
     header = name.replace("_", " ").capitalize()
     return {
@@ -89,13 +89,14 @@ def apps() -> list[dict[str, Any]]:
     """``/apps.json``: one app, whose symbol is the same in each widget of a tab."""
     tabs = {}
     for name, verbs in _TABS.items():
+        groups = {"groups": ["Symbol"]} if name == "Symbols" else {}
         layout = [
-            {"i": f"otc_{verb}", "x": 0, "y": number * _HEIGHT, "w": _WIDTH, "h": _HEIGHT}
+            {"i": f"otc_{verb}", "x": 0, "y": number * _HEIGHT, "w": _WIDTH, "h": _HEIGHT, **groups}
             for number, verb in enumerate(verbs)
         ]
         tabs[name.lower()] = {"id": name.lower(), "name": name, "layout": layout}
     of_symbol = [f"otc_{verb}" for verb in _TABS["Symbols"]]
-    groups = [
+    shared = [
         {"name": "Symbol", "type": "param", "paramName": "symbols", "widgetIds": of_symbol, "defaultValue": "AAPL"}
     ]
     return [
@@ -105,7 +106,7 @@ def apps() -> list[dict[str, Any]]:
             "img": "",
             "allowCustomization": True,
             "tabs": tabs,
-            "groups": groups,
+            "groups": shared,
             "prompts": ["Which venues gained the largest share of this symbol in the last twelve weeks?"],
         }
     ]

@@ -43,9 +43,12 @@ from dagster._core.execution.api import execute_run
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pytest_httpserver import HTTPServer
+from starlette.testclient import TestClient
 from support import installed
 
 from otc_assets import tracing
+from otc_assets.api.app import make_app
+from otc_assets.client import Client
 from otc_assets.defs import launch
 from otc_assets.defs.assets import venue_volume, week_calendar
 from otc_assets.defs.datasets import ASSETS as OTHER_DATASETS
@@ -483,6 +486,22 @@ def test_a_statement_that_fails_is_recorded_without_its_values(collector: Collec
     (asked,) = [one for one in trace.below(load) if one.name.startswith("INSERT")]
     assert asked.failed
     assert "a-value-of-a-row" not in load.words + asked.words + str(load.errors) + str(asked.attributes)
+
+
+def test_a_request_to_the_http_api_is_a_trace_with_its_path_and_rows(collector: Collector, database: str) -> None:
+    with Client(database) as client:
+        api = TestClient(make_app(client))
+        assert api.get("/v1/weeks").status_code == 200
+        assert api.get("/v1/symbols/AAPL/summary").status_code == 404
+    exporting = tracing._tracing()
+    assert exporting is not None
+    exporting.flush()
+    found, failed = collector.spans
+    assert (found.name, found.parent_id, found.failed) == ("read", None, False)
+    assert found.attributes["otc.path"] == "/v1/weeks"
+    assert (found.attributes["otc.rows"], found.attributes["otc.how"]) == (0, "database")
+    assert (failed.attributes["otc.path"], failed.failed) == ("/v1/symbols/{symbol}/summary", True)
+    assert failed.trace_id != found.trace_id
 
 
 def test_passwords_in_texts_are_replaced(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
