@@ -12,6 +12,7 @@ import polars as pl
 import sqlalchemy as sa
 from dagster import (
     AssetExecutionContext,
+    AssetKey,
     AssetMaterialization,
     BackfillPolicy,
     Backoff,
@@ -21,6 +22,8 @@ from dagster import (
     MetadataValue,
     RetryPolicy,
     TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
     TableRecord,
     TableSchema,
 )
@@ -30,6 +33,7 @@ from otc_assets.archive.store import ArchiveError, ArchiveUnavailable
 from otc_assets.defs.internals import NO_MATERIALIZATION, version_tags
 from otc_assets.defs.partitions import WeekPartitions, key_of, weeks_of
 from otc_assets.defs.run_events import weeks_failed_upstream
+from otc_assets.domain.column_lineage import columns_from
 from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.notes import NOTES
 from otc_assets.domain.parsing.limits import UnreadableFile
@@ -226,7 +230,20 @@ def table_metadata(name: str) -> dict[str, Any]:
     """An asset's definition metadata: its table's name and columns."""
     table = TABLES[name]
     columns = [TableColumn(c, str(kind), description=str(table.note(c))) for c, kind in table.schema.items()]
-    return {"dagster/table_name": f"otc.{name}", "dagster/column_schema": TableSchema(columns)}
+    metadata = {"dagster/table_name": f"otc.{name}", "dagster/column_schema": TableSchema(columns)}
+    lineage = {
+        column: [TableColumnDep(AssetKey(_asset_of(source)), of) for source, of in columns_from(name, column)]
+        for column in table.schema
+    }
+    if any(lineage.values()):
+        # Dagster's open-source UI shows it as JSON; other catalogs draw it.
+        metadata["dagster/column_lineage"] = TableColumnLineage(lineage)
+    return metadata
+
+
+def _asset_of(table: str) -> str:
+    """The asset that writes a table."""
+    return "venue_volume" if table == "published_total" else table
 
 
 def common_options(pool: str, weeks: WeekPartitions, weeks_per_run: int) -> dict[str, Any]:

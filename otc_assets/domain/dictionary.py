@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import polars as pl
 
 from otc_assets.domain.checks import CHECKS, Check
+from otc_assets.domain.column_lineage import columns_from
 from otc_assets.domain.table import Figure, Table
 from otc_assets.domain.tables import TABLES
 
@@ -27,6 +28,9 @@ computed before have no lower bound and no trades until their week is recomputed
 requests. If retention has deleted the week's venue volume, these columns stay null. The same is true of the figures of
 value (`implied_price` and columns with `notional` in their names) and of block-like volume, which are of schema version
 042.
+
+Of figures, *from* has the columns that a column is computed from, beside the keys. A test measures them: it changes
+inputs and looks at what follows. `total_volume` of a figure comes from `share_volume`, FINRA's `totalWeeklyShareQuantity`.
 
 FINRA's values are whole dollars before the trading week that began on 2025-03-10, and have decimals since. Files of
 FINRA's website have no values: all figures of value are null in weeks that were captured from them.
@@ -66,11 +70,23 @@ def _of(table: Table) -> Iterator[str]:
         yield f"- Replaced rows: `{table.name}_revision`; as of a moment: `{table.name}_as_of(moment)`"
     yield ""
     columns = ((name, table.schema[name], table.note(name)) for name in table.schema)
-    yield from _rows(
-        ("column", "type", "meaning", "unit"),
-        ((f"`{name}`", _type(kind), note.text, note.unit) for name, kind, note in columns),
-    )
+    rows = [(f"`{name}`", _type(kind), note.text, note.unit) for name, kind, note in columns]
+    if isinstance(table, Figure):
+        yield from _rows(
+            ("column", "type", "meaning", "unit", "from"),
+            ((*row, _from(table, name)) for row, name in zip(rows, table.schema, strict=True)),
+        )
+    else:
+        yield from _rows(("column", "type", "meaning", "unit"), rows)
     yield ""
+
+
+def _from(table: Figure, column: str) -> str:
+    """The columns that a column is computed from; those of the only source without its name."""
+    single = len(table.sources) == 1
+    return ", ".join(
+        f"`{name}`" if single else f"`{source}.{name}`" for source, name in columns_from(table.name, column)
+    )
 
 
 def _type(kind: pl.DataType) -> str:
