@@ -30,7 +30,7 @@ value (`implied_price` and columns with `notional` in their names) and of block-
 042.
 
 Of figures, *from* has the columns that a column is computed from, beside the keys. A test measures them: it changes
-inputs and looks at what follows. `total_volume` of a figure comes from `share_volume`, FINRA's `totalWeeklyShareQuantity`.
+inputs and looks at what follows. `share_volume` of `venue_volume` is FINRA's `totalWeeklyShareQuantity`.
 
 FINRA's values are whole dollars before the trading week that began on 2025-03-10, and have decimals since. Files of
 FINRA's website have no values: all figures of value are null in weeks that were captured from them.
