@@ -47,7 +47,7 @@ links: venv ## check the links of the documentation to other sites (needs the ne
 bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
 	$(BIN)/python -m benchmarks
 
-fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: half an hour
+fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: about ten minutes
 	OTC_TEST_API_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest tests/api/test_description.py $(ARGS)
 
 lock: ## upgrade the lock files to the newest versions (needs uv): of developers, of servers, and of what builds the package

@@ -109,7 +109,7 @@ def test_decimals_in_json_are_exact_numbers_or_exact_texts(api: TestClient, firs
     assert [text["total_volume"] for text in texts] == [str(row["total_volume"]) for row in rows[:1000]]
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(limit=st.integers(40, 2000), tiers=st.lists(st.sampled_from(["T1", "T2", "OTCE"]), unique=True), data=st.data())
 def test_pages_together_are_the_whole_and_no_row_is_in_two(
     api: TestClient, first_run: FirstRun, limit: int, tiers: list[str], data: st.DataObject

@@ -78,6 +78,7 @@ def api(database: str) -> Iterator[TestClient]:
 volumes = st.dictionaries(st.sampled_from(NAMES), st.integers(1, 9), min_size=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     before=st.lists(volumes, min_size=3, max_size=3),
