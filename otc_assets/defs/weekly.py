@@ -210,7 +210,7 @@ def _context_of(context: AssetExecutionContext, week: dt.date) -> dict[str, Any]
         context.log.warning("the rows of the weeks before could not be read: %s", error)
         return {}
     shown: dict[str, Any] = {}
-    if len(rows) > 1:
+    if len(rows) > 1 and (table or name in _TIERS):  # a report is one row in every week
         shown["rows, recent weeks"] = MetadataValue.md(
             f"{sparkline([number for _, number in rows])} {rows[0][0]} to {rows[-1][0]}; the fewest "
             f"{min(number for _, number in rows):,}, the most {max(number for _, number in rows):,}"

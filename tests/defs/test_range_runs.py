@@ -153,6 +153,10 @@ def test_each_week_has_one_materialization_with_its_own_rows_and_version(
         event = newest(dagster, "publication_t1", week)
         assert event.tags["dagster/data_version"] == digests[week]
         assert event.metadata["digest"].value.startswith(digests[week])
+    shown = newest(dagster, "symbol_summary", LAST).metadata
+    bars, dates = str(shown["rows, recent weeks"].value).split(" ", 1)
+    assert (len(bars), dates.split(";")[0]) == (len(WEEKS), f"{FIRST} to {LAST}")
+    assert str(shown["grade"].value) in ("NMS Tier 1 A", "NMS Tier 1 B")
     assert len({newest(dagster, "symbol_summary", week).tags["dagster/data_version"] for week in WEEKS}) == len(WEEKS)
 
 

@@ -6,10 +6,11 @@ import datetime as dt
 from decimal import Decimal
 
 import polars as pl
+import pytest
 from dagster import MetadataValue, TableMetadataValue
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from otc_assets.defs.weekly import preview
+from otc_assets.defs.weekly import preview, sparkline
 
 
 def test_a_preview_shows_every_character_of_the_data_in_its_own_column() -> None:
@@ -47,3 +48,11 @@ def test_a_preview_of_nothing_keeps_its_columns() -> None:
     shown = preview(pl.DataFrame(schema={"reason": pl.String, "rows": pl.Int64}), rows=20)
     assert isinstance(shown, TableMetadataValue)
     assert (shown.records, [column.name for column in shown.schema.columns]) == ([], ["reason", "rows"])
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"), [([0, 50, 100], "▁▅█"), ([100, 100], "██"), ([0, 0], "▁▁"), ([1, 7, 14], "▁▅█"), ([0], "▁")]
+)
+def test_a_line_of_bars_is_relative_to_the_largest_value(values: list[int], bars: str) -> None:
+    """By hand: eight heights, 0 to 7. Half of the largest is 3.5, and 4 as an even number; 1 of 14 is 0.5, and 0."""
+    assert sparkline(values) == bars

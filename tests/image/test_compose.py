@@ -259,7 +259,7 @@ def test_the_script_of_the_database_creates_the_logins_of_the_urls(tmp_path: Pat
     with EmbeddedServer(folder_for_all / "compose", durable=False) as server, server._connect("postgres") as admin:
         # As the image leaves it.
         admin.execute("DROP DATABASE otc")
-        admin.execute("DROP ROLE otc, otc_writer, otc_reader")
+        admin.execute("DROP ROLE otc, otc_app, otc_analyst, otc_writer, otc_reader")
         env = {
             "PATH": f"{binaries_of_the_wheel() / 'bin'}:{os.environ['PATH']}",
             "PGHOST": "127.0.0.1",
