@@ -66,7 +66,9 @@ def shell(role: _Role = None) -> None:
     read_only = wanted in (None, LoginRole.READER)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.execve(program, [program], {**os.environ, **psql_environment(found, read_only=read_only)})  # noqa: S606
+    # These two would lead to another server than that of the URL.
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PGHOSTADDR", "PGSERVICE")}
+    os.execve(program, [program], inherited | psql_environment(found, read_only=read_only))  # noqa: S606
 
 
 def _role(text: str | None) -> LoginRole | None:

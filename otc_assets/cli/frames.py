@@ -140,7 +140,9 @@ def _write_excel(frame: pl.DataFrame, output: Path) -> None:
         )
     import xlsxwriter
 
-    with xlsxwriter.Workbook(output, {"remove_timezone": True}) as workbook:
+    # A text that begins with "=" is no formula, and Excel has no number for NaN and infinity.
+    options = {"remove_timezone": True, "strings_to_formulas": False, "nan_inf_to_errors": True}
+    with xlsxwriter.Workbook(output, options) as workbook:
         frame.write_excel(workbook, worksheet="rows")
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,16 +87,25 @@ class Connections:
         """The rows of a statement as tuples: a few values by COPY and Polars would take five times as long."""
         return self._run(lambda c: c.execute(statement.text, statement.params).fetchall())  # type: ignore[arg-type]
 
-    def query(self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pl.DataFrame:
-        """The rows of one statement, with the types that the server states."""
+    def query(
+        self, text: str, params: Sequence[Any] | Mapping[str, Any] | None = None, *, isolated: bool = False
+    ) -> pl.DataFrame:
+        """The rows of one statement, with the types that the server states.
+
+        Args:
+            text: the statement.
+            params: its values.
+            isolated: it is a caller's own: it can't write, whatever the login may, and what it sets is undone.
+        """
 
         def run(connection: psycopg.Connection[Any]) -> pl.DataFrame:
             # The binary protocol takes one statement only, so that none can follow a COMMIT.
             cursor = connection.cursor(binary=True)
-            cursor.execute(text, params)  # type: ignore[arg-type] # not a literal
-            if cursor.description is None:
-                raise InvalidQuery("the statement returns no rows", remedy="The client only reads.")
-            return _typed(cursor)
+            with _read_only(connection) if isolated else nullcontext():
+                cursor.execute(text, params)  # type: ignore[arg-type] # not a literal
+                if cursor.description is None:
+                    raise InvalidQuery("the statement returns no rows", remedy="The client only reads.")
+                return _typed(cursor)
 
         return self._run(run)
 
@@ -141,6 +150,17 @@ class Connections:
         finally:
             if not connection.closed:
                 self._idle.append(connection)
+
+
+@contextmanager
+def _read_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """A transaction that is rolled back. A session's default alone could be changed by the statement in it."""
+    connection.execute("BEGIN READ ONLY")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute("ROLLBACK")
 
 
 def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from otc_assets.client.errors import NoRows, UnknownName
 from otc_assets.client.selection import Selection, tiers_of
-from otc_assets.client.verbs import sql_text
+from otc_assets.client.verbs import Verb, sql_text
 from otc_assets.client.weeks import Span
 from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, due_at, publication_date
@@ -23,24 +23,27 @@ Query = Callable[[str, Any], pl.DataFrame]
 _MOST = 5
 
 
-#: Of each column with names: what they are names of, and tables that are indexed by it.
-_KNOWN = {"symbol": ("symbol", "symbol", "venue_volume"), "venue_id": ("venue", "venue", "venue_share")}
+#: Of each column with names: what they are names of, and tables that have them.
+_KNOWN = {"symbol": ("symbol", "symbol", "venue_volume"), "venue_id": ("venue", "venue", "venue_volume")}
 
 
-def check_names(query: Query, column: str, wanted: Iterable[str]) -> None:
+def check_names(query: Query, column: str, wanted: Iterable[str], verb: Verb | None = None) -> None:
     """Refuses symbols and venues that no loaded week has.
 
     Args:
         query: runs a statement.
         column: ``symbol`` or ``venue_id``.
         wanted: the names.
+        verb: what was read, if it is a verb: its table may have names that no weekly publication has.
 
     Raises:
         UnknownName: with the names that are nearest.
     """
     names = list(wanted)
     what, *tables = _KNOWN[column]
-    # Figures do not have the names of weeks that are graded F or not computed yet; the second table does.
+    if verb is not None and not verb.statement:
+        tables.append(verb.table.name)
+    # Figures do not have the names of weeks that are graded F or not computed yet; venue volume does.
     parts = [f"SELECT DISTINCT {column} AS name FROM otc.{table} WHERE {column} = ANY(%(names)s)" for table in tables]  # noqa: S608
     known = query(" UNION ".join(parts), {"names": names})
     missing = [name for name in names if name not in set(known["name"])]

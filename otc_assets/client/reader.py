@@ -142,8 +142,11 @@ class Reader:
             # Of a full page, and of rows without the column, nothing is known of the names that are not in it.
             complete = selection.limit is None or rows < selection.limit
             have = set(found.get(column, ())) if complete else set()
-            if missing := [value for value in selection.filters[column] if value not in have]:
-                check_names(self._query, column, missing)
+            given = selection.filters[column]
+            if rows and len(given) == 1:
+                continue  # they are rows of it
+            if missing := [value for value in given if value not in have]:
+                check_names(self._query, column, missing, selection.verb)
         if not rows and selection.verb.is_of_publications:
             check_weeks(self._query, selection, dt.datetime.now(dt.UTC))
 
@@ -167,4 +170,4 @@ class Reader:
         >>> otc.sql("SELECT count(*) AS weeks FROM otc.week_calendar WHERE tier = %s", ["OTC"])["weeks"].item() > 0
         True
         """
-        return self._converted(self._query(query, params))
+        return self._converted(self._connections.query(query, params, isolated=True))

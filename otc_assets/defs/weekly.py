@@ -195,7 +195,7 @@ def _shown(value: object) -> Any:
 
 
 def _context_of(context: AssetExecutionContext, week: dt.date) -> dict[str, Any]:
-    """What a week's result is compared with at a glance: the rows of the weeks before, and the week's grades.
+    """The rows of the weeks before, for comparison, and the week's grades.
 
     Failing to read it is no failure of the week, which is stored.
     """

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from otc_assets import embedded_files
 from otc_assets.errors import OtcError
@@ -103,8 +104,7 @@ def _of_login(url: str) -> tuple[str, str | None]:
 
 def psql_environment(url: str, *, read_only: bool) -> dict[str, str]:
     """The variables with which psql connects to a URL, so that no argument of a process has the password."""
-    names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE"}
-    names |= {"options": "PGOPTIONS", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "service": "PGSERVICE"}
+    names = {o.keyword.decode(): o.envvar.decode() for o in Conninfo.get_defaults() if o.envvar is not None}
     given = conninfo_to_dict(url)
     found = {names[key]: str(value) for key, value in given.items() if key in names and value is not None}
     if read_only:

@@ -117,3 +117,12 @@ def test_a_sheet_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(frames, "_SHEET_ROWS", 3)
     with pytest.raises(frames.CannotWrite, match=r"a sheet has 3 rows at most, and these are 3\. Ask for fewer weeks"):
         frames.show(pl.DataFrame({"a": [1, 2, 3]}), None, tmp_path / "rows.xlsx", None)
+
+
+def test_texts_and_values_that_are_no_numbers_stay_what_they_are_in_a_workbook(tmp_path: Path) -> None:
+    """A name that begins with "=" became a formula, and NaN ended the command."""
+    frame = pl.DataFrame({"text": ["=1+1", "plain"], "number": [float("nan"), 1.5]})
+    frames.show(frame, None, tmp_path / "rows.xlsx", None)
+    sheet = openpyxl.load_workbook(tmp_path / "rows.xlsx")["rows"]
+    assert [[cell.value for cell in row] for row in sheet.iter_rows(min_row=2)] == [["=1+1", "=#NUM!"], ["plain", 1.5]]
+    assert sheet["A2"].data_type == "s"

@@ -312,6 +312,40 @@ def test_nothing_can_be_written_not_even_by_the_owner_of_the_schema(first_run: F
         assert owner.sql("SELECT count(*) AS n FROM otc.week_calendar").item() == before
 
 
+def test_what_a_statement_sets_is_undone_and_opens_no_way_to_write(first_run: FirstRun) -> None:
+    """With the owner's URL, a session that was set to read and write deleted rows."""
+    with Client(first_run.url, connections=1) as owner:
+        owner.sql("SELECT set_config('default_transaction_read_only', 'off', false)")
+        with pytest.raises(QueryFailed, match="read-only"):
+            owner.sql("DELETE FROM otc.week_calendar RETURNING tier")
+        for statement in (
+            "SET DateStyle = 'German'",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+            "COMMIT",
+        ):
+            with pytest.raises(InvalidQuery, match="returns no rows"):
+                owner.sql(statement)
+        with pytest.raises(QueryFailed, match="read-only"):
+            owner.sql("DELETE FROM otc.week_calendar RETURNING tier")
+        assert owner.sql("SELECT current_setting('DateStyle') AS style").item().startswith("ISO")
+
+
+def test_names_that_only_the_tables_own_rows_have_are_no_unknown_names(database: str) -> None:
+    """A firm that no week names, but a month, was unknown if the rows did not show its number or filled the page."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO otc.firm_month (week_ending, month_start, market, venue_id, total_volume, total_trades,"
+            " symbol_count, rank, known_from) VALUES ('2026-07-31', '2026-07-01', 'NMS', '99999', 1, 1, 1, 1, now()),"
+            " ('2026-07-31', '2026-07-01', 'NMS', '99998', 1, 1, 1, 2, now())"
+        )
+    with Client(database) as otc:
+        assert otc.read("firm_month", {"venues": "99999"}, limit=1).height == 1
+        columns = ["month_start", "total_volume"]
+        assert otc.read("firm_month", {"venues": ["99999", "99998"]}, columns=columns).height == 2
+        with pytest.raises(UnknownName, match="'11111'"):
+            otc.read("firm_month", {"venues": ["99999", "11111"]}, columns=columns)
+
+
 def test_a_statement_that_takes_too_long_is_stopped_with_what_to_do(first_run: FirstRun) -> None:
     with Client(first_run.reader_url, timeout=0.2) as hurried, pytest.raises(QueryFailed, match="longer time-out"):
         hurried.sql("SELECT pg_sleep(30)::text AS slept")

@@ -20,6 +20,7 @@ from otc_assets.cli import database as commands
 from otc_assets.cli.run import _print_connection
 from otc_assets.local import server_folder
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.local.logins import psql_environment
 from otc_assets.settings import settings
 from otc_assets.warehouse.roles import READER
 
@@ -164,3 +165,20 @@ def test_a_database_that_does_not_run_has_no_url(run: Run, tmp_path: Path, monke
     code, printed, errors = run("db", "url")
     assert (code, printed) == (1, "")
     assert "no database runs here. Start 'otc-assets up'" in errors
+
+
+def test_the_shell_gets_every_part_of_the_url() -> None:
+    """A login by certificate lost its key, and could not connect."""
+    url = "postgresql://me:p%40ss@db:5433/otc?sslmode=verify-full&sslcert=/c&sslkey=/k&target_session_attrs=read-only"
+    assert psql_environment(url, read_only=True) == {
+        "PGUSER": "me",
+        "PGPASSWORD": "p@ss",
+        "PGHOST": "db",
+        "PGPORT": "5433",
+        "PGDATABASE": "otc",
+        "PGSSLMODE": "verify-full",
+        "PGSSLCERT": "/c",
+        "PGSSLKEY": "/k",
+        "PGTARGETSESSIONATTRS": "read-only",
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+    }
