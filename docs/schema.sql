@@ -1516,6 +1516,52 @@ CREATE VIEW otc.newest_week_changes AS
             max(week_changes.week_ending) AS week_ending
            FROM otc.week_changes
           GROUP BY week_changes.tier) n USING (tier, week_ending));
+CREATE VIEW otc.revised_volume AS
+ SELECT old.week_ending,
+    old.tier,
+    old.symbol,
+    old.issue_name,
+    old.product_type,
+    old.venue_kind,
+    old.venue_id,
+    old.venue_name,
+    old.known_from,
+    old.known_to,
+    old.change,
+    old.share_volume,
+    old.trade_count,
+    new.share_volume AS share_volume_now,
+    new.trade_count AS trade_count_now,
+    round(((100)::numeric * ((new.share_volume / NULLIF(old.share_volume, (0)::numeric)) - (1)::numeric)), 6) AS share_volume_change_pct
+   FROM (otc.venue_volume_revision old
+     LEFT JOIN otc.venue_volume new USING (week_ending, tier, symbol, issue_name, product_type, venue_id))
+UNION ALL
+ SELECT new.week_ending,
+    new.tier,
+    new.symbol,
+    new.issue_name,
+    new.product_type,
+    new.venue_kind,
+    new.venue_id,
+    new.venue_name,
+    NULL::timestamp with time zone AS known_from,
+    new.known_from AS known_to,
+    'added'::text AS change,
+    NULL::numeric AS share_volume,
+    NULL::bigint AS trade_count,
+    new.share_volume AS share_volume_now,
+    new.trade_count AS trade_count_now,
+    NULL::numeric AS share_volume_change_pct
+   FROM ((otc.week_state state
+     CROSS JOIN LATERAL ( SELECT LEAST(( SELECT min(v.known_from) AS min
+                   FROM otc.venue_volume v
+                  WHERE ((v.week_ending = state.week_ending) AND (v.tier = state.tier))), ( SELECT min(r.known_from) AS min
+                   FROM otc.venue_volume_revision r
+                  WHERE ((r.week_ending = state.week_ending) AND (r.tier = state.tier)))) AS loaded) first)
+     JOIN otc.venue_volume new ON (((new.week_ending = state.week_ending) AND (new.tier = state.tier) AND (new.known_from > first.loaded))))
+  WHERE ((state.revisions > 0) AND (NOT (EXISTS ( SELECT
+           FROM otc.venue_volume_revision old
+          WHERE ((old.week_ending = new.week_ending) AND (old.tier = new.tier) AND (old.symbol = new.symbol) AND (old.issue_name = new.issue_name) AND (old.product_type = new.product_type) AND (old.venue_id = new.venue_id) AND (old.known_to = new.known_from))))));
 CREATE VIEW otc.symbol_history AS
  SELECT symbol,
     tier,

@@ -193,12 +193,13 @@ def _holidays(first_run: FirstRun, answer: Rows) -> None:
 
 def _revised(first_run: FirstRun, answer: Rows) -> None:
     expected = first_run.duck.execute(
-        "SELECT b.week, b.symbol, b.venue, CASE WHEN a.shares IS NULL THEN 'removed' ELSE 'changed' END, b.shares,"
-        " a.shares FROM before b LEFT JOIN (FROM rows WHERE week = '2026-08-28' AND tier = 'NMS Tier 1') a"
-        " USING (symbol, id) WHERE a.shares IS DISTINCT FROM b.shares ORDER BY b.symbol, b.venue"
+        "SELECT coalesce(b.week, a.week), symbol, coalesce(b.venue, a.venue) AS named,"
+        " CASE WHEN a.shares IS NULL THEN 'removed' WHEN b.shares IS NULL THEN 'added' ELSE 'changed' END, b.shares,"
+        " a.shares FROM before b FULL JOIN (FROM rows WHERE week = '2026-08-28' AND tier = 'NMS Tier 1') a"
+        " USING (symbol, id) WHERE a.shares IS DISTINCT FROM b.shares ORDER BY symbol, named"
     ).fetchall()
     assert [row[1:] for row in answer] == expected
-    assert [row[3] for row in expected].count("changed") == 5
+    assert sorted(row[3] for row in expected) == ["added", *["changed"] * 5, "removed"]
     assert {row[1] for row in expected} == {"AAPL"}
 
 

@@ -92,14 +92,32 @@ def _print_table(frame: pl.DataFrame, most: int | None) -> None:
         err.print("no rows")
         return
     shown = frame if most is None else frame.head(most)
-    cells = [[_cell(value) for value in row] for row in shown.iter_rows()]
-    count = _that_fit(frame.columns, cells) if len(cells) > 1 else len(frame.columns)
     right = [name for name, kind in frame.schema.items() if kind.is_numeric()]
-    out.print_table(frame.columns[:count], [row[:count] for row in cells], right=right)
-    if left_out := frame.columns[count:]:
-        err.print(f"\nThe table has no room for {', '.join(left_out)}. Choose columns with --columns.")
+    columns, cells = shown.columns, _cells(shown)
+    if len(cells) > 1 and _that_fit(columns, cells) < len(columns):
+        # What is the same in every row is said once, so that there is room for what differs.
+        same = [name for name in columns if shown[name].n_unique() == 1]
+        if len(same) < len(columns):
+            err.print(f"In every row: {', '.join(f'{name} {_said(shown[name][0])}' for name in same)}" if same else "")
+            shown = shown.drop(same)
+            columns, cells = shown.columns, _cells(shown)
+    count = _that_fit(columns, cells) if len(cells) > 1 else len(columns)
+    out.print_table(columns[:count], [row[:count] for row in cells], right=right)
+    if left_out := columns[count:]:
+        err.print(
+            f"\nThe table has no room for {', '.join(left_out)}. Choose fewer columns, make the terminal wider, or "
+            "write a file: --output rows.csv"
+        )
     if shown.height < frame.height:
         err.print(f"\nThe first {shown.height} rows. More: --limit, --weeks, or a file: --output rows.csv")
+
+
+def _cells(frame: pl.DataFrame) -> list[list[Any]]:
+    return [[_cell(value) for value in row] for row in frame.iter_rows()]
+
+
+def _said(value: Any) -> str:
+    return "empty" if value is None or value == "" else str(_cell(value))
 
 
 def _that_fit(columns: Sequence[str], cells: Sequence[Sequence[Any]]) -> int:
@@ -143,7 +161,7 @@ def _write_excel(frame: pl.DataFrame, output: Path) -> None:
     # A text that begins with "=" is no formula, and Excel has no number for NaN and infinity.
     options = {"remove_timezone": True, "strings_to_formulas": False, "nan_inf_to_errors": True}
     with xlsxwriter.Workbook(output, options) as workbook:
-        frame.write_excel(workbook, worksheet="rows")
+        frame.write_excel(workbook, worksheet="rows", autofit=True, freeze_panes=(1, 0))
 
 
 def _write_json(frame: pl.DataFrame, output: Path) -> None:

@@ -38,7 +38,10 @@ class _Verbs(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         """The command of a verb."""
-        return _commands().commands.get(cmd_name.replace("-", "_"))
+        from otc_assets.client.verbs import BY_TABLE
+
+        name = cmd_name.replace("-", "_")
+        return _commands().commands.get(BY_TABLE.get(name, name))
 
 
 app = typer.Typer(
@@ -103,6 +106,9 @@ def _reader(verb: Verb) -> Callable[..., None]:
         text = "A moment with a time zone: only what was replaced from then on."
         parameters["since"] = Annotated[str | None, typer.Option(metavar="MOMENT", help=text)]
     parameters["columns"] = Annotated[list[str] | None, typer.Option(metavar="A,B", help="Only these columns.")]
+    parameters["sort"] = Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Sort by these columns; a minus before one: largest first.")
+    ]
     parameters["limit"] = Annotated[int | None, typer.Option(min=0, help="The largest number of rows.")]
     parameters |= {"format": _Format, "output": _Output}
 
@@ -111,8 +117,14 @@ def _reader(verb: Verb) -> Callable[..., None]:
 
         shown, output, limit = given.pop("format"), given.pop("output"), given.pop("limit")
         values = {name: _split(given.pop(name)) for name in filters}
-        columns = _split(given.pop("columns"))
+        columns, sort = _split(given.pop("columns")), _split(given.pop("sort"))
         most = table_rows(shown, output) if limit is None else None
+        if sort:
+            wanted = [*columns, *(name for name in map(_bare, sort) if name not in columns)] if columns else None
+            with _client() as client:
+                rows = client.rows(select(verb.name, values, columns=wanted, **given))
+            show(_sorted(rows, sort, columns).head(limit), shown, output, most)
+            return
         selection = select(verb.name, values, columns=columns, limit=limit if most is None else most + 1, **given)
         with _client() as client:
             show(client.rows(selection), shown, output, most)
@@ -125,6 +137,18 @@ def _reader(verb: Verb) -> Callable[..., None]:
     )
     read.__annotations__ = parameters
     return read
+
+
+def _bare(column: str) -> str:
+    return column.removeprefix("-")
+
+
+def _sorted(rows: pl.DataFrame, sort: list[str], columns: list[str] | None) -> pl.DataFrame:
+    names = [_bare(name) for name in sort]
+    if unknown := [name for name in names if name not in rows.columns]:
+        raise typer.BadParameter(f"there is no column {', '.join(unknown)}", param_hint="--sort")
+    down = [name.startswith("-") for name in sort]
+    return rows.sort(names, descending=down, nulls_last=True, maintain_order=True).select(columns or rows.columns)
 
 
 def _split(values: list[str] | None) -> list[str] | None:

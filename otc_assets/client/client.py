@@ -254,7 +254,7 @@ class Client(Reader):
             symbols, venues, tiers, weeks, columns, limit: as in every method.
             since: only revisions from this moment on; it has a time zone.
 
-        >>> set(otc.revisions("AAPL")["change"]) <= {"changed", "removed"}
+        >>> set(otc.revisions("AAPL")["change"]) <= {"changed", "removed", "added"}
         True
         """
         filters = {"symbols": symbols, "venues": venues, "tiers": tiers}

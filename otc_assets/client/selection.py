@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from otc_assets.client.errors import InvalidQuery
-from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, MOMENT, VERBS, Verb, sql_text
+from otc_assets.client.verbs import ALL_TIERS, BY_TABLE, FILTERS, HAVE_ALL_TIERS, MOMENT, VERBS, Verb, sql_text
 from otc_assets.client.weeks import Weeks, WeeksLike, parse_weeks
 from otc_assets.domain.weeks import TIERS, tier_of
 
@@ -179,7 +179,7 @@ def select(
     """The selection that a caller describes.
 
     Args:
-        verb: a name in ``VERBS``.
+        verb: a name in ``VERBS``, or that of its table.
         filters: values by name of the filter (``FILTERS``); None leaves a filter out.
         weeks: as ``weeks.parse_weeks`` reads them; None for all.
         as_of: a moment with a time zone, for verbs with history.
@@ -191,6 +191,7 @@ def select(
     Raises:
         InvalidQuery: a name or a value is not valid. The message has the valid ones.
     """
+    verb = BY_TABLE.get(verb, verb)
     if verb not in VERBS:
         raise InvalidQuery(f"there is no {verb!r} to read", remedy=f"There are {', '.join(VERBS)}.")
     found = VERBS[verb]

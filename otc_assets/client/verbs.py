@@ -124,7 +124,7 @@ _TIER_NAMES = tuple(tier.name for tier in TIERS)
 
 _REVISIONS = Table(
     name="revisions",
-    description="Rows of venue volume that a revision of FINRA's changed or removed, beside the rows of today.",
+    description="Rows of venue volume that a revision of FINRA's changed, removed or added, beside the rows of today.",
     schema=pl.Schema(
         {
             "week_ending": pl.Date(),
@@ -147,11 +147,11 @@ _REVISIONS = Table(
     ),
     key=("week_ending", "tier", "symbol", "issue_name", "product_type", "venue_id", "known_to"),
     notes={
-        "known_from": Note("when the row was loaded"),
-        "known_to": Note("when a revision replaced the row"),
-        "change": Note("changed, or removed where the revision has no row of this key"),
-        "share_volume": Note("share volume before the revision", "shares"),
-        "trade_count": Note("number of trades before the revision", "trades"),
+        "known_from": Note("when the row before the revision was loaded; null if there was none"),
+        "known_to": Note("when the revision came"),
+        "change": Note("changed, removed or added"),
+        "share_volume": Note("share volume before the revision; null if there was no such row", "shares"),
+        "trade_count": Note("number of trades before the revision; null if there was no such row", "trades"),
         "share_volume_now": Note("share volume of today's row; null where there is none", "shares"),
         "trade_count_now": Note("number of trades of today's row; null where there is none", "trades"),
         "share_volume_change_pct": Note("today's share volume against the one before the revision", "percent"),
@@ -242,5 +242,7 @@ VERBS: dict[str, Verb] = {
         *(_of_table(t) for t in TABLES.values() if t.readable and t.name not in _MOST_READ),
     )
 }
+#: By name of a table, that of its verb, where it has a shorter one.
+BY_TABLE = dict(_SHORT)
 #: The names of the verbs that have a method of the client; the others are read by ``Client.read``.
 COMMON = frozenset({*(_SHORT.get(name, name) for name in _MOST_READ), _REVISIONS.name, _COVERAGE.name})

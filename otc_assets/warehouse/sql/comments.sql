@@ -172,6 +172,14 @@ COMMENT ON COLUMN otc.venue_history.weeks IS 'The number of them with trades.';
 COMMENT ON VIEW otc.newest_week_changes IS
     'The rows of week_changes of the newest week of each tier: T1 is published two weeks before the other tiers.';
 COMMENT ON COLUMN otc.newest_week_changes.known_from IS 'When the row was loaded.';
+COMMENT ON VIEW otc.revised_volume IS
+    'What revisions of FINRA changed, removed and added in venue_volume, beside the rows of today.';
+COMMENT ON COLUMN otc.revised_volume.known_from IS 'When the row before the revision was loaded; NULL if there was none.';
+COMMENT ON COLUMN otc.revised_volume.known_to IS 'When the revision came.';
+COMMENT ON COLUMN otc.revised_volume.change IS 'changed, removed or added.';
+COMMENT ON COLUMN otc.revised_volume.share_volume_now IS 'Share volume of the row of today; NULL if there is none.';
+COMMENT ON COLUMN otc.revised_volume.trade_count_now IS 'Number of trades of the row of today; NULL if there is none.';
+COMMENT ON COLUMN otc.revised_volume.share_volume_change_pct IS 'Share volume of today against that before, in percent.';
 COMMENT ON VIEW otc.symbol_history IS
     'The weeks in a row in which each symbol had each tier, issue name and product type.';
 COMMENT ON COLUMN otc.symbol_history.first_week IS 'The first of these weeks.';
