@@ -49,7 +49,7 @@ def pages(api: TestClient, path: str) -> list[list[dict[str, Any]]]:
 
 
 def problem(response: Any, status: int, kind: str) -> dict[str, Any]:
-    """The problem that a response tells."""
+    """The problem that a response describes."""
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     body: dict[str, Any] = response.json()
     assert body["status"] == status
