@@ -63,7 +63,7 @@ KINDS = {
     "not-final": (409, "an answer as of the moment could still change, because a load is under way"),
     "rows-changed": (
         409,
-        "the weeks were loaded again since the first page, and no moment is certain to have its rows",
+        "the weeks were loaded again since the first page, and as of no moment are its rows certain",
     ),
     "invalid-query": (422, "the parameters have the right form, but not together, or name no week"),
     "rate-limited": (429, "too many requests; Retry-After says when the next one is accepted"),
