@@ -261,14 +261,46 @@ def test_a_key_is_needed_where_there_are_keys_and_a_new_file_takes_effect(
     path.write_text(f"{other}\n\n")
     assert api.get("/v1/tables", headers={"X-API-Key": first}).status_code == 401
     assert api.get("/v1/tables", headers={"X-API-Key": second}).status_code == 200
-    path.write_text("damaged\n")
-    assert api.get("/v1/tables", headers={"X-API-Key": second}).status_code == 200
     for text, part in (("ann secret\n", "line 1"), ("# none\n", "has no key")):
         path.write_text(text)
         with pytest.raises(InvalidKeys, match=part):
             Keys(path)
     with pytest.raises(InvalidKeys, match="No such file"):
         Keys(tmp_path / "none")
+
+
+def test_only_the_keys_that_are_in_the_file_are_admitted_whatever_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "_CHECK_SECONDS", 0.0)
+    made = [new_key(name) for name in ("ann", "ann", "bob")]
+    lines = [line for _, line in made]
+    path = tmp_path / "keys"
+    path.write_text("\n".join(lines))
+    keys = Keys(path)
+
+    def admitted() -> list[str | None]:
+        return [keys.name_of(key) for key, _ in made]
+
+    assert admitted() == ["ann", "ann", "bob"]
+    path.write_text(f"{lines[0]}\nbob sha256:typo\n{lines[1]}\n")
+    assert admitted() == ["ann", "ann", None]
+    assert admitted() == ["ann", "ann", None]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "keys, line 2: this is not a name" in caplog.text
+    path.write_text("# none\n")
+    assert admitted() == [None, None, None]
+    assert "has no key" in caplog.text
+    path.write_text(lines[2])
+    assert admitted() == [None, None, "bob"]
+    path.unlink()
+    assert admitted() == [None, None, None]
+    assert "No such file" in caplog.text
+    path.write_bytes(b"\xff")
+    assert admitted() == [None, None, None]
+    assert "it is not text" in caplog.text
+    path.write_text(lines[2])
+    assert admitted() == [None, None, "bob"]
 
 
 def test_other_host_names_are_refused_and_other_sites_read_only_if_they_are_set(reader: Client) -> None:
