@@ -134,4 +134,5 @@ def serve(chosen: Settings, host: str, port: int, ready: Callable[[str], None]) 
         )
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
+            proxy_headers=False,  # any process of this machine could write them, and have the allowance of any address
         uvicorn.Server(config).run(sockets=[listening])

@@ -117,6 +117,18 @@ def test_a_client_that_sends_or_reads_too_slowly_is_disconnected_and_others_are_
                 assert received < len(whole.content)
 
 
+def test_a_client_can_not_choose_the_address_whose_allowance_it_uses(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTC_API_REQUESTS_PER_MINUTE", "1")
+    with served(first_run, monkeypatch) as address:
+        found = [
+            httpx.get(f"{address}/v1/tables", headers={"X-Forwarded-For": f"192.0.2.{number}"}, timeout=60)
+            for number in range(2)
+        ]
+    assert [response.status_code for response in found] == [200, 429]
+
+
 def test_the_command_serves_until_ctrl_c(first_run: FirstRun, tmp_path: Path) -> None:
     environment = {**os.environ, "OTC_DATABASE_URL": first_run.reader_url, "OTC_HOME": str(tmp_path)}
     command = [str(Path(sys.executable).with_name("otc-assets")), "serve", "--port", "0"]
