@@ -23,6 +23,8 @@ from otc_assets.settings import Settings
 DATABASE_CONNECTIONS, MAX_CONNECTIONS = 8, 128
 #: Seconds for a statement, for the head of a request, and for reading a part of a response.
 STATEMENT_SECONDS, HEAD_SECONDS, PART_SECONDS = 30.0, 30.0, 30.0
+#: Seconds for the statement of /health, which has a connection of its own.
+PROBE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +113,12 @@ def serve(chosen: Settings, host: str, port: int, ready: Callable[[str], None]) 
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     with (
         Client(timeout=STATEMENT_SECONDS, connections=DATABASE_CONNECTIONS) as client,
+        Client(timeout=PROBE_SECONDS, connections=1) as probe,
         socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS) as listening,
     ):
         app = make_app(
             client,
+            probe=probe,
             archive=open_archive(chosen.archive),
             keys=keys,
             requests_per_minute=chosen.api_requests_per_minute,
@@ -130,9 +134,9 @@ def serve(chosen: Settings, host: str, port: int, ready: Callable[[str], None]) 
             log_config=None,
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
+            proxy_headers=False,  # any process of this machine could write them, and have the allowance of any address
             timeout_graceful_shutdown=10,
         )
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}")
-            proxy_headers=False,  # any process of this machine could write them, and have the allowance of any address
         uvicorn.Server(config).run(sockets=[listening])

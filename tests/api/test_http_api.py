@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import re
+import threading
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from support.first_run import REVISED, FirstRun
 
-from otc_assets.api import access, edge
+from otc_assets.api import access, edge, routes
 from otc_assets.api.access import InvalidKeys, Keys, Limiter, new_key
 from otc_assets.api.app import make_app
 from otc_assets.api.parameters import JSON_LIMIT, MAX_LIMIT
 from otc_assets.api.problems import KINDS
-from otc_assets.client import VERBS, Client
+from otc_assets.client import VERBS, Client, TimedOut
 from otc_assets.client.verbs import sql_text
 from otc_assets.postgres import session_options
 from otc_assets.settings import PROJECT_ROOT
@@ -191,6 +193,35 @@ def test_no_response_and_no_log_has_the_password_of_the_database(
                     problem(response, 503, "unavailable")
     assert caplog.records
     assert canary not in caplog.text
+
+
+def test_health_waits_for_no_other_request_and_not_long_for_the_database(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(first_run.reader_url, connections=1) as busy, Client(first_run.reader_url) as probe:
+        api = TestClient(make_app(busy, probe=probe))
+
+        def sleep() -> None:
+            with suppress(TimedOut):  # it is cancelled below
+                busy.sql("SELECT pg_sleep(60)::text AS nothing")
+
+        slow = threading.Thread(target=sleep)
+        with psycopg.connect(first_run.reader_url, autocommit=True) as watch:
+            sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
+            slow.start()
+            while not (found := watch.execute(sleeping).fetchall()):
+                slow.join(0.05)
+            assert api.get("/health").status_code == 200
+            assert slow.is_alive()
+            watch.execute("SELECT pg_cancel_backend(%s)", found[0])
+        slow.join()
+        frozen = threading.Event()
+        monkeypatch.setattr(routes, "_PROBE_SECONDS", 0.2)
+        monkeypatch.setattr(routes, "_HEALTH_SECONDS", 0.0)
+        monkeypatch.setattr(probe, "sql", lambda _: frozen.wait(60))
+        for _ in range(2):
+            problem(api.get("/health"), 503, "unavailable")
+        frozen.set()
 
 
 def test_a_bug_is_a_problem_too_and_is_logged_without_secrets(
