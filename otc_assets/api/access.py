@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
 import math
 import re
 import secrets
@@ -25,6 +26,8 @@ _LINE = re.compile(r"(?P<name>[\w.@-]{1,100})\s+sha256:(?P<digest>[0-9a-f]{64})"
 _CHECK_SECONDS = 1.0
 #: Keys and addresses that are remembered at a time. Those that are forgotten start with a full allowance.
 _REMEMBERED = 10_000
+
+log = logging.getLogger(__name__)
 
 
 class InvalidKeys(OtcError):
@@ -46,6 +49,9 @@ def _digest(key: str) -> str:
 class Keys:
     """The keys of a file, one per line: a name, and ``sha256:`` with the digest. The file is read again if it changes.
 
+    It has to be right at first. Later, only the keys that are in it at the time are admitted: a line of another form is
+    none, and without the file there are none. The log has what is wrong.
+
     Raises:
         InvalidKeys: the file can't be read, has a line of another form, or no key.
     """
@@ -53,15 +59,17 @@ class Keys:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._stamp = self._stat()
         self._looked = time.monotonic()
-        self._names = self._read()
+        self._stamp = self._stat()
+        self._names, self._wrong = self._read()
+        if self._wrong:
+            raise InvalidKeys(self._wrong, remedy="'otc-assets serve --new-key NAME' prints a line of the file.")
 
     def name_of(self, key: str) -> str | None:
         """The name of a key; None if the file does not have it. Takes as long for any key."""
         self._refresh()
         found, digest = None, _digest(key)
-        for name, known in self._names.items():
+        for known, name in self._names.items():
             if hmac.compare_digest(known, digest):
                 found = name
         return found
@@ -71,39 +79,43 @@ class Keys:
             if time.monotonic() - self._looked < _CHECK_SECONDS:
                 return
             self._looked = time.monotonic()
-            # While the file is being replaced, or is damaged, the keys stay as they were.
-            with suppress(InvalidKeys):
-                if (stamp := self._stat()) != self._stamp:
-                    self._names, self._stamp = self._read(), stamp
+            stamp = self._stat()
+            if stamp is not None and stamp == self._stamp:
+                return
+            try:
+                self._names, wrong = self._read()
+            except InvalidKeys as error:
+                # Without a stamp it is read again at the next look, because this may last for a moment only.
+                self._names, wrong, stamp = {}, str(error), None
+            if wrong and wrong != self._wrong:
+                log.warning("%s", wrong)
+            self._stamp, self._wrong = stamp, wrong
 
-    def _stat(self) -> tuple[int, int, int]:
+    def _stat(self) -> tuple[int, ...] | None:
+        """What changes with the file, its permissions included; None if there is none."""
         try:
             found = self._path.stat()
-        except OSError as error:
-            raise InvalidKeys(f"{self._path}: {error.strerror}", remedy="Set OTC_API_KEYS to a file of keys.") from None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> tuple[dict[str, str], str]:
+        """The names of the lines by their digests, so that a name may have several keys; and what is wrong, or ''."""
         try:
             lines = self._path.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise InvalidKeys(f"{self._path}: {reason}", remedy="Set OTC_API_KEYS to a file of keys.") from None
         names: dict[str, str] = {}
+        wrong: list[str] = []
         for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            if (match := _LINE.fullmatch(line.strip())) is None:
-                raise InvalidKeys(
-                    f"{self._path}, line {number}: this is not a name and the digest of a key",
-                    remedy="'otc-assets serve --new-key NAME' prints such a line.",
-                )
-            names[match["name"]] = match["digest"]
-        if not names:
-            raise InvalidKeys(
-                f"{self._path} has no key", remedy="Add the line that 'otc-assets serve --new-key NAME' prints."
-            )
-        return names
+            if match := _LINE.fullmatch(line.strip()):
+                names[match["digest"]] = match["name"]
+            elif line.strip() and not line.lstrip().startswith("#"):
+                wrong.append(str(number))
+        if wrong:
+            return names, f"{self._path}, line {', '.join(wrong)}: this is not a name and the digest of a key"
+        return names, "" if names else f"{self._path} has no key"
 
 
 class Allowance(NamedTuple):

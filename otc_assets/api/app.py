@@ -28,6 +28,7 @@ _EXPOSED = ("ETag", "Link", "Retry-After", "RateLimit", "RateLimit-Policy")
 def make_app(
     client: Client,
     *,
+    probe: Client | None = None,
     archive: Archive | None = None,
     keys: Keys | None = None,
     requests_per_minute: int = 0,
@@ -38,6 +39,7 @@ def make_app(
 
     Args:
         client: reads the database.
+        probe: asks for /health whether the database responds, without waiting for other requests; None for ``client``.
         archive: where the pages of weekly reports are; None serves none.
         keys: the API keys that are admitted; None if none is needed.
         requests_per_minute: the rate limit of each key or address; 0 for none.
@@ -53,7 +55,7 @@ def make_app(
         redoc_url=None,
     )
     measures = Measures()
-    Routes(app, client, measures).add()
+    Routes(app, client, measures, probe or client).add()
     openbb.install(app)
     if archive is not None:
         reports.install(app, archive)

@@ -1,12 +1,11 @@
-"""What is done with every request before and after its path: host, key, rate limit, metrics, and slow clients.
+"""What is done with every request before and after its path: host, key, rate limit, and metrics.
 
 It is one ASGI middleware, because each part needs what another knows: the limit needs the key's name, the metrics the
-status. uvicorn waits indefinitely for a client that does not read; here each part of a response has a time-out.
+status. It also cuts responses into parts; how long a client may take for one is in ``serving``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import traceback
@@ -22,8 +21,8 @@ from otc_assets.settings import without_secrets
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: A response is sent in parts, and a client has so many seconds for each.
-PART_BYTES, PART_SECONDS = 256 << 10, 30.0
+#: The largest part of a response that is sent at a time.
+PART_BYTES = 256 << 10
 #: Paths that need no key and have no limit: probes must work without.
 _OPEN = frozenset({"/health"})
 
@@ -76,9 +75,6 @@ class Edge:
                     inner = {**scope, "method": "GET"} if without_body else scope
                     await self._app(inner, receive, send_on)
                     scope = inner
-            except TimeoutError:
-                log.warning("a client did not read its response within %s seconds", PART_SECONDS)
-                raise
             except Exception:
                 # The response has been sent by the application; here the error is logged, without secrets.
                 log.error("%s", without_secrets(traceback.format_exc()))
@@ -139,5 +135,4 @@ async def _send_in_parts(message: Message, send: Send) -> None:
     for begin in range(0, len(body), PART_BYTES):
         part = body[begin : begin + PART_BYTES]
         last = begin + PART_BYTES >= len(body)
-        async with asyncio.timeout(PART_SECONDS):
-            await send({"type": "http.response.body", "body": part, "more_body": more or not last})
+        await send({"type": "http.response.body", "body": part, "more_body": more or not last})

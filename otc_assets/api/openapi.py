@@ -118,7 +118,7 @@ def of_verb(verb: Verb) -> dict[int | str, dict[str, Any]]:
 
 
 def problems() -> dict[int | str, dict[str, Any]]:
-    """The responses that tell a problem, by status."""
+    """The responses that describe a problem, by status."""
     texts: dict[int, list[str]] = {}
     for kind, (status, text) in KINDS.items():
         texts.setdefault(status, []).append(f"`{kind}`: {text}.")

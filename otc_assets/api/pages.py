@@ -1,8 +1,9 @@
 """Pages of a selection: which rows the next one begins after, and what keeps all pages of one state.
 
 A cursor has the key of the last row, and the version of the weeks at the first page. Where a week was loaded since,
-the rest is read as of the moment of the first page, so that all pages together are the rows as they were then. Verbs
-without history have no such moment: their next page is refused, if the version shows the change.
+the rest is read as of the moment of the first page, so that all pages together are the rows as they were then. Where
+no moment is certain to have these rows, the next page is refused. Verbs without history have no version: each of their
+pages has the rows of its own time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TICK = dt.timedelta(microseconds=1)
 
 
 class _Cursor(NamedTuple):
-    """What a page hands to the next one.
+    """What the next page needs.
 
     Attributes:
         query: a digest of the selection, so that a cursor is not used with other parameters.

@@ -61,7 +61,10 @@ KINDS = {
     "method-not-allowed": (405, "this API only reads: GET and HEAD"),
     "not-acceptable": (406, "there is no format among those of the Accept header"),
     "not-final": (409, "an answer as of the moment could still change, because a load is under way"),
-    "rows-changed": (409, "the weeks were loaded again since the first page, and these rows have no history"),
+    "rows-changed": (
+        409,
+        "the weeks were loaded again since the first page, and as of no moment are its rows certain",
+    ),
     "invalid-query": (422, "the parameters have the right form, but not together, or name no week"),
     "rate-limited": (429, "too many requests; Retry-After says when the next one is accepted"),
     "internal-error": (500, "a bug, or an error of the database; the log of the server has it"),
@@ -97,7 +100,7 @@ _INTERNAL = Problem("internal-error", "the request failed", remedy="The log of t
 
 
 def rendered(problem: Problem, path: str) -> Response:
-    """The response that tells a problem."""
+    """The response that describes a problem."""
     body: dict[str, Any] = {
         "type": f"urn:otc-assets:{problem.kind}",
         "title": HTTPStatus(problem.status).phrase,

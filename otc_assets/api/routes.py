@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import threading
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import anyio
 import polars as pl
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
@@ -29,9 +30,10 @@ BELOW_SYMBOL = {"venues": "venue_volume"} | {
 }
 BELOW_VENUE = {"symbols": "venue_volume", "shares": "shares", "rolling": "venue_rolling", "changes": "changes"}
 
-_HEALTH_SECONDS = 1.0
+#: How long a result of /health is used again, and how long a request waits for one.
+_HEALTH_SECONDS, _PROBE_SECONDS = 1.0, 3.0
 _VERSION = importlib.metadata.version("otc-assets")
-Endpoint = Callable[..., Response]
+Endpoint = Callable[..., Any]
 
 
 class Routes:
@@ -41,13 +43,15 @@ class Routes:
         app: the application.
         client: reads the database.
         measures: where rows are counted.
+        probe: reads the database for /health only.
     """
 
-    def __init__(self, app: FastAPI, client: Client, measures: Measures) -> None:
-        self._app, self._client, self._measures = app, client, measures
+    def __init__(self, app: FastAPI, client: Client, measures: Measures, probe: Client) -> None:
+        self._app, self._client, self._measures, self._probe = app, client, measures, probe
         self._cache = Cache()
         self._healthy: tuple[float, bool] = (float("-inf"), False)
-        self._lock = threading.Lock()
+        # A thread of its own: statements of other requests may occupy all those of the application.
+        self._prober = anyio.CapacityLimiter(1)
 
     def add(self) -> None:
         """Adds all of them."""
@@ -163,10 +167,16 @@ class Routes:
             with span(READ, path=path):
                 return endpoint(request=request, **given)
 
-        checked.__signature__ = parameters.signature(known)  # type: ignore[attr-defined]
+        async def checked_at_once(*, request: Request) -> Response:
+            parameters.check_known(request, known)
+            response: Response = await endpoint(request=request)
+            return response
+
+        chosen: Any = checked_at_once if inspect.iscoroutinefunction(endpoint) else checked
+        chosen.__signature__ = parameters.signature(known)
         self._app.add_api_route(
             path,
-            checked,
+            chosen,
             methods=["GET"],
             summary=summary,
             description=description,
@@ -199,8 +209,11 @@ class Routes:
             links = {"tables": "/v1/tables", "openapi": "/openapi.json", "health": "/health", "metrics": "/metrics"}
             return JSONResponse({"name": self._app.title, "version": _VERSION, **links})
 
-        def health() -> Response:
-            if not self._is_healthy():
+        async def health(*, request: Request) -> Response:  # noqa: ARG001 - not in a thread of the application
+            healthy = False
+            with anyio.move_on_after(_PROBE_SECONDS):
+                healthy = await anyio.to_thread.run_sync(self._is_healthy, limiter=self._prober, abandon_on_cancel=True)
+            if not healthy:
                 raise Problem("unavailable", "the database does not respond", headers={"Retry-After": "10"})
             return JSONResponse({"status": "ok"})
 
@@ -216,24 +229,23 @@ class Routes:
             ("/", "The paths to start with", index, {}, answers),
             ("/v1/tables", "What can be read", tables, {}, answers),
             ("/v1/tables/{table}", "The columns of a table, with their meaning and unit", table, one, answers),
-            ("/health", "Whether the database responds; needs no key", health, {}, answers),
             ("/metrics", "Metrics for Prometheus", metrics, {}, plain),
         ):
             self._add(
                 path, summary, lambda *, request, f=endpoint, **given: f(**given), known, described, "", "descriptions"
             )
+        self._add("/health", "Whether the database responds; needs no key", health, {}, answers, "", "descriptions")
 
     def _is_healthy(self) -> bool:
         """Whether the database answers, asked at most once in a while, because no key is needed to ask."""
-        with self._lock:
-            if time.monotonic() - self._healthy[0] >= _HEALTH_SECONDS:
-                try:
-                    self._client.sql("SELECT 1 AS one")
-                    answered = True
-                except ClientError:
-                    answered = False
-                self._healthy = time.monotonic(), answered
-            return self._healthy[1]
+        if time.monotonic() - self._healthy[0] >= _HEALTH_SECONDS:
+            try:
+                self._probe.sql("SELECT 1 AS one")
+                answered = True
+            except ClientError:
+                answered = False
+            self._healthy = time.monotonic(), answered
+        return self._healthy[1]
 
 
 def _described(verb: Verb) -> dict[str, Any]:

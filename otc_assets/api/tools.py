@@ -76,7 +76,7 @@ def make_server(client: Client) -> MCPServer:
         text: Annotated[str, Field(description="A part of a symbol, MPID, CRD number or name.")],
         limit: _LIMIT = DEFAULT_ROWS,
     ) -> str:
-        return _answered(lambda: _bounded(client.find(text, limit=limit), limit))
+        return _answered(lambda: _bounded(client.find(text, limit=limit + 1), limit))
 
     def table_columns(table: Annotated[Literal[tuple(VERBS)], Field(description="The table.")]) -> str:  # type: ignore[valid-type]
         schema = VERBS[table].table.schema

@@ -107,15 +107,16 @@ class Selection:
         )
 
     def version(self) -> Statement:
-        """The statement that reads a digest of what the selected weeks were computed from, and when the last was.
+        """The statement that reads a digest of the loads of the selected weeks, and when the last was.
 
-        A load of one of the weeks changes it, in the same transaction as the rows. ``weeks`` must be resolved.
+        A load of one of the weeks changes it, in the same transaction as the rows. Loads of tables without history are
+        not recorded. ``weeks`` must be resolved.
         """
         weeks = replace(self, filters={}, since=None, after=None)
         conditions, values = weeks._conditions()
-        text = " AND ".join(["table_name = %s", *conditions])
+        text = " AND ".join(["loads = %s", *conditions])
         schema = pl.Schema({"version": pl.String(), "loaded": MOMENT})
-        return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.table.name, *values], schema)
+        return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.loads, *values], schema)
 
     def _source(self) -> tuple[str, list[Any]]:
         if self.verb.statement:

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 import polars as pl
 
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.enums import Change, VenueKind, VenueScope
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT, RATIO
@@ -90,6 +91,11 @@ class Verb:
     def has_history(self) -> bool:
         """Whether its rows can be read as they were known at a moment."""
         return self.table.revisions is not None
+
+    @property
+    def loads(self) -> str:
+        """The name under which loads of its weeks are recorded: of the table, or of FINRA's data set."""
+        return next((each.name for each in DATASETS if each.table == self.table.name), self.table.name)
 
     @property
     def is_of_publications(self) -> bool:

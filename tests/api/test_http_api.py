@@ -7,6 +7,8 @@ import gzip
 import io
 import json
 import re
+import threading
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from support.first_run import REVISED, FirstRun
 
-from otc_assets.api import access, edge
+from otc_assets.api import access, edge, routes
 from otc_assets.api.access import InvalidKeys, Keys, Limiter, new_key
 from otc_assets.api.app import make_app
 from otc_assets.api.parameters import JSON_LIMIT, MAX_LIMIT
 from otc_assets.api.problems import KINDS
-from otc_assets.client import VERBS, Client
+from otc_assets.client import VERBS, Client, TimedOut
 from otc_assets.client.verbs import sql_text
 from otc_assets.postgres import session_options
 from otc_assets.settings import PROJECT_ROOT
@@ -49,7 +51,7 @@ def pages(api: TestClient, path: str) -> list[list[dict[str, Any]]]:
 
 
 def problem(response: Any, status: int, kind: str) -> dict[str, Any]:
-    """The problem that a response tells."""
+    """The problem that a response describes."""
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     body: dict[str, Any] = response.json()
     assert body["status"] == status
@@ -193,6 +195,35 @@ def test_no_response_and_no_log_has_the_password_of_the_database(
     assert canary not in caplog.text
 
 
+def test_health_waits_for_no_other_request_and_not_long_for_the_database(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(first_run.reader_url, connections=1) as busy, Client(first_run.reader_url) as probe:
+        api = TestClient(make_app(busy, probe=probe))
+
+        def sleep() -> None:
+            with suppress(TimedOut):  # it is cancelled below
+                busy.sql("SELECT pg_sleep(60)::text AS nothing")
+
+        slow = threading.Thread(target=sleep)
+        with psycopg.connect(first_run.reader_url, autocommit=True) as watch:
+            sleeping = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"
+            slow.start()
+            while not (found := watch.execute(sleeping).fetchall()):
+                slow.join(0.05)
+            assert api.get("/health").status_code == 200
+            assert slow.is_alive()
+            watch.execute("SELECT pg_cancel_backend(%s)", found[0])
+        slow.join()
+        frozen = threading.Event()
+        monkeypatch.setattr(routes, "_PROBE_SECONDS", 0.2)
+        monkeypatch.setattr(routes, "_HEALTH_SECONDS", 0.0)
+        monkeypatch.setattr(probe, "sql", lambda _: frozen.wait(60))
+        for _ in range(2):
+            problem(api.get("/health"), 503, "unavailable")
+        frozen.set()
+
+
 def test_a_bug_is_a_problem_too_and_is_logged_without_secrets(
     reader: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,14 +292,46 @@ def test_a_key_is_needed_where_there_are_keys_and_a_new_file_takes_effect(
     path.write_text(f"{other}\n\n")
     assert api.get("/v1/tables", headers={"X-API-Key": first}).status_code == 401
     assert api.get("/v1/tables", headers={"X-API-Key": second}).status_code == 200
-    path.write_text("damaged\n")
-    assert api.get("/v1/tables", headers={"X-API-Key": second}).status_code == 200
     for text, part in (("ann secret\n", "line 1"), ("# none\n", "has no key")):
         path.write_text(text)
         with pytest.raises(InvalidKeys, match=part):
             Keys(path)
     with pytest.raises(InvalidKeys, match="No such file"):
         Keys(tmp_path / "none")
+
+
+def test_only_the_keys_that_are_in_the_file_are_admitted_whatever_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access, "_CHECK_SECONDS", 0.0)
+    made = [new_key(name) for name in ("ann", "ann", "bob")]
+    lines = [line for _, line in made]
+    path = tmp_path / "keys"
+    path.write_text("\n".join(lines))
+    keys = Keys(path)
+
+    def admitted() -> list[str | None]:
+        return [keys.name_of(key) for key, _ in made]
+
+    assert admitted() == ["ann", "ann", "bob"]
+    path.write_text(f"{lines[0]}\nbob sha256:typo\n{lines[1]}\n")
+    assert admitted() == ["ann", "ann", None]
+    assert admitted() == ["ann", "ann", None]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "keys, line 2: this is not a name" in caplog.text
+    path.write_text("# none\n")
+    assert admitted() == [None, None, None]
+    assert "has no key" in caplog.text
+    path.write_text(lines[2])
+    assert admitted() == [None, None, "bob"]
+    path.unlink()
+    assert admitted() == [None, None, None]
+    assert "No such file" in caplog.text
+    path.write_bytes(b"\xff")
+    assert admitted() == [None, None, None]
+    assert "it is not text" in caplog.text
+    path.write_text(lines[2])
+    assert admitted() == [None, None, "bob"]
 
 
 def test_other_host_names_are_refused_and_other_sites_read_only_if_they_are_set(reader: Client) -> None:

@@ -72,6 +72,8 @@ def test_results_are_bounded_in_rows_and_characters_and_say_so(
 ) -> None:
     _, text = call("summary", limit=3)
     assert (json.loads(text)["rows"], "There are more rows" in json.loads(text)["truncated"]) == (3, True)
+    found = [json.loads(call("find", text=text, limit=1)[1]) for text in ("inc", "AAPL")]
+    assert [(each["rows"], "truncated" in each) for each in found] == [(1, True), (1, False)]
     monkeypatch.setattr(tools, "MAX_CHARACTERS", 2000)
     _, text = call("summary", limit=100)
     assert len(text) < 2200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -14,11 +15,18 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from otc_assets.api.app import make_app
-from otc_assets.client import Client
-from otc_assets.domain.schema import VENUE_VOLUME
+from otc_assets.archive.store import LocalArchive
+from otc_assets.client import VERBS, Client, select
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
+from otc_assets.domain.estimates import ESTIMATES
+from otc_assets.domain.parsing.dataset_rows import DatasetRows
+from otc_assets.domain.schema import REJECTED, VENUE_VOLUME
 from otc_assets.domain.summaries import symbol_summary
 from otc_assets.domain.weeks import weeks_between
-from otc_assets.warehouse import load
+from otc_assets.finra.source import DatasetCapture
+from otc_assets.pipeline.datasets import record_period
+from otc_assets.warehouse import datasets, load
+from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.server import transaction
 
 WEEKS = weeks_between(dt.date(2026, 8, 7), dt.date(2026, 8, 21))
@@ -154,3 +162,72 @@ def test_as_of_reads_what_was_known_then(api: TestClient, engine: sa.Engine) -> 
     write(engine, WEEKS[0], {"S0": 2, "S1": 3})
     assert follow(api, f"{PATH}&as_of={moment.isoformat()}")[0] == as_rows({WEEKS[0]: {"S0": 1}})
     assert follow(api, PATH)[0] == as_rows({WEEKS[0]: {"S0": 2, "S1": 3}})
+
+
+# --- data sets, whose loads are captures -----------------------------------------------------------------
+
+SHORT = "/v1/short_volume_daily?columns=symbol,total_volume"
+MONDAY = dt.date(2026, 8, 17)
+
+
+def capture(database: str, folder: Path, volumes: dict[str, int]) -> None:
+    """Captures a day of the daily short sale volume with these symbols, as its asset does."""
+    header = "|".join(field.name for field in REG_SHO_DAILY.fields)
+    lines = [f"{MONDAY}|{name}|Q|NQTRF|0|0|{volume}" for name, volume in volumes.items()]
+    content = "".join(f"{line}\n" for line in [header, *lines]).encode()
+    found = DatasetCapture(REG_SHO_DAILY, MONDAY, content, "test", len(lines))
+    opened = Database(database)
+    try:
+        record_period(found, LocalArchive(folder), opened, None, 0.0)
+    finally:
+        opened.close()
+
+
+def test_an_etag_of_a_data_set_holds_until_a_period_of_the_week_is_captured_again(
+    api: TestClient, database: str, tmp_path: Path
+) -> None:
+    capture(database, tmp_path, {"S0": 1, "S1": 2})
+    first = api.get(SHORT)
+    assert [tuple(row.values()) for row in first.json()["data"]] == [("S0", 1), ("S1", 2)]
+    same = {"If-None-Match": first.headers["etag"]}
+    assert api.get(SHORT, headers=same).status_code == 304
+    capture(database, tmp_path, {"S0": 1, "S1": 5, "S2": 3})
+    again = api.get(SHORT, headers=same)
+    assert again.status_code == 200
+    assert [tuple(row.values()) for row in again.json()["data"]] == [("S0", 1), ("S1", 5), ("S2", 3)]
+
+
+def test_pages_of_a_data_set_are_the_rows_of_the_first_page_although_it_is_captured_between_them(
+    api: TestClient, database: str, tmp_path: Path
+) -> None:
+    capture(database, tmp_path, {"S1": 1, "S2": 2, "S4": 4})
+    page = api.get(f"{SHORT}&limit=2").json()
+    capture(database, tmp_path, {"S0": 9, "S1": 1, "S3": 9, "S4": 8})
+    rows = page["data"] + api.get(page["next"]).json()["data"]
+    assert [tuple(row.values()) for row in rows] == [("S1", 1), ("S2", 2), ("S4", 4)]
+
+
+@pytest.mark.parametrize("name", [verb.name for verb in VERBS.values() if verb.has_history])
+def test_the_version_of_every_table_with_history_changes_with_a_load_of_its_week_and_of_no_other(
+    name: str, engine: sa.Engine, database: str
+) -> None:
+    table, week = VERBS[name].table, WEEKS[-1]
+    nothing = pl.DataFrame(schema=table.schema)
+    dataset = next((each for each in DATASETS if each.table == table.name), None)
+    with Client(database) as client:
+        weeks = [select(name, weeks=each) for each in WEEKS]
+        before = [client.version(each)[0] for each in weeks]
+        with transaction(engine) as connection:
+            if dataset is not None:
+                counts = dict.fromkeys(("bytes", "rows_expected", "rows_received", "rows_accepted", "rows_rejected"), 0)
+                period = {"dataset": dataset.name, "period": week, "week_ending": week, "run_id": None}
+                rows = DatasetRows(nothing, pl.DataFrame(schema=REJECTED))
+                datasets.save_capture(connection, dataset, {**period, **counts, "digest": "", "origin": ""}, rows)
+            elif table.name in {each.name for each in ESTIMATES}:
+                datasets.save_estimate(connection, table.name, week, nothing, "v")
+            elif table.name == "venue_volume":
+                load.mark_computed(connection, table.name, week, "v", 0)  # as pipeline.volume does
+            else:
+                load.replace_week(connection, table.name, week, nothing, "v")
+        after = [client.version(each)[0] for each in weeks]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False]

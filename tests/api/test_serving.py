@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -68,37 +68,65 @@ def closed_by_server(connection: socket.socket) -> bool:
     return True
 
 
+def connected(port: int, request: bytes = b"", *, small: bool = False) -> socket.socket:
+    """A connection that has sent a request; a ``small`` one receives little before the client reads."""
+    connection = socket.socket()
+    if small:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(request)
+    return connection
+
+
+def wait_for_status(url: str, status: int) -> None:
+    """Requests until the status is this one."""
+    for _ in range(300):
+        if httpx.get(url, timeout=60).status_code == status:
+            return
+        threading.Event().wait(0.1)
+    raise AssertionError(f"{url} never gave {status}")
+
+
 def test_a_client_that_sends_or_reads_too_slowly_is_disconnected_and_others_are_served(
     first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(edge, "PART_SECONDS", 1.0)
-    monkeypatch.setattr(edge, "PART_BYTES", 1 << 14)
+    monkeypatch.setattr(serving, "PART_SECONDS", 2.0)
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 4)
+    wanted = b"GET /v1/venue_volume?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(first_run, monkeypatch) as address:
         port = int(address.rpartition(":")[2])
-        silent, partial, deaf = socket.socket(), socket.socket(), socket.socket()
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        for connection in (silent, partial, deaf):
-            connection.connect(("127.0.0.1", port))
-        partial.sendall(b"GET /v1/tables HTTP/1.1\r\nHost: local")
-        wanted = b"GET /v1/venue_volume?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        deaf.sendall(wanted)
-        assert closed_by_server(silent)
-        assert closed_by_server(partial)
+        for connection in (connected(port), connected(port, b"GET /v1/tables HTTP/1.1\r\nHost: local")):
+            assert closed_by_server(connection)
+            connection.close()
         whole = httpx.get(f"{address}/v1/venue_volume?limit=10000", headers={"Accept-Encoding": "identity"}, timeout=60)
         assert whole.status_code == 200
-        deaf.settimeout(60)
-        received = 0
-        # Once it reads at last, the rest of the response is missing.
-        threading.Event().wait(3)
-        try:
-            while block := deaf.recv(1 << 16):
-                received += len(block)
-        except ConnectionResetError:
-            pass
-        assert received < len(whole.content)
-        for connection in (silent, partial, deaf):
-            connection.close()
+        # Parts of one response; the whole in one part; requests whose responses follow each other.
+        for part, requests in ((1 << 14, 1), (1 << 30, 1), (1 << 30, 3)):
+            monkeypatch.setattr(edge, "PART_BYTES", part)
+            deaf = [connected(port, wanted * requests, small=True) for _ in range(3)]
+            wait_for_status(f"{address}/v1/tables", 503)  # they are all the connections that there may be
+            wait_for_status(f"{address}/v1/tables", 200)
+            for connection in deaf:
+                # Once it reads at last, the rest of the response is missing.
+                received = 0
+                with suppress(ConnectionResetError):
+                    while block := connection.recv(1 << 16):
+                        received += len(block)
+                connection.close()
+                assert received < len(whole.content)
+
+
+def test_a_client_can_not_choose_the_address_whose_allowance_it_uses(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTC_API_REQUESTS_PER_MINUTE", "1")
+    with served(first_run, monkeypatch) as address:
+        found = [
+            httpx.get(f"{address}/v1/tables", headers={"X-Forwarded-For": f"192.0.2.{number}"}, timeout=60)
+            for number in range(2)
+        ]
+    assert [response.status_code for response in found] == [200, 429]
 
 
 def test_the_command_serves_until_ctrl_c(first_run: FirstRun, tmp_path: Path) -> None:
