@@ -23,10 +23,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from support.s3_server import S3Server
 
+from otc_assets.archive.s3 import S3Archive
+from otc_assets.archive.store import DamagedObject
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain import parquet
 from otc_assets.domain.parquet import columns_of, exported_tables, in_file_order, to_parquet
-from otc_assets.pipeline.export import Target, export_week, exported_files, verify, weeks_to_export
+from otc_assets.pipeline.export import Problem, Target, export_week, exported_files, verify, weeks_to_export
 from otc_assets.pipeline.export_manifest import File, UnreadableManifest
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse.database import Database
@@ -440,5 +442,30 @@ def test_files_on_s3_are_replaced_and_verified(
     assert copy["venue_share", str(WEEK)].rows() == stored(sql, WEEK)
     s3.client().delete_object(Bucket=bucket, Key=f"data/otc/venue_share/week_ending={WEEK}/part.parquet")
     assert [p.problem for p in verify(target) if p] == ["missing"]
+    export_week(WEEK, warehouse, target, NOW, repair=True)
+    assert list(verify(target)) == [None]
+
+
+def test_an_object_that_s3_finds_damaged_is_reported_and_repaired(
+    warehouse: Database, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(parse_archive_url(f"s3://{bucket}/data/otc"))
+    save(warehouse, WEEK, BASE, "0")
+    export(warehouse, target)
+    (path,) = (week.path for week in target.manifest().of_week(WEEK).values())
+    read, write, damaged = S3Archive.get_named, S3Archive.put_named, {path}
+
+    def get_named(self: S3Archive, name: str) -> bytes:
+        if name in damaged:
+            raise DamagedObject(f"{name}: its bytes do not have the stored checksum")
+        return read(self, name)
+
+    def put_named(self: S3Archive, name: str, content: bytes) -> None:
+        write(self, name, content)
+        damaged.discard(name)
+
+    monkeypatch.setattr(S3Archive, "get_named", get_named)
+    monkeypatch.setattr(S3Archive, "put_named", put_named)
+    assert list(verify(target)) == [Problem(path, "damaged")]
     export_week(WEEK, warehouse, target, NOW, repair=True)
     assert list(verify(target)) == [None]
