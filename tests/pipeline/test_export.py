@@ -27,6 +27,7 @@ from otc_assets.archive.s3 import S3Archive
 from otc_assets.archive.store import DamagedObject
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain import parquet
+from otc_assets.domain.datasets import REG_SHO_DAILY as DATASET
 from otc_assets.domain.parquet import columns_of, exported_tables, in_file_order, to_parquet
 from otc_assets.pipeline.export import Problem, Target, export_week, exported_files, verify, weeks_to_export
 from otc_assets.pipeline.export_manifest import File, UnreadableManifest
@@ -469,3 +470,15 @@ def test_an_object_that_s3_finds_damaged_is_reported_and_repaired(
     assert list(verify(target)) == [Problem(path, "damaged")]
     export_week(WEEK, warehouse, target, NOW, repair=True)
     assert list(verify(target)) == [None]
+
+
+def test_a_dropped_week_that_would_be_kept_now_stays_exported(warehouse: Database, sql: Sql, target: Target) -> None:
+    """Retention was lengthened after it had dropped the rows; the captures are still recorded."""
+    dropped = "UPDATE otc.retention SET keep_weeks = NULL, dropped_until = %s WHERE what = %s"
+    sql.execute(dropped, [WEEK, DATASET.retention])
+    insert = """INSERT INTO otc.dataset_capture (dataset, period, week_ending, digest, origin, bytes, rows_expected,
+        run_id, rows_received, rows_accepted, rows_rejected) VALUES (%s, %s, %s, %s, 'test', 1, 1, 'run', 1, 1, 0)"""
+    sql.execute(insert, [DATASET.name, WEEK, WEEK, "0" * 64])
+    assert export(warehouse, target) == []
+    sql.execute("UPDATE otc.retention SET dropped_until = NULL")
+    assert export(warehouse, target) == [WEEK]
