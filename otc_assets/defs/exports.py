@@ -78,7 +78,8 @@ def parquet_export(weeks: WeekPartitions) -> AssetsDefinition:
         context: AssetExecutionContext, warehouse: ResourceParam[Database], exports: ResourceParam[Target]
     ) -> WeekEvents:
         now = dt.datetime.now(dt.UTC)
-        # A week by itself is someone's request: its files are read, and damaged ones are replaced.
+        # Someone's request, mostly; the sensor requests single weeks, too. All files of the week are read, and damaged
+        # ones are replaced: of one week, this is cheap.
         repair = len(context.partition_keys) == 1
         yield from each_week(context, lambda week: export_week(week, warehouse, exports, now, repair=repair))
 

@@ -101,9 +101,16 @@ def week_and_tier(partition: list[str]) -> tuple[dt.date, str]:
 
 
 def offered_periods(dataset: Dataset, listed: Iterable[list[str]]) -> set[dt.date]:
-    """The periods of which every partition is listed. The values of a partition come in any order."""
+    """The periods of which every partition is listed. The values of a partition come in any order.
+
+    Raises:
+        ValueError: a partition has other values than a day and those of the data set's parts.
+    """
     found: dict[dt.date, set[frozenset[str]]] = {}
+    size = 1 + len(dataset.parts[0])
     for values in listed:
+        if len(values) != size:
+            raise ValueError(f"{len(values)} values in a partition of {dataset.name}, not {size}")
         (day,) = (value for value in values if _ISO_DATE.fullmatch(value))
         found.setdefault(dt.date.fromisoformat(day), set()).add(frozenset(values) - {day})
     wanted = {frozenset(part.values()) for part in dataset.parts}

@@ -35,6 +35,7 @@ from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.datasets import newest_captures, stored_rows
 from otc_assets.warehouse.events import CheckFailed, CheckRecovered, append, last_types
 from otc_assets.warehouse.read import (
+    computed_version,
     first_captured,
     previous_week,
     summary_differences,
@@ -221,7 +222,9 @@ def _judge_gaps(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame
 
 
 def _judge_report(page: report.Report | None, connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    evidence = ReportPage(page.html.decode() if page else None, summary_totals(connection, week_ending))
+    is_computed = computed_version(connection, "symbol_summary", week_ending) is not None
+    sums = summary_totals(connection, week_ending) if is_computed else None
+    evidence = ReportPage(page.html.decode() if page else None, sums)
     return findings(checks_of(WEEKLY_REPORT.name), [(week_ending, "page", evidence)])
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from otc_assets import interruption
 from otc_assets.archive.opening import open_archive
-from otc_assets.archive.store import Archive, MissingObject
+from otc_assets.archive.store import Archive, DamagedObject, MissingObject
 from otc_assets.archive_url import ArchiveUrl
 from otc_assets.domain.data_package import data_package
 from otc_assets.domain.enums import RowChange
@@ -75,7 +75,7 @@ class Target:
             self._store.prepare()
 
     def read(self, path: str) -> bytes | None:
-        """The content of a file; None if there is none.
+        """The content of a file; None if there is none, and nothing (no bytes) if S3 finds it damaged.
 
         Raises:
             ExportFailed: the folder can't be read.
@@ -86,6 +86,8 @@ class Target:
                 return self._store.get_named(path)
             except MissingObject:
                 return None
+            except DamagedObject:
+                return b""  # no file of the data set is empty: this has no file's digest
 
     def write(self, path: str, content: bytes) -> File:
         """Writes a file completely or not at all; one of that name is replaced.

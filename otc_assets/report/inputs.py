@@ -1,4 +1,4 @@
-"""What a report is made of: frames and facts of a week, as they are stored. Reading them is in ``warehouse.report``."""
+"""What a report is made of: frames and facts of a week, as they are stored. Reading them is in ``pipeline.report``."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.parquet import exported_tables, layout_of
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.retention import retained_from
+from otc_assets.warehouse.read import week_count
+from otc_assets.warehouse.retention import dropped_until, retained_from
 from otc_assets.warehouse.sql import statement
 
 #: Tables of few rows, of which no version is recorded: a digest of the rows identifies them.
@@ -22,6 +23,9 @@ _BY_ROWS = ("gap", "dataset_gap")
 
 #: Loaded together with venue volume, and as little to be used where the week is graded F.
 _WITH_VOLUME = ("venue_volume", "published_total")
+
+#: By data set, its table.
+_TABLE_OF = {dataset.name: dataset.table for dataset in DATASETS}
 
 _BLOCKED = sa.text(
     "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
@@ -49,13 +53,12 @@ def export_versions(
 ) -> dict[dt.date, dict[str, str]]:
     """By week and table, the version of the rows to export, oldest week first.
 
-    Weeks outside the retention window are left out, and so is the venue volume of weeks graded F: what was exported of
-    them stays.
+    Weeks outside the retention window are left out, and those that retention has dropped; so is the venue volume of
+    weeks graded F: what was exported of them stays.
     """
     span = {"first": first, "last": last}
-    table_of = {dataset.name: dataset.table for dataset in DATASETS}
     stored = [
-        (table_of.get(name, name), week, version)
+        (_TABLE_OF.get(name, name), week, version)
         for name, week, version in connection.execute(statement("export_versions"), span)
     ]
     stored += [("published_total", week, version) for table, week, version in stored if table == "venue_volume"]
@@ -63,13 +66,17 @@ def export_versions(
         stored += [(table, *row) for row in connection.execute(_digests(table), span)]
     blocked = set(connection.execute(_BLOCKED, span).scalars())
     declared = exported_tables()
-    kept = {what: retained_from(connection, what) for what in {table.retention for table in declared.values()} if what}
+    classes = {table.retention for table in declared.values() if table.retention}
+    kept = {what: retained_from(connection, what) for what in classes}
+    dropped = {what: dropped_until(connection, what) for what in classes}
     versions: dict[dt.date, dict[str, str]] = {}
     for name, week, version in sorted(stored, key=lambda row: row[1]):
         if name not in declared or (week in blocked and name in _WITH_VOLUME):
             continue
         of_class = declared[name].retention
-        oldest = kept[of_class] if of_class else None
+        oldest, last_dropped = (kept[of_class], dropped[of_class]) if of_class else (None, None)
+        if name in _TABLE_OF.values() and last_dropped and week <= last_dropped and not week_count(connection, name, week):
+            continue  # a capture stays recorded when its rows are dropped
         if oldest is None or week >= oldest:
             versions.setdefault(week, {})[name] = f"{version} {layout_of(declared[name])}"
     return versions

@@ -226,4 +226,7 @@ def test_a_week_that_is_graded_f_has_no_report_and_one_without_tables_neither(ma
         make_report(WEEKS[1], database, archive, NOW)
     assert current_report(WEEKS[1], database, archive) is None
     made.sql.execute(grade, ["A", WEEKS[1], T1.name])
-    assert make_report(WEEKS[0] - dt.timedelta(weeks=1), database, archive, NOW).rows == 0
+    empty = WEEKS[0] - dt.timedelta(weeks=1)
+    assert make_report(empty, database, archive, NOW).rows == 0
+    verdicts = judge_checks(database, WEEKLY_REPORT.name, empty, archive=archive)
+    assert [verdict.passed for verdict in verdicts] == [True, True, True]

@@ -432,3 +432,11 @@ def test_a_period_of_two_partitions_is_whole_or_an_error_and_offered_once_both_a
     with pytest.raises(SourceError, match="no rows of monthlySummary 2026-07-01 OTCE, and has the rest"):
         half.fetch_period(MONTHLY_SUMMARY, july)
     assert answering(_monthly(())).fetch_period(MONTHLY_SUMMARY, july) is None
+
+
+@pytest.mark.parametrize("values", [["2026-07-01"], ["2026-07-01", "NMS", "another field"], ["NMS", "OTCE"]])
+def test_a_partition_with_unexpected_values_is_an_error_and_not_a_period_that_is_not_offered(values: list[str]) -> None:
+    """A field that FINRA adds would make every period look as if it was not published."""
+    listed = {"availablePartitions": [{"partitions": values}]}
+    with pytest.raises(SourceError, match="unexpected"):
+        answering(lambda _: httpx.Response(200, json=listed)).offered_periods(MONTHLY_SUMMARY)

@@ -23,10 +23,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from support.s3_server import S3Server
 
+from otc_assets.archive.s3 import S3Archive
+from otc_assets.archive.store import DamagedObject
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain import parquet
+from otc_assets.domain.datasets import REG_SHO_DAILY as DATASET
 from otc_assets.domain.parquet import columns_of, exported_tables, in_file_order, to_parquet
-from otc_assets.pipeline.export import Target, export_week, exported_files, verify, weeks_to_export
+from otc_assets.pipeline.export import Problem, Target, export_week, exported_files, verify, weeks_to_export
 from otc_assets.pipeline.export_manifest import File, UnreadableManifest
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse.database import Database
@@ -442,3 +445,40 @@ def test_files_on_s3_are_replaced_and_verified(
     assert [p.problem for p in verify(target) if p] == ["missing"]
     export_week(WEEK, warehouse, target, NOW, repair=True)
     assert list(verify(target)) == [None]
+
+
+def test_an_object_that_s3_finds_damaged_is_reported_and_repaired(
+    warehouse: Database, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = Target(parse_archive_url(f"s3://{bucket}/data/otc"))
+    save(warehouse, WEEK, BASE, "0")
+    export(warehouse, target)
+    (path,) = (week.path for week in target.manifest().of_week(WEEK).values())
+    read, write, damaged = S3Archive.get_named, S3Archive.put_named, {path}
+
+    def get_named(self: S3Archive, name: str) -> bytes:
+        if name in damaged:
+            raise DamagedObject(f"{name}: its bytes do not have the stored checksum")
+        return read(self, name)
+
+    def put_named(self: S3Archive, name: str, content: bytes) -> None:
+        write(self, name, content)
+        damaged.discard(name)
+
+    monkeypatch.setattr(S3Archive, "get_named", get_named)
+    monkeypatch.setattr(S3Archive, "put_named", put_named)
+    assert list(verify(target)) == [Problem(path, "damaged")]
+    export_week(WEEK, warehouse, target, NOW, repair=True)
+    assert list(verify(target)) == [None]
+
+
+def test_a_dropped_week_that_would_be_kept_now_stays_exported(warehouse: Database, sql: Sql, target: Target) -> None:
+    """Retention was lengthened after it had dropped the rows; the captures are still recorded."""
+    dropped = "UPDATE otc.retention SET keep_weeks = NULL, dropped_until = %s WHERE what = %s"
+    sql.execute(dropped, [WEEK, DATASET.retention])
+    insert = """INSERT INTO otc.dataset_capture (dataset, period, week_ending, digest, origin, bytes, rows_expected,
+        run_id, rows_received, rows_accepted, rows_rejected) VALUES (%s, %s, %s, %s, 'test', 1, 1, 'run', 1, 1, 0)"""
+    sql.execute(insert, [DATASET.name, WEEK, WEEK, "0" * 64])
+    assert export(warehouse, target) == []
+    sql.execute("UPDATE otc.retention SET dropped_until = NULL")
+    assert export(warehouse, target) == [WEEK]

@@ -210,6 +210,20 @@ def test_the_page_passes_its_checks_and_a_changed_one_does_not(full: tuple[str, 
     ]
 
 
+def test_a_week_of_which_nothing_is_computed_needs_no_page_and_a_page_of_dropped_figures_stays(
+    full: tuple[str, Page],
+) -> None:
+    judges = (totals_match_summaries, sections_present, page_complete)
+    for sums in (None, {}):
+        found = [judge(ReportPage(None, sums)) for judge in judges]
+        assert [(each.passed, each.detail) for each in found] == [
+            (True, "no report: nothing is computed of this week")
+        ] * 3
+    assert [judge(ReportPage(full[0], None)).passed for judge in judges] == [True, True, True]
+    # The week is computed, and its tables are empty: a page with figures is wrong.
+    assert [judge(ReportPage(full[0], {})).passed for judge in judges] == [False, True, True]
+
+
 # --- accessibility -------------------------------------------------------------------------------------
 
 

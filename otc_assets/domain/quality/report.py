@@ -23,11 +23,12 @@ class ReportPage:
 
     Attributes:
         html: the page; None if there is none.
-        sums: by tier, the figures of ``symbol_summary``, added up by the database.
+        sums: by tier, the figures of ``symbol_summary``, added up by the database; None where the week is not
+            computed, or retention has dropped it.
     """
 
     html: str | None
-    sums: Mapping[str, Mapping[str, Decimal]]
+    sums: Mapping[str, Mapping[str, Decimal]] | None
 
 
 class _Reader(HTMLParser):
@@ -74,7 +75,9 @@ class _Reader(HTMLParser):
 def totals_match_summaries(page: ReportPage) -> Finding:
     """Judges whether the page's totals equal the sums of symbol_summary, to the share."""
     if page.html is None:
-        return _NO_PAGE
+        return _no_page(page)
+    if page.sums is None:
+        return Finding(True, "the page stays: symbol_summary has no figures of this week to compare it with")
     stated = _Reader(page.html).figures
     expected = {(tier, name): value for tier, sums in page.sums.items() for name, value in sums.items()}
     differs = sorted({*stated, *expected}, key=str)
@@ -90,7 +93,7 @@ def totals_match_summaries(page: ReportPage) -> Finding:
 def sections_present(page: ReportPage) -> Finding:
     """Judges whether every section is on the page, once and in order."""
     if page.html is None:
-        return _NO_PAGE
+        return _no_page(page)
     found, wanted = _Reader(page.html).sections, list(WEEKLY_REPORT.sections)
     missing = [name for name in wanted if name not in found]
     detail = f"missing: {', '.join(missing)}" if missing else f"sections: {', '.join(found)}"
@@ -100,7 +103,7 @@ def sections_present(page: ReportPage) -> Finding:
 def page_complete(page: ReportPage) -> Finding:
     """Judges whether the page is complete HTML that loads nothing from elsewhere."""
     if page.html is None:
-        return _NO_PAGE
+        return _no_page(page)
     return none_of(len(problems := list(_problems(page.html))), "; ".join(problems[:5]) or "complete")
 
 
@@ -116,4 +119,8 @@ def _problems(html: str) -> Iterator[str]:
         yield "the styles load something"
 
 
-_NO_PAGE = Finding(False, "there is no page")
+def _no_page(page: ReportPage) -> Finding:
+    """No page is right where nothing is computed: there is nothing to report."""
+    if not page.sums:
+        return Finding(True, "no report: nothing is computed of this week")
+    return Finding(False, "there is no page")
