@@ -28,6 +28,7 @@ from otc_assets.domain.datasets import (
     THRESHOLD_LIST,
     Dataset,
 )
+from otc_assets.domain.enums import Retention
 from otc_assets.domain.estimates import (
     BLOCKS,
     MONTH,
@@ -324,13 +325,19 @@ ESTIMATES: Mapping[
 
 
 def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:
-    """Computes the week of an estimate from what is captured, and saves it with the version of its inputs."""
+    """Computes the week of an estimate from what is captured, and saves it with the version of its inputs.
+
+    Raises:
+        Dropped: retention has dropped the week, or would.
+    """
     version_of, rows_of = ESTIMATES[table]
     with database.transaction() as connection:
         lock_week(connection, week_ending)
         version = version_of(connection, week_ending)
         if version is None:
             return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
+        # A capture stays recorded when retention drops its rows. All data sets of estimates are of this class.
+        require_kept(connection, Retention.VENUE_VOLUME, week_ending)
         with span(COMPUTE):
             rows = rows_of(connection, week_ending)
             set_attributes(rows=rows.height)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import sqlalchemy as sa
 
@@ -65,7 +65,7 @@ def make_report(
         lock_week(connection, week_ending)
         known = _lineage(connection, week_ending)
         version = known.version(WEEKLY_REPORT.name, week_ending)
-        inputs = _inputs(connection, week_ending, now)
+        inputs = _inputs(connection, week_ending, now, known.blocked)
     if week_ending in known.blocked:
         raise WeekRefused(
             f"{BLOCKED}, so there is no report of it: the failed checks of venue_volume say why",
@@ -120,8 +120,9 @@ def _lineage(connection: sa.Connection, week_ending: dt.date) -> Lineage:
     return lineage(connection, weeks_up_to(week_ending, WEEKLY_REPORT.weeks)[0], week_ending)
 
 
-def _inputs(connection: sa.Connection, week_ending: dt.date, now: dt.datetime) -> Inputs:
-    window = weeks_up_to(week_ending, WEEKLY_REPORT.weeks)
+def _inputs(connection: sa.Connection, week_ending: dt.date, now: dt.datetime, blocked: Collection[dt.date]) -> Inputs:
+    # Weeks graded F count as not captured, as in every figure over several weeks. Their rows of before stay stored.
+    window = [week for week in weeks_up_to(week_ending, WEEKLY_REPORT.weeks) if week not in blocked]
     tables = {
         name: week_rows(connection, name, window if name in _OF_WINDOW else [week_ending])
         for name in WEEKLY_REPORT.sources

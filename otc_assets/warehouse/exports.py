@@ -75,7 +75,8 @@ def export_versions(
             continue
         of_class = declared[name].retention
         oldest, last_dropped = (kept[of_class], dropped[of_class]) if of_class else (None, None)
-        if name in _TABLE_OF.values() and last_dropped and week <= last_dropped and not week_count(connection, name, week):
+        may_be_gone = name in _TABLE_OF.values() and last_dropped is not None and week <= last_dropped
+        if may_be_gone and not week_count(connection, name, week):
             continue  # a capture stays recorded when its rows are dropped
         if oldest is None or week >= oldest:
             versions.setdefault(week, {})[name] = f"{version} {layout_of(declared[name])}"

@@ -25,6 +25,8 @@ from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.pipeline.checks import judge_checks
 from otc_assets.pipeline.report import current_report, make_report, newest_computed_week
 from otc_assets.pipeline.results import WeekRefused
+from otc_assets.report.inputs import Inputs
+from otc_assets.report.selection import contents
 from otc_assets.settings import settings
 from otc_assets.warehouse.server import session_options
 
@@ -218,13 +220,22 @@ def test_the_command_prints_where_the_page_is_makes_it_if_needed_and_writes_its_
         command(WEEKS[0] - dt.timedelta(weeks=1))
 
 
-def test_a_week_that_is_graded_f_has_no_report_and_one_without_tables_neither(made: Installed) -> None:
+def test_a_week_that_is_graded_f_has_no_report_and_one_without_tables_neither(
+    made: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, archive = installed.database(), installed.archive()
     grade = "UPDATE otc.week_quality SET grade = %s WHERE week_ending = %s AND tier = %s"
     made.sql.execute(grade, ["F", WEEKS[1], T1.name])
     with pytest.raises(WeekRefused, match="graded F, so there is no report of it"):
         make_report(WEEKS[1], database, archive, NOW)
     assert current_report(WEEKS[1], database, archive) is None
+    # The report of the week after leaves it out of its window, though its rows are still stored.
+    read: list[Inputs] = []
+    with monkeypatch.context() as patched:
+        patched.setattr("otc_assets.pipeline.report.contents", lambda found: read.append(found) or contents(found))  # type: ignore[func-returns-value]
+        make_report(NEWEST, database, archive, NOW)
+    for table in ("venue_share", "market_concentration"):
+        assert set(read[0].tables[table]["week_ending"]) == {WEEKS[0], NEWEST}
     made.sql.execute(grade, ["A", WEEKS[1], T1.name])
     empty = WEEKS[0] - dt.timedelta(weeks=1)
     assert make_report(empty, database, archive, NOW).rows == 0

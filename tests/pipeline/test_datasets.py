@@ -47,6 +47,7 @@ from otc_assets.pipeline.results import WeekRefused
 from otc_assets.pipeline.volume import compute_volume
 from otc_assets.reports.captures import damaged_captures
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.retention import Dropped
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -488,6 +489,11 @@ def test_months_of_both_markets_are_one_capture_whose_totals_agree_and_are_held_
     assert all(verdict.passed for verdict in judge_checks(database, "otc_month", week))
     (verdict,) = judge_checks(database, "firm_month", week)
     assert verdict.passed, verdict.details
+    # Retention drops the rows, and the capture stays recorded.
+    sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = %s", [MONTHLY_SUMMARY.retention])
+    sql.execute("DELETE FROM otc_month")
+    with pytest.raises(Dropped, match=f"week {week} is outside the retention window"):
+        compute_estimate("firm_month", week, database)
 
 
 def test_a_month_whose_totals_are_not_the_sums_of_its_rows_is_an_error(installation: Path, sql: Sql) -> None:
