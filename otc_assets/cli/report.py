@@ -12,8 +12,8 @@ import typer
 
 from otc_assets.cli.installation import prepared_archive
 from otc_assets.cli.options import friday
-from otc_assets.cli.output import out
-from otc_assets.domain.weeks import NEW_YORK
+from otc_assets.cli.output import err, out
+from otc_assets.domain.weeks import NEW_YORK, T1, due_at
 from otc_assets.errors import OtcError
 from otc_assets.settings import settings
 
@@ -36,8 +36,9 @@ def report(
     from otc_assets import report as reports
     from otc_assets.local import setup
     from otc_assets.pipeline.report import current_report, make_report, newest_computed_week
+    from otc_assets.pipeline.results import WeekRefused
     from otc_assets.report.files import address
-    from otc_assets.warehouse.roles import require_writer
+    from otc_assets.warehouse.roles import WrongRole, require_writer
 
     chosen, now = settings(), dt.datetime.now(NEW_YORK)
     archive = prepared_archive(chosen.archive)
@@ -45,16 +46,25 @@ def report(
         wanted = week or newest_computed_week(database)
         if wanted is None:
             raise NoReport("no week is computed yet", remedy="Capture weeks: 'otc-assets up' or 'materialize'.")
+        reason = ""
         if current_report(wanted, database, archive) is None:
-            with database.transaction() as connection:
-                require_writer(connection)
-            if not make_report(wanted, database, archive, now).rows:
-                raise NoReport(
-                    f"week {wanted} is not computed, or not completely",
-                    remedy=f"Capture and compute it: otc-assets materialize --weeks {wanted}",
-                )
+            try:
+                with database.transaction() as connection:
+                    require_writer(connection)
+                if not make_report(wanted, database, archive, now).rows:
+                    reason = f"week {wanted} is not computed, or not completely."
+            except (WeekRefused, WrongRole) as error:
+                reason = str(error)
     found = reports.find(archive, wanted)
-    assert found is not None, f"the report of {wanted} was just made"
+    if found is None:
+        due = due_at(wanted, T1)
+        compute = f"Capture and compute it: otc-assets materialize --weeks {wanted}"
+        raise NoReport(
+            reason.rstrip("."), remedy=compute if now >= due else f"FINRA publishes the week from {due:%Y-%m-%d} on."
+        )
+    if reason:
+        # It is as it was made: for example, retention has dropped the rows that it was made of.
+        err.note("not current", "yellow", f"  the report can't be made again: {reason}")
     if pdf is not None:
         pdf.write_bytes(found.pdf)
     out.print(address(chosen.archive, wanted))

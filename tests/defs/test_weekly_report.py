@@ -220,6 +220,19 @@ def test_the_command_prints_where_the_page_is_makes_it_if_needed_and_writes_its_
         command(WEEKS[0] - dt.timedelta(weeks=1))
 
 
+def test_the_command_prints_a_report_that_cannot_be_made_again_and_says_why(
+    made: Installed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was refused, although its page was there."""
+    grade = "UPDATE otc.week_quality SET grade = %s WHERE week_ending = %s AND tier = %s"
+    made.sql.execute(grade, ["F", WEEKS[1], T1.name])
+    command(WEEKS[1])
+    printed = capsys.readouterr()
+    assert printed.out.strip().endswith(f"reports/{WEEKS[1]}.html")
+    assert "can't be made again: venue_volume is graded F" in " ".join(printed.err.split())
+    made.sql.execute(grade, ["A", WEEKS[1], T1.name])
+
+
 def test_a_week_that_is_graded_f_has_no_report_and_one_without_tables_neither(
     made: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
