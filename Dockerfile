@@ -45,6 +45,7 @@ RUN python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
     && chown 10001:10001 /var/lib/otc-assets
 COPY --from=build /opt/otc-assets /opt/otc-assets
 ENV PATH=/opt/otc-assets/bin:$PATH \
+    HOME=/tmp \
     OTC_HOME=/var/lib/otc-assets \
     DAGSTER_HOME=/var/lib/otc-assets/dagster \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -19,8 +19,6 @@ from otc_assets.pipeline.figures import BLOCKED
 from otc_assets.pipeline.results import Markdown, WeekRefused, WeekResult
 from otc_assets.report.contents import Contents
 from otc_assets.report.inputs import Captured, Inputs
-from otc_assets.report.page import render
-from otc_assets.report.pdf import to_pdf
 from otc_assets.report.selection import contents
 from otc_assets.report.sentences import summary
 from otc_assets.tracing import COMPUTE, LOAD, set_attributes, span
@@ -60,6 +58,10 @@ def make_report(
     Raises:
         WeekRefused: the week is graded F, which blocks downstream assets.
     """
+    # Altair takes a second to import, which every process with the definitions would wait for.
+    from otc_assets.report.page import render
+    from otc_assets.report.pdf import to_pdf
+
     since = time.perf_counter()
     with database.transaction() as connection:
         lock_week(connection, week_ending)

@@ -39,7 +39,10 @@ def test_the_asset_has_the_dependency_and_the_columns_of_the_entry(installation:
     graph = installed.definitions().resolve_asset_graph()
     node = graph.get(ASSET)
     assert node.parent_keys == {AssetKey("venue_volume")}
-    assert node.description == "A tier's week: volume, volume at ATSs, trades and symbols."
+    assert node.description == (
+        "A tier's week: volume, volume at ATSs, trades and symbols."
+        "\n\nComputed from `venue_volume` by `otc_assets.domain.tiers.tier_summary`."
+    )
     assert node.metadata["dagster/table_name"] == "otc.tier_summary"
     columns = {column.name: column.description for column in node.metadata["dagster/column_schema"].columns}
     assert columns["ats_share_pct"] == "the ATSs' share of the volume; null where nothing traded (percent)"

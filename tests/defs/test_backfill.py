@@ -13,6 +13,7 @@ from support import installed
 
 from otc_assets.defs.backfill import backfill_state, launch_backfill
 from otc_assets.defs.datasets import ASSETS as OTHER_DATASETS
+from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.weeks import OTCE, T1, T2
 from otc_assets.errors import OtcError
 
@@ -34,7 +35,7 @@ def test_every_asset_is_asked_for_with_the_weeks_of_its_tier(installation: Path,
     wanted = request.json["variables"]["params"]["partitionsByAssets"]
     assert {each["assetKey"]["path"][0] for each in wanted} == {
         key.to_user_string() for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()
-    } - set(OTHER_DATASETS)
+    } - {*OTHER_DATASETS, EXPORT}
     assert all(each["partitions"] == {"ranges": [{"start": "2026-08-14", "end": "2026-08-21"}]} for each in wanted)
 
 

@@ -75,7 +75,7 @@ def test_a_week_has_events_from_its_files_to_its_figures_and_a_second_run_record
     first = recorded()
     made = Counter(figure.event.removeprefix("otc.") for figure in figures())
     assert made.keys() == {"summary.computed", "metrics.computed"}
-    made |= {"week.checked": 1, "week.normalized": 3}
+    made |= {"week.checked": 1, "week.normalized": 3, "report.written": 1}
     assert kinds(first) == {"file.ingested": 3, **made}
     assert states(sql) == {tier.name: "checked" for tier in TIERS}
     by_tier = {e.payload["tier"]: e.payload for e in first if e.event_type == "otc.week.normalized"}

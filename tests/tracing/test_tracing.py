@@ -54,6 +54,7 @@ from otc_assets.defs.assets import venue_volume, week_calendar
 from otc_assets.defs.datasets import ASSETS as OTHER_DATASETS
 from otc_assets.defs.jobs import FilesToIngest
 from otc_assets.defs.spans import traced_executor, traced_step
+from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.weeks import NEW_YORK, T1, newest_due
 from otc_assets.finra.simulator.files import write_files
 from otc_assets.finra.simulator.generator import Simulator
@@ -248,7 +249,7 @@ def test_a_run_is_one_trace_of_run_steps_weeks_and_stages(
         assert all(one.resource["service.version"] for one in trace.spans)
     keys = {one.attributes["dagster.step.key"] for one in collector.spans if one.name.startswith("step ")}
     assets = {key.to_user_string() for key in installed.definitions().resolve_asset_graph().get_all_asset_keys()}
-    assert keys >= assets - set(OTHER_DATASETS)
+    assert keys >= assets - {*OTHER_DATASETS, EXPORT}
     checks = {one.name: one.attributes["dagster.asset.key"] for one in collector.spans if one.name.startswith("step j")}
     assert checks["step judge_venue_volume"] == "venue_volume"
 
