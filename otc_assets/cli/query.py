@@ -157,10 +157,20 @@ def _split(values: list[str] | None) -> list[str] | None:
 
 @contextmanager
 def _client() -> Iterator[Client]:
-    """A client of the installation. An embedded database that is not running is started for the command."""
+    """A client of the installation. An embedded database that is not running is started for the command.
+
+    None is created: a new one has no rows, and the reader's OTC_HOME may not be that of the installation.
+    """
+    from otc_assets import embedded_files
     from otc_assets.client import Client, Unreachable
 
     chosen = settings()
+    folder = chosen.home / embedded_files.FOLDER
+    if chosen.database_url is None and not folder.exists():
+        raise Unreachable(
+            f"there is no database in {folder}",
+            remedy="'otc-assets up' creates it. If it runs with other settings, set the same OTC_HOME here.",
+        )
     with Client(timeout=0) as client:
         try:
             client.sql("SELECT 1 AS one")

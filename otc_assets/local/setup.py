@@ -140,15 +140,8 @@ def warehouse(chosen: Settings) -> Iterator[Database]:
     """The database, for a command that needs none of Dagster's files: ``OTC_HOME`` may be read-only.
 
     Raises:
-        NotStarted: there is no database yet. A command that reads creates none.
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
     """
-    folder = chosen.home / embedded_files.FOLDER
-    if chosen.database_url is None and not folder.exists():
-        raise NotStarted(
-            f"there is no database in {folder}",
-            remedy="'otc-assets up' creates it. If it runs with other settings, set the same OTC_HOME here.",
-        )
     with database(chosen) as url, closing(Database(_check(chosen, url).database_url)) as opened_database:
         yield opened_database
 

@@ -15,7 +15,9 @@ from support.console_script import Run, console_script
 from support.first_run import WEEKS, FirstRun
 
 from otc_assets.cli import frames
-from otc_assets.client import VERBS
+from otc_assets.cli.query import _client
+from otc_assets.client import VERBS, Unreachable
+from otc_assets.settings import settings
 
 pytestmark = pytest.mark.slow
 
@@ -126,3 +128,14 @@ def test_texts_and_values_that_are_no_numbers_stay_what_they_are_in_a_workbook(t
     sheet = openpyxl.load_workbook(tmp_path / "rows.xlsx")["rows"]
     assert [[cell.value for cell in row] for row in sheet.iter_rows(min_row=2)] == [["=1+1", "=#NUM!"], ["plain", 1.5]]
     assert sheet["A2"].data_type == "s"
+
+
+def test_reading_creates_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another OTC_HOME, a command that reads created an empty database there, and found no symbol in it."""
+    monkeypatch.delenv("OTC_DATABASE_URL", raising=False)
+    monkeypatch.setenv("OTC_HOME", str(tmp_path / "other"))
+    settings.cache_clear()
+    with pytest.raises(Unreachable, match="no database in .*other/postgres.*set the same OTC_HOME"), _client():
+        pass
+    settings.cache_clear()
+    assert not (tmp_path / "other").exists()
