@@ -28,7 +28,7 @@ from otc_assets.pipeline.calendar import compute_calendar
 from otc_assets.pipeline.capture import capture_publication, captured_publication
 from otc_assets.pipeline.datasets import report_dataset_gaps
 from otc_assets.pipeline.figures import compute_figure, current_week
-from otc_assets.pipeline.gaps import current_gaps, report_gaps, report_other_gaps
+from otc_assets.pipeline.gaps import current_gaps, report_gaps
 from otc_assets.pipeline.report import current_report, make_report
 from otc_assets.pipeline.results import Link, WeekResult
 from otc_assets.pipeline.volume import compute_volume
@@ -161,10 +161,7 @@ def gap_report(weeks: WeekPartitions) -> AssetsDefinition:
         now = dt.datetime.now(NEW_YORK)
         gaps = current_gaps(warehouse, source, settings.first_week, now)
         report_dataset_gaps(warehouse, source, now)
-        try:
-            yield from each_week(context, lambda week: report_gaps(week, gaps, warehouse))
-        finally:
-            report_other_gaps(gaps, warehouse)
+        yield from each_week(context, lambda week: report_gaps(week, gaps, warehouse))
 
     return gap_report
 

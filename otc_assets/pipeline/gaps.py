@@ -10,9 +10,7 @@ import hashlib
 
 import polars as pl
 
-from otc_assets.domain.enums import GapStatus
-from otc_assets.domain.gaps import classify, split_history
-from otc_assets.domain.schema import GAP
+from otc_assets.domain.gaps import classify
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.source import Source, SourceError
@@ -20,7 +18,7 @@ from otc_assets.pipeline.results import WeekResult
 from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import replace_gaps
-from otc_assets.warehouse.read import all_gaps, captured, first_captured
+from otc_assets.warehouse.read import captured
 from otc_assets.warehouse.retention import retained_from
 from otc_assets.warehouse.server import lock_week
 
@@ -45,25 +43,6 @@ def current_gaps(database: Database, source: Source, first_week: dt.date, now: d
         retained_from=kept_from,
         from_files=isinstance(source, DownloadFiles),
     )
-
-
-def report_other_gaps(gaps: pl.DataFrame, database: Database) -> None:
-    """Replaces the stored gaps of every week since the first captured one where they differ from ``gaps`` (GAP).
-
-    A week that is captured can make gaps of weeks before it, which no run computes. Weeks that were never requested are
-    reported only where a run has computed them, and so are weeks that are not due.
-    """
-    with database.transaction() as connection:
-        stored, first = all_gaps(connection), first_captured(connection)
-    requested = split_history(gaps.filter(pl.col("status") != GapStatus.PENDING.value), first)[1]
-    known = gaps.join(stored, on=["week_ending", "tier"], how="semi")
-    wanted = pl.concat([requested, known]).unique()
-    differ = [
-        left.join(right, on=GAP.names(), how="anti", nulls_equal=True)["week_ending"]
-        for left, right in ((wanted, stored), (stored, wanted))
-    ]
-    for week in pl.concat(differ).unique().sort():
-        report_gaps(week, wanted, database)
 
 
 def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) -> WeekResult:

@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 
 from otc_assets.domain.revisions import Effective, effective
-from otc_assets.domain.schema import GAP, REWRITTEN
+from otc_assets.domain.schema import REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
 from otc_assets.errors import OtcError
@@ -344,9 +344,3 @@ def recent_rows(
     """
     bound = {"name": name, "dataset": dataset, "tier": tier, "first": weeks[0], "last": weeks[-1]}
     return [(week, rows) for week, rows in connection.execute(statement("recent_rows"), bound)]
-
-
-def all_gaps(connection: sa.Connection) -> pl.DataFrame:
-    """The reported gaps of all weeks (GAP)."""
-    rows = connection.execute(sa.text(f"SELECT {', '.join(GAP)} FROM otc.gap"))  # noqa: S608 - our names
-    return pl.DataFrame([tuple(row) for row in rows], GAP, orient="row")
