@@ -180,8 +180,11 @@ def volume_estimate(week_ending: dt.date, daily: pl.DataFrame, weekly: pl.DataFr
 
 
 def _error(estimated: pl.Expr, actual: pl.Expr) -> pl.Expr:
-    """How far an estimate is from the actual volume, in percent of it; null where there is none, or it is zero."""
-    return quotient(millionths(estimated) - millionths(actual), millionths(actual), shift=2)
+    """How far an estimate is from the actual volume, in percent of it.
+
+    Null where there is none, where it is zero, and where the error has more than twelve digits before the point.
+    """
+    return quotient(millionths(estimated) - millionths(actual), millionths(actual), shift=2).cast(RATIO, strict=False)
 
 
 # --- the share of trading that is off exchange ----------------------------------------------------------

@@ -171,6 +171,20 @@ def _rounded(numerator: int, denominator: int) -> Decimal | None:
     return Decimal(size if numerator >= 0 else -size).scaleb(-6)
 
 
+def _fitting(value: Decimal | None) -> Decimal | None:
+    """The column has twelve digits before the point."""
+    return None if value is None or abs(value) >= 10**12 else value
+
+
+def test_an_error_that_no_column_has_room_for_is_null() -> None:
+    """It ended the computation of the week."""
+    ten_billion, millionth = Decimal(10**10), Decimal("0.000001")
+    (week,) = [day for day in weeks_read(WEEK) if day == WEEK]
+    daily, weekly = frames([(week, week, "A", Decimal(0), ten_billion)], [(week, "A", millionth)])
+    (row,) = volume_estimate(WEEK, daily, weekly).to_dicts()
+    assert (row["actual_volume"], row["error_pct"]) == (millionth, None)
+
+
 @pytest.mark.slow
 @given(_drawn())
 @settings(max_examples=25)
@@ -215,7 +229,7 @@ def test_estimates_are_those_of_an_independent_formula(
                 "calibration_ratio": _rounded(a, b),
                 "estimated_volume": estimated,
                 "actual_volume": None if actual is None else actual * micro,
-                "error_pct": None if actual is None else _rounded((size - actual) * 100, actual),
+                "error_pct": None if actual is None else _fitting(_rounded((size - actual) * 100, actual)),
             }
         )
     assert made.to_dicts() == wanted
