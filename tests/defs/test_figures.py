@@ -99,7 +99,9 @@ def test_a_figure_that_is_added_has_its_asset_columns_staleness_event_and_checks
     assert events.fetchall() == [("otc.metrics.computed", "1")]
     spec = asset.get_asset_spec()
     assert [dep.asset_key for dep in spec.deps] == [AssetKey("venue_volume")]
-    assert spec.description == ENTRY.description
+    assert spec.description == (
+        f"{ENTRY.description}\n\nComputed from `venue_volume` by `test_figures.largest_trades`."
+    )
     columns = {column.name: column.description for column in spec.metadata["dagster/column_schema"].columns}
     assert columns["largest_volume"] == "the largest share volume (shares)"
     (evaluation,) = done.get_asset_check_evaluations()
