@@ -11,10 +11,11 @@ import polars as pl
 
 from otc_assets.domain.enums import VenueKind
 from otc_assets.domain.exact import per_trade, percent
+from otc_assets.domain.month_weeks import against_weeks, known_bounds, weeks_volume
 from otc_assets.domain.notes import Note
 from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.schema import AMOUNT, RATIO
-from otc_assets.domain.weeks import T1, T2, week_start_of
+from otc_assets.domain.weeks import T1, T2
 
 BLOCK_SHARE = pl.Schema(
     {
@@ -82,34 +83,19 @@ def block_share(
             (otc_blocks, VenueKind.NON_ATS.value, "firm_name"),
         )
     )
-    total, low, high = (pl.col(c) for c in ("total_volume", "whole_weeks_volume", "touching_weeks_volume"))
+    weekly_volume = weeks_volume(nms, weeks, ["venue_kind", "venue_id"]).rename({"venue_id": "venue"})
     return (
-        venues.join(_weeks_volume(weeks, nms), on=["venue_kind", "venue"], how="left")
-        .with_columns(
-            # An ATS without rows in complete weeks has traded nothing in them.
-            pl.when(is_complete & (pl.col("venue_kind") == VenueKind.ATS.value)).then(bound.fill_null(0)).alias(name)
-            for name, bound in (("whole_weeks_volume", low), ("touching_weeks_volume", high))
-        )
+        venues.join(weekly_volume, on=["venue_kind", "venue"], how="left")
+        .with_columns(known_bounds(is_complete & (pl.col("venue_kind") == VenueKind.ATS.value)))
         .with_columns(
             pl.lit(week_ending).alias("week_ending"),
-            percent(pl.col("block_volume"), total).alias("block_share_pct"),
+            percent(pl.col("block_volume"), pl.col("total_volume")).alias("block_share_pct"),
             per_trade(pl.col("block_volume"), pl.col("block_trades")).alias("avg_block_size"),
             percent(pl.col("block_volume"), pl.col("block_volume").sum().over("category"))
             .alias("market_block_share_pct"),
-            pl.when(total < low).then(pl.lit("below")).when(total > high).then(pl.lit("above"))
-            .when(low.is_not_null()).then(pl.lit("within")).alias("against_weeks"),
+            against_weeks(),
         )
         .select(list(BLOCK_SHARE))
         .cast(dict(BLOCK_SHARE))  # type: ignore[arg-type]
         .sort("venue_kind", "venue", "category")
     )  # fmt: skip
-
-
-def _weeks_volume(weeks: list[dt.date], nms: pl.DataFrame) -> pl.DataFrame:
-    """By venue, its volume in the weeks inside the month, and in all of its weeks."""
-    inside = [week for week in weeks if week_start_of(week).month == week.month]
-    volume = pl.col("total_volume")
-    return nms.group_by("venue_kind", pl.col("venue_id").alias("venue")).agg(
-        volume.filter(pl.col("week_ending").is_in(inside)).sum().alias("whole_weeks_volume"),
-        volume.sum().alias("touching_weeks_volume"),
-    )

@@ -12,10 +12,11 @@ import polars as pl
 
 from otc_assets.domain.enums import Market, MonthRow, VenueKind
 from otc_assets.domain.exact import complete_sum, per_trade, percent
+from otc_assets.domain.month_weeks import HIGH, against_weeks, known_bounds, weeks_volume
 from otc_assets.domain.notes import Note
 from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.schema import AMOUNT, DE_MINIMIS_NAME, DE_MINIMIS_VENUE_ID, RATIO
-from otc_assets.domain.weeks import OTCE, T1, T2, Tier, week_start_of
+from otc_assets.domain.weeks import OTCE, T1, T2, Tier
 
 #: The weekly tiers of each market of the monthly data.
 TIERS_OF: Mapping[Market, tuple[Tier, ...]] = {Market.NMS: (T1, T2), Market.OTCE: (OTCE,)}
@@ -84,8 +85,11 @@ def firm_month(week_ending: dt.date, monthly: pl.DataFrame, weekly: pl.DataFrame
         _venue_id().alias("venue_id")
     )
     weeks = weeks_of_month(monthly["month_start"][0])
-    volume, market = pl.col("total_volume"), "market"
-    total, low, high = (pl.col(name) for name in ("total_volume", "whole_weeks_volume", "touching_weeks_volume"))
+    volume, high, market = pl.col("total_volume"), pl.col(HIGH), "market"
+    markets = {tier.name: each.value for each, tiers in TIERS_OF.items() for tier in tiers}
+    named = weekly.filter(pl.col("venue_kind") == VenueKind.NON_ATS.value).with_columns(
+        pl.col("tier").replace_strict(markets, return_dtype=pl.String).alias(market)
+    )
     is_named = pl.col("venue_id") != DE_MINIMIS_VENUE_ID
     firms = rows.group_by(market, "venue_id").agg(
         pl.col("month_start").first(),
@@ -102,17 +106,12 @@ def firm_month(week_ending: dt.date, monthly: pl.DataFrame, weekly: pl.DataFrame
             percent(volume, volume.sum().over(market)).alias("market_share_pct"),
             per_trade(volume, pl.col("total_trades")).alias("avg_trade_size"),
         )
-        .join(_weeks_volume(weeks, weekly), on=[market, "venue_id"], how="left")
-        .with_columns(
-            # A firm without rows in complete weeks was named for nothing in them.
-            pl.when(is_named & pl.col(market).is_in(_complete(weeks, weekly))).then(bound.fill_null(0)).alias(name)
-            for name, bound in (("whole_weeks_volume", low), ("touching_weeks_volume", high))
-        )
+        .join(weeks_volume(named, weeks, [market, "venue_id"]), on=[market, "venue_id"], how="left")
+        .with_columns(known_bounds(is_named & pl.col(market).is_in(_complete(weeks, weekly))))
         .with_columns(
             pl.lit(week_ending).alias("week_ending"),
-            pl.when(total > high).then(total - high).when(high.is_not_null()).then(0).alias("unnamed_volume"),
-            pl.when(total < low).then(pl.lit("below")).when(total > high).then(pl.lit("above"))
-            .when(low.is_not_null()).then(pl.lit("within")).alias("against_weeks"),
+            pl.when(volume > high).then(volume - high).when(high.is_not_null()).then(0).alias("unnamed_volume"),
+            against_weeks(),
         )
         .select(list(FIRM_MONTH))
         .cast(dict(FIRM_MONTH))  # type: ignore[arg-type]
@@ -141,18 +140,3 @@ def _complete(weeks: list[dt.date], weekly: pl.DataFrame) -> list[str]:
         for market, tiers in TIERS_OF.items()
         if all((week, tier.name) in have for week in weeks for tier in tiers)
     ]
-
-
-def _weeks_volume(weeks: list[dt.date], weekly: pl.DataFrame) -> pl.DataFrame:
-    """By market and firm, what it is named for in the weeks inside the month, and in all of its weeks."""
-    inside = [week for week in weeks if week_start_of(week).month == week.month]
-    markets = {tier.name: market.value for market, tiers in TIERS_OF.items() for tier in tiers}
-    volume = pl.col("total_volume")
-    return (
-        weekly.filter(pl.col("venue_kind") == VenueKind.NON_ATS.value)
-        .group_by(pl.col("tier").replace_strict(markets).alias("market"), "venue_id")
-        .agg(
-            volume.filter(pl.col("week_ending").is_in(inside)).sum().alias("whole_weeks_volume"),
-            volume.sum().alias("touching_weeks_volume"),
-        )
-    )

@@ -11,29 +11,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weekly_rows import sql
+from weekly_rows import JULY, JULY_WEEKS, VENUE_WEEKS, sql
 
 from otc_assets.domain.block_share import BLOCK_SHARE, block_share
 from otc_assets.domain.dataset_gaps import dataset_gaps
 from otc_assets.domain.datasets import ATS_BLOCKS, OTC_BLOCKS
 from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.quality.datasets import month_within_weeks
-from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import NEW_YORK, OTCE, T1, T2, is_trading_day, week_containing
-
-JULY = dt.date(2026, 7, 1)
-#: July 2026 begins on a Wednesday and ends on a Friday.
-WEEK = dt.date(2026, 7, 31)
-WEEKS = [dt.date(2026, 7, day) for day in (3, 10, 17, 24, 31)]
-WEEKLY = pl.Schema(
-    {
-        "week_ending": pl.Date(),
-        "tier": pl.String(),
-        "venue_kind": pl.String(),
-        "venue_id": pl.String(),
-        "total_volume": AMOUNT,
-    }
-)
 
 #: (venue, category, trades in blocks, shares in blocks, all shares).
 Block = tuple[str, str, int, Any, Any]
@@ -46,7 +31,7 @@ def blocks(ats: list[Block], firms: list[Block]) -> tuple[pl.DataFrame, pl.DataF
         name = dataset.key[0]
         made = [
             {
-                "week_ending": WEEK,
+                "week_ending": JULY_WEEKS[-1],
                 "month_start": JULY,
                 name: venue,
                 "category": category,
@@ -65,21 +50,21 @@ def traded(**volumes: list[int]) -> pl.DataFrame:
     """By ATS, the volume of each week of July in tier 1; half as much in tier 2, and some in OTC equities."""
     rows = []
     for venue, of_weeks in volumes.items():
-        for week, volume in zip(WEEKS, of_weeks, strict=True):
+        for week, volume in zip(JULY_WEEKS, of_weeks, strict=True):
             rows += [
                 (week, tier.name, "ATS", venue, Decimal(volume) / part) for tier, part in ((T1, 1), (T2, 2), (OTCE, 4))
             ]
-    return pl.DataFrame(rows, WEEKLY, orient="row")
+    return pl.DataFrame(rows, VENUE_WEEKS, orient="row")
 
 
 def test_the_worked_example_of_the_docs() -> None:
     """By hand: 20 blocks of 300,000 shares are 10 % of 3 million, 15,000 each, and three quarters of the 400,000 in all
     blocks. The four weeks inside July have 4 x 600,000 x 1.5 = 3.6 million in both tiers: 3 million is below them."""
     ats, firms = blocks([("UBSA", "10K", 20, 300_000, 3_000_000)], [("FIRM", "10K", 5, 100_000, 500_000)])
-    made = block_share(WEEK, ats, firms, traded(UBSA=[200_000, 600_000, 600_000, 600_000, 600_000]))
+    made = block_share(JULY_WEEKS[-1], ats, firms, traded(UBSA=[200_000, 600_000, 600_000, 600_000, 600_000]))
     assert made.to_dicts() == [
         {
-            "week_ending": WEEK,
+            "week_ending": JULY_WEEKS[-1],
             "month_start": JULY,
             "venue_kind": "ATS",
             "venue": "UBSA",
@@ -95,7 +80,7 @@ def test_the_worked_example_of_the_docs() -> None:
             "against_weeks": "below",
         },
         {
-            "week_ending": WEEK,
+            "week_ending": JULY_WEEKS[-1],
             "month_start": JULY,
             "venue_kind": "NON_ATS",
             "venue": "FIRM",
@@ -119,7 +104,7 @@ def test_the_worked_example_of_the_docs() -> None:
 def test_a_month_is_at_least_its_whole_weeks_and_at_most_all_weeks_that_touch_it(total: int, state: str) -> None:
     """By hand: 4 x 100 x 1.5 = 600 inside July, and 100 x 1.5 more in the week of June 29 to July 3."""
     ats, firms = blocks([("A", "10K", 0, 0, total)], [])
-    (row,) = block_share(WEEK, ats, firms, traded(A=[100] * 5)).to_dicts()
+    (row,) = block_share(JULY_WEEKS[-1], ats, firms, traded(A=[100] * 5)).to_dicts()
     assert row["against_weeks"] == state
     assert (row["block_share_pct"], row["avg_block_size"], row["market_block_share_pct"]) == (0, None, None)
 
@@ -127,9 +112,9 @@ def test_a_month_is_at_least_its_whole_weeks_and_at_most_all_weeks_that_touch_it
 def test_nothing_is_said_of_the_weeks_until_both_tiers_of_all_are_there() -> None:
     ats, firms = blocks([("A", "10K", 1, 1, 100), ("NEW", "10K", 1, 1, 100)], [])
     weekly = traded(A=[100] * 5)
-    lacking = weekly.filter((pl.col("week_ending") != WEEKS[2]) | (pl.col("tier") != T2.name))
-    assert block_share(WEEK, ats, firms, lacking)["against_weeks"].to_list() == [None, None]
-    made = block_share(WEEK, ats, firms, weekly)
+    lacking = weekly.filter((pl.col("week_ending") != JULY_WEEKS[2]) | (pl.col("tier") != T2.name))
+    assert block_share(JULY_WEEKS[-1], ats, firms, lacking)["against_weeks"].to_list() == [None, None]
+    made = block_share(JULY_WEEKS[-1], ats, firms, weekly)
     # NEW has traded nothing in complete weeks, so that 100 shares are more than all of them.
     assert made.select("venue", "touching_weeks_volume", "against_weeks").rows() == [
         ("A", 750, "below"),
@@ -174,7 +159,7 @@ def test_a_month_is_a_gap_from_its_end_on() -> None:
         return found.select("week_ending", "period", "status", "due").rows()
 
     assert gaps(7, 30) == []
-    july = (WEEK, JULY)
+    july = (JULY_WEEKS[-1], JULY)
     assert gaps(8, 1) == [(*july, "pending", dt.date(2026, 9, 8))]
     assert gaps(9, 8, 18)[0] == (*july, "late", dt.date(2026, 9, 8))
     # August has ended too, on a Monday.
@@ -220,7 +205,7 @@ def _rounded(numerator: int, denominator: int) -> Decimal | None:
     _BLOCKS,
     st.dictionaries(
         st.tuples(
-            st.sampled_from(WEEKS),
+            st.sampled_from(JULY_WEEKS),
             st.sampled_from([T1, T2, OTCE]),
             st.sampled_from(["ATS", "NON_ATS"]),
             st.sampled_from(["A", "B"]),
@@ -234,7 +219,7 @@ def test_block_shares_are_those_of_an_independent_formula(
     ats: dict[Any, Any], firms: dict[Any, Any], drawn: dict[Any, int], fill: bool
 ) -> None:
     if fill:
-        drawn = {(week, tier, "ATS", "A"): 5 for week in WEEKS for tier in (T1, T2)} | drawn
+        drawn = {(week, tier, "ATS", "A"): 5 for week in JULY_WEEKS for tier in (T1, T2)} | drawn
     micro = Decimal("0.000001")
     weekly = [(week, tier.name, kind, venue, volume) for (week, tier, kind, venue), volume in drawn.items()]
     of = {"venue": pl.String(), "category": pl.String(), "trades": pl.Int64(), "block": pl.Int64(), "total": pl.Int64()}
@@ -244,14 +229,16 @@ def test_block_shares_are_those_of_an_independent_formula(
         ats=pl.DataFrame(flat[0], of, orient="row"),
         firms=pl.DataFrame(flat[1], of, orient="row"),
         weekly=pl.DataFrame(
-            weekly, {**{n: k for n, k in WEEKLY.items() if n != "total_volume"}, "volume": pl.Int64()}, orient="row"
+            weekly,
+            {**{n: k for n, k in VENUE_WEEKS.items() if n != "total_volume"}, "volume": pl.Int64()},
+            orient="row",
         ),
     )
     in_shares = [[(v, c, n, b * micro, t * micro) for v, c, n, b, t in rows] for rows in flat]
     made = block_share(
-        WEEK,
+        JULY_WEEKS[-1],
         *blocks(in_shares[0], in_shares[1]),
-        pl.DataFrame([(*row[:4], row[4] * micro) for row in weekly], WEEKLY, orient="row"),
+        pl.DataFrame([(*row[:4], row[4] * micro) for row in weekly], VENUE_WEEKS, orient="row"),
     )
     assert made.schema == BLOCK_SHARE
     wanted = []

@@ -10,27 +10,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from weekly_rows import sql
+from weekly_rows import JULY, JULY_WEEKS, VENUE_WEEKS, sql
 
 from otc_assets.domain.datasets import MONTHLY_SUMMARY
 from otc_assets.domain.firm_month import FIRM_MONTH, firm_month
 from otc_assets.domain.quality.datasets import month_covers_weeks
-from otc_assets.domain.schema import AMOUNT
 from otc_assets.domain.weeks import OTCE, T1, T2
 
-JULY = dt.date(2026, 7, 1)
-#: July 2026 begins on a Wednesday and ends on a Friday.
-WEEK = dt.date(2026, 7, 31)
-WEEKS = [dt.date(2026, 7, day) for day in (3, 10, 17, 24, 31)]
-WEEKLY = pl.Schema(
-    {
-        "week_ending": pl.Date(),
-        "tier": pl.String(),
-        "venue_kind": pl.String(),
-        "venue_id": pl.String(),
-        "total_volume": AMOUNT,
-    }
-)
 MILLIONTH = Decimal("0.000001")
 
 #: (market, summary type, symbol, CRD number, name, shares, trades, value).
@@ -41,7 +27,7 @@ def month(rows: list[Row]) -> pl.DataFrame:
     """Rows of the month."""
     columns = ("market", "summary_type", "symbol", "firm_crd", "firm_name", "total_volume", "total_trades")
     made = [
-        {"week_ending": WEEK, "month_start": JULY, "issue_name": "", "product_type": ""}
+        {"week_ending": JULY_WEEKS[-1], "month_start": JULY, "issue_name": "", "product_type": ""}
         | dict(zip((*columns, "total_notional"), row, strict=True))
         for row in rows
     ]
@@ -50,13 +36,13 @@ def month(rows: list[Row]) -> pl.DataFrame:
 
 def traded(rows: list[tuple[dt.date, str, str, str, Any]]) -> pl.DataFrame:
     """Rows of the weeks."""
-    return pl.DataFrame([(*row[:4], Decimal(row[4])) for row in rows], WEEKLY, orient="row")
+    return pl.DataFrame([(*row[:4], Decimal(row[4])) for row in rows], VENUE_WEEKS, orient="row")
 
 
 def test_the_worked_example_of_the_docs() -> None:
     """By hand: 1,300 of 2,000 shares are 65 %, 13 each trade; beyond the 5 x 200 that weeks name, 300 are left."""
     made = firm_month(
-        WEEK,
+        JULY_WEEKS[-1],
         month(
             [
                 ("NMS", "OTC_M_SMBL_FIRM", "AAPL", "149823", "FIRM A", 1_000, 60, Decimal(9)),
@@ -71,14 +57,14 @@ def test_the_worked_example_of_the_docs() -> None:
         ),
         traded(
             [
-                *((week, tier.name, "NON_ATS", "149823", 100) for week in WEEKS for tier in (T1, T2)),
-                *((week, T1.name, "NON_ATS", "7", 200) for week in WEEKS[1:]),
-                (WEEKS[2], T1.name, "DE_MINIMIS", "DE_MINIMIS", 999),
-                (WEEKS[2], T1.name, "ATS", "149823", 999),
+                *((week, tier.name, "NON_ATS", "149823", 100) for week in JULY_WEEKS for tier in (T1, T2)),
+                *((week, T1.name, "NON_ATS", "7", 200) for week in JULY_WEEKS[1:]),
+                (JULY_WEEKS[2], T1.name, "DE_MINIMIS", "DE_MINIMIS", 999),
+                (JULY_WEEKS[2], T1.name, "ATS", "149823", 999),
             ]
         ),
     )
-    common = {"week_ending": WEEK, "month_start": JULY, "market": "NMS"}
+    common = {"week_ending": JULY_WEEKS[-1], "month_start": JULY, "market": "NMS"}
     assert made.to_dicts() == [
         {
             **common,
@@ -136,12 +122,12 @@ def test_the_worked_example_of_the_docs() -> None:
 @pytest.mark.parametrize("crd", ["", "0"])
 @pytest.mark.parametrize("name", ["De Minimis Firms", "DE MINIMIS FIRMS", None])
 def test_the_de_minimis_group_is_known_with_the_number_0_and_without_one(crd: str, name: str | None) -> None:
-    made = firm_month(WEEK, month([("OTCE", "OTC_M_SMBL_FIRM", "A", crd, name, 5, 1, None)]), traded([]))
+    made = firm_month(JULY_WEEKS[-1], month([("OTCE", "OTC_M_SMBL_FIRM", "A", crd, name, 5, 1, None)]), traded([]))
     assert made["venue_id"].to_list() == ["DE_MINIMIS"]
 
 
 def test_a_firm_without_a_number_is_known_by_its_name_as_in_the_weekly_data() -> None:
-    made = firm_month(WEEK, month([("OTCE", "OTC_M_SMBL_FIRM", "A", "", "FIRM", 5, 1, None)]), traded([]))
+    made = firm_month(JULY_WEEKS[-1], month([("OTCE", "OTC_M_SMBL_FIRM", "A", "", "FIRM", 5, 1, None)]), traded([]))
     assert made["venue_id"].to_list() == ["name:FIRM"]
 
 
@@ -187,7 +173,7 @@ _VOLUME = st.integers(0, 10**13)
     ),
     st.dictionaries(
         st.tuples(
-            st.sampled_from(WEEKS),
+            st.sampled_from(JULY_WEEKS),
             st.sampled_from([T1, T2, OTCE]),
             st.sampled_from(["ATS", "NON_ATS", "DE_MINIMIS"]),
             st.sampled_from(["1", "2"]),
@@ -201,7 +187,7 @@ def test_months_of_firms_are_those_of_an_independent_formula(
     drawn: dict[Any, Any], weeks: dict[Any, int], fill: bool
 ) -> None:
     if fill:
-        weeks = {(week, tier, "NON_ATS", "1"): 5 for week in WEEKS for tier in (T1, T2, OTCE)} | weeks
+        weeks = {(week, tier, "NON_ATS", "1"): 5 for week in JULY_WEEKS for tier in (T1, T2, OTCE)} | weeks
     weekly = [(week, tier.name, kind, venue, volume) for (week, tier, kind, venue), volume in weeks.items()]
     flat = [(*key, *values) for key, values in drawn.items()]
     columns = {"market": pl.String(), "kind": pl.String(), "symbol": pl.String(), "crd": pl.String()}
@@ -209,13 +195,15 @@ def test_months_of_firms_are_those_of_an_independent_formula(
         _SQL,
         monthly=pl.DataFrame(flat, {**columns, "volume": pl.Int64(), "trades": pl.Int64()}, orient="row"),
         weekly=pl.DataFrame(
-            weekly, {**{n: k for n, k in WEEKLY.items() if n != "total_volume"}, "volume": pl.Int64()}, orient="row"
+            weekly,
+            {**{n: k for n, k in VENUE_WEEKS.items() if n != "total_volume"}, "volume": pl.Int64()},
+            orient="row",
         ),
     )
     made = firm_month(
-        WEEK,
+        JULY_WEEKS[-1],
         month([(*row[:4], None if row[3] == "0" else "FIRM", row[4] * MILLIONTH, row[5], None) for row in flat]),
-        pl.DataFrame([(*row[:4], row[4] * MILLIONTH) for row in weekly], WEEKLY, orient="row"),
+        pl.DataFrame([(*row[:4], row[4] * MILLIONTH) for row in weekly], VENUE_WEEKS, orient="row"),
     )
     assert made.schema == FIRM_MONTH
     wanted = []

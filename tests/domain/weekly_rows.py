@@ -17,12 +17,26 @@ import polars as pl
 from hypothesis import strategies as st
 
 from otc_assets.domain.enums import VenueKind
-from otc_assets.domain.schema import DE_MINIMIS_VENUE_ID, REWRITTEN, VENUE_VOLUME
+from otc_assets.domain.schema import AMOUNT, DE_MINIMIS_VENUE_ID, REWRITTEN, VENUE_VOLUME
 from otc_assets.domain.weeks import T1, TIERS
 
 ATS, DE_MINIMIS, NON_ATS = VenueKind.ATS, VenueKind.DE_MINIMIS, VenueKind.NON_ATS
 
 WEEK = dt.date(2026, 8, 21)
+
+#: July 2026 begins on a Wednesday and ends on a Friday, with the last of these weeks.
+JULY = dt.date(2026, 7, 1)
+JULY_WEEKS = [dt.date(2026, 7, day) for day in (3, 10, 17, 24, 31)]
+#: The columns of ``venue_share`` that months are held against.
+VENUE_WEEKS = pl.Schema(
+    {
+        "week_ending": pl.Date(),
+        "tier": pl.String(),
+        "venue_kind": pl.String(),
+        "venue_id": pl.String(),
+        "total_volume": AMOUNT,
+    }
+)
 
 #: (symbol, venue, shares, trades), for the tests that care for nothing else.
 Row = tuple[str, str, str | int, int]
