@@ -5,17 +5,14 @@ computed from it, is in ``pipeline.datasets``.
 """
 
 import datetime as dt
-import hashlib
 
 from dagster import (
     AssetDep,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     AssetSelection,
     DefaultSensorStatus,
     ResourceParam,
-    RunRequest,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
@@ -26,14 +23,14 @@ from dagster import (
 
 from otc_assets.archive.store import Archive
 from otc_assets.defs.attempts import attempts
-from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from otc_assets.defs.partitions import WeekPartitions, key_of, same_week_if_published
+from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
+from otc_assets.defs.requests import requests_over_weeks
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.under_way import under_way
 from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
 from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.estimates import ESTIMATES, Estimate
-from otc_assets.domain.weeks import NEW_YORK, stretches, week_containing, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, week_containing, weeks_between
 from otc_assets.finra.source import DatasetSource, Source
 from otc_assets.pipeline.datasets import (
     capture_week,
@@ -147,30 +144,14 @@ def other_datasets(
     busy = under_way(context)
     covered = {week for name in ASSETS for week in busy.weeks(name)}
     wanted = [
-        *_requests({week: what for week, what in missing.items() if week not in covered}, None),
-        *_requests({w: what for w, what in stale.items() if w not in covered and w not in missing}, _ESTIMATES),
+        *requests_over_weeks("datasets", {w: what for w, what in missing.items() if w not in covered}, CAPTURES),
+        *requests_over_weeks(
+            "estimates",
+            {w: what for w, what in stale.items() if w not in covered and w not in missing},
+            CAPTURES,
+            _ESTIMATES,
+        ),
     ]
     ready, waiting = attempts(context.instance, wanted, now.astimezone(dt.UTC), after_success=True)
     why = "; ".join(map(str, waiting)) or "every due period is captured, and every estimate is up to date"
     return SensorResult(run_requests=ready, skip_reason=None if ready else SkipReason(why))
-
-
-def _requests(weeks: dict[dt.date, str], assets: list[str] | None) -> list[RunRequest]:
-    """Requests for stretches of consecutive weeks, at most as many as a run captures, newest first."""
-    requests = []
-    for stretch in stretches(weeks):
-        for start in range(0, len(stretch), CAPTURES):
-            part = stretch[start : start + CAPTURES]
-            digest = hashlib.sha256(" ".join(weeks[week] for week in part).encode()).hexdigest()[:12]
-            of = "estimates" if assets else "datasets"
-            requests.append(
-                RunRequest(
-                    run_key=f"{of} {part[0]}..{part[-1]} {digest}",
-                    asset_selection=[AssetKey(name) for name in assets] if assets else None,
-                    tags={
-                        ASSET_PARTITION_RANGE_START_TAG: key_of(part[0]),
-                        ASSET_PARTITION_RANGE_END_TAG: key_of(part[-1]),
-                    },
-                )
-            )
-    return requests[::-1]

@@ -4,7 +4,6 @@ What is written is in ``pipeline.export``. The weeks are those of the data sets 
 """
 
 import datetime as dt
-import hashlib
 
 from dagster import (
     AssetDep,
@@ -13,7 +12,6 @@ from dagster import (
     AssetSelection,
     DefaultSensorStatus,
     ResourceParam,
-    RunRequest,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
@@ -25,14 +23,14 @@ from dagster import (
 )
 
 from otc_assets.defs.attempts import attempts
-from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from otc_assets.defs.partitions import WeekPartitions, key_of, same_week_if_published
+from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
+from otc_assets.defs.requests import requests_over_weeks
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.under_way import under_way
 from otc_assets.defs.weekly import YEAR, WeekEvents, common_options, each_week
 from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.parquet import exported_tables
-from otc_assets.domain.weeks import NEW_YORK, stretches, week_containing
+from otc_assets.domain.weeks import NEW_YORK, week_containing
 from otc_assets.pipeline.export import Target, export_week, weeks_to_export
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
@@ -123,28 +121,11 @@ def stale_exports(
         for week, tables in wanted.items()
         if settings.first_week <= week <= current and week not in covered
     }
-    ready, waiting = attempts(context.instance, _requests(due), now, after_success=True)
+    ready, waiting = attempts(
+        context.instance, requests_over_weeks("export", due, _WEEKS_PER_RUN), now, after_success=True
+    )
     if ready:
         return SensorResult(run_requests=ready[:1])
     left = len(set(wanted) & covered)
     reasons = [*([f"{left} weeks are covered by runs in progress"] if left else []), *map(str, waiting)]
     return SkipReason("; ".join(reasons) or "every week is exported")
-
-
-def _requests(due: dict[dt.date, str]) -> list[RunRequest]:
-    """Requests for stretches of consecutive weeks, newest first."""
-    requests = []
-    for stretch in stretches(due):
-        for start in range(0, len(stretch), _WEEKS_PER_RUN):
-            part = stretch[start : start + _WEEKS_PER_RUN]
-            digest = hashlib.sha256("\n".join(due[week] for week in part).encode()).hexdigest()[:12]
-            requests.append(
-                RunRequest(
-                    run_key=f"export {part[0]}..{part[-1]} {digest}",
-                    tags={
-                        ASSET_PARTITION_RANGE_START_TAG: key_of(part[0]),
-                        ASSET_PARTITION_RANGE_END_TAG: key_of(part[-1]),
-                    },
-                )
-            )
-    return requests[::-1]

@@ -19,8 +19,6 @@ from otc_assets import interruption
 from otc_assets.defs.executor import SlotWait, slot_wait
 from otc_assets.defs.failures import why_it_failed
 from otc_assets.defs.internals import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
     MAX_RETRIES_TAG,
     PARTITION_NAME_TAG,
     InMemoryJob,
@@ -33,7 +31,7 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.defs.jobs import FilesToIngest, given_files, ingest_files
 from otc_assets.defs.liveness import fail_dead_runs, process_tag
-from otc_assets.defs.partitions import WeekPartitions, key_of, week_of
+from otc_assets.defs.partitions import WeekPartitions, key_of, range_tags, week_of
 from otc_assets.defs.under_way import LOCATION_NAME, REPOSITORY_NAME
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.file_drop import decode_path
@@ -101,10 +99,7 @@ class Launcher:
         whole = self.definitions.resolve_implicit_global_asset_job_def()
         keys = {AssetKey(name) for name in assets}
         job = whole.get_subset(asset_selection=keys)  # includes the assets' checks
-        if first == last:
-            tags = {PARTITION_NAME_TAG: key_of(first)}
-        else:
-            tags = {ASSET_PARTITION_RANGE_START_TAG: key_of(first), ASSET_PARTITION_RANGE_END_TAG: key_of(last)}
+        tags = {PARTITION_NAME_TAG: key_of(first)} if first == last else range_tags(first, last)
         config = _QUIET if retries else {**_QUIET, "execution": {"config": {"retries": {"disabled": {}}}}}
         self._execute(job, config, tags, _origin(whole.name), frozenset(keys), waiting)
 

@@ -238,21 +238,13 @@ def compute_downstream(
     """Computes ``assets`` from what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
     failed: list[str] = []
     done = 0
-    for first, last, count in _stretches(weeks):
+    for part in stretches(weeks, 3 * _WEEKS_PER_RUN):
+        first, last = part[0], part[-1]
         progress(done, f"{first}..{last}")
         try:
             launcher.run_assets(assets, first, last, waiting=partial(progress, done), retries=retries)
         except RunFailed as error:
             failed.append(f"{first}..{last}: {error}")
-        done += count
+        done += len(part)
         progress(done, f"{last} done")
     return failed
-
-
-def _stretches(weeks: Sequence[dt.date]) -> Iterator[tuple[dt.date, dt.date, int]]:
-    """(first, last, count) of stretches of consecutive weeks, at most three runs' worth at a time."""
-    longest = 3 * _WEEKS_PER_RUN
-    for stretch in stretches(weeks):
-        for start in range(0, len(stretch), longest):
-            part = stretch[start : start + longest]
-            yield part[0], part[-1], len(part)

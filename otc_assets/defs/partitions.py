@@ -18,6 +18,7 @@ from dagster import (
     TimeWindowPartitionsDefinition,
 )
 
+from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from otc_assets.domain.weeks import T1, Tier
 
 # Partition mappings, backfill policies and partitioned checks are in beta: measured, and pinned to one release.
@@ -90,6 +91,11 @@ def week_of(key: str) -> dt.date:
 def key_of(week_ending: dt.date) -> str:
     """The partition key of a ``week_ending``."""
     return week_ending.isoformat()
+
+
+def range_tags(first: dt.date, last: dt.date) -> dict[str, str]:
+    """The tags of a run over the weeks from ``first`` to ``last``."""
+    return {ASSET_PARTITION_RANGE_START_TAG: key_of(first), ASSET_PARTITION_RANGE_END_TAG: key_of(last)}
 
 
 def weeks_of(keys: Iterable[str]) -> list[dt.date]:

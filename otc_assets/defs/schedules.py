@@ -18,9 +18,8 @@ from dagster import (
 )
 
 from otc_assets.defs.attempts import capture_key
-from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from otc_assets.defs.jobs import CAPTURE_JOBS, REPORT_GAPS, retention
-from otc_assets.defs.partitions import WeekPartitions, key_of
+from otc_assets.defs.partitions import WeekPartitions, key_of, range_tags
 from otc_assets.domain.weeks import T1, TIERS, Tier, newest_due, publication_date
 from otc_assets.finra.source import Source, SourceError
 from otc_assets.pipeline.changes import WEDNESDAY_TIME, captured_states, changed, look_back
@@ -112,7 +111,7 @@ def daily_gap_report(context: ScheduleEvaluationContext, settings: ResourceParam
     first = max(settings.first_week, newest - dt.timedelta(weeks=settings.lookback_weeks))
     return RunRequest(
         run_key=f"gaps on {now:%Y-%m-%d}",
-        tags={ASSET_PARTITION_RANGE_START_TAG: key_of(first), ASSET_PARTITION_RANGE_END_TAG: key_of(newest)},
+        tags=range_tags(first, newest),
     )
 
 

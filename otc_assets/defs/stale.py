@@ -20,9 +20,8 @@ from dagster import (
 )
 
 from otc_assets.defs.attempts import RECOMPUTE, REQUEST_TAG, WEEKS_TAG, StaleWeek, Waiting, weeks_due
-from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from otc_assets.defs.jobs import COMPUTE_ROLLING, COMPUTE_WEEK
-from otc_assets.defs.partitions import WeekPartitions, key_of
+from otc_assets.defs.partitions import WeekPartitions, key_of, range_tags
 from otc_assets.defs.under_way import QUEUED_OR_UNFINISHED, under_way
 from otc_assets.domain.report import over_weeks
 from otc_assets.domain.tables import weekly_figures
@@ -83,11 +82,7 @@ class _Run:
         tags = {REQUEST_TAG: RECOMPUTE, WEEKS_TAG: " ".join(week.as_tag(self.attempt) for week in self.weeks)}
         if first == last:
             return RunRequest(job_name=first.job, partition_key=key_of(first.week), tags=tags)
-        tags |= {
-            ASSET_PARTITION_RANGE_START_TAG: key_of(first.week),
-            ASSET_PARTITION_RANGE_END_TAG: key_of(last.week),
-        }
-        return RunRequest(job_name=first.job, tags=tags)
+        return RunRequest(job_name=first.job, tags=tags | range_tags(first.week, last.week))
 
 
 def into_runs(due: Sequence[tuple[StaleWeek, int]]) -> Iterator[_Run]:
@@ -99,9 +94,8 @@ def into_runs(due: Sequence[tuple[StaleWeek, int]]) -> Iterator[_Run]:
     for job, attempt in dict.fromkeys((week.job, attempt) for week, attempt in due):
         by_week = {week.week: week for week, number in due if (week.job, number) == (job, attempt)}
         size = max(WEEKS_PER_RUN >> (attempt - 1), 1)
-        for stretch in stretches(by_week):
-            for start in range(0, len(stretch), size):
-                yield _Run([by_week[week] for week in stretch[start : start + size]], attempt)
+        for part in stretches(by_week, size):
+            yield _Run([by_week[week] for week in part], attempt)
 
 
 @sensor(

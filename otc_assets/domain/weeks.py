@@ -104,11 +104,11 @@ def weeks_between(first: dt.date, last: dt.date) -> list[dt.date]:
     return [first + dt.timedelta(weeks=n) for n in range((last - first).days // 7 + 1)]
 
 
-def stretches(weeks: Iterable[dt.date]) -> list[list[dt.date]]:
-    """Weeks in any order as stretches of consecutive weeks, oldest first."""
+def stretches(weeks: Iterable[dt.date], most: int | None = None) -> list[list[dt.date]]:
+    """Weeks in any order as stretches of consecutive weeks, oldest first, each of at most so many weeks."""
     found: list[list[dt.date]] = []
     for week in sorted(set(weeks)):
-        if found and week - found[-1][-1] == dt.timedelta(weeks=1):
+        if found and week - found[-1][-1] == dt.timedelta(weeks=1) and len(found[-1]) != most:
             found[-1].append(week)
         else:
             found.append([week])

@@ -256,3 +256,5 @@ def test_weeks_that_follow_each_other_are_one_stretch() -> None:
     week = [first + dt.timedelta(weeks=n) for n in range(6)]
     assert stretches([week[5], week[0], week[1], week[3], week[1]]) == [[week[0], week[1]], [week[3]], [week[5]]]
     assert stretches([]) == []
+    parts = [[week[0], week[1]], [week[2]], [week[4], week[5]]]
+    assert stretches([*week[:3], *week[4:]], 2) == parts
