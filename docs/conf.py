@@ -1,7 +1,7 @@
 """The documentation site: Sphinx reads the Markdown of this folder. ``make docs`` builds it."""
 
 from importlib.metadata import version as installed_version
-from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -43,20 +43,14 @@ _PAGES = {
 }
 
 
-def _rewrite(source: str) -> str:
+def _rewrite(*given: Any) -> None:
+    """Rewrites links to files outside this folder, in what Sphinx has just read: a list of one text, given last."""
+    source = given[-1]
     for link, page in _PAGES.items():
-        source = source.replace(link, page)
-    return source
+        source[0] = source[0].replace(link, page)
 
 
 def setup(app: Sphinx) -> None:
-    """Rewrites links to files outside this folder."""
-
-    def read(_app: Sphinx, _name: str, source: list[str]) -> None:
-        source[0] = _rewrite(source[0])
-
-    def included(_app: Sphinx, _path: Path, _parent: str, source: list[str]) -> None:
-        source[0] = _rewrite(source[0])
-
-    app.connect("source-read", read)
-    app.connect("include-read", included)
+    """Has the links of every page and of every included file rewritten."""
+    app.connect("source-read", _rewrite)
+    app.connect("include-read", _rewrite)

@@ -112,17 +112,19 @@ def venue_volume(weeks: WeekPartitions) -> AssetsDefinition:
         context: AssetExecutionContext, warehouse: ResourceParam[Database], archive: ResourceParam[Archive]
     ) -> WeekEvents:
         yield from each_week(
-            context, lambda week: compute_volume(week, warehouse, archive), _current(context, "venue_volume", warehouse)
+            context,
+            lambda week: compute_volume(week, warehouse, archive),
+            _if_several(context, lambda week: current_week("venue_volume", week, warehouse)),
         )
 
     return venue_volume
 
 
-def _current(context: AssetExecutionContext, table: str, warehouse: Database) -> Callable[[dt.date], WeekResult | None]:
+def _if_several(
+    context: AssetExecutionContext, current: Callable[[dt.date], WeekResult | None]
+) -> Callable[[dt.date], WeekResult | None]:
     """In a run over several weeks, the result of a week that is up to date; a week by itself is always computed."""
-    if len(context.partition_keys) == 1:
-        return lambda week: None
-    return lambda week: current_week(table, week, warehouse)
+    return current if len(context.partition_keys) > 1 else lambda week: None
 
 
 def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
@@ -141,7 +143,9 @@ def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
     @traced_step
     def computed(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
         yield from each_week(
-            context, lambda week: compute_figure(figure, week, warehouse), _current(context, figure.name, warehouse)
+            context,
+            lambda week: compute_figure(figure, week, warehouse),
+            _if_several(context, lambda week: current_week(figure.name, week, warehouse)),
         )
 
     return computed
@@ -193,9 +197,6 @@ def weekly_report(weeks: WeekPartitions) -> AssetsDefinition:
             link = {"page": Link(url) if url else Path(where) if settings.archive.folder else where}
             return replace(made, details={**link, **made.details}) if made.rows else made
 
-        def known(week: dt.date) -> WeekResult | None:
-            return current_report(week, warehouse, archive) if len(context.partition_keys) > 1 else None
-
-        yield from each_week(context, make, known)
+        yield from each_week(context, make, _if_several(context, lambda week: current_report(week, warehouse, archive)))
 
     return report

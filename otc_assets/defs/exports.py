@@ -27,16 +27,13 @@ from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
 from otc_assets.defs.requests import requests_over_weeks
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.under_way import under_way
-from otc_assets.defs.weekly import YEAR, WeekEvents, common_options, each_week
+from otc_assets.defs.weekly import WRITTEN_BY, YEAR, WeekEvents, common_options, each_week
 from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.parquet import exported_tables
 from otc_assets.domain.weeks import NEW_YORK, week_containing
 from otc_assets.pipeline.export import Target, export_week, weeks_to_export
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
-
-#: The assets of tables that another asset writes, too.
-_WRITTEN_BY = {"published_total": "venue_volume", "gap": "gap_report", "dataset_gap": "gap_report"}
 
 #: A row of the asset is a file: what its manifest says of it.
 _COLUMNS = {
@@ -52,7 +49,7 @@ _COLUMNS = {
 
 def parquet_export(weeks: WeekPartitions) -> AssetsDefinition:
     """The asset of the exported files."""
-    assets = dict.fromkeys(_WRITTEN_BY.get(name, name) for name in exported_tables())
+    assets = dict.fromkeys(WRITTEN_BY.get(name, name) for name in exported_tables())
 
     @asset(
         name=EXPORT,

@@ -3,13 +3,13 @@
 What an asset is, is in ``assets``; its columns are in ``weekly``.
 """
 
-import inspect
-from collections.abc import Callable
 from typing import Any
 
 from dagster import AssetsDefinition, AssetSpec, CodeReferencesMetadataValue, LocalFileCodeReference, MetadataValue
 
+from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.estimates import ESTIMATES
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS
@@ -23,13 +23,13 @@ from otc_assets.pipeline.volume import compute_volume
 from otc_assets.settings import PROJECT_ROOT, Settings
 
 #: By asset, the function that computes or captures a week. Data sets have one for all, which is not named here.
-_CODE: dict[str, Callable[..., Any]] = {
+_CODE: dict[str, Any] = {
     "week_calendar": compute_calendar,
     **{f"publication_{tier.slug}": capture_publication for tier in TIERS},
     "venue_volume": compute_volume,
     "gap_report": current_gaps,
-    "weekly_report": make_report,
-    "parquet_export": export_week,
+    WEEKLY_REPORT.name: make_report,
+    EXPORT: export_week,
     **{table.name: table.formula for table in TABLES.values() if isinstance(table, Figure)},
     **{estimate.name: datasets.ESTIMATES[estimate.name][1] for estimate in ESTIMATES},
 }
@@ -43,9 +43,9 @@ def with_links(asset: AssetsDefinition, chosen: Settings) -> AssetsDefinition:
 def _links(spec: AssetSpec, chosen: Settings) -> dict[str, Any]:
     name = spec.key.to_python_identifier()
     rule = _CODE.get(name, datasets.capture_week)
-    # The lines of a function that another wraps are those of the function.
-    place, line = inspect.getsourcefile(inspect.unwrap(rule)), inspect.getsourcelines(inspect.unwrap(rule))[1]
-    reference = LocalFileCodeReference(file_path=str(place), line_number=line, label=rule.__name__)
+    # Not by the lines of the source: every process with the definitions would read thirty files.
+    code = rule.__code__
+    reference = LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno, label=rule.__name__)
     links: dict[str, Any] = {
         "dagster/code_references": CodeReferencesMetadataValue(code_references=[reference]),
     }

@@ -86,6 +86,8 @@ _EXPLAINED = (WeekRefused, PermanentSourceError, Dropped, ArchiveError, Unreadab
 #: How many weeks the chart of a week's rows has, the week included, and the heights of its bars.
 _RECENT = 13
 _BARS = "▁▂▃▄▅▆▇█"
+#: The tables that an asset of another name writes, with that asset.
+WRITTEN_BY = {"published_total": "venue_volume", "gap": "gap_report", "dataset_gap": "gap_report"}
 #: By asset, the data set or tier that it captures.
 _DATASETS = {dataset.table: dataset.name for dataset in DATASETS}
 _TIERS = {f"publication_{tier.slug}": tier.name for tier in TIERS}
@@ -232,18 +234,15 @@ def table_metadata(name: str) -> dict[str, Any]:
     columns = [TableColumn(c, str(kind), description=str(table.note(c))) for c, kind in table.schema.items()]
     metadata = {"dagster/table_name": f"otc.{name}", "dagster/column_schema": TableSchema(columns)}
     lineage = {
-        column: [TableColumnDep(AssetKey(_asset_of(source)), of) for source, of in columns_from(name, column)]
+        column: [
+            TableColumnDep(AssetKey(WRITTEN_BY.get(source, source)), of) for source, of in columns_from(name, column)
+        ]
         for column in table.schema
     }
     if any(lineage.values()):
         # Dagster's open-source UI shows it as JSON; other catalogs draw it.
         metadata["dagster/column_lineage"] = TableColumnLineage(lineage)
     return metadata
-
-
-def _asset_of(table: str) -> str:
-    """The asset that writes a table."""
-    return "venue_volume" if table == "published_total" else table
 
 
 def common_options(pool: str, weeks: WeekPartitions, weeks_per_run: int) -> dict[str, Any]:

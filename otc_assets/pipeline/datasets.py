@@ -28,7 +28,6 @@ from otc_assets.domain.datasets import (
     THRESHOLD_LIST,
     Dataset,
 )
-from otc_assets.domain.enums import Retention
 from otc_assets.domain.estimates import (
     BLOCKS,
     MONTH,
@@ -40,10 +39,11 @@ from otc_assets.domain.estimates import (
     volume_estimate,
     weeks_read,
 )
+from otc_assets.domain.estimates import ESTIMATES as DECLARED
 from otc_assets.domain.firm_month import firm_month
 from otc_assets.domain.parsing.dataset_rows import DatasetRows, read_dataset
 from otc_assets.domain.parsing.limits import UnreadableFile
-from otc_assets.domain.periods import weeks_of_month
+from otc_assets.domain.periods import months_of, weeks_of_month
 from otc_assets.domain.threshold_stay import threshold_stay, weeks_followed
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
@@ -276,12 +276,16 @@ def _stay_version(connection: sa.Connection, week_ending: dt.date) -> str | None
     return inputs_version(connection, captures, [week_ending], STAY.code_version)
 
 
-def _block_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    (month,) = ATS_BLOCKS.periods(week_ending)
-    ats, firms = (week_rows(connection, dataset.table, [week_ending]) for dataset in (ATS_BLOCKS, OTC_BLOCKS))
+def _weeks_of_its_month(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    """What a month that ends in the week is held against: ``venue_share`` of the weeks with a day in it."""
+    (month,) = months_of(week_ending)
     columns = ["week_ending", "tier", "venue_id", "venue_kind", "total_volume"]
-    weekly = week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
-    return block_share(week_ending, ats, firms, weekly)
+    return week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
+
+
+def _block_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
+    ats, firms = (week_rows(connection, dataset.table, [week_ending]) for dataset in (ATS_BLOCKS, OTC_BLOCKS))
+    return block_share(week_ending, ats, firms, _weeks_of_its_month(connection, week_ending))
 
 
 def _block_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
@@ -297,10 +301,8 @@ def _block_version(connection: sa.Connection, week_ending: dt.date) -> str | Non
 
 
 def _month_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
-    (month,) = MONTHLY_SUMMARY.periods(week_ending)
-    columns = ["week_ending", "tier", "venue_id", "venue_kind", "total_volume"]
-    weekly = week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
-    return firm_month(week_ending, week_rows(connection, MONTHLY_SUMMARY.table, [week_ending]), weekly)
+    rows = week_rows(connection, MONTHLY_SUMMARY.table, [week_ending])
+    return firm_month(week_ending, rows, _weeks_of_its_month(connection, week_ending))
 
 
 def _month_version(connection: sa.Connection, week_ending: dt.date) -> str | None:
@@ -324,6 +326,9 @@ ESTIMATES: Mapping[
 }
 
 
+_SOURCES = {estimate.name: estimate.sources for estimate in DECLARED}
+
+
 def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:
     """Computes the week of an estimate from what is captured, and saves it with the version of its inputs.
 
@@ -336,8 +341,9 @@ def compute_estimate(table: str, week_ending: dt.date, database: Database) -> We
         version = version_of(connection, week_ending)
         if version is None:
             return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
-        # A capture stays recorded when retention drops its rows. All data sets of estimates are of this class.
-        require_kept(connection, Retention.VENUE_VOLUME, week_ending)
+        for dataset in DATASETS:
+            if dataset.table in _SOURCES[table]:  # a capture stays recorded when retention drops its rows
+                require_kept(connection, dataset.retention, week_ending)
         with span(COMPUTE):
             rows = rows_of(connection, week_ending)
             set_attributes(rows=rows.height)

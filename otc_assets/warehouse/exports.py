@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.parquet import exported_tables, layout_of
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.read import week_count
+from otc_assets.warehouse.read import blocked_between, week_count
 from otc_assets.warehouse.retention import dropped_until, retained_from
 from otc_assets.warehouse.sql import statement
 
@@ -26,10 +26,6 @@ _WITH_VOLUME = ("venue_volume", "published_total")
 
 #: By data set, its table.
 _TABLE_OF = {dataset.name: dataset.table for dataset in DATASETS}
-
-_BLOCKED = sa.text(
-    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
-)
 
 
 @contextmanager
@@ -64,7 +60,7 @@ def export_versions(
     stored += [("published_total", week, version) for table, week, version in stored if table == "venue_volume"]
     for table in _BY_ROWS:
         stored += [(table, *row) for row in connection.execute(_digests(table), span)]
-    blocked = set(connection.execute(_BLOCKED, span).scalars())
+    blocked = blocked_between(connection, first, last)
     declared = exported_tables()
     classes = {table.retention for table in declared.values() if table.retention}
     kept = {what: retained_from(connection, what) for what in classes}

@@ -22,7 +22,7 @@ from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIER_BY_NAME, weeks_up_to
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.read import effective_publications, revised_captures
+from otc_assets.warehouse.read import blocked_between, effective_publications, revised_captures
 from otc_assets.warehouse.retention import dropped_until, retained_from
 
 #: The version of a week whose captures were all withdrawn: it has no rows.
@@ -141,10 +141,6 @@ def _weeks_of(source: str, figure: Figure | WeeklyReport, week_ending: dt.date) 
 _RECORDED = sa.text(
     "SELECT table_name, week_ending, version FROM otc.computed_week WHERE week_ending BETWEEN :first AND :last"
 )
-_BLOCKED = sa.text(
-    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
-)
-
 _GAPS = sa.text("""
     SELECT week_ending, string_agg(tier || ' ' || status, ', ' ORDER BY tier) AS gaps FROM otc.gap
     WHERE week_ending BETWEEN :first AND :last GROUP BY week_ending
@@ -163,7 +159,7 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
     return Lineage(
         wanted={week: volume_version(tiers) for week, tiers in by_week.items()},
         recorded=recorded,
-        blocked=set(connection.execute(_BLOCKED, span).scalars()),
+        blocked=blocked_between(connection, first, last),
         kept_from=retained_from(connection, "venue_volume"),
         dropped_until=dropped_until(connection, "venue_volume"),
         revised=tuple((number, week, day) for number, week, _, day in revised_captures(connection)),

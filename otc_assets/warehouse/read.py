@@ -139,6 +139,16 @@ def summarized_tiers(connection: sa.Connection, weeks: Sequence[dt.date]) -> pl.
 _BLOCKED = sa.text("SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending = ANY(:weeks)")
 
 
+_BLOCKED_BETWEEN = sa.text(
+    "SELECT DISTINCT week_ending FROM otc.week_quality WHERE grade = 'F' AND week_ending BETWEEN :first AND :last"
+)
+
+
+def blocked_between(connection: sa.Connection, first: dt.date, last: dt.date) -> set[dt.date]:
+    """The weeks from ``first`` to ``last`` that are graded F."""
+    return set(connection.execute(_BLOCKED_BETWEEN, {"first": first, "last": last}).scalars())
+
+
 def blocked_weeks(connection: sa.Connection, weeks: Sequence[dt.date]) -> set[dt.date]:
     """Those of ``weeks`` that are graded F: downstream assets are not computed from them."""
     return set(connection.execute(_BLOCKED, {"weeks": list(weeks)}).scalars())

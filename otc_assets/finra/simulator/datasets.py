@@ -22,8 +22,9 @@ from otc_assets.domain.datasets import (
     THRESHOLD_LIST,
     Dataset,
 )
-from otc_assets.domain.enums import Market, MonthRow
+from otc_assets.domain.enums import MonthRow
 from otc_assets.domain.estimates import short_interest_spelling
+from otc_assets.domain.firm_month import TIERS_OF
 from otc_assets.domain.periods import settlement_dates_of, trading_days_of, weeks_of_month
 from otc_assets.domain.weeks import OTCE, T1, T2, TIERS, Tier, week_containing, weeks_between
 from otc_assets.finra.simulator.generator import FIRST_WEEK, Simulator, decimal
@@ -222,7 +223,7 @@ def _monthly(simulator: Simulator, month: dt.date) -> pl.DataFrame:
     """Each firm's month in each symbol, with FINRA's totals."""
     symbol, firm = ["issueSymbolIdentifier", "issueName"], ["firmCRDNumber", "_name"]
     parts = []
-    for market, tiers in {Market.NMS: (T1, T2), Market.OTCE: (OTCE,)}.items():
+    for market, tiers in TIERS_OF.items():
         rows = _month_of(simulator, month, tiers, "OTC_W_SMBL_FIRM", [*symbol, "firmCRDNumber"])
         # At FINRA, the De Minimis group has the number 0 in monthly data.
         rows = rows.with_columns(pl.col("firmCRDNumber").fill_null("0"))
