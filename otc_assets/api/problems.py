@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from otc_assets.archive.store import ArchiveUnavailable
 from otc_assets.client import InvalidQuery, NoRows, NotFinal, TimedOut, UnknownName, Unreachable
 from otc_assets.errors import OtcError
 from otc_assets.settings import without_secrets
@@ -68,13 +69,13 @@ KINDS = {
     "invalid-query": (422, "the parameters have the right form, but not together, or name no week"),
     "rate-limited": (429, "too many requests; Retry-After says when the next one is accepted"),
     "internal-error": (500, "a bug, or an error of the database; the log of the server has it"),
-    "unavailable": (503, "the database does not respond"),
+    "unavailable": (503, "the database or the archive does not respond"),
     "timed-out": (504, "the database stopped the statement after its time-out"),
 }
 
 
 def translated(error: OtcError) -> Problem:
-    """The problem that an error of the client is."""
+    """The problem that an error of the client or of the archive is."""
     if isinstance(error, Problem):
         return error
     text = str(error).removesuffix(error.remedy).rstrip().removesuffix(".")
@@ -90,9 +91,10 @@ def translated(error: OtcError) -> Problem:
         remedy = "Ask for fewer weeks or symbols, or for a smaller page."
         return Problem("timed-out", "the database stopped the statement after its time-out", remedy=remedy)
     log.error("%s", without_secrets(str(error)))
-    if isinstance(error, Unreachable):
+    if isinstance(error, Unreachable | ArchiveUnavailable):
+        what = "the database" if isinstance(error, Unreachable) else "the archive"
         remedy = "Try again later; the log of the server has the reason."
-        return Problem("unavailable", "the database does not respond", remedy=remedy, headers={"Retry-After": "10"})
+        return Problem("unavailable", f"{what} does not respond", remedy=remedy, headers={"Retry-After": "10"})
     return _INTERNAL
 
 

@@ -6,8 +6,6 @@ What is on a page, and where it is kept, is in ``otc_assets.report``.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
-from typing import TypeVar
 
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
@@ -15,9 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from otc_assets import report
 from otc_assets.api.problems import Problem
 from otc_assets.api.responses import etag_of, is_known, not_modified
-from otc_assets.archive.store import Archive, ArchiveUnavailable
-
-_T = TypeVar("_T")
+from otc_assets.archive.store import Archive
 
 #: A page is complete in itself: whatever else it would load is refused.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
@@ -27,7 +23,7 @@ def install(app: FastAPI, archive: Archive) -> None:
     """Adds ``/reports``, ``/reports/{week}`` and ``/reports/{week}.pdf``."""
 
     def newest(request: Request) -> Response:  # noqa: ARG001 - FastAPI passes it by name
-        week = _read(lambda: report.newest_week(archive))
+        week = report.newest_week(archive)
         if week is None:
             raise Problem(
                 "not-found", "no report is made yet", remedy="The asset weekly_report makes one for each week."
@@ -36,19 +32,19 @@ def install(app: FastAPI, archive: Archive) -> None:
 
     def page(week: dt.date, request: Request) -> Response:
         return _respond(
-            request, _of(archive, week).html, "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY}
+            request, _of(archive, week, "html"), "text/html; charset=utf-8", {"Content-Security-Policy": _POLICY}
         )
 
     def pdf(week: dt.date, request: Request) -> Response:
         name = {"Content-Disposition": f'inline; filename="otc-{week}.pdf"'}
-        return _respond(request, _of(archive, week).pdf, "application/pdf", name)
+        return _respond(request, _of(archive, week, "pdf"), "application/pdf", name)
 
     for path, endpoint in (("/reports", newest), ("/reports/{week}.pdf", pdf), ("/reports/{week}", page)):
         app.add_api_route(path, endpoint, methods=["GET"], response_model=None, include_in_schema=False)
 
 
-def _of(archive: Archive, week: dt.date) -> report.Report:
-    found = _read(lambda: report.find(archive, week))
+def _of(archive: Archive, week: dt.date, kind: str) -> bytes:
+    found = report.read(archive, week, kind)
     if found is None:
         raise Problem(
             "not-found",
@@ -56,16 +52,6 @@ def _of(archive: Archive, week: dt.date) -> report.Report:
             remedy="Weeks are named by their Friday; /reports leads to the newest.",
         )
     return found
-
-
-def _read(read: Callable[[], _T]) -> _T:
-    try:
-        return read()
-    except ArchiveUnavailable:
-        remedy = "Try again later; the log of the server has the reason."
-        raise Problem(
-            "unavailable", "the archive does not respond", remedy=remedy, headers={"Retry-After": "10"}
-        ) from None
 
 
 def _respond(request: Request, content: bytes, kind: str, headers: dict[str, str]) -> Response:

@@ -3,6 +3,6 @@
 Reading the figures, and recording that a report was made, is in ``pipeline.report``.
 """
 
-from otc_assets.report.files import Report, find, newest_week, save
+from otc_assets.report.files import Report, find, newest_week, read, save
 
-__all__ = ["Report", "find", "newest_week", "save"]
+__all__ = ["Report", "find", "newest_week", "read", "save"]

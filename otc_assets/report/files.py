@@ -43,8 +43,18 @@ def find(archive: Archive, week_ending: dt.date) -> Report | None:
     Raises:
         ArchiveUnavailable: the archive can't be reached.
     """
+    html, pdf = (read(archive, week_ending, kind) for kind in ("html", "pdf"))
+    return Report(html, pdf) if html is not None and pdf is not None else None
+
+
+def read(archive: Archive, week_ending: dt.date, kind: str) -> bytes | None:
+    """One file of the week's report, ``html`` or ``pdf``; None if there is none.
+
+    Raises:
+        ArchiveUnavailable: the archive can't be reached.
+    """
     try:
-        return Report(*(archive.get_named(_name(week_ending, kind)) for kind in ("html", "pdf")))
+        return archive.get_named(_name(week_ending, kind))
     except MissingObject:
         return None
 
