@@ -6,16 +6,11 @@ they can be told apart in print; each has a contrast of at least 3 to 1 against 
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-# Altair asks for the home of the account while it is imported. The account of a container may have none.
-if "HOME" not in os.environ:
-    os.environ["HOME"] = tempfile.gettempdir()
 import altair as alt
 import vl_convert
 from markupsafe import Markup
