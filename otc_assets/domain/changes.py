@@ -53,7 +53,10 @@ def week_changes(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl
 
     Returns:
         WEEK_CHANGES, sorted by its key. `evidence` is a JSON object. Changes of venues over all tiers have tier ALL.
+        No rows while no tier of the week is captured: what FINRA has revised follows with the week.
     """
+    if captured.filter(pl.col("week_ending") == week_ending).is_empty():
+        return WEEK_CHANGES.to_frame()
     weeks = weeks_up_to(week_ending)
     columns = [*_KEY, "symbol", "issue_name", "total_volume", "total_trades", "total_notional"]
     summaries = read("symbol_summary", weeks, columns).join(captured, on=_KEY, how="semi")

@@ -343,7 +343,7 @@ _ALL_TABLES = (
         formula=week_changes,
         follows_revisions=True,
         event=_METRICS,
-        code_version=f"1.{SUCCESSIONS_VERSION}",
+        code_version=f"2.{SUCCESSIONS_VERSION}",
     ),
     Table(
         name="gap",

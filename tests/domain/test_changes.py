@@ -244,6 +244,9 @@ def test_rows_that_finra_rewrote_since_the_report_before_are_a_change() -> None:
     )
     assert (subject, tier, amount, current) == (str(old), TWO, Decimal(5), "2026-09-08")
     assert json.loads(evidence) == {"rows": 5, "volume": "16.000000", "last_update_date": "2026-09-08"}
+    # A week that is pending would be the newest one with changes, with nothing but these.
+    assert changes(volume_of(STEADY), captured(range(1, 6)), rewritten).is_empty()
+    assert changes(volume_of(STEADY), captured([6], [ONE]), rewritten).height
 
 
 @pytest.mark.parametrize("numbers", [(6,), ()])
