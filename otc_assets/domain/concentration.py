@@ -84,19 +84,24 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
 
 def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
     key = [*of, "venue_scope"]
-    columns = [*of, "venue_id", "share_volume", "trade_count", "notional", "venue_scope"]
-    apart = rows.with_columns(half_of_venue().alias("venue_scope"))
-    both = rows.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
     volume, total, trades = pl.col("share_volume"), pl.col("total_volume"), pl.col("trade_count")
     value = pl.col("total_notional")
-    venues = (
-        pl.concat([apart.select(columns), both.select(columns)])
-        .group_by(*key, "venue_id")
-        .agg(volume.sum(), trades.sum(), complete_sum("notional"))
-        .sort("share_volume", "venue_id", descending=[True, False])
+    venues = _by_scope(rows, of)
+    # Sorted as a whole: within each of many groups it would take three times as long.
+    by_value = (
+        _largest_first(venues, "notional")
+        .group_by(key)
+        .agg(
+            pl.col("venue_id").first().alias("notional_top_venue"),
+            pl.col("notional").first().alias("_notional_top"),
+            pl.col("notional").head(3).sum().alias("_notional_top_3"),
+        )
     )
     figures = (
-        venues.group_by(key, maintain_order=True)
+        _largest_first(venues, "share_volume")
+        .with_columns(*_squares(venues, key, "share_volume", EXACT_UP_TO))
+        .with_columns(*_squares(venues, key, "notional", EXACT_UP_TO_DOLLARS))
+        .group_by(key)
         .agg(
             volume.sum().alias("total_volume"),
             trades.sum().alias("total_trades"),
@@ -105,20 +110,20 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
             volume.first().alias("_top"),
             volume.head(3).sum().alias("_top_3"),
             complete_sum("notional").alias("total_notional"),
-            _by_value("venue_id").first().alias("notional_top_venue"),
-            _by_value("notional").first().alias("_notional_top"),
-            _by_value("notional").head(3).sum().alias("_notional_top_3"),
             trades.filter(_IN_GROUP).sum().clip(1).cast(pl.Int128).alias("_firms"),
-            *_squares("share_volume", EXACT_UP_TO),
-            *_squares("notional", EXACT_UP_TO_DOLLARS),
+            pl.col("^_.*$").sum(),
         )
+        .join(by_value, on=key)
         .with_columns(
             pl.when(value.is_not_null()).then("notional_top_venue"),
-            (pl.col("_share_volume_sum") * pl.col("_share_volume_sum")).alias("_square"),
-            (pl.col("_notional_sum") * pl.col("_notional_sum")).alias("_notional_square"),
+            *(
+                (pl.col(f"_{measure}_{part}") * pl.col(f"_{measure}_{part}")).alias(f"_{measure}_{square}")
+                for measure in ("share_volume", "notional")
+                for part, square in (("sum", "square"), ("group", "of_group"))
+            ),
         )
     )
-    squares, square, firms = pl.col("_share_volume_squares"), pl.col("_square"), pl.col("_firms")
+    squares, square, firms = pl.col("_share_volume_squares"), pl.col("_share_volume_square"), pl.col("_firms")
     of_group = pl.col("_share_volume_of_group")
     named = squares - of_group
     # The group's firms with equal volumes: their squares are of_group / firms, rounded down and up to twentieths.
@@ -148,23 +153,36 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
     )
 
 
-def _by_value(column: str) -> pl.Expr:
-    """The values of a column, those of venues with the most dollars first."""
-    return pl.col(column).sort_by("notional", "venue_id", descending=[True, False])
+def _by_scope(rows: pl.DataFrame, of: list[str]) -> pl.DataFrame:
+    """Each venue's volume, trades and value in its half of the venues, and in both halves together."""
+    volume, trades = pl.col("share_volume"), pl.col("trade_count")
+    sums = (volume.sum(), trades.sum(), complete_sum("notional"))
+    columns = [*of, "venue_id", "venue_scope", "share_volume", "trade_count", "notional"]
+    apart = rows.with_columns(half_of_venue().alias("venue_scope")).group_by(*of, "venue_scope", "venue_id").agg(sums)
+    # A venue is in one half, unless an MPID is given for an ATS and, without a CRD number, for another firm.
+    one_each = apart.select(pl.struct(*of, "venue_id").n_unique()).item() == apart.height
+    together = apart if one_each else apart.group_by(*of, "venue_id").agg(sums)
+    both = together.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
+    return pl.concat([apart.select(columns), both.select(columns)])
 
 
-def _squares(measure: str, exact_up_to: int) -> list[pl.Expr]:
-    """Of a measure of venues: its sum, the sum of its squares, and the square of the De Minimis group's part.
+def _largest_first(venues: pl.DataFrame, measure: str) -> pl.DataFrame:
+    return venues.sort(measure, "venue_id", descending=[True, False])
 
-    In millionths, or in whole units if the sum is above ``exact_up_to``.
+
+def _squares(venues: pl.DataFrame, key: list[str], measure: str, exact_up_to: int) -> list[pl.Expr]:
+    """Columns that sum to those of a group: its measure, the squares of venues, and the De Minimis group's part.
+
+    In millionths, or in whole units if the sum of the group is above ``exact_up_to``.
     """
-    exact = millionths(pl.col(measure))
-    amount = pl.when(pl.col(measure).sum() > exact_up_to).then(exact // 1_000_000).otherwise(exact)
-    of_group = amount.filter(_IN_GROUP).sum()
+    amount = millionths(pl.col(measure))
+    # Most weeks as a whole are below it: then so is each group.
+    if (venues[measure].sum() or 0) > exact_up_to:
+        amount = pl.when(pl.col(measure).sum().over(key) > exact_up_to).then(amount // 1_000_000).otherwise(amount)
     return [
-        amount.sum().alias(f"_{measure}_sum"),
-        (amount * amount).sum().alias(f"_{measure}_squares"),
-        (of_group * of_group).alias(f"_{measure}_of_group"),
+        amount.alias(f"_{measure}_sum"),
+        (amount * amount).alias(f"_{measure}_squares"),
+        pl.when(_IN_GROUP).then(amount).otherwise(0).alias(f"_{measure}_group"),
     ]
 
 
@@ -178,7 +196,7 @@ def _level(down: pl.Expr, up: pl.Expr) -> pl.Expr:
 
     HHI = 10,000 * squares / square, compared without dividing, so that rounding does not change the level.
     """
-    square = pl.col("_square")
+    square = pl.col("_share_volume_square")
     return (
         pl.when(down < square * (MODERATE_FROM * _TWENTIETHS // 10_000))
         .then(pl.lit(ConcentrationLevel.COMPETITIVE))

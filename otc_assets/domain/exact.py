@@ -6,6 +6,7 @@ Every division is in integers, rounded half up. Which values are divided is in t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -51,39 +52,59 @@ def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.
 
 
 def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> pl.Series:
-    size = numerator.abs()
-    result, rest = size // denominator, size % denominator
+    rest = numerator.abs()
+    result = rest // denominator
+    rest = rest - result * denominator  # a product costs a fraction of a division
     for _ in range(digit_pairs):
         rest = rest * _HUNDRED
-        result, rest = result * _HUNDRED + rest // denominator, rest % denominator
+        digits = rest // denominator
+        result, rest = result * _HUNDRED + digits, rest - digits * denominator
     result = result + (rest + rest >= denominator).cast(_WHOLE)
     return _of_millionths(result, numerator.sign())
 
 
 def _of_millionths(size: pl.Series, sign: pl.Series) -> pl.Series:
     # Whole part and millionths separately: as one number, millionths may have more digits than a decimal.
-    whole, millionths_left = size // _WHOLE_MILLION, size % _WHOLE_MILLION
+    whole = size // _WHOLE_MILLION
+    millionths_left = size - whole * _WHOLE_MILLION
     return (whole * sign).cast(AMOUNT) + (millionths_left * sign).cast(AMOUNT) / _MILLION
 
 
-def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[int, int]], *, shift: int = 0) -> pl.Expr:
-    """As ``quotient``, for a fraction whose terms need more than 128 bits: Python's integers, row by row.
+#: Below it, terms are divided as 128-bit integers: a rest of the division is multiplied by a hundred.
+_NARROW = 1e35
+
+
+def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[Any, Any]], *, shift: int = 0) -> pl.Expr:
+    """As ``quotient``, for a fraction whose terms may need more than 128 bits: for those, row by row.
 
     Null where a part is null, or the denominator is zero.
 
     Args:
-        parts: whole numbers.
-        fraction: takes a row's ``parts``, and returns numerator and denominator, neither negative.
-        shift: -6 or more.
+        parts: whole numbers, not negative.
+        fraction: takes ``parts``, and returns numerator and denominator by additions and multiplications alone: it is
+            called with columns, and with the integers of rows that need more than 128 bits.
+        shift: an even number, -6 or more.
     """
-    scale = 10 ** (6 + shift)
 
     def divide(columns: Sequence[pl.Series]) -> pl.Series:
-        terms = ((0, 0) if None in row else fraction(*row) for row in zip(*columns, strict=True))
-        sizes = pl.Series([(2 * n * scale + d) // (2 * d) if d else None for n, d in terms], dtype=_WHOLE)
-        return _of_millionths(sizes, sizes.sign())
+        sizes = fraction(*(column.cast(pl.Float64) for column in columns))
+        is_narrow = ((sizes[0] < _NARROW) & (sizes[1] < _NARROW)).fill_null(True)
+        if is_narrow.all():
+            return _divide(*fraction(*columns), (6 + shift) // 2)
+        table = pl.DataFrame(list(columns), schema=[str(number) for number in range(len(columns))])
+        narrow = _divide(*fraction(*table.filter(is_narrow)), (6 + shift) // 2)
+        wide = _divide_rows(table.filter(~is_narrow), fraction, 10 ** (6 + shift))
+        place = pl.int_range(len(is_narrow), eager=True)
+        order = pl.concat([place.filter(is_narrow), place.filter(~is_narrow)])
+        return pl.concat([narrow.rename(""), wide]).gather(order.arg_sort())
 
     return pl.map_batches([part.cast(_WHOLE) for part in parts], divide, return_dtype=AMOUNT, is_elementwise=True)
+
+
+def _divide_rows(table: pl.DataFrame, fraction: Callable[..., tuple[int, int]], scale: int) -> pl.Series:
+    terms = (fraction(*row) for row in table.iter_rows())
+    sizes = pl.Series([(2 * n * scale + d) // (2 * d) if d else None for n, d in terms], dtype=_WHOLE)
+    return _of_millionths(sizes, sizes.sign())
 
 
 def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

@@ -46,16 +46,32 @@ def test_squares_of_a_whole_market_are_divided_without_overflow(share: int, whol
     assert divided(part, whole, 4) == half_up(Fraction(part, whole) * 10_000)
 
 
-@given(a=st.integers(0, 10**36), b=st.integers(0, 10**36), c=st.integers(0, 10**30), shift=st.sampled_from([-6, 0, 4]))
-@example(a=1, b=0, c=3, shift=0)
-@example(a=1, b=2, c=10**6, shift=0)  # exactly half a millionth
-def test_a_fraction_whose_terms_need_more_than_128_bits_is_rounded_half_up(a: int, b: int, c: int, shift: int) -> None:
-    """Guards the lower bound of the HHI; null where the denominator is zero."""
-    frame = pl.DataFrame({"a": [a], "b": [b], "c": [c]}, schema=dict.fromkeys("abc", pl.Int128))
+_PARTS = st.tuples(
+    *[st.integers(0, 10**6) | st.integers(0, 10**36)] * 2,
+    st.integers(0, 10**3) | st.integers(0, 10**30),
+)
+
+
+@given(rows=st.lists(st.none() | _PARTS, min_size=1), shift=st.sampled_from([-6, 0, 4]))
+@example(rows=[(1, 0, 3), None, (1, 2, 10**30)], shift=0)
+@example(
+    rows=[(1, 2, 10**6), (10**36, 1, 10**30), (0, 0, 1), (1, 2, 1)], shift=0
+)  # 1 / 3 among fractions that need more
+def test_a_fraction_whose_terms_need_more_than_128_bits_is_rounded_half_up(
+    rows: list[tuple[int, int, int] | None], shift: int
+) -> None:
+    """Guards the lower bound of the HHI; null where a part is null or the denominator is zero."""
+    table = [row or (None, None, 1) for row in rows]
+    frame = pl.DataFrame(table, schema=dict.fromkeys("abc", pl.Int128), orient="row")
     parts = [pl.col(name) for name in "abc"]
-    made = frame.select(wide_quotient(parts, lambda a, b, c: (a * c, a * c + b * c), shift=shift)).item()
-    expected = half_up(Fraction(a, a + b) * Fraction(10) ** shift) if (a + b) * c else None
-    assert (None if made is None else Fraction(made) * 1_000_000) == expected
+    made = frame.select(wide_quotient(parts, lambda a, b, c: (a * c, a * c + b * c), shift=shift)).to_series()
+    expected = [
+        half_up(Fraction(row[0], row[0] + row[1]) * Fraction(10) ** shift)
+        if row and (row[0] + row[1]) * row[2]
+        else None
+        for row in rows
+    ]
+    assert [None if value is None else Fraction(value) * 1_000_000 for value in made] == expected
 
 
 @pytest.mark.parametrize(
