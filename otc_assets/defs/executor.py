@@ -1,9 +1,9 @@
 """The executor of most runs: all steps in one process, which can be found, interrupted and waited for.
 
-Dagster's in-process executor with four things added: the run carries the identity of its process; signals that
+Dagster's in-process executor with five things added: the run carries the identity of its process; signals that
 arrive between steps are honoured; waiting for a slot of a pool is announced, bounded and does not use up a
-processor; and a week that fails does not stop the others downstream. Spans are in ``spans``, steps in pods of their own
-in ``step_pods``.
+processor; a week that fails does not stop the others downstream; and a week that one step has read is kept for the
+others. Spans are in ``spans``, steps in pods of their own in ``step_pods``.
 """
 
 import signal
@@ -35,6 +35,7 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.defs.liveness import process_tag
 from otc_assets.errors import OtcError
+from otc_assets.warehouse.kept_weeks import weeks_kept
 
 #: How often a step that waits for a slot looks whether it may go on.
 _LOOK_SECONDS = 0.25
@@ -179,7 +180,7 @@ class InProcess(Executor):
         instance, run = plan_context.instance, plan_context.dagster_run
         instance.add_run_tags(run.run_id, process_tag(run.run_id))
         try:
-            with _interruptible_pauses():
+            with _interruptible_pauses(), weeks_kept():
                 yield from ExecuteRunWithPlanIterable(
                     execution_plan=plan_context.execution_plan,
                     iterator=_steps,

@@ -19,6 +19,7 @@ from otc_assets.domain.schema import REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
 from otc_assets.errors import OtcError
+from otc_assets.warehouse.kept_weeks import KeptWeeks, kept_weeks
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.server import copy_out
 from otc_assets.warehouse.sql import statement
@@ -99,31 +100,65 @@ def week_rows(
     if table not in readable:
         raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(readable)}")
     schema = readable[table]
-    source: str = f"otc.{table}"
-    params: list[Any] = []
     if columns is not None:
         if unknown := set(columns) - set(schema):
             raise ValueError(f"otc.{table} has no column {', '.join(sorted(unknown))}")
         schema = pl.Schema({name: schema[name] for name in columns})
-    names = ", ".join(schema)
     if as_of is not None:
         if table not in with_history():
             raise ValueError(f"no history is kept of otc.{table}; it is of {', '.join(with_history())}")
         if as_of.tzinfo is None:
             raise ValueError(f"{as_of} has no time zone: say which moment is meant")
-        source, params = f"otc.{table}_as_of(%s)", [as_of]
+        return _read_weeks(connection, f"otc.{table}_as_of(%s)", [as_of], schema, weeks, tier)
+    if (kept := kept_weeks()) is None:
+        return _read_weeks(connection, f"otc.{table}", [], schema, weeks, tier)
+    return _kept_or_read(kept, connection, table, schema, weeks, tier)
+
+
+def _read_weeks(
+    connection: sa.Connection,
+    source: str,
+    params: list[Any],
+    schema: pl.Schema,
+    weeks: Sequence[dt.date],
+    tier: str | None = None,
+) -> pl.DataFrame:
     # The weeks are a list of constants: only for those does TimescaleDB exclude chunks when it plans the query.
-    query = f"SELECT {names} FROM {source} WHERE week_ending IN ({', '.join(['%s'] * len(weeks))})"  # noqa: S608
-    params += weeks
+    constants = ", ".join(["%s"] * len(weeks))
+    query = f"SELECT {', '.join(schema)} FROM {source} WHERE week_ending IN ({constants})"  # noqa: S608
+    params = [*params, *weeks]
     if tier is not None:
         query += " AND tier = %s"
         params.append(tier)
     try:
-        return copy_out(connection, query, schema, params)
+        return copy_out(connection, query, schema, params, named=True)
     except psycopg.DatabaseError as error:
         if error.sqlstate not in _NOT_FINAL:
             raise
         raise NotFinal(f"{error.diag.message_primary}. {error.diag.message_detail or ''}".strip()) from None
+
+
+def _kept_or_read(
+    kept: KeptWeeks,
+    connection: sa.Connection,
+    table: str,
+    schema: pl.Schema,
+    weeks: Sequence[dt.date],
+    tier: str | None,
+) -> pl.DataFrame:
+    """The rows of weeks that the run has read before, and of the others, which are read whole and kept."""
+    loads = kept.loads(connection, table, weeks)
+    wanted = [*schema, *(["tier"] if tier and "tier" not in schema else [])]
+    frames = []
+    if others := [week for week in weeks if week not in loads]:
+        frames.append(_read_weeks(connection, f"otc.{table}", [], schema, others, tier))
+    for week, load in loads.items():
+        rows = kept.find(table, week, load, wanted)
+        if rows is None:
+            rows = _read_weeks(connection, f"otc.{table}", [], TABLES[table].schema, [week])
+            kept.keep(table, week, load, rows)
+        frames.append((rows.filter(pl.col("tier") == tier) if tier else rows).select(list(schema)))
+    return pl.concat(frames) if frames else schema.to_frame()
 
 
 _CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"

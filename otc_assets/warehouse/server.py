@@ -215,7 +215,9 @@ def copy_in(connection: sa.Connection, table: str, frame: pl.DataFrame) -> int:
     return frame.height
 
 
-def copy_out(connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = ()) -> pl.DataFrame:
-    """The rows of ``query`` (placeholders ``%s``) as a frame of ``schema``, column by position, by COPY."""
+def copy_out(
+    connection: sa.Connection, query: str, schema: pl.Schema, params: Sequence[Any] = (), *, named: bool = False
+) -> pl.DataFrame:
+    """The rows of ``query`` as a frame of ``schema``, by COPY. Arguments are those of ``postgres.copied``."""
     with copy_span(connection.engine.url, f"COPY ({query}) TO STDOUT"), _cursor(connection) as cursor:
-        return copied(cursor, query, schema, params)
+        return copied(cursor, query, schema, params, named=named)

@@ -1,0 +1,116 @@
+"""Weeks that a run has read, kept in temporary files, so that a week is read once for all its figures and checks.
+
+A week is kept under the transaction that computed it (``otc.computed_week``), which every load of the week changes, and
+retention deletes. What a transaction reads after it has written something always comes from the tables. How rows are
+read is in ``read``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import IO
+
+import polars as pl
+import sqlalchemy as sa
+
+#: Bytes of all files of a run: about sixty weeks of FINRA's size.
+MOST_BYTES = 2**30
+
+#: By table that is read by week, the table whose computed weeks say when it was loaded.
+_LOADED_WITH = {"published_total": "venue_volume"}
+
+_LOADS = sa.text("""
+    SELECT week_ending, xid::text FROM otc.computed_week
+    WHERE table_name = :table AND week_ending = ANY(:weeks) AND pg_current_xact_id_if_assigned() IS NULL
+""")
+
+
+def _temporary_file() -> IO[bytes]:
+    """A file without a name: a process that is killed leaves none."""
+    return tempfile.TemporaryFile(prefix="otc-week-")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    load: str
+    file: IO[bytes]
+    bytes: int
+
+
+class KeptWeeks:
+    """The weeks of tables that a run has read.
+
+    Args:
+        most_bytes: the most that the files may take; the oldest weeks are given up first, because a run over weeks
+            goes from the oldest to the newest, table by table.
+        open_file: opens a file for a week; it is deleted when it is closed.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES, open_file: Callable[[], IO[bytes]] = _temporary_file) -> None:
+        self._most_bytes, self._open_file = most_bytes, open_file
+        self._kept: dict[tuple[dt.date, str], _Kept] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What the files take."""
+        return sum(kept.bytes for kept in self._kept.values())
+
+    def loads(self, connection: sa.Connection, table: str, weeks: Iterable[dt.date]) -> dict[dt.date, str]:
+        """By week that can be kept, the load that wrote it; none if this transaction has written something."""
+        values = {"table": _LOADED_WITH.get(table, table), "weeks": list(weeks)}
+        return {row.week_ending: row.xid for row in connection.execute(_LOADS, values)}
+
+    def find(self, table: str, week: dt.date, load: str, columns: Sequence[str]) -> pl.DataFrame | None:
+        """The week's rows as ``load`` wrote them; None if they are not kept."""
+        kept = self._kept.get((week, table))
+        if kept is None or kept.load != load:
+            return None
+        kept.file.seek(0)
+        return pl.read_ipc(kept.file, columns=list(columns))
+
+    def keep(self, table: str, week: dt.date, load: str, rows: pl.DataFrame) -> None:
+        """Keeps the week's rows, all columns, if there is room for them."""
+        self._drop((week, table))
+        file = self._open_file()
+        try:
+            rows.write_ipc(file, compression="lz4")
+        except (OSError, pl.exceptions.ComputeError):
+            file.close()  # the disk is full: the week is read again
+            return
+        self._kept[week, table] = _Kept(load, file, file.tell())
+        while self.bytes > self._most_bytes:
+            self._drop(min(self._kept))
+
+    def _drop(self, key: tuple[dt.date, str]) -> None:
+        if kept := self._kept.pop(key, None):
+            kept.file.close()
+
+    def close(self) -> None:
+        """Deletes the files."""
+        for key in list(self._kept):
+            self._drop(key)
+
+
+_of_run: ContextVar[KeptWeeks | None] = ContextVar("kept_weeks", default=None)
+
+
+def kept_weeks() -> KeptWeeks | None:
+    """The weeks of the run that is under way in this context; None outside of one."""
+    return _of_run.get()
+
+
+@contextmanager
+def weeks_kept(most_bytes: int = MOST_BYTES) -> Iterator[None]:
+    """In the block, weeks that were read are kept."""
+    weeks, before = KeptWeeks(most_bytes), _of_run.get()
+    _of_run.set(weeks)
+    try:
+        yield
+    finally:
+        _of_run.set(before)
+        weeks.close()
