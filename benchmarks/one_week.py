@@ -10,6 +10,8 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from otc_assets.definitions import make_launcher
 from otc_assets.defs.instance import clean_instance
@@ -19,9 +21,9 @@ from otc_assets.local import setup
 from otc_assets.settings import settings
 
 
-def main() -> None:
-    """The week named on the command line."""
-    week = dt.date.fromisoformat(sys.argv[1])
+@contextmanager
+def simulated_finra() -> Iterator[str]:
+    """The address of a simulated FINRA in a process of its own."""
     finra = subprocess.Popen(
         [sys.executable, "-c", "from otc_assets.cli import main; main()", "simulate", "--serve", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -30,7 +32,16 @@ def main() -> None:
     )
     try:
         assert finra.stdout is not None
-        address = next(word for word in finra.stdout.readline().split() if word.startswith("http"))
+        yield next(word for word in finra.stdout.readline().split() if word.startswith("http"))
+    finally:
+        finra.terminate()
+        finra.wait()
+
+
+def main() -> None:
+    """The week named on the command line."""
+    week = dt.date.fromisoformat(sys.argv[1])
+    with simulated_finra() as address:
         os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
         settings.cache_clear()
         with setup.database(settings()) as url:
@@ -42,9 +53,6 @@ def main() -> None:
             # Of this process: its children are the database and the simulated FINRA.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(f"  peak memory {peak:.0f} MiB (wanted: under 512)")
-    finally:
-        finra.terminate()
-        finra.wait()
 
 
 if __name__ == "__main__":

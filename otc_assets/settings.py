@@ -72,6 +72,8 @@ class Settings(BaseSettings):
             volume, and of everything computed from it are kept; 0 keeps them indefinitely. Archived bytes are
             always kept indefinitely.
         keep_run_logs_days: how many days the logs of a run are kept after its end; 0 keeps them indefinitely.
+        keep_runs_days: how many days runs, backfills, alerts, and materializations that a newer one of the same week
+            replaced are kept; 0 keeps them indefinitely.
         single_runs: whether a backfill puts all its weeks into one run, which ``dagster asset materialize
             --partition-range`` requires of every asset.
         simulator_seed, simulator_scale: the seed of the simulated data, and its size (1 is FINRA's size).
@@ -114,6 +116,7 @@ class Settings(BaseSettings):
     keep_venue_volume_weeks: int = Field(default=104, ge=0, le=5200)
     keep_summaries_weeks: int = Field(default=0, ge=0, le=5200)
     keep_run_logs_days: int = Field(default=30, ge=0, le=36_500)
+    keep_runs_days: int = Field(default=365, ge=0, le=36_500)
     single_runs: bool = False
     simulator_seed: int = 2014
     simulator_scale: float = Field(default=0.1, gt=0, le=4)

@@ -12,7 +12,8 @@ from dagster import DagsterInstance
 from otc_assets.archive.opening import open_archive
 from otc_assets.defs.internals import InstanceRef
 from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs, fail_restored_runs
-from otc_assets.defs.storage import TABLES, storage_url
+from otc_assets.defs.pooling import TABLES, PooledStorage
+from otc_assets.defs.storage import storage_url
 from otc_assets.settings import Settings
 from otc_assets.warehouse import roles
 from otc_assets.warehouse.server import autocommit, transaction
@@ -30,7 +31,8 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     Args:
         chosen: settings in which the URL of the database is set.
     """
-    storage = {"postgres": {"postgres_url": storage_url(chosen)}}
+    config = {"postgres_url": storage_url(chosen)}
+    storage = {"custom": {"module": PooledStorage.__module__, "class": PooledStorage.__name__, "config": config}}
     ref = InstanceRef.from_dir(str(chosen.dagster_home), overrides={"storage": storage})
     return DagsterInstance.from_ref(ref)
 

@@ -6,6 +6,7 @@ exists. Other modules import them from here only.
 
 from typing import Any
 
+import sqlalchemy as sa
 from dagster import AssetExecutionContext, DataVersion
 
 # Storage classes and their configuration: ``storage: custom`` in dagster.yaml takes a class, and has no public base.
@@ -110,6 +111,7 @@ from dagster._serdes import ConfigurableClassData as ConfigurableClassData
 # The error of a step, as events have it. Waits for a public type.
 from dagster._utils.error import SerializableErrorInfo as SerializableErrorInfo
 from dagster._utils.interrupts import check_captured_interrupt as check_captured_interrupt
+from dagster_postgres import DagsterPostgresStorage
 
 NO_MATERIALIZATION = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
@@ -149,6 +151,15 @@ def s3_compute_logs(client: Any, **config: Any) -> ComputeLogManager[Any]:
     manager = S3ComputeLogManager(**config)
     manager._s3_session = client
     return manager
+
+
+def share_engine(storage: DagsterPostgresStorage, engine: sa.Engine) -> None:
+    """Has the three parts of a storage use ``engine``. Waits for a setting of the pool of connections.
+
+    The public ``optimize_for_webserver`` makes a pool for each part of each instance, and does not test connections.
+    """
+    for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        part._engine = engine  # type: ignore[union-attr]
 
 
 def dagster_dev_command() -> Any:

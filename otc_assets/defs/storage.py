@@ -13,7 +13,6 @@ import click
 import dagster_postgres
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
-from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_alembic_config
 
 from otc_assets.defs.internals import (
@@ -21,10 +20,8 @@ from otc_assets.defs.internals import (
     ConfigurableClassData,
     DagsterSqliteStorage,
     DagsterStorage,
-    RunStorageSqlMetadata,
-    ScheduleStorageSqlMetadata,
-    SqlEventLogStorageMetadata,
 )
+from otc_assets.defs.pooling import TABLES, PooledStorage
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.migrate import require_current
@@ -63,7 +60,7 @@ class Storage(DagsterStorage, ChosenBySettings):
         except OtcError as error:
             raise click.ClickException(str(error)) from None
         if url is not None:
-            return DagsterPostgresStorage(url, inst_data=inst_data)
+            return PooledStorage(url, inst_data=inst_data)
         folder = Path(os.environ.get("DAGSTER_HOME") or chosen.dagster_home) / "sqlite"
         return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": str(folder)})
 
@@ -77,14 +74,6 @@ def storage_url(chosen: Settings) -> str | None:
 
 
 # --- tables of earlier versions ------------------------------------------------------------------------
-
-TABLES = sorted(
-    {
-        *RunStorageSqlMetadata.tables,
-        *SqlEventLogStorageMetadata.tables,
-        *ScheduleStorageSqlMetadata.tables,
-    }
-)
 
 #: A daemon writes its heartbeat every 30 seconds: without one for so long it has stopped.
 _SILENT_SECONDS = 75

@@ -168,6 +168,11 @@ def end_attempt(
     connection.execute(statement("end_alert_attempt"), values)
 
 
+def delete(connection: sa.Connection, *, before: dt.datetime) -> int:
+    """Deletes alerts from before a time, unless they are pending or prevent another alert. Returns their number."""
+    return connection.execute(statement("delete_alerts"), {"before": before}).rowcount
+
+
 _STUCK = sa.text("""
     SELECT count(*) AS count, min(recorded_at) AS since, max(last_error) AS error, min(due_at) AS again_at
     FROM otc.alert WHERE state = 'pending' AND attempts > 0

@@ -68,7 +68,7 @@ _WRITE = ("INSERT", "UPDATE", "DELETE")
 _LESS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("schema_version", "definition", "firm", "retention", "journal"), ()),
     **dict.fromkeys(("week_state", "file_ledger", "gap_ledger"), ()),
-    **dict.fromkeys(("publication", "alert"), ("INSERT", "UPDATE")),
+    "publication": ("INSERT", "UPDATE"),
     **{f"{table}_revision": ("INSERT",) for table in with_history()},
     "events": (),
 }

@@ -11,6 +11,7 @@ from dagster import DagsterInstance, job, op
 from dagster_postgres import PostgresEventLogStorage
 from support.hostile_defaults import make_hostile
 
+from otc_assets.defs import pooling
 from otc_assets.defs import storage as dagster_storage
 from otc_assets.defs.instance import clean_instance
 from otc_assets.defs.storage import StorageInUse, move_tables
@@ -43,12 +44,12 @@ def instance_on(storage_url: str, home: Path) -> DagsterInstance:
 
 def schemas(sql: Sql) -> dict[object, int]:
     """How many of Dagster's tables each schema has."""
-    names = [*dagster_storage.TABLES, "alembic_version"]
+    names = [*pooling.TABLES, "alembic_version"]
     query = "SELECT schemaname, count(*) FROM pg_tables WHERE tablename = ANY(%s) GROUP BY 1"
     return dict(sql.execute(query, [names]).fetchall())  # type: ignore[arg-type]
 
 
-ALL = len(dagster_storage.TABLES) + 1
+ALL = len(pooling.TABLES) + 1
 
 
 @pytest.fixture(params=["", "?options=-csearch_path%3Dpublic"], ids=["in otc", "in public"])
