@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import zstandard
@@ -19,6 +19,7 @@ from otc_assets.archive import s3 as module
 from otc_assets.archive.s3 import S3Archive
 from otc_assets.archive.store import ArchiveUnavailable, DamagedObject, MissingObject
 from otc_assets.archive_url import parse_archive_url
+from otc_assets.content import Held
 
 SMALL = b"OTC|AABB|Asia|OTCN|1\n" * 10_000
 DIGEST = hashlib.sha256(SMALL).hexdigest()
@@ -169,13 +170,13 @@ def test_an_object_that_appears_between_reading_and_writing_is_not_overwritten(
     archive: S3Archive, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The condition protects it: what another process wrote is read back instead, and refused if it is wrong."""
-    real = module.compressed
+    real = Held.packed
 
-    def compressed(content: bytes) -> bytes:
+    def packed(content: Held) -> BinaryIO:
         s3.client().put_object(Bucket=bucket, Key=key(SMALL), Body=b"of another process")
         return real(content)
 
-    monkeypatch.setattr(module, "compressed", compressed)
+    monkeypatch.setattr(Held, "packed", packed)
     with pytest.raises(DamagedObject, match=key(SMALL)):
         archive.put(SMALL)
     assert stored(s3, bucket, key(SMALL)) == b"of another process"
