@@ -171,9 +171,7 @@ class QueryApi:
         """
         return self._partitions(dataset.name, lambda listed: offered_periods(dataset, listed))
 
-    def fetch_period(
-        self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool
-    ) -> DatasetCapture | None:
+    def fetch_period(self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool) -> DatasetCapture | None:
         """All rows of a data set's period; None if it has none.
 
         Of a period with several partitions, the rows follow each other under one header line.

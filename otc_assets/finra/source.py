@@ -126,9 +126,7 @@ class DatasetSource(Protocol):
         """Every period of the data set that can be fetched now."""
         ...
 
-    def fetch_period(
-        self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool
-    ) -> DatasetCapture | None:
+    def fetch_period(self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool) -> DatasetCapture | None:
         """All rows of a period; None if there are none.
 
         Raises:
