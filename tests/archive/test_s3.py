@@ -85,6 +85,21 @@ def test_a_large_object_is_written_in_parts(
     assert found["ChecksumSHA256"].endswith("-3")
 
 
+def test_bytes_that_come_piece_by_piece_are_written_in_parts_of_their_spool(
+    disturbed: S3Archive, proxy: FaultyProxy, s3: S3Server, bucket: str
+) -> None:
+    spool = disturbed.spool()
+    for start in range(0, len(LARGE), 1 << 20):
+        spool.write(LARGE[start : start + (1 << 20)])
+    proxy.disturb("reset", "PUT")
+    assert disturbed.get(disturbed.put(spool, "a publication")) == LARGE
+    assert list(s3.keys(bucket)) == [key(LARGE)]
+    assert len({path for method, path in proxy.seen if method == "PUT" and "partNumber" in path}) == 3
+    proxy.seen.clear()
+    disturbed.put(spool)
+    assert [method for method, _ in proxy.seen] == ["GET"]
+
+
 def test_the_same_bytes_again_are_not_written_again(disturbed: S3Archive, proxy: FaultyProxy) -> None:
     disturbed.put(SMALL)
     proxy.seen.clear()
