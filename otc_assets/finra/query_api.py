@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from otc_assets.content import Spool
 from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.enums import CaptureScope
+from otc_assets.domain.parsing.limits import MAX_LINE_BYTES
 from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of
 from otc_assets.finra.exchange import (
     DEFAULT_DEADLINES,
@@ -124,7 +125,7 @@ class QueryApi:
         return self._partitions(WEEKLY, weeks)
 
     def _partitions(self, name: str, read: Callable[[Iterable[list[str]]], Iterable[T]]) -> set[T]:
-        reply = self._request("GET", _PARTITIONS + name, headers=_AS_JSON)
+        reply = self._request("GET", _PARTITIONS + name, lambda reply: reply, headers=_AS_JSON)
         try:
             return set(read(entry["partitions"] for entry in reply.json()["availablePartitions"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -138,7 +139,7 @@ class QueryApi:
             "sortFields": ["-lastUpdateDate"],
             "limit": 1,
         }
-        reply = self._request("POST", _DATA + WEEKLY, json=query, headers=_AS_JSON)
+        reply = self._request("POST", _DATA + WEEKLY, lambda reply: reply, json=query, headers=_AS_JSON)
         if has_no_data(reply):
             return None
         try:
@@ -242,33 +243,28 @@ class QueryApi:
             "quoteValues": False,
         }
 
-        def require_complete(reply: httpx.Response) -> None:
-            """Has a truncated page requested again."""
+        def read(reply: httpx.Response) -> Page | None:
+            """The page; a truncated one is requested again."""
             if has_no_data(reply):
-                return
+                return None
             first_line, rows = header_and_rows(reply)
-            stated = stated_rows(reply, "Total-Records-On-Page")
-            last = rows.rstrip(b"\n").rpartition(b"\n")[2]
-            if (stated is not None and stated != count_rows(rows)) or last.count(b"|") != first_line.count(b"|"):
+            count, stated = count_rows(rows), stated_rows(reply, "Total-Records-On-Page")
+            last = rows[-MAX_LINE_BYTES:].rstrip(b"\n").rpartition(b"\n")[2]
+            if stated not in (None, count) or last.count(b"|") != first_line.count(b"|"):
                 raise TemporaryFailure(f"{where}: the page at row {offset} is truncated")
-            if not count_rows(rows):
+            if not count:
                 raise TemporaryFailure(f"{where}: the page at row {offset} has no rows: {quote(reply)}")
+            total = record_total(reply)
+            sent = {name.strip(' "') for name in first_line.decode(errors="replace").split("|")}
+            if missing := [field for field in query.fields if field not in sent]:
+                raise SourceError(
+                    f"{where}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
+                    f"requested; it begins with {first_line[:200].decode(errors='replace')!r}",
+                    remedy="If this lasts, FINRA has changed its fields, and this software has to be adapted.",
+                )
+            return Page(first_line, rows if rows.endswith(b"\n") else rows + b"\n", count, total)
 
-        reply = self._request("POST", path, json=asked, headers={"Accept": "text/plain"}, check=require_complete)
-        if has_no_data(reply):
-            return None
-        total = record_total(reply)
-        first_line, rows = header_and_rows(reply)
-        sent = {name.strip(' "') for name in first_line.decode(errors="replace").split("|")}
-        if missing := [field for field in query.fields if field not in sent]:
-            raise SourceError(
-                f"{where}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
-                f"requested; it begins with {first_line[:200].decode(errors='replace')!r}",
-                remedy="If this lasts, FINRA has changed its fields, and this software has to be adapted.",
-            )
-        if not rows.endswith(b"\n"):
-            rows += b"\n"
-        return Page(first_line, rows, count_rows(rows), total)
+        return self._request("POST", path, read, json=asked, headers={"Accept": "text/plain"})
 
     # --- one request -----------------------------------------------------------------------------------
 
@@ -276,12 +272,12 @@ class QueryApi:
         self,
         method: str,
         path: str,
+        read: Callable[[httpx.Response], T],
         *,
         json: Mapping[str, Any] | None = None,
         headers: Mapping[str, str],
-        check: Callable[[httpx.Response], None] = lambda reply: None,
-    ) -> httpx.Response:
-        """Sends a request, and repeats it after temporary failures."""
+    ) -> T:
+        """What ``read`` makes of the reply to a request, which is repeated after temporary failures."""
         until = time.monotonic() + self._deadlines.tries
 
         def is_temporary(error: Exception) -> bool | float:
@@ -300,8 +296,7 @@ class QueryApi:
             ):
                 with attempt:
                     tries += 1
-                    reply = self._send(method, path, json=json, headers=headers)
-                    check(reply)
+                    found = read(self._send(method, path, json=json, headers=headers))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, IncompleteReply) as error:
             # Without the cause: the message is complete, and the exceptions of the network library would hide it.
             raise SourceError(
@@ -309,16 +304,19 @@ class QueryApi:
                 f"({type(error).__name__}: {error})",
                 remedy="Check the network, and OTC_FINRA_URL.",
             ) from None
-        return reply
+        return found
 
     def _send(
         self, method: str, path: str, *, json: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> httpx.Response:
         self._budget.wait()
-        authorization = {"Authorization": f"Bearer {self._access_token()}"} if self._credentials else {}
+        token = self._access_token() if self._credentials else None
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
         reply = self._client.exchange(method, path, json=json, headers={**headers, **authorization})
-        if reply.status_code == 401 and self._credentials:
-            self._token = None  # it may have expired early: the next attempt requests another
+        if reply.status_code == 401 and token:
+            with self._token_lock:  # another page may have renewed it already
+                if self._token and self._token[0] == token:
+                    self._token = None  # it may have expired early: the next attempt requests another
             raise TemporaryFailure(f"{request_line(reply)}: FINRA refused the access token")
         require_data(reply)
         return reply

@@ -333,6 +333,8 @@ def _json(value: Any) -> _Reply:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    #: The default of five drops connections that are opened at the same time; they are tried again a second later.
+    request_queue_size = 128
 
 
 class _Quiet(WSGIRequestHandler):
