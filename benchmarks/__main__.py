@@ -58,7 +58,7 @@ def whole_week() -> dict[Tier, bytes]:
     simulator = Simulator(scale=1.0)
     transport = httpx.WSGITransport(app=make_app(simulator, clock=lambda: TODAY))
     api = QueryApi("http://simulated", transport=transport, requests_per_minute=100_000)
-    return {tier: api.fetch(WEEK, tier)[0].content for tier in TIERS}
+    return {tier: api.fetch(WEEK, tier)[0].content.read() for tier in TIERS}
 
 
 @dataclass(frozen=True)

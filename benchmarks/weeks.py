@@ -56,7 +56,7 @@ def _make(week: dt.date, scale: float, into: Path) -> None:
     volume, totals, raw = [], [], []
     for number, tier in enumerate(TIERS):
         # The API's first reply is the whole tier.
-        parsed = parse(_api(scale).fetch(week, tier)[0].content, name="benchmark")
+        parsed = parse(_api(scale).fetch(week, tier)[0].content.read(), name="benchmark")
         made = normalize(parsed, week_ending=week, tier=tier)
         volume.append(made.volume)
         totals.append(made.totals)

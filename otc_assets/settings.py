@@ -28,6 +28,9 @@ from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
+#: About how many requests a minute FINRA allows to an address.
+FINRA_REQUESTS_PER_MINUTE = 1_200
+
 
 def default_home() -> Path:
     """The folder for the embedded database, the archive and Dagster's files if ``OTC_HOME`` is unset.
@@ -63,8 +66,9 @@ class Settings(BaseSettings):
         first_week: the first week to capture, a Friday; the first partition, and the start of gap detection.
         finra_url: the URL of the Query API.
         finra_client_id, finra_client_secret: OAuth2 client credentials, for networks from which FINRA requires them.
-        requests_per_minute: the limit of one process for requests to FINRA. FINRA allows about 1,200 per address,
-            and two runs, the sensors and a command may send requests at the same time.
+        requests_per_minute: the limit of one process for requests to FINRA; by default, a quarter of what FINRA
+            allows to an address: two runs, the sensors and a command may send requests at the same time.
+        pages_in_flight: how many pages of a publication are requested at a time.
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
         compress_after_weeks: chunks older than this are compressed, if the server can; 0 for never.
@@ -109,7 +113,8 @@ class Settings(BaseSettings):
     finra_url: str = "https://api.finra.org"
     finra_client_id: str | None = None
     finra_client_secret: SecretStr | None = None
-    requests_per_minute: int = Field(default=300, ge=1, le=1200)
+    requests_per_minute: int = Field(default=FINRA_REQUESTS_PER_MINUTE // 4, ge=1, le=FINRA_REQUESTS_PER_MINUTE)
+    pages_in_flight: int = Field(default=6, ge=1, le=32)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
     compress_after_weeks: int = Field(default=12, ge=0, le=1040)
     keep_raw_record_weeks: int = Field(default=26, ge=0, le=5200)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -38,12 +39,17 @@ from otc_assets.archive.store import (
     ArchiveUnavailable,
     DamagedObject,
     MissingObject,
-    compressed,
-    decompressed,
+    as_content,
+    discard,
+    joined,
+    unpacked,
 )
 from otc_assets.archive_url import ArchiveUrl
+from otc_assets.content import Content, Spool
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RAW = "sha256"
 _RAW_NAME = re.compile(rf"{_RAW}/([0-9a-f]{{2}})/([0-9a-f]{{62}})\.zst")
@@ -135,16 +141,18 @@ class S3Archive:
         with self._errors("listed"):
             self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._url.key(""), MaxKeys=1)
 
-    def put(self, content: bytes, origin: str = "") -> str:
-        """Stores ``content`` completely or not at all, and reads it back.
+    def spool(self) -> Spool:
+        """Takes bytes piece by piece, into the folder for temporary files: S3 can't rename an object."""
+        return Spool()
 
-        An object that exists is read and compared. If it is damaged, it is replaced.
-        """
-        digest = hashlib.sha256(content).hexdigest()
+    def put(self, content: bytes | Content, origin: str = "") -> str:
+        """Stores ``content`` completely or not at all, and reads it back."""
+        content = as_content(content)
+        digest = content.digest
         # Only an object that is not there is written, so a delayed request can't replace one that is.
         condition = {"IfNoneMatch": "*"}
         try:
-            self.get(digest)
+            self.check(digest)
         except MissingObject:
             pass
         except DamagedObject:
@@ -153,9 +161,9 @@ class S3Archive:
         else:
             return digest
         metadata = {"sha256": digest, "origin": quote(origin, safe=" /:?=&.,_-()")[:_ORIGIN_BYTES]}
-        self._write(_key(digest), compressed(content), condition, metadata)
+        self._write(_key(digest), content.packed(), condition, metadata)
         try:
-            self.get(digest)
+            self.check(digest)
         except MissingObject:
             where = self._where(_key(digest))
             raise ArchiveUnavailable(f"{where} is not there after it was written", remedy=_LATER) from None
@@ -163,7 +171,11 @@ class S3Archive:
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``, checked against it."""
-        return decompressed(self._read(_key(digest)), digest, self._where(_key(digest)))
+        return self._unpacked(digest, joined)
+
+    def check(self, digest: str) -> None:
+        """Compares the bytes of ``digest`` with it."""
+        self._unpacked(digest, discard)
 
     def digests(self) -> Iterator[str]:
         """The digests in the names of the objects."""
@@ -178,7 +190,7 @@ class S3Archive:
 
     def get_named(self, name: str) -> bytes:
         """The object of that name."""
-        return self._read(name)
+        return self._read(name, lambda body: bytes(body.read()))
 
     def names(self, folder: str) -> Iterator[str]:
         """The names of the objects below ``folder``."""
@@ -192,41 +204,48 @@ class S3Archive:
 
     # --- requests ------------------------------------------------------------------------------------------
 
-    def _read(self, name: str) -> bytes:
+    def _unpacked(self, digest: str, use: Callable[[Iterator[bytes]], T]) -> T:
+        where = self._where(_key(digest))
+        return self._read(_key(digest), lambda body: use(unpacked(body, digest, where)))
+
+    def _read(self, name: str, read: Callable[[BinaryIO], T]) -> T:
+        """What ``read`` makes of an object's body; it is called again if the body breaks off."""
         with self._errors("read", name):
             for left in reversed(range(_BODY_ATTEMPTS)):
                 body = self._client.get_object(Bucket=self._bucket, Key=self._url.key(name))["Body"]
                 try:
-                    return bytes(body.read())
+                    return read(body)
                 except _BROKEN_BODY:
                     if not left:
                         raise
         raise AssertionError("the last attempt returns or raises")
 
-    def _write(self, name: str, stored: bytes, condition: dict[str, str], metadata: dict[str, str]) -> None:
+    def _write(self, name: str, packed: BinaryIO, condition: dict[str, str], metadata: dict[str, str]) -> None:
         """Writes an object. That it may be there already is no error."""
         where = {"Bucket": self._bucket, "Key": self._url.key(name)}
         described = {"Metadata": metadata, "ContentType": "application/zstd"}
         with self._errors("written", name):
             try:
-                if len(stored) > PART_BYTES:
-                    self._write_parts(where, stored, condition, described)
+                if packed.seek(0, io.SEEK_END) > PART_BYTES:
+                    self._write_parts(where, packed, condition, described)
                 else:
-                    checksum = _checksum(stored)
-                    self._client.put_object(**where, **described, **condition, Body=stored, ChecksumSHA256=checksum)
+                    packed.seek(0)
+                    body = packed.read()
+                    checksum = _checksum(body)
+                    self._client.put_object(**where, **described, **condition, Body=body, ChecksumSHA256=checksum)
             except ClientError as error:
                 if _code(error) not in _MAY_BE_WRITTEN:
                     raise
 
     def _write_parts(
-        self, where: dict[str, str], stored: bytes, condition: dict[str, str], described: dict[str, Any]
+        self, where: dict[str, str], packed: BinaryIO, condition: dict[str, str], described: dict[str, Any]
     ) -> None:
         """Writes an object in parts, which boto3's own uploads can't do under a condition."""
         upload = self._client.create_multipart_upload(**where, **described, ChecksumAlgorithm="SHA256")["UploadId"]
         try:
             parts = []
-            for number, start in enumerate(range(0, len(stored), PART_BYTES), 1):
-                part = stored[start : start + PART_BYTES]
+            packed.seek(0)
+            for number, part in enumerate(iter(lambda: packed.read(PART_BYTES), b""), 1):
                 checksum = {"ChecksumSHA256": _checksum(part)}
                 reply = self._client.upload_part(**where, UploadId=upload, PartNumber=number, Body=part, **checksum)
                 parts.append({"PartNumber": number, "ETag": reply["ETag"], **checksum})

@@ -7,17 +7,20 @@ name are stored as they are; what they contain is up to ``journal``. The archive
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import zstandard
 
+from otc_assets.content import Content, Held, Spool
 from otc_assets.errors import OtcError
 from otc_assets.processes import started, this_process
 
@@ -38,6 +41,8 @@ _RESTORE = f"Restore it from a backup, or {CAPTURE_AGAIN}"
 
 #: A partial file of another machine is abandoned if it has not been written to for this time.
 _ABANDONED_SECONDS = 3600
+
+_PIECE_BYTES = 1 << 20
 
 
 def _short(text: str) -> str:
@@ -91,8 +96,17 @@ class Archive(Protocol):
         """
         ...
 
-    def put(self, content: bytes, origin: str = "") -> str:
+    def spool(self) -> Spool:
+        """Takes bytes that come piece by piece, and are stored by ``put`` once they are all there.
+
+        An object has its digest as its name, which is known only then. What never comes to its end leaves nothing.
+        """
+        ...
+
+    def put(self, content: bytes | Content, origin: str = "") -> str:
         """Stores ``content``. If it is stored already, nothing changes, unless the object is damaged: it is replaced.
+
+        An object that exists is read and compared, piece by piece.
 
         Args:
             content: the bytes.
@@ -105,6 +119,15 @@ class Archive(Protocol):
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``.
+
+        Raises:
+            MissingObject: there is no such object.
+            DamagedObject: the object has other bytes than were stored.
+        """
+        ...
+
+    def check(self, digest: str) -> None:
+        """Reads the bytes of ``digest`` and compares them with it, without keeping them in memory.
 
         Raises:
             MissingObject: there is no such object.
@@ -138,13 +161,13 @@ class Archive(Protocol):
         ...
 
 
-def compressed(content: bytes) -> bytes:
-    """The bytes as they are stored."""
-    return zstandard.ZstdCompressor(level=6).compress(content)
+def as_content(content: bytes | Content) -> Content:
+    """Bytes with their digest."""
+    return Held(content) if isinstance(content, bytes) else content
 
 
-def decompressed(stored: bytes, digest: str, where: str) -> bytes:
-    """The bytes of a stored object, checked against their digest.
+def unpacked(stored: BinaryIO, digest: str, where: str) -> Iterator[bytes]:
+    """The bytes of a stored object, piece by piece. At the end, all of them have been compared with their digest.
 
     Args:
         stored: the object.
@@ -154,19 +177,37 @@ def decompressed(stored: bytes, digest: str, where: str) -> bytes:
     Raises:
         DamagedObject: it was cut off, or changed.
     """
+    found = hashlib.sha256()
     try:
-        content = zstandard.ZstdDecompressor().decompress(stored)
+        for piece in zstandard.ZstdDecompressor().read_to_iter(stored):
+            found.update(piece)
+            yield piece
     except (zstandard.ZstdError, MemoryError) as error:  # a changed header can state any size
+        while stored.read(_PIECE_BYTES):
+            pass  # S3's checksum, which is compared at the end, tells whether it changed on its way
         raise DamagedObject(f"{where} is damaged ({error})", remedy=_RESTORE) from None
-    if hashlib.sha256(content).hexdigest() != digest:
+    if found.hexdigest() != digest:
         raise DamagedObject(f"{where} is damaged (its bytes have another digest)", remedy=_RESTORE)
-    return content
+
+
+def joined(pieces: Iterator[bytes]) -> bytes:
+    """All pieces as one."""
+    content = io.BytesIO()  # its value is returned without a copy
+    for piece in pieces:
+        content.write(piece)
+    return content.getvalue()
+
+
+def discard(pieces: Iterator[bytes]) -> None:
+    """Reads to the end, for the errors on the way."""
+    for _ in pieces:
+        pass
 
 
 def error_of(archive: Archive, digest: str) -> ArchiveError | None:
     """Why the bytes of ``digest`` can't be used; None if they can."""
     try:
-        archive.get(digest)
+        archive.check(digest)
     except ArchiveError as error:
         return error
     return None
@@ -188,28 +229,30 @@ class LocalArchive:
         """The digests in the names of the files."""
         return (path.stem for path in self.folder.glob("??/*.zst") if _DIGEST.fullmatch(path.stem))
 
-    def put(self, content: bytes, origin: str = "") -> str:
-        """Stores ``content`` completely or not at all, also if the machine stops in between.
+    def spool(self) -> Spool:
+        """Takes bytes piece by piece, into a file in the folder: the folder for temporary files may be in memory."""
+        _ensure_folder(self.folder)
+        return Spool(self.folder)
 
-        An object that exists is read and compared. If it is damaged, it is replaced.
-        """
+    def put(self, content: bytes | Content, origin: str = "") -> str:
+        """Stores ``content`` completely or not at all, also if the machine stops in between."""
         del origin
-        digest = hashlib.sha256(content).hexdigest()
-        path = self._path(digest)
+        content = as_content(content)
+        path = self._path(content.digest)
         try:
-            self.get(digest)
+            self.check(content.digest)
         except MissingObject:
             pass
         except DamagedObject:
             log.warning("%s is damaged and is replaced: the same bytes were captured again", path)
         else:
-            return digest
-        self._write(path, compressed(content))
-        return digest
+            return content.digest
+        self._write(path, content.packed())
+        return content.digest
 
     def put_named(self, name: str, content: bytes) -> None:
         """Stores an object under a name, as durably as raw bytes."""
-        self._write(self.folder / name, content)
+        self._write(self.folder / name, io.BytesIO(content))
 
     def get_named(self, name: str) -> bytes:
         """The object of that name."""
@@ -225,13 +268,13 @@ class LocalArchive:
                 if not file.startswith(_PARTIAL):
                     yield (Path(parent) / file).relative_to(self.folder).as_posix()
 
-    def _write(self, path: Path, content: bytes) -> None:
+    def _write(self, path: Path, content: BinaryIO) -> None:
         """Writes a file completely or not at all, also if the machine stops in between."""
         _ensure_folder(path.parent)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
         try:
             with os.fdopen(descriptor, "wb") as handle:
-                handle.write(content)
+                shutil.copyfileobj(content, handle, _PIECE_BYTES)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.chmod(partial, 0o444)
@@ -252,15 +295,23 @@ class LocalArchive:
 
     def get(self, digest: str) -> bytes:
         """The bytes of ``digest``, checked against it."""
+        return joined(self._unpacked(digest))
+
+    def check(self, digest: str) -> None:
+        """Compares the bytes of ``digest`` with it."""
+        discard(self._unpacked(digest))
+
+    def _unpacked(self, digest: str) -> Iterator[bytes]:
         path = self._path(digest)
         try:
-            stored = path.read_bytes()
+            stored = path.open("rb")
         except FileNotFoundError:
             raise MissingObject(
                 f"the archive has no {path}: it was moved or deleted, or OTC_HOME or OTC_ARCHIVE_URL was changed",
                 remedy=f"Put the file back, or {CAPTURE_AGAIN}",
             ) from None
-        return decompressed(stored, digest, str(path))
+        with stored:
+            yield from unpacked(stored, digest, str(path))
 
 
 def _ensure_folder(folder: Path) -> None:

@@ -4,6 +4,9 @@ httpx limits each operation on the network separately. A server that sends one b
 and its reply never ends. Within ``deadline``, each operation of a client that was passed to ``enforce_deadlines`` gets
 at most the time that is left. The lookup of a host name is not limited, as the operating system limits it.
 
+Within ``until_stopped``, waits and exchanges end when nobody wants their result any more: a thread can't be interrupted
+from outside. Opening a connection is not ended, as it takes a few seconds at most.
+
 How long FINRA is waited for, and what happens after that, is in ``query_api``.
 """
 
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +26,34 @@ import httpx
 
 #: When the exchange of this thread has to end, on the monotonic clock.
 _ENDS: ContextVar[float] = ContextVar("ends", default=float("inf"))
+#: Set when the result of this thread is not wanted any more.
+_STOPPED: ContextVar[threading.Event] = ContextVar("stopped", default=threading.Event())  # noqa: B039 - never set
+#: How often a thread that waits for a reply looks whether it is still wanted.
+_LOOK_SECONDS = 0.25
+
+
+class Stopped(Exception):
+    """The result is not wanted any more."""
+
+
+@contextmanager
+def until_stopped(stopped: threading.Event) -> Iterator[None]:
+    """Ends the exchanges and waits inside it with ``Stopped`` once the event is set."""
+    token = _STOPPED.set(stopped)
+    try:
+        yield
+    finally:
+        _STOPPED.reset(token)
+
+
+def sleep(seconds: float) -> None:
+    """Sleeps.
+
+    Raises:
+        Stopped: nobody waits for it any more.
+    """
+    if _STOPPED.get().wait(seconds):
+        raise Stopped
 
 
 @contextmanager
@@ -99,7 +131,16 @@ class _Stream(httpcore.NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _limited(timeout, httpcore.ReadTimeout))
+        ends = float("inf") if timeout is None else time.monotonic() + timeout
+        while True:
+            if _STOPPED.get().is_set():
+                raise Stopped
+            limit = _limited(max(0.0, ends - time.monotonic()), httpcore.ReadTimeout)
+            try:
+                return self._stream.read(max_bytes, _LOOK_SECONDS if limit is None else min(limit, _LOOK_SECONDS))
+            except httpcore.ReadTimeout:
+                if limit is not None and limit <= _LOOK_SECONDS:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _limited(timeout, httpcore.WriteTimeout))

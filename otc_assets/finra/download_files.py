@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from otc_assets.content import Spool
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier
 from otc_assets.finra.file_reader import read_captures_and_rows, read_file
-from otc_assets.finra.source import Capture, PermanentSourceError, Progress, PublicationState
+from otc_assets.finra.source import Capture, MakeSpool, PermanentSourceError, Progress, PublicationState
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,15 @@ class DownloadFiles:
         dates = [known.last_update_date for known in files if known.last_update_date]
         return PublicationState(sum(known.rows for known in files), max(dates, default=None))
 
-    def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
+    def fetch(
+        self, week_ending: dt.date, tier: Tier, progress: Progress | None = None, *, spool: MakeSpool = Spool
+    ) -> list[Capture]:
         """The publication's files: one per half, and those of records that have some of it.
 
         Raises:
             PermanentSourceError: a file can't be read any more.
         """
+        del spool  # files are read as a whole
         captures = []
         for path in self._files_of(week_ending, tier):
             captures += [
@@ -122,7 +125,7 @@ class DownloadFiles:
                 else:
                     parts = tuple((c.week_ending, c.tier, c.scope) for c in captures)
                     newest = parsed.records["last_update_date"].max()
-                    digest = hashlib.sha256(captures[0].content).hexdigest()
+                    digest = captures[0].content.digest
                     known = _Known(mark, parts, parsed.received, newest, digest)  # type: ignore[arg-type]
             found[path] = known
         self._known = found

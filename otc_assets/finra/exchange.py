@@ -15,13 +15,15 @@ from typing import Any
 
 import httpx
 
-from otc_assets.finra.deadline import deadline, enforce_deadlines, has_passed
+from otc_assets.finra.deadline import deadline, enforce_deadlines, has_passed, sleep
 from otc_assets.finra.source import RefusedReply
 from otc_assets.tracing import instrument_client
 
 #: A page of FINRA's has at most 3 MB; no other reply is larger.
 _MAX_REPLY_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 16
+#: Waits are not more exact than this.
+_NO_WAIT_SECONDS = 1e-4
 #: Headers that describe the transfer of a reply; they do not hold for its decompressed content.
 _TRANSFER_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
@@ -56,7 +58,12 @@ class IncompleteReply(Exception):
 
 
 class RequestBudget:
-    """Limits the requests per minute, over all threads of the process; allows a short burst."""
+    """Limits the requests per minute, over all threads of the process; allows a short burst.
+
+    Args:
+        per_minute: the limit.
+        clock: returns seconds.
+    """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._interval = 60.0 / per_minute
@@ -65,14 +72,25 @@ class RequestBudget:
         self._next = clock()
         self._lock = threading.Lock()
 
-    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def wait(self, sleep: Callable[[float], None] = sleep) -> None:
         """Waits until a request may be sent."""
+        while seconds := self._take():
+            sleep(seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Lets no request be sent for this time, and no burst after it."""
+        with self._lock:
+            self._next = max(self._next, self._clock() + seconds)
+
+    def _take(self) -> float:
+        """Takes the next request; or how long to wait before asking again."""
         with self._lock:
             now = self._clock()
-            self._next = max(self._next, now - self._burst * self._interval) + self._interval
-            pause = self._next - self._interval - now
-        if pause > 0:
-            sleep(pause)
+            starts = max(self._next, now - self._burst * self._interval)
+            if starts - now > _NO_WAIT_SECONDS:
+                return starts - now
+            self._next = starts + self._interval
+            return 0.0
 
 
 class LimitedClient:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from otc_assets.content import Held
 from otc_assets.domain.enums import CaptureScope, FileLayout
 from otc_assets.domain.normalize import split
 from otc_assets.domain.parsing import Parsed, parse
@@ -91,7 +92,8 @@ def read_captures_and_rows(
         weeks, scope = [(rows.week(week_ending), rows.tier)], _half(parsed, file_name, summary_type)
     for week, tier in weeks:
         refuse_future(file_name, week, tier, today)
-    return [Capture(week, tier, scope, content, file_name, summary_type=summary_type) for week, tier in weeks], parsed
+    held = Held(content)
+    return [Capture(week, tier, scope, held, file_name, summary_type=summary_type) for week, tier in weeks], parsed
 
 
 def _rows_of_tier(parsed: Parsed, file_name: str) -> TierRows:

@@ -10,7 +10,6 @@ The limits of one exchange are in ``exchange``, the meaning of a reply in ``repl
 from __future__ import annotations
 
 import datetime as dt
-import io
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,9 +19,10 @@ import httpx
 import stamina
 from pydantic import SecretStr
 
+from otc_assets.content import Spool
 from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.enums import CaptureScope
-from otc_assets.domain.parsing.limits import MAX_ROWS, MAX_UNPACKED_BYTES
+from otc_assets.domain.parsing.limits import MAX_LINE_BYTES
 from otc_assets.domain.weeks import TIER_BY_ID, Tier, week_ending_of
 from otc_assets.finra.exchange import (
     DEFAULT_DEADLINES,
@@ -32,6 +32,7 @@ from otc_assets.finra.exchange import (
     RequestBudget,
     request_line,
 )
+from otc_assets.finra.paging import Changed, Page, Reading, Table
 from otc_assets.finra.queries import WEEKLY, PagedQuery, dataset_queries, offered_periods, week_and_tier, weekly_query
 from otc_assets.finra.replies import (
     TemporaryFailure,
@@ -47,35 +48,26 @@ from otc_assets.finra.replies import (
 from otc_assets.finra.source import (
     Capture,
     DatasetCapture,
+    MakeSpool,
     PermanentSourceError,
     Progress,
     PublicationState,
-    RefusedReply,
     SourceError,
 )
-from otc_assets.tracing import PAGE, set_attributes, span
+from otc_assets.settings import FINRA_REQUESTS_PER_MINUTE
 
 _DATA = "/data/group/otcMarket/name/"
 _PARTITIONS = "/partitions/group/otcMarket/name/"
 TOKEN_URL = "https://ews.fip.finra.org/fip/rest/ews/oauth2/access_token"  # noqa: S105 - an address
 
-#: FINRA returns no more rows at once, whatever limit is requested.
-PAGE_ROWS = 5_000
-
 _ATTEMPTS = 6
 _MAX_WAIT_SECONDS = 60.0
-#: The largest publication has 34 pages. FINRA's pages may be shorter than requested, but not by so much.
-_MAX_PAGES = 2_000
 #: How often a publication is read from its start again because its number of rows changed while it was read.
 _RESTARTS = 5
 _AS_JSON = {"Accept": "application/json"}
 
 
 T = TypeVar("T")
-
-
-class _Changed(Exception):
-    """The number of rows changed between two pages."""
 
 
 class QueryApi:
@@ -86,7 +78,8 @@ class QueryApi:
         transport: replaces the network; for simulators and tests.
         client_id, client_secret: OAuth2 client credentials, for networks from which FINRA requires them.
         token_url: where they are exchanged for an access token.
-        requests_per_minute: the budget; FINRA's limit is about 1,200 per address.
+        requests_per_minute: the budget of all threads together.
+        pages_in_flight: how many pages of a publication are requested at a time.
         deadlines: how long FINRA is waited for.
     """
 
@@ -98,10 +91,12 @@ class QueryApi:
         client_id: str | None = None,
         client_secret: SecretStr | None = None,
         token_url: str = TOKEN_URL,
-        requests_per_minute: int = 600,
+        requests_per_minute: int = FINRA_REQUESTS_PER_MINUTE,
+        pages_in_flight: int = 6,
         deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._deadlines = deadlines
+        self._in_flight = pages_in_flight
         self._client = LimitedClient(base_url, transport, deadlines)
         self._budget = RequestBudget(requests_per_minute)
         self._credentials = (client_id, client_secret) if client_id and client_secret is not None else None
@@ -130,7 +125,7 @@ class QueryApi:
         return self._partitions(WEEKLY, weeks)
 
     def _partitions(self, name: str, read: Callable[[Iterable[list[str]]], Iterable[T]]) -> set[T]:
-        reply = self._request("GET", _PARTITIONS + name, headers=_AS_JSON)
+        reply = self._request("GET", _PARTITIONS + name, lambda reply: reply, headers=_AS_JSON)
         try:
             return set(read(entry["partitions"] for entry in reply.json()["availablePartitions"]))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -144,7 +139,7 @@ class QueryApi:
             "sortFields": ["-lastUpdateDate"],
             "limit": 1,
         }
-        reply = self._request("POST", _DATA + WEEKLY, json=query, headers=_AS_JSON)
+        reply = self._request("POST", _DATA + WEEKLY, lambda reply: reply, json=query, headers=_AS_JSON)
         if has_no_data(reply):
             return None
         try:
@@ -153,7 +148,9 @@ class QueryApi:
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise _unexpected(reply, error) from None
 
-    def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
+    def fetch(
+        self, week_ending: dt.date, tier: Tier, progress: Progress | None = None, *, spool: MakeSpool = Spool
+    ) -> list[Capture]:
         """The whole publication: every row that FINRA counts; an empty list if it has none.
 
         Raises:
@@ -162,9 +159,8 @@ class QueryApi:
             SourceError: FINRA did not answer after several attempts, or its rows kept changing.
         """
         query = weekly_query(week_ending, tier)
-        content, total = self._whole(query, progress)
-        origin = self._origin(query)
-        return [Capture(week_ending, tier, CaptureScope.FULL, content, origin, total)] if total else []
+        content, (total,) = self._whole([query], spool, progress)
+        return [Capture(week_ending, tier, CaptureScope.FULL, content, self._origin(query), total)] if total else []
 
     # --- the protocol of a source of data sets ---------------------------------------------------------
 
@@ -176,7 +172,7 @@ class QueryApi:
         """
         return self._partitions(dataset.name, lambda listed: offered_periods(dataset, listed))
 
-    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+    def fetch_period(self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool) -> DatasetCapture | None:
         """All rows of a data set's period; None if it has none.
 
         Of a period with several partitions, the rows follow each other under one header line.
@@ -188,8 +184,8 @@ class QueryApi:
                 partitions only.
         """
         queries = dataset_queries(dataset, period)
-        replies = [self._whole(query) for query in queries]
-        empty = [query.title for query, (_, total) in zip(queries, replies, strict=True) if not total]
+        content, totals = self._whole(queries, spool)
+        empty = [query.title for query, total in zip(queries, totals, strict=True) if not total]
         if len(empty) == len(queries):
             return None
         if empty:
@@ -197,117 +193,78 @@ class QueryApi:
                 f"{self._client.base_url}: FINRA has no rows of {', '.join(empty)}, and has the rest of the period",
                 remedy="FINRA may be publishing at the moment: the period is requested again.",
             )
-        header, _, rows = replies[0][0].partition(b"\n")
-        parts = [rows]
-        for query, (content, _) in zip(queries[1:], replies[1:], strict=True):
-            first_line, _, rows = content.partition(b"\n")
-            if first_line != header:
-                raise SourceError(f"{self._origin(query)}: its header differs from that of {queries[0].title}")
-            parts.append(rows)
-        content = b"".join([header, b"\n", *parts])
-        return DatasetCapture(dataset, period, content, self._origin(queries[0]), sum(total for _, total in replies))
+        return DatasetCapture(dataset, period, content, self._origin(queries[0]), sum(totals))
 
     # --- pages -----------------------------------------------------------------------------------------
 
     def _origin(self, query: PagedQuery) -> str:
         return f"{self._client.base_url}{_DATA}{query.dataset} {' '.join(query.wanted.values())}"
 
-    def _whole(self, query: PagedQuery, progress: Progress | None = None) -> tuple[bytes, int]:
-        """All rows of a query as text with one header line, and their number."""
-        until = time.monotonic() + self._deadlines.publication
+    def _whole(
+        self, queries: list[PagedQuery], spool: MakeSpool, progress: Progress | None = None
+    ) -> tuple[Spool, list[int]]:
+        """All rows of the queries as text with one header line, and their number by query."""
+        seconds = self._deadlines.publication
+        until = time.monotonic() + seconds
+
+        def read(query: PagedQuery, table: Table) -> int:
+            reading = Reading(
+                lambda start, most: self._page(query, start, most),
+                origin=self._origin(query),
+                in_flight=self._in_flight,
+                seconds=seconds,
+                until=until,
+            )
+            return reading.into(table, progress or (lambda done, of: None))
+
         for _ in range(_RESTARTS):
+            table = Table(spool())
             try:
-                return self._all_pages(query, progress or (lambda done, of: None), until)
-            except _Changed:
+                return table.spool, [read(query, table) for query in queries]
+            except Changed:
                 continue
         raise SourceError(
-            f"{self._origin(query)}: the rows of {query.title} changed while they were read, "
+            f"{self._origin(queries[0])}: the rows of {queries[0].title} changed while they were read, "
             f"{_RESTARTS} times in a row",
             remedy="FINRA is publishing at the moment: try again in a few minutes.",
         )
 
-    def _all_pages(self, query: PagedQuery, progress: Progress, until: float) -> tuple[bytes, int]:
-        origin = self._origin(query)
-        pages = 0
-        content = io.BytesIO()  # its value is returned without a copy
-        header: bytes | None = None
-        received, total = 0, None
-        while total is None or received < total:
-            if time.monotonic() > until:
-                raise SourceError(
-                    f"{origin}: {received:,} of {total or 0:,} rows came in {self._deadlines.publication:,.0f} "
-                    "seconds, and the rest is not waited for",
-                    remedy="FINRA or the network is slow: try again later.",
-                )
-            with span(PAGE, offset=received):
-                page = self._page(query, received)
-                set_attributes(rows=page[2] if page else 0)
-            if page is None:
-                if total:
-                    raise _Changed
-                return b"", 0
-            first_line, rows, count, stated = page
-            if (total is not None and stated != total) or (header is not None and first_line != header):
-                raise _Changed
-            if header is None:
-                content.write(first_line + b"\n")
-            header, total = first_line, stated
-            pages += 1
-            if total > MAX_ROWS or pages > _MAX_PAGES or content.tell() + len(rows) > MAX_UNPACKED_BYTES:
-                raise RefusedReply(
-                    origin,
-                    f"larger than any publication: {total:,} rows by Record-Total, {received + count:,} of them in "
-                    f"{pages:,} pages; the limits are {MAX_ROWS:,} rows, {_MAX_PAGES:,} pages and "
-                    f"{MAX_UNPACKED_BYTES >> 20} MiB",
-                )
-            content.write(rows)
-            received += count
-            progress(received, total)
-        if received != total:
-            raise _Changed
-        return content.getvalue(), total
-
-    def _page(self, query: PagedQuery, offset: int) -> tuple[bytes, bytes, int, int] | None:
-        """(header line, rows with a line feed each, number of rows, Record-Total), or None for no data."""
+    def _page(self, query: PagedQuery, offset: int, limit: int) -> Page | None:
+        """A page that is complete; None for no data."""
         path = _DATA + query.dataset
         where = self._client.base_url + path
         asked = {
             **query.filters(),
             "fields": list(query.fields),
             "sortFields": list(query.key),
-            "limit": PAGE_ROWS,
+            "limit": limit,
             "offset": offset,
             "delimiter": "|",
             "quoteValues": False,
         }
 
-        def require_complete(reply: httpx.Response) -> None:
-            """Has a truncated page requested again."""
+        def read(reply: httpx.Response) -> Page | None:
+            """The page; a truncated one is requested again."""
             if has_no_data(reply):
-                return
+                return None
             first_line, rows = header_and_rows(reply)
-            stated = stated_rows(reply, "Total-Records-On-Page")
-            last = rows.rstrip(b"\n").rpartition(b"\n")[2]
-            if (stated is not None and stated != count_rows(rows)) or last.count(b"|") != first_line.count(b"|"):
+            count, stated = count_rows(rows), stated_rows(reply, "Total-Records-On-Page")
+            last = rows[-MAX_LINE_BYTES:].rstrip(b"\n").rpartition(b"\n")[2]
+            if stated not in (None, count) or last.count(b"|") != first_line.count(b"|"):
                 raise TemporaryFailure(f"{where}: the page at row {offset} is truncated")
-            if not count_rows(rows):
+            if not count:
                 raise TemporaryFailure(f"{where}: the page at row {offset} has no rows: {quote(reply)}")
+            total = record_total(reply)
+            sent = {name.strip(' "') for name in first_line.decode(errors="replace").split("|")}
+            if missing := [field for field in query.fields if field not in sent]:
+                raise SourceError(
+                    f"{where}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
+                    f"requested; it begins with {first_line[:200].decode(errors='replace')!r}",
+                    remedy="If this lasts, FINRA has changed its fields, and this software has to be adapted.",
+                )
+            return Page(first_line, rows if rows.endswith(b"\n") else rows + b"\n", count, total)
 
-        reply = self._request("POST", path, json=asked, headers={"Accept": "text/plain"}, check=require_complete)
-        if has_no_data(reply):
-            return None
-        total = record_total(reply)
-        first_line, rows = header_and_rows(reply)
-        sent = {name.strip(' "') for name in first_line.decode(errors="replace").split("|")}
-        if missing := [field for field in query.fields if field not in sent]:
-            raise SourceError(
-                f"{where}: unexpected response format: the reply lacks {', '.join(missing)}, which were "
-                f"requested; it begins with {first_line[:200].decode(errors='replace')!r}",
-                remedy="If this lasts, FINRA has changed its fields, and this software has to be adapted.",
-            )
-        if not rows.endswith(b"\n"):
-            rows += b"\n"
-        return first_line, rows, count_rows(rows), total
+        return self._request("POST", path, read, json=asked, headers={"Accept": "text/plain"})
 
     # --- one request -----------------------------------------------------------------------------------
 
@@ -315,17 +272,21 @@ class QueryApi:
         self,
         method: str,
         path: str,
+        read: Callable[[httpx.Response], T],
         *,
         json: Mapping[str, Any] | None = None,
         headers: Mapping[str, str],
-        check: Callable[[httpx.Response], None] = lambda reply: None,
-    ) -> httpx.Response:
-        """Sends a request, and repeats it after temporary failures."""
+    ) -> T:
+        """What ``read`` makes of the reply to a request, which is repeated after temporary failures."""
         until = time.monotonic() + self._deadlines.tries
 
         def is_temporary(error: Exception) -> bool | float:
             if isinstance(error, TemporaryFailure):
-                return min(error.wait, _MAX_WAIT_SECONDS) if error.wait is not None else True
+                if error.wait is None:
+                    return True
+                # Not this request alone: FINRA means all of this address.
+                self._budget.pause(min(error.wait, _MAX_WAIT_SECONDS))
+                return 0.0
             return isinstance(error, (httpx.TransportError, IncompleteReply)) and time.monotonic() < until
 
         tries = 0
@@ -335,8 +296,7 @@ class QueryApi:
             ):
                 with attempt:
                     tries += 1
-                    reply = self._send(method, path, json=json, headers=headers)
-                    check(reply)
+                    found = read(self._send(method, path, json=json, headers=headers))
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, IncompleteReply) as error:
             # Without the cause: the message is complete, and the exceptions of the network library would hide it.
             raise SourceError(
@@ -344,16 +304,19 @@ class QueryApi:
                 f"({type(error).__name__}: {error})",
                 remedy="Check the network, and OTC_FINRA_URL.",
             ) from None
-        return reply
+        return found
 
     def _send(
         self, method: str, path: str, *, json: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> httpx.Response:
         self._budget.wait()
-        authorization = {"Authorization": f"Bearer {self._access_token()}"} if self._credentials else {}
+        token = self._access_token() if self._credentials else None
+        authorization = {"Authorization": f"Bearer {token}"} if token else {}
         reply = self._client.exchange(method, path, json=json, headers={**headers, **authorization})
-        if reply.status_code == 401 and self._credentials:
-            self._token = None  # it may have expired early: the next attempt requests another
+        if reply.status_code == 401 and token:
+            with self._token_lock:  # another page may have renewed it already
+                if self._token and self._token[0] == token:
+                    self._token = None  # it may have expired early: the next attempt requests another
             raise TemporaryFailure(f"{request_line(reply)}: FINRA refused the access token")
         require_data(reply)
         return reply

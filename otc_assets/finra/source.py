@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from otc_assets.content import Content, Spool
 from otc_assets.domain.datasets import Dataset
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import Tier
@@ -14,6 +15,9 @@ from otc_assets.errors import OtcError
 
 #: Called with the number of rows received so far, and the number expected.
 Progress = Callable[[int, int], None]
+
+#: Makes a spool: a publication is written into it page by page, as it comes.
+MakeSpool = Callable[[], Spool]
 
 
 class SourceError(OtcError):
@@ -51,7 +55,7 @@ class Capture:
     week_ending: dt.date
     tier: Tier
     scope: CaptureScope
-    content: bytes
+    content: Content
     origin: str
     rows_expected: int | None = None
     summary_type: str | None = None
@@ -80,8 +84,15 @@ class Source(Protocol):
         """The current state, by one cheap request; None if there is no such publication."""
         ...
 
-    def fetch(self, week_ending: dt.date, tier: Tier, progress: Progress | None = None) -> list[Capture]:
+    def fetch(
+        self, week_ending: dt.date, tier: Tier, progress: Progress | None = None, *, spool: MakeSpool = Spool
+    ) -> list[Capture]:
         """The publication's captures: one from the API, one per half from files; empty if there is no data.
+
+        Args:
+            week_ending, tier: the publication.
+            progress: called while its rows come.
+            spool: makes the spools of what comes page by page; by default, in the folder for temporary files.
 
         Raises:
             PermanentSourceError: a repetition can't help.
@@ -102,7 +113,7 @@ class DatasetCapture:
 
     dataset: Dataset
     period: dt.date
-    content: bytes
+    content: Content
     origin: str
     rows_expected: int
 
@@ -115,7 +126,7 @@ class DatasetSource(Protocol):
         """Every period of the data set that can be fetched now."""
         ...
 
-    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+    def fetch_period(self, dataset: Dataset, period: dt.date, *, spool: MakeSpool = Spool) -> DatasetCapture | None:
         """All rows of a period; None if there are none.
 
         Raises:

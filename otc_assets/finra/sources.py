@@ -35,6 +35,7 @@ def _open_api(chosen: Settings) -> Source:
         client_id=chosen.finra_client_id,
         client_secret=chosen.finra_client_secret,
         requests_per_minute=chosen.requests_per_minute,
+        pages_in_flight=chosen.pages_in_flight,
     )
 
 

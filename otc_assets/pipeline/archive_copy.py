@@ -105,7 +105,7 @@ class ArchiveCopy:
         return False
 
     def _copy_bytes(self, digest: str) -> bool:
-        if _is_stored(lambda: self._target.get(digest)):
+        if _is_stored(lambda: self._target.check(digest)):
             return False
         self._target.put(self._source.get(digest), self._origins.get(digest, ""))
         return True
@@ -118,7 +118,7 @@ class ArchiveCopy:
         return True
 
 
-def _is_stored(read: Callable[[], bytes]) -> bool:
+def _is_stored(read: Callable[[], object]) -> bool:
     try:
         read()
     except ArchiveError:

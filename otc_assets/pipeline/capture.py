@@ -7,7 +7,6 @@ How bytes are fetched is in ``finra``, how they are read in ``domain.parsing``; 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import polars as pl
 
 from otc_assets import interruption
 from otc_assets.archive.store import Archive, ArchiveError
+from otc_assets.content import Content
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.normalize import normalize, split
 from otc_assets.domain.parsing import Parsed
@@ -30,9 +30,9 @@ from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_a
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import FileRejected, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
-from otc_assets.warehouse.load import Recorded
-from otc_assets.warehouse.publication import NewPublication
-from otc_assets.warehouse.read import effective_publications, publication_of
+from otc_assets.warehouse.load import Recorded, recorded_before
+from otc_assets.warehouse.publication import NewPublication, Publication
+from otc_assets.warehouse.read import effective_publications, publication_of, rejected_rows
 from otc_assets.warehouse.retention import is_kept, require_kept
 
 
@@ -41,14 +41,21 @@ class Captured:
     """A capture that was recorded: what it was, and what became of it.
 
     Attributes:
+        publication: its particulars, as they are recorded.
         quarantined: why it is quarantined; empty where it is not.
     """
 
     capture: Capture
-    publication: NewPublication
+    publication: Publication
     recorded: Recorded
     rejected: pl.DataFrame
     quarantined: str
+
+    @classmethod
+    def of(cls, capture: Capture, stored: Publication, recorded: Recorded, rejected: pl.DataFrame) -> Captured:
+        """A capture as it is stored."""
+        reason = stored.quarantine_reason or "" if stored.quarantined else ""
+        return cls(capture, stored, recorded, rejected, reason)
 
 
 def capture_all(
@@ -56,22 +63,30 @@ def capture_all(
 ) -> Iterator[Captured]:
     """Records captures, each in one transaction; those of one file are parsed once.
 
+    Bytes that were recorded before are known by their digest. They are not parsed; the archive compares its object with
+    them, and replaces it if it is damaged.
+
     Raises:
         UnreadableFile: the bytes are no publication in any layout that is known; nothing was recorded of them
             but that they were refused.
     """
-    content: bytes | None = None
+    content: Content | None = None
     for capture in captures:
         interruption.check()
         since = time.perf_counter()
+        if (known := _known(capture, archive, database)) is not None:
+            yield known
+            continue
         try:
             if capture.scope != CaptureScope.PARTIAL:
-                # Only the call has a reference to the parsed rows, so that it can free them early.
-                yield _record(capture, parsed_rows(capture.content, capture.origin), archive, database, run_id, since)
+                # Only the call has references to the bytes and the rows, so that it can free them early.
+                yield _record(
+                    capture, parsed_rows(capture.content.read(), capture.origin), archive, database, run_id, since
+                )
                 continue
             if capture.content is not content:
                 content = capture.content
-                parts = split(parsed_rows(content, capture.origin))
+                parts = split(parsed_rows(content.read(), capture.origin))
             yield _record(capture, parts[capture.week_ending, capture.tier], archive, database, run_id, since)
         except UnreadableFile as error:
             record_rejection(
@@ -79,7 +94,7 @@ def capture_all(
                 run_id,
                 capture.origin,
                 str(error),
-                digest=hashlib.sha256(capture.content).hexdigest(),
+                digest=capture.content.digest,
                 week_ending=capture.week_ending,
                 tier=capture.tier.name,
             )
@@ -125,6 +140,30 @@ def record_rejection(database: Database, run_id: str | None, origin: str, reason
         append(connection, FileRejected(origin=origin, reason=reason, **known))
 
 
+def _known(capture: Capture, archive: Archive, database: Database) -> Captured | None:
+    """The capture as it was recorded before; None if these bytes were not."""
+    key = {
+        "week_ending": capture.week_ending,
+        "tier": capture.tier.name,
+        "scope": capture.scope,
+        "summary_type": capture.summary_type,
+        "digest": capture.content.digest,
+    }
+    with database.transaction() as connection:
+        recorded = recorded_before(connection, key)
+        stored = publication_of(connection, recorded.publication_id) if recorded else None
+        if recorded is None or stored is None:
+            return None
+        rejected = rejected_rows(connection, stored)
+    _archive(capture, archive)
+    return Captured.of(capture, stored, recorded, rejected)
+
+
+def _archive(capture: Capture, archive: Archive) -> str:
+    with span(ARCHIVE, week_ending=capture.week_ending, tier=capture.tier.name, bytes=capture.content.size):
+        return archive.put(capture.content, capture.origin)
+
+
 def _record(
     capture: Capture, parsed: Parsed, archive: Archive, database: Database, run_id: str | None, since: float
 ) -> Captured:
@@ -134,16 +173,14 @@ def _record(
             parsed, week_ending=capture.week_ending, tier=capture.tier, summary_type=capture.summary_type
         )
         set_attributes(rows=result.accepted, rejected=result.rejected.height)
-    with span(ARCHIVE, **whose, bytes=len(capture.content)):
-        digest = archive.put(capture.content, capture.origin)
     publication = NewPublication(
         week_ending=capture.week_ending,
         tier=capture.tier.name,
         scope=capture.scope,
-        digest=digest,
+        digest=_archive(capture, archive),
         origin=capture.origin,
         summary_type=capture.summary_type,
-        bytes=len(capture.content),
+        bytes=capture.content.size,
         rows_expected=capture.rows_expected,
         run_id=run_id,
         **counts_and_dates(parsed, result, capture.scope, capture.rows_expected),
@@ -155,9 +192,9 @@ def _record(
         recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
         set_attributes(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
+    assert stored is not None
     database.refresh_after_load(capture.week_ending, "raw_record")
-    waiting = stored.quarantine_reason or "" if stored is not None and stored.quarantined else ""
-    return Captured(capture, publication, recorded, rejected, waiting)
+    return Captured.of(capture, stored, recorded, rejected)
 
 
 def captured_publication(week: dt.date, tier: Tier, database: Database, **details: object) -> WeekResult:
@@ -179,7 +216,7 @@ def _is_unchanged(week: dt.date, tier: Tier, source: Source, archive: Archive, d
         found = effective_publications(connection, week, week)[week, tier.name]
     try:
         for capture in found.captures:
-            archive.get(capture.digest)
+            archive.check(capture.digest)
     except ArchiveError:
         return False  # missing or damaged: fetching it again repairs the archive
     return bool(found.captures) and not found.quarantined
@@ -225,7 +262,7 @@ def capture_publication(
         return captured_publication(week, tier, database, state="unchanged at the source: not fetched again")
     with span(FETCH, week_ending=week, tier=tier.name):
         try:
-            captures = source.fetch(week, tier)
+            captures = source.fetch(week, tier, spool=archive.spool)
         except RefusedReply as error:
             record_rejection(database, run_id, error.origin, str(error), week_ending=week, tier=tier.name)
             raise WeekRefused(str(error)) from error

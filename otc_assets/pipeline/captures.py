@@ -164,7 +164,7 @@ def record(
     """
     since = time.perf_counter() if since is None else since
     lock_week(connection, publication.week_ending)
-    if (same := load.recorded_before(connection, publication)) is not None:
+    if (same := load.recorded_before(connection, publication.__dict__)) is not None:
         return same
     week = publication.week_ending
     earlier = [p for p in publications(connection, week, week) if p.tier == publication.tier]

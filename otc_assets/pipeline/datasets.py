@@ -124,7 +124,7 @@ def _capture_period(
         return "not captured: this source (OTC_SOURCE) has only the weekly publications"
     since = time.perf_counter()
     with span(FETCH, dataset=dataset.name, period=str(period)):
-        capture = source.fetch_period(dataset, period)
+        capture = source.fetch_period(dataset, period, spool=archive.spool)
     if capture is None:
         return "nothing there: FINRA has no rows of this period"
     return record_period(capture, archive, database, run_id, since)
@@ -134,17 +134,26 @@ def record_period(
     capture: DatasetCapture, archive: Archive, database: Database, run_id: str | None, since: float
 ) -> str:
     """Archives and records a capture in one transaction; the same bytes as the newest capture's change nothing."""
-    dataset, period = capture.dataset, capture.period
-    rows = read_dataset(dataset, period, capture.content)
-    with span(ARCHIVE, bytes=len(capture.content)):
-        digest = archive.put(capture.content, capture.origin)
+    dataset, period, digest = capture.dataset, capture.period, capture.content.digest
     week = dataset.week_of(period)
+
+    def newest(connection: sa.Connection) -> dict[str, Any]:
+        captures = newest_captures(connection, [dataset], week, week)
+        return next((found for found in captures if found["period"] == period), {})
+
+    with database.transaction() as connection:
+        before = newest(connection)
+    rows = None if before.get("digest") == digest else read_dataset(dataset, period, capture.content.read())
+    with span(ARCHIVE, bytes=capture.content.size):
+        archive.put(capture.content, capture.origin)
+    if rows is None:
+        return f"unchanged: {before['rows_accepted']:,} rows"
     with span(LOAD, rows=rows.received), database.transaction() as connection:
         lock_week(connection, week)
-        before = [c for c in newest_captures(connection, [dataset], week, week) if c["period"] == period]
-        if before and before[0]["digest"] == digest:
-            return f"unchanged: {rows.accepted.height:,} rows"
-        fields = _fields(capture, rows, digest, run_id)
+        before = newest(connection)
+        if before.get("digest") == digest:  # another run recorded it in the meantime
+            return f"unchanged: {before['rows_accepted']:,} rows"
+        fields = _fields(capture, rows, run_id)
         number, change = save_capture(connection, dataset, fields, rows)
         outcome = "revised" if before else "new"
         seconds = time.perf_counter() - since
@@ -157,14 +166,14 @@ def record_period(
     return f"{outcome}: {counts}" + (f"; {change.touched:,} rows differ" if before else "")
 
 
-def _fields(capture: DatasetCapture, rows: DatasetRows, digest: str, run_id: str | None) -> dict[str, Any]:
+def _fields(capture: DatasetCapture, rows: DatasetRows, run_id: str | None) -> dict[str, Any]:
     return {
         "dataset": capture.dataset.name,
         "period": capture.period,
         "week_ending": capture.dataset.week_of(capture.period),
-        "digest": digest,
+        "digest": capture.content.digest,
         "origin": capture.origin,
-        "bytes": len(capture.content),
+        "bytes": capture.content.size,
         "rows_expected": capture.rows_expected,
         "run_id": run_id,
         **counts(rows),

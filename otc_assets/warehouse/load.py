@@ -43,9 +43,14 @@ class Recorded:
     outcome: str
 
 
-def recorded_before(connection: sa.Connection, publication: NewPublication) -> Recorded | None:
-    """The capture of the same bytes that was recorded before, with outcome 'unchanged'; None if there is none."""
-    same = connection.execute(statement("same_capture"), publication.__dict__).one_or_none()
+def recorded_before(connection: sa.Connection, fields: Mapping[str, Any]) -> Recorded | None:
+    """The capture of the same bytes that was recorded before, with outcome 'unchanged'; None if there is none.
+
+    Args:
+        connection: of the database.
+        fields: ``week_ending``, ``tier``, ``scope``, ``summary_type`` and ``digest`` of the bytes.
+    """
+    same = connection.execute(statement("same_capture"), fields).one_or_none()
     return None if same is None else Recorded(same.id, same.revision, "unchanged")
 
 
@@ -77,7 +82,7 @@ def record_publication(
     since = time.perf_counter() if since is None else since
     lock_week(connection, publication.week_ending)
     require_kept(connection, "venue_volume", publication.week_ending)
-    same = recorded_before(connection, publication)
+    same = recorded_before(connection, publication.__dict__)
     if same is not None:
         return same
     number, revision = insert_publication(connection, publication, raw, rejected)

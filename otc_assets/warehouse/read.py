@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 
 from otc_assets.domain.revisions import Effective, effective
-from otc_assets.domain.schema import REWRITTEN
+from otc_assets.domain.schema import REJECTED, REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
 from otc_assets.errors import OtcError
@@ -364,6 +364,15 @@ def rewritten_rows(connection: sa.Connection, after: dt.date, until: dt.date, we
         publication_date(week, TIER_BY_NAME[tier]) for week, tier in found.select(REWRITTEN.names()[:2]).rows()
     ]
     return found.filter(pl.col("last_update_date") > pl.Series(published, dtype=pl.Date))
+
+
+def rejected_rows(connection: sa.Connection, capture: Publication) -> pl.DataFrame:
+    """REJECTED, the rows of a capture that were not accepted when it was recorded."""
+    query = f"""
+        SELECT {", ".join(REJECTED)} FROM otc.rejected_record
+        WHERE week_ending = %s AND publication_id = %s ORDER BY line
+    """  # noqa: S608 - names of columns
+    return copy_out(connection, query, REJECTED, [capture.week_ending, capture.id])
 
 
 def rejected_for(connection: sa.Connection, publications: Sequence[int], reason: str) -> int:

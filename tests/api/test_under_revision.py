@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from otc_assets.api.app import make_app
 from otc_assets.archive.store import LocalArchive
 from otc_assets.client import VERBS, Client, select
+from otc_assets.content import Held
 from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
 from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
@@ -175,7 +176,7 @@ def capture(database: str, folder: Path, volumes: dict[str, int]) -> None:
     header = "|".join(field.name for field in REG_SHO_DAILY.fields)
     lines = [f"{MONDAY}|{name}|Q|NQTRF|0|0|{volume}" for name, volume in volumes.items()]
     content = "".join(f"{line}\n" for line in [header, *lines]).encode()
-    found = DatasetCapture(REG_SHO_DAILY, MONDAY, content, "test", len(lines))
+    found = DatasetCapture(REG_SHO_DAILY, MONDAY, Held(content), "test", len(lines))
     opened = Database(database)
     try:
         record_period(found, LocalArchive(folder), opened, None, 0.0)

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import zstandard
@@ -19,6 +19,7 @@ from otc_assets.archive import s3 as module
 from otc_assets.archive.s3 import S3Archive
 from otc_assets.archive.store import ArchiveUnavailable, DamagedObject, MissingObject
 from otc_assets.archive_url import parse_archive_url
+from otc_assets.content import Held
 
 SMALL = b"OTC|AABB|Asia|OTCN|1\n" * 10_000
 DIGEST = hashlib.sha256(SMALL).hexdigest()
@@ -82,6 +83,21 @@ def test_a_large_object_is_written_in_parts(
     found = s3.client().head_object(Bucket=bucket, Key=key(LARGE), ChecksumMode="ENABLED")
     assert found["Metadata"] == {"sha256": digest, "origin": "a file"}
     assert found["ChecksumSHA256"].endswith("-3")
+
+
+def test_bytes_that_come_piece_by_piece_are_written_in_parts_of_their_spool(
+    disturbed: S3Archive, proxy: FaultyProxy, s3: S3Server, bucket: str
+) -> None:
+    spool = disturbed.spool()
+    for start in range(0, len(LARGE), 1 << 20):
+        spool.write(LARGE[start : start + (1 << 20)])
+    proxy.disturb("reset", "PUT")
+    assert disturbed.get(disturbed.put(spool, "a publication")) == LARGE
+    assert list(s3.keys(bucket)) == [key(LARGE)]
+    assert len({path for method, path in proxy.seen if method == "PUT" and "partNumber" in path}) == 3
+    proxy.seen.clear()
+    disturbed.put(spool)
+    assert [method for method, _ in proxy.seen] == ["GET"]
 
 
 def test_the_same_bytes_again_are_not_written_again(disturbed: S3Archive, proxy: FaultyProxy) -> None:
@@ -169,13 +185,13 @@ def test_an_object_that_appears_between_reading_and_writing_is_not_overwritten(
     archive: S3Archive, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The condition protects it: what another process wrote is read back instead, and refused if it is wrong."""
-    real = module.compressed
+    real = Held.packed
 
-    def compressed(content: bytes) -> bytes:
+    def packed(content: Held) -> BinaryIO:
         s3.client().put_object(Bucket=bucket, Key=key(SMALL), Body=b"of another process")
         return real(content)
 
-    monkeypatch.setattr(module, "compressed", compressed)
+    monkeypatch.setattr(Held, "packed", packed)
     with pytest.raises(DamagedObject, match=key(SMALL)):
         archive.put(SMALL)
     assert stored(s3, bucket, key(SMALL)) == b"of another process"

@@ -34,6 +34,22 @@ def test_the_same_bytes_again_change_nothing(tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
 
 
+def test_bytes_that_come_piece_by_piece_are_the_same_object(tmp_path: Path) -> None:
+    """The object's name is known at the end only: until then, the archive has no file of it."""
+    archive = LocalArchive(tmp_path / "archive")
+    spool = archive.spool()
+    for number in range(1_000):
+        spool.write(f"OTC|{number}|Asia|OTCN|1\n".encode() * 20)
+    assert list(archive.folder.rglob("*")) == []
+    digest = archive.put(spool)
+    assert digest == hashlib.sha256(archive.get(digest)).hexdigest()
+    assert archive.get(digest) == spool.read()
+    assert archive.put(spool.read()) == digest
+    archive.check(digest)
+    assert [path.name for path in archive.folder.rglob("*.zst")] == [f"{digest}.zst"]
+    assert archive.folder.joinpath(digest[:2], f"{digest}.zst").stat().st_size < spool.size / 20
+
+
 def test_missing_bytes_are_an_error_with_a_remedy(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match="capture the publication again"):
         LocalArchive(tmp_path).get("0" * 64)
@@ -77,8 +93,9 @@ def test_capturing_the_same_bytes_again_replaces_a_damaged_object(tmp_path: Path
             "another object": archive._path(other).read_bytes(),
         }[damage]
     )
-    with pytest.raises(DamagedObject, match="is damaged.*capture the publication again"):
-        archive.get(digest)
+    for read in (archive.get, archive.check):
+        with pytest.raises(DamagedObject, match="is damaged.*capture the publication again"):
+            read(digest)
     assert archive.put(content) == digest
     assert archive.get(digest) == content
     assert path.stat().st_mode & 0o222 == 0

@@ -279,12 +279,13 @@ def test_refused_files_have_an_event_with_the_reason_and_are_ingested_once_their
 def test_an_unreadable_reply_has_an_event_with_its_week_and_tier(
     dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from otc_assets.content import Held
     from otc_assets.domain.enums import CaptureScope
     from otc_assets.finra.source import Capture
 
     class Garbled:
-        def fetch(self, week_ending: dt.date, tier: Any) -> list[Capture]:
-            return [Capture(week_ending, tier, CaptureScope.FULL, b"<html>maintenance</html>", "api.finra.org")]
+        def fetch(self, week_ending: dt.date, tier: Any, **_: Any) -> list[Capture]:
+            return [Capture(week_ending, tier, CaptureScope.FULL, Held(b"<html>maintenance</html>"), "api.finra.org")]
 
     installed.replace(monkeypatch, source=Garbled())
     with pytest.raises(launch.RunFailed):

@@ -55,11 +55,11 @@ class Recorded:
         self.asked.append(week_ending)
         return self._source.state(week_ending, tier)
 
-    def fetch(self, week_ending: dt.date, tier: Tier, progress: Any = None) -> list[Capture]:
+    def fetch(self, week_ending: dt.date, tier: Tier, progress: Any = None, **more: Any) -> list[Capture]:
         self.fetched.append(week_ending)
         if error := self.failing.get(week_ending):
             raise error
-        return self._source.fetch(week_ending, tier, progress)
+        return self._source.fetch(week_ending, tier, progress, **more)
 
 
 @pytest.fixture
@@ -186,9 +186,9 @@ def test_weeks_are_reported_while_the_run_goes_on(dagster: DagsterInstance, sour
     seen: list[int] = []
 
     class Watching(Recorded):
-        def fetch(self, week_ending: dt.date, tier: Tier, progress: Any = None) -> list[Capture]:
+        def fetch(self, week_ending: dt.date, tier: Tier, progress: Any = None, **more: Any) -> list[Capture]:
             seen.append(len(dagster.get_materialized_partitions(AssetKey("publication_t1"))))
-            return super().fetch(week_ending, tier, progress)
+            return super().fetch(week_ending, tier, progress, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         installed.replace(patch, source=Watching(installed.source()))

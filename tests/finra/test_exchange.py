@@ -71,7 +71,7 @@ def test_a_compressed_reply_is_decompressed() -> None:
 
     with raw_server(answer) as url:
         (capture,) = QueryApi(url, requests_per_minute=60_000).fetch(WEEK, T1)
-    assert capture.content == f"{HEADER_LINE}\n{A_ROW}\n".encode()
+    assert capture.content.read() == f"{HEADER_LINE}\n{A_ROW}\n".encode()
 
 
 @pytest.mark.slow

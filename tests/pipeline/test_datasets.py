@@ -15,6 +15,7 @@ from dagster import DagsterInstance
 from support import installed
 from support.migration import migrate
 
+from otc_assets.content import Held
 from otc_assets.defs.datasets import ASSETS
 from otc_assets.domain.datasets import (
     ATS_BLOCKS,
@@ -66,14 +67,14 @@ class Written:
         """The periods that the test has written."""
         return set(self.rows)
 
-    def fetch_period(self, dataset: Dataset, period: dt.date) -> DatasetCapture | None:
+    def fetch_period(self, dataset: Dataset, period: dt.date, **_: object) -> DatasetCapture | None:
         """The rows of a period, as FINRA sends them."""
         lines = self.rows.get(period)
         if lines is None:
             return None
         header = "|".join(field.name for field in dataset.fields)
         content = "".join(f"{line}\n" for line in [header, *lines]).encode()
-        return DatasetCapture(dataset, period, content, f"test {period}", len(lines))
+        return DatasetCapture(dataset, period, Held(content), f"test {period}", len(lines))
 
     state = fetch = offered = None
 

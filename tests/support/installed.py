@@ -102,7 +102,7 @@ def stale_weeks() -> list[dt.date]:
 class Unreachable:
     """A source that fails the test when it is asked anything."""
 
-    def fetch(self, *_: object) -> Any:
+    def fetch(self, *_: object, **__: object) -> Any:
         """Fails the test."""
         pytest.fail("FINRA was asked")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import polars as pl
 
+from otc_assets.content import Held
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import TIERS, Tier, weeks_between
 from otc_assets.finra.simulator.files import as_text
@@ -70,13 +71,13 @@ class Published:
         days = [day for day in self.days(week_ending, tier) if day <= today]
         return self._state_of(week_ending, tier, days[-1]) if days else None
 
-    def fetch(self, week_ending: dt.date, tier: Tier, _: Progress | None = None) -> list[Capture]:
+    def fetch(self, week_ending: dt.date, tier: Tier, _: Progress | None = None, **__: object) -> list[Capture]:
         state = self.state(week_ending, tier)
         if state is None:
             return []
         self.fetched[(tier.id, week_ending), state] += 1
         rows = self._rows(week_ending, tier, self._today())
-        content = as_text(rows).write_csv(quote_style="always").encode()
+        content = Held(as_text(rows).write_csv(quote_style="always").encode())
         return [
             Capture(week_ending, tier, CaptureScope.FULL, content, f"published {tier.id} {week_ending}", state.rows)
         ]

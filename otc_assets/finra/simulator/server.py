@@ -117,6 +117,7 @@ class _Api:
         if not path.startswith(_DATA) or dataset not in (*_DATASETS, *BY_NAME):
             raise _Refused("404 Not Found", f"no such resource: {path}")
         number = next(self.requests)
+        time.sleep(self.traps.latency_seconds)
         if _hits(self.traps.too_many_requests, number):
             return _Reply("429 Too Many Requests", b"", (("Retry-After", self.traps.retry_after),))
         if _hits(self.traps.server_errors, number):
@@ -332,6 +333,8 @@ def _json(value: Any) -> _Reply:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    #: The default of five drops connections that are opened at the same time; they are tried again a second later.
+    request_queue_size = 128
 
 
 class _Quiet(WSGIRequestHandler):

@@ -43,6 +43,7 @@ class Traps:
     slow: int = _every("the body is sent in small pieces, over slow_seconds")
     stall_seconds: float = _value(600.0, "how long a stalled connection stays open")
     slow_seconds: float = _value(30.0, "how long a slow body takes")
+    latency_seconds: float = _value(0.0, "how long each reply takes to begin")
     short_pages: int = _value(0, "rows that a page has at most; 0 for FINRA's own limit")
     needs_token: bool = _value(False, "true: requests without an access token get 401")
     empty_as_list: bool = _value(False, "true: no data is `200 []`, as in 2021 and 2022, and not 204")
