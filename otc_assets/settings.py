@@ -68,9 +68,8 @@ class Settings(BaseSettings):
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
         compress_after_weeks: chunks older than this are compressed, if the server can; 0 for never.
-        keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: how many weeks of raw rows, of venue
-            volume, and of everything computed from it are kept; 0 keeps them indefinitely. Archived bytes are
-            always kept indefinitely.
+        keep_venue_volume_weeks, keep_summaries_weeks: how many weeks of venue volume, and of everything computed from
+            it, are kept; 0 keeps them indefinitely. Archived bytes are always kept indefinitely.
         keep_run_logs_days: how many days the logs of a run are kept after its end; 0 keeps them indefinitely.
         single_runs: whether a backfill puts all its weeks into one run, which ``dagster asset materialize
             --partition-range`` requires of every asset.
@@ -110,7 +109,6 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(default=300, ge=1, le=1200)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
     compress_after_weeks: int = Field(default=12, ge=0, le=1040)
-    keep_raw_record_weeks: int = Field(default=26, ge=0, le=5200)
     keep_venue_volume_weeks: int = Field(default=104, ge=0, le=5200)
     keep_summaries_weeks: int = Field(default=0, ge=0, le=5200)
     keep_run_logs_days: int = Field(default=30, ge=0, le=36_500)
@@ -209,7 +207,6 @@ class Settings(BaseSettings):
     def keep_weeks(self) -> dict[str, int]:
         """For how many weeks each kind of data is kept; 0 for indefinitely."""
         return {
-            "raw_record": self.keep_raw_record_weeks,
             "venue_volume": self.keep_venue_volume_weeks,
             "summaries": self.keep_summaries_weeks,
         }

@@ -29,7 +29,7 @@ Command = Callable[..., tuple[int, str, str]]
 Sql = psycopg.Connection[tuple[object, ...]]
 
 RETENTION = "SELECT what, keep_weeks FROM otc.retention ORDER BY what"
-DEFAULT = [("raw_record", 26), ("summaries", None), ("venue_volume", 104)]
+DEFAULT = [("summaries", None), ("venue_volume", 104)]
 #: Commands that work with the installation as it is.
 OTHERS = (
     ["status"],
@@ -60,7 +60,7 @@ def test_a_command_in_a_shell_without_the_settings_leaves_the_stored_retention(
     """`status` in a shell without OTC_KEEP_VENUE_VOLUME_WEEKS set unlimited retention to 104 weeks."""
     sql.execute("UPDATE otc.retention SET keep_weeks = NULL")
     otc(*arguments)
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", None)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", None)]
 
 
 def test_a_command_in_a_shell_with_another_setting_leaves_compression(
@@ -103,18 +103,17 @@ def test_shorter_retention_needs_yes_and_the_message_counts_what_it_deletes(
     )
     assert "from 2026-08-14" in errors
     assert "2 of venue_volume, 2 of published_total" in errors
-    assert "raw_record" not in errors
+    assert "summaries" not in errors
     assert "--yes" in errors
     code, _, errors = otc("migrate", "--yes")
     assert (code, errors) == (0, "")
-    assert stored(sql) == [("raw_record", 26), ("summaries", None), ("venue_volume", 9)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", 9)]
 
 
 def test_longer_retention_takes_effect_without_yes(otc: Command, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "300")
-    monkeypatch.setenv("OTC_KEEP_RAW_RECORD_WEEKS", "0")
     assert otc("migrate")[0] == 0
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", 300)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", 300)]
 
 
 def test_up_continues_with_the_stored_retention_and_prints_a_remark(
@@ -129,7 +128,7 @@ def test_up_continues_with_the_stored_retention_and_prints_a_remark(
     assert (code, "the UI is not part of this test" in errors) == (1, True)
     assert "retention of venue_volume stays as stored (indefinitely): OTC_KEEP_VENUE_VOLUME_WEEKS=104" in errors
     assert "no week that is stored now" in errors
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", None)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", None)]
     _, _, errors = otc("up", "--yes")
     assert "retention" not in errors
     assert stored(sql) == DEFAULT
