@@ -26,6 +26,7 @@ from otc_assets.domain.weeks import trading_days, week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
 from otc_assets.warehouse.migrate import newest_version
+from otc_assets.warehouse.raw_rows import NotArchived
 from otc_assets.warehouse.roles import READER, WRITER
 from otc_assets.warehouse.server import autocommit, connect, opened, transaction
 from otc_assets.warehouse.timescale import capabilities
@@ -600,6 +601,41 @@ def test_two_migrations_at_once_do_the_work_once(community_database: str) -> Non
     assert sorted(str(migrated.before) for migrated in done) == [newest_version(), newest_version(), "None"]
     engine = connect(community_database)
     assert len(jobs(engine)) == len(hypertables()) + 3
+    engine.dispose()
+
+
+def test_a_compressed_hypertable_of_raw_rows_is_dropped_with_its_job(community_database: str) -> None:
+    """As version 052 left it: chunks of a week, most of them compressed, and a policy."""
+    migrate(community_database, "052", start=NEVER)
+    engine = connect(community_database)
+    with transaction(engine) as connection:
+        run = connection.exec_driver_sql
+        run("SELECT create_hypertable('otc.raw_record', by_range('week_ending', INTERVAL '7 days'))")
+        run("ALTER TABLE otc.raw_record SET (timescaledb.compress, timescaledb.compress_segmentby = 'publication_id')")
+        run("SELECT add_compression_policy('otc.raw_record', INTERVAL '84 days', initial_start => '2100-01-01')")
+        run("INSERT INTO otc.definition (name, digest) VALUES ('hypertable raw_record', 'x') ON CONFLICT DO NOTHING")
+        for number, week in enumerate(WEEKS[:6], 1):
+            run(
+                "INSERT INTO otc.publication (week_ending, tier, scope, revision, digest, origin, layout, bytes,"
+                " rows_received, rows_accepted, rows_rejected, complete)"
+                f" VALUES ('{week}', 'OTC', 'FULL', 1, '{number:064x}', 'a file', 'website', 9, 2, 2, 0, true)"
+            )
+            run(f"INSERT INTO otc.raw_record SELECT '{week}', {number}, n, 'row' FROM generate_series(2, 9) n")
+        run(f"SELECT compress_chunk(c) FROM show_chunks('otc.raw_record', older_than => DATE '{WEEKS[4]}') c")
+    with pytest.raises(NotArchived, match="6 of 6 captures"):
+        migrate(community_database, start=NEVER)
+    digests = [f"{number:064x}" for number in range(1, 7)]
+    migrate(
+        community_database,
+        start=NEVER,
+        problems_of=lambda asked: {} if asked == digests else dict.fromkeys(asked, "missing"),
+    )
+    assert "raw_record" not in chunks_of(engine)
+    assert ask(engine, "SELECT count(*) FROM otc.definition WHERE name LIKE '%raw_record%'") == [(0,)]
+    left = "SELECT count(*) FROM pg_class WHERE relname LIKE '%raw_record%'"
+    assert ask(engine, left) == [(0,)]
+    assert len(jobs(engine)) == len(hypertables()) + 3
+    write(engine, OLD)
     engine.dispose()
 
 
