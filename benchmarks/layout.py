@@ -80,22 +80,6 @@ CASES = {
         },
         "venue_volume",
     ),
-    "raw_record": Case(
-        8,
-        [
-            Layout(7, "publication_id", "line"),
-            Layout(7, "publication_id", "record"),
-            Layout(28, "week_ending, publication_id", "line"),
-            Layout(91, "week_ending, publication_id", "line"),
-        ],
-        {
-            "read a publication": "SELECT count(record) FROM otc.raw_record WHERE week_ending = :w"
-            " AND publication_id = :publication",
-            "a row": "SELECT record FROM otc.raw_record WHERE week_ending = :w AND publication_id = :publication"
-            " AND line = 20000",
-        },
-        "raw_record",
-    ),
     "published_total": Case(
         13,
         [
@@ -171,11 +155,6 @@ LAST = dt.date(2026, 10, 16)
 def rows_of(table: str, week: dt.date) -> pl.DataFrame:
     """The week's rows as they are stored."""
     known_from = pl.lit((week + dt.timedelta(weeks=4)).isoformat()).alias("known_from")
-    if table == "raw_record":
-        number = pl.lit(3 * (newest_weeks(FIVE_YEARS).index(week) + 1)) + pl.col("tier")
-        return of_week(table, week).select(
-            pl.lit(week).alias("week_ending"), number.cast(pl.Int64).alias("publication_id"), "line", "record"
-        )
     if table == "published_total":
         return of_week(table, week)
     if table == "venue_volume_revision":
@@ -247,8 +226,6 @@ class Bench:
     def size(self) -> dict[str, object]:
         """Loads and compresses all weeks."""
         with transaction(self.engine) as connection:
-            if self.table == "raw_record":
-                connection.execute(sa.text("ALTER TABLE otc.raw_record DROP CONSTRAINT raw_record_publication_id_fkey"))
             for week in self.weeks:
                 copy_in(connection, f"otc.{self.table}", rows_of(self.table, week))
         taken = self.spent(self.compress)
@@ -265,12 +242,7 @@ class Bench:
 
     def read(self) -> dict[str, object]:
         """The case's queries."""
-        values = {
-            "w": self.middle,
-            "symbol": busy_symbol(),
-            "venue": busy_venue(),
-            "publication": rows_of(self.table, self.middle)["publication_id"][0] if self.table == "raw_record" else 0,
-        }
+        values = {"w": self.middle, "symbol": busy_symbol(), "venue": busy_venue()}
         return {
             name: self.spent(lambda q=query: self.run(q, **{k: v for k, v in values.items() if f":{k}" in q}), 5)
             for name, query in self.case.reads.items()

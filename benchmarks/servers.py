@@ -45,7 +45,7 @@ def timescale_url() -> str:
 
 def prepared(url: str) -> sa.Engine:
     """A migrated database that keeps everything, and an engine on it."""
-    os.environ |= dict.fromkeys(("OTC_KEEP_RAW_RECORD_WEEKS", "OTC_KEEP_VENUE_VOLUME_WEEKS"), "0")
+    os.environ["OTC_KEEP_VENUE_VOLUME_WEEKS"] = "0"
     settings.cache_clear()
     migrate(url, settings(), start=_NEVER)
     engine = connect(url, pool_size=4)

@@ -30,8 +30,6 @@ from otc_assets.finra.simulator.server import make_app
 FIVE_YEARS = 260
 DISTINCT = 130
 NEWEST = FIRST_WEEK + dt.timedelta(weeks=FIVE_YEARS - 1)
-#: Raw rows are generated for the newest weeks only: no others are kept by default.
-RAW_WEEKS = 26
 #: By then the newest week is out, and FINRA's first revisions of it are not.
 TODAY = NEWEST + dt.timedelta(weeks=5)
 
@@ -53,17 +51,14 @@ def _api(scale: float) -> QueryApi:
 
 
 def _make(week: dt.date, scale: float, into: Path) -> None:
-    volume, totals, raw = [], [], []
-    for number, tier in enumerate(TIERS):
+    volume, totals = [], []
+    for tier in TIERS:
         # The API's first reply is the whole tier.
         parsed = parse(_api(scale).fetch(week, tier)[0].content.read(), name="benchmark")
         made = normalize(parsed, week_ending=week, tier=tier)
         volume.append(made.volume)
         totals.append(made.totals)
-        raw.append(parsed.raw.select(pl.lit(number, pl.Int64).alias("tier"), "line", "record"))
     frames = {"venue_volume": pl.concat(volume), "published_total": pl.concat(totals)}
-    if week in newest_weeks(RAW_WEEKS):
-        frames["raw_record"] = pl.concat(raw)
     for figure in figures():
         if figure.weeks == 1:
             frames[figure.name] = figure.formula(*(frames[source] for source in figure.sources))
@@ -81,7 +76,7 @@ def of_week(table: str, week: dt.date, scale: float = 1.0) -> pl.DataFrame:
     """The week's rows of ``table``, of all tiers.
 
     Returns:
-        The table's frame of ``domain.schema``; of ``raw_record`` columns ``tier`` (its number), ``line``, ``record``.
+        The table's frame of ``domain.schema``.
     """
     if week <= NEWEST - dt.timedelta(weeks=DISTINCT):
         shift = dt.timedelta(weeks=DISTINCT)

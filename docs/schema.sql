@@ -567,16 +567,6 @@ CREATE TABLE otc.published_total (
     CONSTRAINT published_total_venue_kind_check CHECK ((venue_kind = ANY (ARRAY['ATS'::text, 'NON_ATS'::text])))
 );
 
--- Every row as FINRA sent it, verbatim, by line of the publication.
-CREATE TABLE otc.raw_record (
-    week_ending date NOT NULL, -- the Friday on which the week ends
-    publication_id bigint NOT NULL, -- otc.publication.id
-    line bigint NOT NULL, -- line of the publication, from 1; the header is line 1
-    record text NOT NULL, -- the row as FINRA sent it, verbatim
-    CONSTRAINT raw_record_pkey PRIMARY KEY (week_ending, publication_id, line),
-    CONSTRAINT raw_record_publication_id_fkey FOREIGN KEY (publication_id) REFERENCES otc.publication(id)
-);
-
 -- Rows that were not accepted, verbatim, with the reason.
 CREATE TABLE otc.rejected_record (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity.
@@ -591,14 +581,14 @@ CREATE TABLE otc.rejected_record (
 
 -- Retention classes: their tables, and how many weeks before the current one are kept.
 CREATE TABLE otc.retention (
-    what text NOT NULL, -- The retention class: raw_record, venue_volume or summaries.
+    what text NOT NULL, -- The retention class: venue_volume or summaries.
     tables text[] NOT NULL, -- The tables of the class, whose old weeks are deleted.
     keep_weeks integer, -- NULL: indefinitely.
     dropped_until date, -- The newest week that was ever deleted.
     applied_at timestamp with time zone, -- When retention was last applied.
     CONSTRAINT retention_pkey PRIMARY KEY (what),
     CONSTRAINT retention_keep_weeks_check CHECK ((keep_weeks > 0)),
-    CONSTRAINT retention_what_check CHECK ((what = ANY (ARRAY['raw_record'::text, 'venue_volume'::text, 'summaries'::text])))
+    CONSTRAINT retention_what_check CHECK ((what = ANY (ARRAY['venue_volume'::text, 'summaries'::text])))
 );
 
 -- The share of wholesalers, bank desks and other roles in a tier's week, among ATSs and among other firms.

@@ -29,6 +29,9 @@ _OF_PODS = (
     *("api_port", "api_keys", "api_requests_per_minute", "api_origins"),
 )
 
+#: Settings of earlier versions: values that still have them stay valid, and nothing reads them.
+_REMOVED = ("OTC_KEEP_RAW_RECORD_WEEKS",)
+
 #: The README's place for the table of values.
 _MARK = "<!-- values -->"
 
@@ -72,6 +75,7 @@ def schema() -> str:
         if not kind.get("writeOnly") and name not in _OF_PODS:
             accepted[f"OTC_{name.upper()}"] = _of_variable(kind)
     content = json.loads((CHART / "values.schema.json").read_text())
+    accepted |= {name: {"deprecated": True} for name in _REMOVED}
     given = content["properties"]["settings"]["properties"]
     of_others = {name: rule for name, rule in given.items() if not name.startswith("OTC_")}
     content["properties"]["settings"]["properties"] = accepted | of_others

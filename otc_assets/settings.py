@@ -72,9 +72,8 @@ class Settings(BaseSettings):
         lookback_weeks: how many weeks back the Wednesday run looks for revisions; FINRA revises rows up to
             164 days later.
         compress_after_weeks: chunks older than this are compressed, if the server can; 0 for never.
-        keep_raw_record_weeks, keep_venue_volume_weeks, keep_summaries_weeks: how many weeks of raw rows, of venue
-            volume, and of everything computed from it are kept; 0 keeps them indefinitely. Archived bytes are
-            always kept indefinitely.
+        keep_venue_volume_weeks, keep_summaries_weeks: how many weeks of venue volume, and of everything computed from
+            it, are kept; 0 keeps them indefinitely. Archived bytes are always kept indefinitely.
         keep_run_logs_days: how many days the logs of a run are kept after its end; 0 keeps them indefinitely.
         keep_runs_days: how many days runs, backfills, alerts, and materializations that a newer one of the same week
             replaced are kept; 0 keeps them indefinitely.
@@ -117,7 +116,6 @@ class Settings(BaseSettings):
     pages_in_flight: int = Field(default=6, ge=1, le=32)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
     compress_after_weeks: int = Field(default=12, ge=0, le=1040)
-    keep_raw_record_weeks: int = Field(default=26, ge=0, le=5200)
     keep_venue_volume_weeks: int = Field(default=104, ge=0, le=5200)
     keep_summaries_weeks: int = Field(default=0, ge=0, le=5200)
     keep_run_logs_days: int = Field(default=30, ge=0, le=36_500)
@@ -217,7 +215,6 @@ class Settings(BaseSettings):
     def keep_weeks(self) -> dict[str, int]:
         """For how many weeks each kind of data is kept; 0 for indefinitely."""
         return {
-            "raw_record": self.keep_raw_record_weeks,
             "venue_volume": self.keep_venue_volume_weeks,
             "summaries": self.keep_summaries_weeks,
         }

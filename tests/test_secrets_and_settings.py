@@ -37,7 +37,7 @@ def leaked(text: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("OTC_METRICS_PORT", "abc"), ("OTC_FIRST_WEEK", "2021-12-09"), ("OTC_KEEP_RAW_RECORD_WEEKS", "-1")],
+    [("OTC_METRICS_PORT", "abc"), ("OTC_FIRST_WEEK", "2021-12-09"), ("OTC_KEEP_VENUE_VOLUME_WEEKS", "-1")],
 )
 @pytest.mark.parametrize("arguments", [["materialize", "--weeks", "2026-08-21"], ["status"], ["up"]])
 def test_an_invalid_setting_is_not_blamed_on_an_option(

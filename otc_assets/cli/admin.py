@@ -11,7 +11,7 @@ import typer
 
 from otc_assets.cli.installation import prepared_archive
 from otc_assets.cli.options import Json, Yes
-from otc_assets.cli.output import err, out, print_remarks, print_waiting, progress
+from otc_assets.cli.output import err, out, print_remarks, print_waiting
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings, settings
 
@@ -92,7 +92,6 @@ def migrate(
     archive, and runs that were unfinished at the dump are marked as failed.
     """
     from otc_assets.local import setup
-    from otc_assets.warehouse.migrate import migrate as migrate_database
 
     chosen = settings()
     if to == "head":
@@ -100,9 +99,9 @@ def migrate(
     with setup.database(chosen) as url:
         if to == "head":
             done = setup.upgrade(chosen, url, shorten_retention=yes, restored=restored, waiting=print_waiting)
-            repair_from_each_other(setup.resolved(chosen, url))
+            complete_journal(setup.resolved(chosen, url))
         else:
-            done = migrate_database(url, chosen, to, shorten_retention=yes, restored=restored)
+            done = setup.migrate_schema(chosen, url, to, shorten_retention=yes, restored=restored)
     before = "" if done.before == done.after else f", was {done.before or 'none'}"
     out.print(f"schema {done.after or 'none'}{before}; {done.server}")
     print_remarks(done)
@@ -110,13 +109,9 @@ def migrate(
         raise typer.Exit(1)
 
 
-def repair_from_each_other(prepared: Settings) -> None:
-    """Writes events that the archive's journal lacks, and restores raw rows of which retention was raised.
-
-    Raw rows that can't be restored are printed as warnings.
-    """
+def complete_journal(prepared: Settings) -> None:
+    """Writes events that the archive's journal lacks."""
     from otc_assets.archive.opening import open_archive
-    from otc_assets.pipeline import raw_rows
     from otc_assets.pipeline.journaling import lost_databases, write_missing
     from otc_assets.warehouse.database import Database
 
@@ -131,12 +126,3 @@ def repair_from_each_other(prepared: Settings) -> None:
                 "   the database is empty, and the archive has the journal of another one. To rebuild that one, run "
                 "'otc-assets rebuild --from archive'",
             )
-        if not (captures := raw_rows.restorable(database)):
-            return
-        with progress("restoring raw rows from the archive", len(captures)) as tick:
-            failed = raw_rows.restore(captures, database, archive, tick)
-    err.print(f"raw rows  {len(captures) - len(failed)} of {len(captures)} captures restored from the archive")
-    for text in failed[:5]:
-        err.note("not restored", "yellow", text)
-    if len(failed) > 5:
-        err.note("not restored", "yellow", f"and {len(failed) - 5} more: otc-assets archive verify lists them")

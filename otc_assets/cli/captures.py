@@ -1,18 +1,20 @@
-"""The ``captures`` commands: which captures are effective, and the decisions of an operator about them."""
+"""The ``captures`` commands: which captures are effective, their lines, and the decisions of an operator about them."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otc_assets.cli.installation import launcher
 from otc_assets.cli.options import Json, OptionalWeeks
-from otc_assets.cli.output import exit_on_failures, out, progress
+from otc_assets.cli.output import err, exit_on_failures, out, progress
 from otc_assets.domain.enums import CaptureStatus
 from otc_assets.settings import settings
+from otc_assets.text import printable
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show captures and their status; accept, withdraw and restore captures.",
+    help="Show captures, their status and their lines; accept, withdraw and restore captures.",
     epilog="Example: otc-assets captures list --weeks 2026-08-07..2026-08-28",
 )
 
@@ -87,6 +89,59 @@ def show(capture_id: CaptureId, as_json: Json = False) -> None:
         out.print_as_json(found)
     else:
         out.print_table(["field", "value"], [[name, str(value)] for name, value in found.items() if value is not None])
+
+
+@dataclass(frozen=True)
+class LineRange:
+    """Lines of a file, as named on the command line."""
+
+    first: int
+    last: int
+
+
+def line_range(text: str) -> LineRange:
+    """Lines, from ``N`` or ``A..B``."""
+    first, dots, last = text.partition("..")
+    try:
+        found = LineRange(int(first), int(last if dots else first))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: write a line as 20000, or lines as 20000..20010.") from None
+    if found.last < found.first:
+        raise typer.BadParameter(f"{text}: the range ends before it begins. Write the smaller line first.")
+    return found
+
+
+@app.command()
+def lines(
+    capture_id: CaptureId,
+    chosen: Annotated[
+        LineRange | None,
+        typer.Argument(parser=line_range, metavar="[LINE|A..B]", help="A line of the file, or a range. Default: all."),
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only the lines of this symbol.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print lines of a capture as FINRA sent them, with their numbers, from the archive.
+
+    The header of a file is line 1; records in JSON are counted from 1. Example: otc-assets captures lines 52 --symbol
+    AAPL
+    """
+    from otc_assets.archive.opening import open_archive
+    from otc_assets.local import setup
+    from otc_assets.pipeline.lines import capture_lines
+
+    archive = open_archive(settings().archive)
+    span = {"first": chosen.first, "last": chosen.last} if chosen else {}
+    with setup.warehouse(settings()) as database:
+        found = capture_lines(database, archive, capture_id, **span, symbol=symbol)
+    if as_json:
+        out.print_as_json(found.to_dicts())
+    elif found.is_empty():
+        err.print("no rows")
+    else:
+        width = len(str(found["line"].max()))
+        for line, record in found.iter_rows():
+            print(f"{line:>{width}}  {printable(record)}")
 
 
 @app.command()

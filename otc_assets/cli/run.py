@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli.admin import repair_from_each_other
+from otc_assets.cli.admin import complete_journal
 from otc_assets.cli.installation import launcher, launcher_of, prepared_archive
 from otc_assets.cli.options import Json, OptionalWeeks, TierOption, Weeks, Yes, tiers_of
 from otc_assets.cli.output import (
@@ -75,7 +75,7 @@ def up(
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
                 with _serve_metrics(resolved, url):
-                    repair_from_each_other(resolved)
+                    complete_journal(resolved)
                     with launcher_of(resolved) as opened:
                         for text in _materialize_newest(opened, newest):
                             err.note("failed", "yellow", text)

@@ -56,7 +56,11 @@ class Terminal(Console):
 
     def print_as_json(self, value: Any, *, indent: int | None = 2) -> None:
         """Prints JSON, coloured on a terminal."""
-        text = Text(json_text(value, indent=indent))
+        written = json_text(value, indent=indent)
+        if not self.is_terminal:
+            self.file.write(f"{written}\n")  # looking for colours takes a quarter of a minute for a full-size capture
+            return
+        text = Text(written)
         JSONHighlighter().highlight(text)
         self.print(text)
 

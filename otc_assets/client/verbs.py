@@ -245,7 +245,7 @@ VERBS: dict[str, Verb] = {
     for verb in (
         *(_of_table(TABLES[name]) for name in _MOST_READ),
         *(Verb(name=t.name, table=t, order=t.key, statement=t.name) for t in (_REVISIONS, _COVERAGE, _WEEKS)),
-        *(_of_table(t) for t in TABLES.values() if t.readable and t.name not in _MOST_READ),
+        *(_of_table(t) for t in TABLES.values() if t.name not in _MOST_READ),
     )
 }
 #: By name of a table, that of its verb, where it has a shorter one.

@@ -17,7 +17,15 @@ from otc_assets.defs.datasets import dataset_assets
 from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
 from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
-from otc_assets.defs.weekly import CAPTURES, YEAR, WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.defs.weekly import (
+    CAPTURES,
+    YEAR,
+    WeekEvents,
+    common_options,
+    each_week,
+    publication_metadata,
+    table_options,
+)
 from otc_assets.domain.normalize import NORMALIZER_VERSION
 from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.table import Figure
@@ -72,10 +80,10 @@ def publication(tier: Tier, weeks: WeekPartitions) -> AssetsDefinition:
         kinds={"finra", "postgres"},
         description=(
             f"FINRA's publications of {tier.name}, published {tier.lag_weeks} weeks after the week's Monday: the "
-            "bytes as received, archived indefinitely by digest, every row verbatim in `otc.raw_record`, and those "
-            "that were not accepted in `otc.rejected_record` with the reason."
+            "bytes as received, archived indefinitely by digest; the capture in `otc.publication`, and the rows that "
+            "were not accepted in `otc.rejected_record` with the reason. `otc-assets captures lines` prints the lines."
         ),
-        metadata=table_metadata("raw_record"),
+        metadata=publication_metadata(),
     )
     @traced_step
     def publication(

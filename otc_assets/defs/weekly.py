@@ -6,7 +6,8 @@ What is computed for a week is in ``pipeline``; how weeks that failed upstream a
 import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import polars as pl
 import sqlalchemy as sa
@@ -45,7 +46,9 @@ from otc_assets.finra.source import PermanentSourceError, SourceError
 from otc_assets.pipeline.results import Link, Markdown, WeekRefused, WeekResult
 from otc_assets.tracing import WEEK, set_attributes, span
 from otc_assets.warehouse.database import NOT_PREPARED
+from otc_assets.warehouse.definitions import comment_of
 from otc_assets.warehouse.events import event_context
+from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import quality, recent_rows
 from otc_assets.warehouse.retention import Dropped
 from otc_assets.warehouse.server import DatabaseUnreachable
@@ -243,6 +246,21 @@ def table_metadata(name: str) -> dict[str, Any]:
         # Dagster's open-source UI shows it as JSON; other catalogs draw it.
         metadata["dagster/column_lineage"] = TableColumnLineage(lineage)
     return metadata
+
+
+def publication_metadata() -> dict[str, Any]:
+    """The same of captures, whose table is not in the registry."""
+    columns = [
+        TableColumn(name, _type_name(field.annotation), description=comment_of("publication", name))
+        for name, field in Publication.model_fields.items()
+    ]
+    return {"dagster/table_name": "otc.publication", "dagster/column_schema": TableSchema(columns)}
+
+
+def _type_name(annotation: Any) -> str:
+    """Of a type that may be None, the type's."""
+    kind = next(kind for kind in get_args(annotation) or (annotation,) if kind is not NoneType)
+    return str(getattr(kind, "__origin__", kind).__name__)
 
 
 def common_options(pool: str, weeks: WeekPartitions, weeks_per_run: int) -> dict[str, Any]:

@@ -200,7 +200,6 @@ class FirmRole(StrEnum):
 class Retention(StrEnum):
     """A class of tables whose weeks are kept equally long."""
 
-    RAW_RECORD = "raw_record"
     VENUE_VOLUME = "venue_volume"
     SUMMARIES = "summaries"
 

@@ -26,8 +26,8 @@ _LAYOUT = "1"
 
 
 def exported_tables() -> dict[str, Table]:
-    """The tables that are exported: all that are read by week."""
-    return {table.name: table for table in TABLES.values() if table.readable}
+    """The tables that are exported: all of the registry."""
+    return TABLES
 
 
 def columns_of(table: Table) -> list[str]:

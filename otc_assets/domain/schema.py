@@ -66,7 +66,6 @@ RECORD = pl.Schema(
 )
 
 #: A row as FINRA sent it.
-RAW_RECORD = pl.Schema({"week_ending": pl.Date, "publication_id": pl.Int64, "line": pl.Int64, "record": pl.String})
 
 #: A row that was not accepted, verbatim, with the reason.
 REJECTED = pl.Schema({"line": pl.Int64, "record": pl.String, "reason": pl.String})

@@ -40,7 +40,6 @@ class Table:
         layout: its layout as a hypertable; None for tables of a few rows per week, which are ordinary tables.
         revisions: the layout of ``<name>_revision``, where replaced rows are kept; None where none are.
         retention: the retention class; None where weeks are kept indefinitely.
-        readable: whether its rows are read as a frame by week, and by tier if they have one.
     """
 
     name: str
@@ -52,7 +51,6 @@ class Table:
     layout: Layout | None = None
     revisions: Layout | None = None
     retention: Retention | None = None
-    readable: bool = True
 
     def note(self, column: str) -> Note:
         """What a column means."""

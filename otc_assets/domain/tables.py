@@ -25,7 +25,6 @@ from otc_assets.domain.schema import (
     GAP,
     MARKET_CONCENTRATION,
     PUBLISHED_TOTAL,
-    RAW_RECORD,
     ROLE_SHARE,
     SYMBOL,
     SYMBOL_CONCENTRATION,
@@ -91,16 +90,6 @@ _ALL_TABLES = (
         description="The week in the NYSE's calendar: its trading days, and when FINRA publishes each tier.",
         schema=WEEK_CALENDAR,
         key=("week_ending", "tier"),
-    ),
-    Table(
-        name="raw_record",
-        description="Every row as FINRA sent it, verbatim, by line of the publication.",
-        schema=RAW_RECORD,
-        key=("week_ending", "publication_id", "line"),
-        # Verbatim rows are read by publication only, and the oldest week is dropped every week.
-        layout=Layout(7, "publication_id", "line"),
-        retention=Retention.RAW_RECORD,
-        readable=False,
     ),
     Table(
         name="venue_volume",

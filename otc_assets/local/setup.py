@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from otc_assets import embedded_files
+from otc_assets.archive.opening import open_archive
+from otc_assets.archive.parallel import problems_of
 from otc_assets.errors import OtcError
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT, Settings
@@ -52,6 +55,14 @@ def resolved(chosen: Settings, url: str) -> Settings:
     return chosen.model_copy(update={"database_url": SecretStr(url)})
 
 
+def migrate_schema(
+    chosen: Settings, url: str, to: str = "head", *, shorten_retention: bool = False, restored: bool = False
+) -> Migrated:
+    """Migrates a database as ``warehouse.migrate`` does, with the archive, which is asked before rows are dropped."""
+    problems = partial(problems_of, open_archive(chosen.archive))
+    return migrate(url, chosen, to, shorten_retention=shorten_retention, restored=restored, problems_of=problems)
+
+
 def upgrade(
     chosen: Settings,
     url: str,
@@ -77,6 +88,7 @@ def upgrade(
     Raises:
         StorageInUse: a daemon of an earlier version is running.
         ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
+        NotArchived: rows would be lost, because the archive does not have the bytes that they are from.
         WrongRole: the URL's role is not the owner of the schema.
     """
     # Commands that only read need no Dagster, which takes a second.
@@ -89,7 +101,7 @@ def upgrade(
     separate = chosen.dagster_storage_url
     is_ours = separate is None or separate.get_secret_value() == dagster_storage_url(url)
     unused = move_tables(url, waiting) if is_ours else ""
-    migrated = migrate(url, chosen, shorten_retention=shorten_retention, restored=restored)
+    migrated = migrate_schema(chosen, url, shorten_retention=shorten_retention, restored=restored)
     _write_files(chosen, replace=True)
     of_storage = upgrade_storage(resolved(chosen, url), restored=restored)
     if of_storage in migrated.remark:

@@ -1,4 +1,4 @@
-"""Captures publications: archives the bytes, parses them, and records publication, raw rows and rejected rows.
+"""Captures publications: archives the bytes, parses them, and records the publication and its rejected rows.
 
 How bytes are fetched is in ``finra``, how they are read in ``domain.parsing``; which captures become effective is in
 ``captures``, and computing figures from them in ``volume``.
@@ -33,7 +33,7 @@ from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import Recorded, recorded_before
 from otc_assets.warehouse.publication import NewPublication, Publication
 from otc_assets.warehouse.read import effective_publications, publication_of, rejected_rows
-from otc_assets.warehouse.retention import is_kept, require_kept
+from otc_assets.warehouse.retention import require_kept
 
 
 @dataclass(frozen=True)
@@ -186,14 +186,13 @@ def _record(
         **counts_and_dates(parsed, result, capture.scope, capture.rows_expected),
     )
     # A full-size week is in memory as text, as records and as volume: only what is still needed is kept.
-    read_lines, rejected, volume = parsed.read_lines, result.rejected, result.volume.select(COMPARED)
+    rejected, volume = result.rejected, result.volume.select(COMPARED)
     del parsed, result
     with span(LOAD, **whose, rows=publication.rows_received), database.transaction() as connection:
-        recorded = record(connection, archive, publication, volume, read_lines, rejected, since=since)
+        recorded = record(connection, archive, publication, volume, rejected, since=since)
         set_attributes(outcome=recorded.outcome)
         stored = publication_of(connection, recorded.publication_id)
     assert stored is not None
-    database.refresh_after_load(capture.week_ending, "raw_record")
     return Captured.of(capture, stored, recorded, rejected)
 
 
@@ -254,7 +253,6 @@ def capture_publication(
     """
     with database.transaction() as connection:
         require_kept(connection, "venue_volume", week)
-        raw_kept = is_kept(connection, "raw_record", week)
     due = due_at(week, tier)
     if now < due:
         return captured_publication(week, tier, database, state=f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}")
@@ -284,8 +282,6 @@ def capture_publication(
         "from": ", ".join(c.publication.origin for c in captured),
         "complete": all(c.publication.complete for c in captured),
     }
-    if not raw_kept:
-        details["raw rows"] = "not kept of a week this old (OTC_KEEP_RAW_RECORD_WEEKS); the archive has its bytes"
     reasons = pl.concat([c.rejected for c in captured])
     if reasons.height:
         details["rejected rows"] = reasons

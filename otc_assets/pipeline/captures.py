@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -140,7 +140,6 @@ def record(
     archive: Archive,
     publication: NewPublication,
     volume: pl.DataFrame,
-    read_lines: Callable[[], pl.DataFrame],
     rejected: pl.DataFrame,
     *,
     since: float | None = None,
@@ -155,7 +154,6 @@ def record(
         archive: has the bytes of the captures that were recorded before.
         publication: the capture's particulars.
         volume: its rows (VENUE_VOLUME).
-        read_lines: reads every row received: columns ``line`` and ``record``.
         rejected: REJECTED, the rows that were not accepted.
         since: ``time.perf_counter()`` when the work on the capture began; None: now.
 
@@ -172,7 +170,7 @@ def record(
     for suspect, why in suspects:
         load.quarantine(connection, suspect, why)
     judged = publication.model_copy(update={"quarantine_reason": reason})
-    return load.record_publication(connection, judged, read_lines(), rejected, since=since)
+    return load.record_publication(connection, judged, rejected, since=since)
 
 
 #: The id of a capture that is not recorded yet: the newest of all.

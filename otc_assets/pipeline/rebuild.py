@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import polars as pl
 import sqlalchemy as sa
 
 from otc_assets import interruption
@@ -21,7 +20,7 @@ from otc_assets.pipeline.captures import counts_and_dates, normalized_rows, pars
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import publications
-from otc_assets.warehouse.recount import mark_stale, recount, replace_raw_rows
+from otc_assets.warehouse.recount import mark_stale, recount
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
@@ -77,7 +76,6 @@ def recount_weeks(weeks: Sequence[dt.date], database: Database, archive: Archive
             done.failed[week] = str(error)
             continue
         if captures:
-            database.refresh_after_load(week, "raw_record")
             done.weeks.append(week)
             done.captures += len(captures)
             done.changed += changed
@@ -91,6 +89,4 @@ def _recount(connection: sa.Connection, capture: Publication, archive: Archive) 
     result = normalized_rows(capture, parsed)
     found = counts_and_dates(parsed, result, capture.scope, capture.rows_expected)
     changed = recount(connection, capture, found, result.rejected)
-    lines = pl.concat([parsed.records["line"], parsed.rejected["line"]])
-    replace_raw_rows(connection, capture, lines, parsed.read_lines)
     return {"id": capture.id, "week_ending": capture.week_ending, "tier": capture.tier, **changed} if changed else None

@@ -208,8 +208,8 @@ def rebuild(plan: Plan, database: Database, archive: Archive, progress: Progress
             except (ArchiveError, UnreadableFile) as error:
                 done.failed[week] = str(error)
                 continue
-            if week is not None:
-                database.refresh_after_load(week, *_written(entry))
+            if week is not None and (tables := _written(entry)):
+                database.refresh_after_load(week, *tables)
             done.transactions += 1
         with database.transaction() as connection:
             continue_ids(connection)
@@ -221,7 +221,7 @@ def rebuild(plan: Plan, database: Database, archive: Archive, progress: Progress
 
 def _written(entry: Entry) -> set[str]:
     """The tables that a transaction wrote."""
-    tables = {"otc.file.ingested": ["raw_record"], "otc.week.normalized": ["venue_volume", "published_total"]}
+    tables = {"otc.week.normalized": ["venue_volume", "published_total"]}
     return {
         table
         for event in entry.events
@@ -292,7 +292,7 @@ class _Repeater:
         result = normalized_rows(capture, parsed)
         counted = counts_and_dates(parsed, result, capture.scope, capture.rows_expected)
         set_next_capture(connection, number)
-        load.insert_publication(connection, NewPublication(**known | counted), parsed.read_lines(), result.rejected)
+        load.insert_publication(connection, NewPublication(**known | counted), result.rejected)
         recorded = self._recounted.get(number) or payload.model_dump()
         for name in ("rows_received", "rows_accepted", "rows_rejected"):
             self._compare(f"{name} of capture {number}", counted[name], recorded[name])

@@ -5,6 +5,8 @@ Tables and all other functions are in ``migrations``; hypertables, aggregates an
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 
 from otc_assets.domain.notes import NOTES
@@ -46,6 +48,12 @@ def _replace_as_of(connection: sa.Connection, name: str, definition: str) -> Non
 
 # COMMENT takes no bound parameters: the server quotes the text.
 _COMMENT = sa.text("SELECT format('COMMENT ON %s IS %L', CAST(:object AS text), CAST(:comment AS text))")
+
+
+def comment_of(table: str, column: str) -> str:
+    """What a column of a table that is not in the registry means, as the database has it."""
+    found = re.search(rf" COLUMN otc\.{table}\.{column} IS\s+'((?:[^']|'')*)';", text("comments"))
+    return found[1].replace("''", "'") if found else str(NOTES[column])
 
 
 def save_comments(connection: sa.Connection) -> int:

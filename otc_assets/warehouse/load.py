@@ -22,7 +22,7 @@ from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change, replace_rows
 from otc_assets.warehouse.publication import INSERT, NewPublication, Publication, PublicationFields
 from otc_assets.warehouse.read import effective_publications
-from otc_assets.warehouse.retention import is_kept, require_kept
+from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 from otc_assets.warehouse.sql import statement
 
@@ -57,19 +57,15 @@ def recorded_before(connection: sa.Connection, fields: Mapping[str, Any]) -> Rec
 def record_publication(
     connection: sa.Connection,
     publication: NewPublication,
-    raw: pl.DataFrame,
     rejected: pl.DataFrame,
     *,
     since: float | None = None,
 ) -> Recorded:
-    """Records a capture with its rows as FINRA sent them and those that were not accepted, and appends the event.
-
-    If retention keeps no raw rows of the week, they are not stored as rows; their bytes are in the archive.
+    """Records a capture with the rows that were not accepted, and appends the event. Its bytes are in the archive.
 
     Args:
         connection: inside a transaction.
         publication: its fields.
-        raw: columns ``line`` and ``record``, every row received.
         rejected: REJECTED, the rows that were not accepted.
         since: ``time.perf_counter()`` when the work on the capture began; None: now.
 
@@ -85,7 +81,7 @@ def record_publication(
     same = recorded_before(connection, publication.__dict__)
     if same is not None:
         return same
-    number, revision = insert_publication(connection, publication, raw, rejected)
+    number, revision = insert_publication(connection, publication, rejected)
     recorded = Recorded(number, revision, _outcome(connection, publication, number, revision))
     payload = publication.model_dump(include=set(PublicationFields.model_fields))
     seconds = time.perf_counter() - since
@@ -98,15 +94,20 @@ def record_publication(
 
 
 def insert_publication(
-    connection: sa.Connection, publication: NewPublication, raw: pl.DataFrame, rejected: pl.DataFrame
+    connection: sa.Connection, publication: NewPublication, rejected: pl.DataFrame
 ) -> tuple[int, int]:
-    """Inserts a capture with its rows, without an event. Returns its id and revision."""
+    """Inserts a capture with the rows that were not accepted, without an event. Returns its id and revision."""
     row = connection.execute(INSERT, publication.__dict__).one()
-    keys = _keys(publication.week_ending, row.id)
-    if is_kept(connection, "raw_record", publication.week_ending):
-        copy_in(connection, "otc.raw_record", raw.select(*keys, "line", "record"))
-    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
+    insert_rejected(connection, publication.week_ending, row.id, rejected)
     return row.id, row.revision
+
+
+def insert_rejected(
+    connection: sa.Connection, week_ending: dt.date, publication_id: int, rejected: pl.DataFrame
+) -> None:
+    """Inserts the rows of a capture that were not accepted (REJECTED)."""
+    keys = [pl.lit(week_ending).alias("week_ending"), pl.lit(publication_id, pl.Int64).alias("publication_id")]
+    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
 
 
 def _outcome(connection: sa.Connection, publication: NewPublication, number: int, revision: int) -> str:
@@ -181,25 +182,6 @@ def save_rows_in_use(connection: sa.Connection, week_ending: dt.date, tier: str,
     """Saves how many rows of each capture of the week and tier are in the tables; captures not named have none."""
     counts = json.dumps({str(number): count for number, count in in_use.items()})
     connection.execute(_IN_USE, {"counts": counts, "week_ending": week_ending, "tier": tier})
-
-
-def _keys(week_ending: dt.date, publication_id: int) -> list[pl.Expr]:
-    return [pl.lit(week_ending).alias("week_ending"), pl.lit(publication_id, pl.Int64).alias("publication_id")]
-
-
-_HAS_RAW_ROWS = sa.text("""
-    SELECT EXISTS (
-        SELECT FROM otc.raw_record WHERE week_ending = :week_ending AND publication_id = :publication_id
-    )
-""")
-
-
-def restore_raw_rows(connection: sa.Connection, week_ending: dt.date, publication_id: int, raw: pl.DataFrame) -> None:
-    """Stores the raw rows (``line``, ``record``) of a recorded capture again, if it has none and they are kept."""
-    lock_week(connection, week_ending)
-    which = {"week_ending": week_ending, "publication_id": publication_id}
-    if is_kept(connection, "raw_record", week_ending) and not connection.execute(_HAS_RAW_ROWS, which).scalar_one():
-        copy_in(connection, "otc.raw_record", raw.select(*_keys(week_ending, publication_id), "line", "record"))
 
 
 def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, volume: pl.DataFrame) -> Change:

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, Settings
-from otc_assets.warehouse import definitions, firms, roles
+from otc_assets.warehouse import definitions, firms, raw_rows, roles
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.events.store import require_order
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -124,6 +124,7 @@ def migrate(
     start: dt.datetime | None = None,
     shorten_retention: bool = False,
     restored: bool = False,
+    problems_of: raw_rows.ProblemsOf | None = None,
 ) -> Migrated:
     """Migrates the database at ``url`` and brings it to the settings; safe to run twice, and from two processes.
 
@@ -140,9 +141,11 @@ def migrate(
         start: when the server's jobs first run; None: at once.
         shorten_retention: store shorter retention periods, too. The first migration always stores the settings.
         restored: the database was restored from a dump; it becomes this server's own.
+        problems_of: reads archived bytes; needed by a database that has raw rows (``raw_rows``).
 
     Raises:
         SchemaMismatch: there is no such migration.
+        NotArchived: raw rows would be lost, because the archive does not have the bytes that they are from.
         ForeignOrder: the database was restored from a dump of another server, and ``restored`` is not set.
         WrongRole: the role is not the owner of the schema.
     """
@@ -153,6 +156,8 @@ def migrate(
         # A second process waits here, and then has nothing left to do.
         guard.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
         try:
+            if to == "head" or raw_rows.DROPPED_BY <= to != "base":
+                raw_rows.require_archived(guard, problems_of)
             return _migrate(engine, chosen, to, start, shorten_retention, restored)
         finally:
             guard.execute(sa.text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})

@@ -52,12 +52,6 @@ def publication_of(connection: sa.Connection, publication_id: int) -> Publicatio
     return Publication(**row) if row is not None else None
 
 
-def without_raw_rows(connection: sa.Connection, first: dt.date | None) -> list[Publication]:
-    """The captures of weeks from ``first`` (None: of all weeks) that have no row in ``raw_record``, oldest first."""
-    rows = connection.execute(statement("without_raw_rows"), {"first": first or dt.date.min}).mappings()
-    return [Publication(**row) for row in rows]
-
-
 def by_week_and_tier(captures: Iterable[Publication]) -> dict[tuple[dt.date, str], list[Publication]]:
     """Captures by (week_ending, tier), in the order in which they come."""
     groups: dict[tuple[dt.date, str], list[Publication]] = {}
@@ -85,7 +79,7 @@ def week_rows(
 
     Args:
         connection: inside a transaction.
-        table: a readable one (``domain.tables``).
+        table: one of ``domain.tables``.
         weeks: their Fridays.
         tier: only this tier, of a table that has tiers.
         columns: only these; a full-size week with all columns takes a hundred megabytes.
@@ -93,13 +87,12 @@ def week_rows(
             (``domain.tables``). The same query returns the same rows until retention deletes the week.
 
     Raises:
-        ValueError: the table is not readable, has no such column or no history, or the moment has no time zone.
+        ValueError: there is no such table, it has no such column or no history, or the moment has no time zone.
         NotFinal: a running load could still change the answer, or the moment is in the future.
     """
-    readable = {declared.name: declared.schema for declared in TABLES.values() if declared.readable}
-    if table not in readable:
-        raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(readable)}")
-    schema = readable[table]
+    if table not in TABLES:
+        raise ValueError(f"{table!r} can't be read by week; those that can are {', '.join(TABLES)}")
+    schema = TABLES[table].schema
     if columns is not None:
         if unknown := set(columns) - set(schema):
             raise ValueError(f"otc.{table} has no column {', '.join(sorted(unknown))}")

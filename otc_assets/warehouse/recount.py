@@ -6,27 +6,24 @@ Parsing the bytes is up to ``pipeline.rebuild``; recording a capture for the fir
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import WINDOW_WEEKS
 from otc_assets.warehouse import events
-from otc_assets.warehouse.history import moment
-from otc_assets.warehouse.load import restore_raw_rows
+from otc_assets.warehouse.load import insert_rejected
 from otc_assets.warehouse.publication import Publication
-from otc_assets.warehouse.server import copy_in, lock_week
+from otc_assets.warehouse.server import lock_week
 from otc_assets.warehouse.sql import statement
 
 _COUNTS = ("rows_received", "rows_accepted", "rows_rejected")
-_WHOSE = "week_ending = :week_ending AND publication_id = :id"
-_DELETE_REJECTED = sa.text(f"DELETE FROM otc.rejected_record WHERE {_WHOSE}")  # noqa: S608 - a constant
-_DELETE_RAW = sa.text(f"DELETE FROM otc.raw_record WHERE {_WHOSE}")  # noqa: S608 - a constant
-_RAW_LINES = sa.text(f"SELECT count(*), coalesce(sum(line), 0) FROM otc.raw_record WHERE {_WHOSE}")  # noqa: S608
+_DELETE_REJECTED = sa.text("""
+    DELETE FROM otc.rejected_record WHERE week_ending = :week_ending AND publication_id = :id
+""")
 
 
 def recount(
@@ -47,8 +44,7 @@ def recount(
     which = {"id": capture.id, "week_ending": capture.week_ending}
     connection.execute(statement("recount_capture"), {**found, "id": capture.id})
     connection.execute(_DELETE_REJECTED, which)
-    keys = [pl.lit(capture.week_ending).alias("week_ending"), pl.lit(capture.id, pl.Int64).alias("publication_id")]
-    copy_in(connection, "otc.rejected_record", rejected.select(*keys, *REJECTED))
+    insert_rejected(connection, capture.week_ending, capture.id, rejected)
     counts = {name: int(found[name]) for name in _COUNTS}
     before = {name: int(getattr(capture, name)) for name in _COUNTS}
     if counts == before:
@@ -59,27 +55,6 @@ def recount(
     }
     events.append(connection, events.CaptureRecounted(**whose, publication_id=capture.id, **changed))
     return changed
-
-
-def replace_raw_rows(
-    connection: sa.Connection, capture: Publication, lines: pl.Series, read_lines: Callable[[], pl.DataFrame]
-) -> None:
-    """Replaces the raw rows of a capture where other ``lines`` of its bytes are rows now than are stored.
-
-    A capture without raw rows gets none: retention has deleted them, or they are restored by ``pipeline.raw_rows``.
-
-    Args:
-        connection: inside a transaction that holds the week's lock.
-        capture: as it is recorded.
-        lines: the lines of its rows.
-        read_lines: reads every row received: columns ``line`` and ``record``.
-    """
-    which = {"id": capture.id, "week_ending": capture.week_ending}
-    count, total = connection.execute(_RAW_LINES, which).one()
-    if count and (count, total) != (lines.len(), lines.sum()):
-        moment(connection)  # also allows a whole week of compressed rows to be deleted
-        connection.execute(_DELETE_RAW, which)
-        restore_raw_rows(connection, capture.week_ending, capture.id, read_lines())
 
 
 def mark_stale(connection: sa.Connection, week_ending: dt.date) -> None:

@@ -28,7 +28,7 @@ Sql = psycopg.Connection[tuple[object, ...]]
 #: Published and final: the simulator and the commands use the real date.
 WEEK = dt.date(2026, 8, 21)
 MATERIALIZE = ("materialize", "--weeks", str(WEEK), "--tier", "T1")
-TABLES = ("publication", "raw_record", "rejected_record", "venue_volume", "symbol_summary", "symbol_rolling", "events")
+TABLES = ("publication", "rejected_record", "venue_volume", "symbol_summary", "symbol_rolling", "events")
 LOGS = "query ($key: [String!]!) { capturedLogs(logKey: $key) { stdout stderr } }"
 #: A process that logs as runs of the daemon do; runs of commands print nothing.
 LOUD = """

@@ -223,6 +223,20 @@ def test_captures_are_listed_shown_accepted_withdrawn_and_restored(run: Run, tmp
     assert run("captures", "list", "--status", "odd")[0] == 2
     assert "it would remove" in run("captures", "show", "2")[1]
     assert run("captures", "show", "9")[0] == 1
+    second = text[1].rstrip("\n")
+    assert run("captures", "lines", "1", "2")[:2] == (0, f"2  {second}\n")
+    symbol = second.split("|")[1]
+    of_symbol = [(n, line.rstrip("\n")) for n, line in enumerate(text, 1) if line.split("|")[1] == symbol]
+    printed = run("captures", "lines", "1", "--symbol", symbol)[1].splitlines()
+    assert [tuple(line.strip().split("  ", 1)) for line in printed] == [(str(n), line) for n, line in of_symbol]
+    shown = json.loads(run("captures", "lines", "1", "2..3", "--json")[1])
+    assert shown == [{"line": n, "record": text[n - 1].rstrip("\n")} for n in (2, 3)]
+    assert run("captures", "lines", "1", "--symbol", "NONE")[1:] == ("", "no rows\n")
+    code, _, errors = run("captures", "lines", "1", "1")
+    assert (code, "has no line 1: its" in errors) == (1, True)
+    assert run("captures", "lines", "9")[0] == 1
+    for wrong in ("x", "9..2"):
+        assert run("captures", "lines", "1", wrong)[0] == 2
     code, _, errors = run("captures", "accept", "1")
     assert (code, "is not quarantined" in errors) == (1, True)
     assert run("captures", "accept", "2")[0] == 0

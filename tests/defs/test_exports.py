@@ -204,8 +204,8 @@ def test_addresses_and_tables_that_can_not_be_used_are_refused(
     code, output, errors = otc("export", "--to", (tmp_path / "file").as_uri())
     assert (code, output) == (1, "")
     assert "Not a directory. Correct this, or name another folder (OTC_EXPORT_URL, --to)." in errors
-    code, _, errors = otc("export", "--tables", "raw_record")
-    assert (code, "raw_record: no such table." in errors) == (2, True)
+    code, _, errors = otc("export", "--tables", "publication")
+    assert (code, "publication: no such table." in errors) == (2, True)
     code, _, errors = otc("export", "--to", "ftp://host/folder")
     assert (code, "the scheme 'ftp' is unknown" in errors) == (2, True)
     monkeypatch.setenv("OTC_EXPORT_URL", "s3://Bucket")

@@ -23,6 +23,7 @@ from otc_assets.domain.quality import volume
 from otc_assets.domain.tables import TABLES, in_order
 from otc_assets.domain.weeks import T1, TIERS, weeks_between
 from otc_assets.finra.simulator.generator import Simulator
+from otc_assets.pipeline.lines import capture_lines
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import week_rows
@@ -93,7 +94,9 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
         "SELECT sum(rows_received), sum(rows_accepted), sum(rows_rejected) FROM otc.publication"
     ).fetchone()
     assert received == (rows.height, rows.height, 0)
-    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (rows.height,)
+    numbers = sql.execute("SELECT id FROM otc.publication").fetchall()
+    lines = [capture_lines(installed.database(), installed.archive(), int(str(number))).height for (number,) in numbers]
+    assert sum(lines) == rows.height
 
     summary = duck.execute("""
         SELECT week_ending::date, tier, symbol, sum(shares), sum(trades), count(DISTINCT venue_id),
@@ -166,10 +169,10 @@ def test_a_second_run_of_the_same_weeks_changes_nothing(
 ) -> None:
     installed.materialize_weeks(dagster, WEEKS[:1])
     before = everything(sql, "venue_volume")
-    count = sql.execute("SELECT count(*) FROM otc.raw_record").fetchone()
+    count = sql.execute("SELECT count(*) FROM otc.publication").fetchone()
     assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     assert everything(sql, "venue_volume") == before
-    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == count
+    assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == count
     assert sql.execute("SELECT count(*) FROM otc.venue_volume_revision").fetchone() == (0,)
 
 
@@ -320,10 +323,9 @@ def test_the_gap_report_lists_what_is_missing_and_what_is_not_due(
 def test_a_week_can_be_recomputed_from_the_archive_alone(
     dagster: DagsterInstance, sql: psycopg.Connection[tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Raw rows are deleted after half a year; the bytes are kept indefinitely."""
     installed.materialize_weeks(dagster, WEEKS[:1])
     before = everything(sql, "venue_volume")
-    sql.execute("TRUNCATE otc.raw_record, otc.venue_volume, otc.published_total")
+    sql.execute("TRUNCATE otc.venue_volume, otc.published_total")
     installed.replace(monkeypatch, source=installed.Unreachable())
     installed.launcher(dagster).run_assets(["venue_volume"], WEEKS[0], WEEKS[0])
     assert everything(sql, "venue_volume") == before
@@ -350,7 +352,7 @@ def test_a_folder_of_download_files_is_a_source_like_any_other(
     assert installed.materialize_weeks(dagster, WEEKS[:1]) == []
     from_api = everything(sql, "symbol_summary")
     sql.execute("TRUNCATE otc.symbol_summary, otc.venue_volume, otc.published_total, otc.computed_week")
-    sql.execute("TRUNCATE otc.publication, otc.raw_record, otc.rejected_record, otc.week_quality")
+    sql.execute("TRUNCATE otc.publication, otc.rejected_record, otc.week_quality")
     simulator = Simulator(settings().simulator_seed, settings().simulator_scale)
     write_files(simulator, settings().files_folder, WEEKS[:1], TIERS, NOW.date())
     monkeypatch.setenv("OTC_SOURCE", "files")
@@ -398,7 +400,10 @@ def test_the_same_week_with_other_content_is_a_revision_and_nothing_of_the_first
     assert sql.execute("SELECT symbol, share_volume, change FROM otc.venue_volume_revision").fetchall() == [
         ("AAAA", Decimal(1), "changed")
     ]
-    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (4,)
+    shares = [capture_lines(installed.database(), installed.archive(), number, symbol="AAAA") for number in (1, 2)]
+    assert [frame.rows() for frame in shares] == [
+        [(2, f"OTC|AAAA|A Inc|V ONE|VONE|{count}|1|2026-09-21")] for count in (1, 5)
+    ]
 
 
 def test_records_of_a_part_never_replace_a_whole_publication(

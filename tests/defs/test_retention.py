@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import time_machine
-from dagster import AssetKey, DagsterInstance, build_schedule_context
+from dagster import DagsterInstance, build_schedule_context
 from support import installed
 from support.migration import migrate
 
@@ -20,7 +20,6 @@ from otc_assets.defs.jobs import FilesToIngest
 from otc_assets.defs.stale import stale_now
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
-from otc_assets.pipeline import raw_rows
 from otc_assets.pipeline.changes import changed, look_back
 from otc_assets.pipeline.checks import _judge_summary, _judge_volume
 from otc_assets.pipeline.gaps import current_gaps
@@ -33,7 +32,6 @@ from otc_assets.warehouse.retention import Dropped
 Sql = psycopg.Connection[tuple[object, ...]]
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
-READABLE = [table.name for table in TABLES.values() if table.readable]
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
 GONE, FIRST_KEPT = WEEKS[1], WEEKS[2]
 #: FIRST_KEPT is so many weeks before the current one.
@@ -56,10 +54,6 @@ RECORD = {
 def _today() -> Iterator[None]:
     with time_machine.travel(NOW, tick=True):
         yield
-
-
-def quiet(done: int, note: str) -> None:
-    """No progress bar."""
 
 
 def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
@@ -86,19 +80,19 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
     """Four computed weeks, the first two of which the daily job has dropped; the rows of GONE before."""
     assert installed.materialize_weeks(dagster, WEEKS) == []
-    before = {table: everything(sql, table, GONE) for table in READABLE}
-    keep(venue_volume=KEPT_WEEKS, raw_record=KEPT_WEEKS)
+    before = {table: everything(sql, table, GONE) for table in TABLES}
+    keep(venue_volume=KEPT_WEEKS)
     assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
     return before
 
 
-def test_volume_totals_and_raw_rows_are_dropped_and_everything_computed_stays(
+def test_volume_and_totals_are_dropped_and_everything_computed_stays(
     dropped: dict[str, list[tuple[object, ...]]], sql: Sql
 ) -> None:
-    for table in ("venue_volume", "published_total", "raw_record"):
+    for table in ("venue_volume", "published_total"):
         weeks = sql.execute(f"SELECT DISTINCT week_ending FROM otc.{table} ORDER BY 1").fetchall()  # type: ignore[arg-type]
         assert weeks == [(week,) for week in WEEKS[2:]]
-    for table in set(READABLE) - {"venue_volume", "published_total"}:
+    for table in TABLES.keys() - {"venue_volume", "published_total"}:
         assert everything(sql, table, GONE) == dropped[table], table
     assert dropped["venue_volume"]
     assert dropped["symbol_summary"]
@@ -195,65 +189,6 @@ def test_once_they_are_kept_for_longer_dropped_weeks_are_recomputed_from_the_arc
     assert installed.stale_weeks() == []
 
 
-RAW_ROWS = """
-    SELECT r.week_ending, p.tier, p.origin, r.line, r.record FROM otc.raw_record r
-    JOIN otc.publication p ON p.id = r.publication_id ORDER BY 1, 2, 3, 4
-"""
-
-
-def test_raw_rows_return_from_the_archive_once_they_are_kept_for_longer(
-    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None], tmp_path: Path
-) -> None:
-    """`storage` showed the earlier week as kept, and raw_record stayed empty before the week of the first setting."""
-    records = [{**RECORD, "weekStartDate": (week - dt.timedelta(days=4)).isoformat()} for week in WEEKS[:2]]
-    path = tmp_path / "parts of two weeks.json"
-    path.write_text(json.dumps(records))
-    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(path)]))
-    assert installed.materialize_weeks(dagster, WEEKS[:3], TIERS[:1]) == []
-    before = sql.execute(RAW_ROWS).fetchall()
-    keep(raw_record=KEPT_WEEKS)
-    assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
-    assert {row[0] for row in sql.execute(RAW_ROWS).fetchall()} == {FIRST_KEPT}
-    keep(raw_record=0)
-    lacking = raw_rows.restorable(installed.database())
-    assert [(capture.week_ending, capture.scope) for capture in lacking] == [
-        *((WEEKS[0], scope) for scope in ("PARTIAL", "FULL")),
-        *((WEEKS[1], scope) for scope in ("PARTIAL", "FULL")),
-    ]
-    steps: list[tuple[int, str]] = []
-    assert (
-        raw_rows.restore(
-            lacking, installed.database(), installed.archive(), lambda done, note: steps.append((done, note))
-        )
-        == []
-    )
-    assert sql.execute(RAW_ROWS).fetchall() == before
-    assert steps[-1] == (4, "done")
-    assert raw_rows.restorable(installed.database()) == []
-    raw_rows.restore(
-        lacking, installed.database(), installed.archive(), quiet
-    )  # as another process may, at the same time
-    assert sql.execute(RAW_ROWS).fetchall() == before
-
-
-def test_raw_rows_within_their_retention_alone_are_restored_and_a_lost_capture_does_not_stop_the_others(
-    dropped: dict[str, list[tuple[object, ...]]], otc: Callable[..., tuple[int, str, str]], sql: Sql, installation: Path
-) -> None:
-    sql.execute("UPDATE otc.retention SET keep_weeks = NULL WHERE what = 'raw_record'")
-    sql.execute("DELETE FROM otc.raw_record WHERE week_ending = %s", [WEEKS[3]])
-    ((lost, tier),) = sql.execute(
-        "SELECT digest, tier FROM otc.publication WHERE week_ending = %s ORDER BY id LIMIT 1", [GONE]
-    ).fetchall()
-    (installation / "archive" / str(lost)[:2] / f"{lost}.zst").unlink()
-    # The settings still say 26 weeks: without --yes the stored retention stays, and counts.
-    code, _, errors = otc("migrate")
-    assert code == 1
-    assert "8 of 9 captures restored from the archive" in errors
-    assert f"not restored {GONE} {tier}: the archive has no" in errors
-    weeks = sql.execute("SELECT week_ending, count(DISTINCT publication_id) FROM otc.raw_record GROUP BY 1 ORDER BY 1")
-    assert weeks.fetchall() == [(WEEKS[0], 3), (GONE, 2), (FIRST_KEPT, 3), (WEEKS[3], 3)]
-
-
 def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
     dropped: dict[str, list[tuple[object, ...]]], keep: Callable[..., None]
 ) -> None:
@@ -269,19 +204,6 @@ def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
     assert t1() == ["dropped", "", "missing_at_end"]
     keep(venue_volume=104)
     assert t1() == ["captured", "stale: venue_volume", "missing_at_end"]
-
-
-def test_raw_rows_of_a_week_outside_the_retention_window_are_not_kept_and_the_run_reports_it(
-    dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]
-) -> None:
-    keep(raw_record=1)
-    assert installed.materialize_weeks(dagster, WEEKS[:1], TIERS[:1]) == []
-    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (0,)
-    assert everything(sql, "venue_volume", WEEKS[0])
-    event = dagster.get_latest_materialization_event(AssetKey("publication_t1"))
-    assert event is not None
-    assert event.asset_materialization is not None
-    assert "OTC_KEEP_RAW_RECORD_WEEKS" in str(event.asset_materialization.metadata["raw rows"].value)
 
 
 def test_of_a_file_of_many_weeks_those_that_are_kept_are_ingested(

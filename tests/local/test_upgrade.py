@@ -17,6 +17,7 @@ from dagster import DagsterInstance
 from support import installed
 from support.migration import migrate
 
+from otc_assets.archive.store import LocalArchive
 from otc_assets.defs.instance import POOLS, clean_instance
 from otc_assets.domain.tables import hypertables
 from otc_assets.domain.weeks import TIERS, weeks_between
@@ -29,7 +30,7 @@ Command = Callable[..., tuple[int, str, str]]
 Sql = psycopg.Connection[tuple[object, ...]]
 
 RETENTION = "SELECT what, keep_weeks FROM otc.retention ORDER BY what"
-DEFAULT = [("raw_record", 26), ("summaries", None), ("venue_volume", 104)]
+DEFAULT = [("summaries", None), ("venue_volume", 104)]
 #: Commands that work with the installation as it is.
 OTHERS = (
     ["status"],
@@ -60,7 +61,7 @@ def test_a_command_in_a_shell_without_the_settings_leaves_the_stored_retention(
     """`status` in a shell without OTC_KEEP_VENUE_VOLUME_WEEKS set unlimited retention to 104 weeks."""
     sql.execute("UPDATE otc.retention SET keep_weeks = NULL")
     otc(*arguments)
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", None)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", None)]
 
 
 def test_a_command_in_a_shell_with_another_setting_leaves_compression(
@@ -103,18 +104,17 @@ def test_shorter_retention_needs_yes_and_the_message_counts_what_it_deletes(
     )
     assert "from 2026-08-14" in errors
     assert "2 of venue_volume, 2 of published_total" in errors
-    assert "raw_record" not in errors
+    assert "summaries" not in errors
     assert "--yes" in errors
     code, _, errors = otc("migrate", "--yes")
     assert (code, errors) == (0, "")
-    assert stored(sql) == [("raw_record", 26), ("summaries", None), ("venue_volume", 9)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", 9)]
 
 
 def test_longer_retention_takes_effect_without_yes(otc: Command, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "300")
-    monkeypatch.setenv("OTC_KEEP_RAW_RECORD_WEEKS", "0")
     assert otc("migrate")[0] == 0
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", 300)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", 300)]
 
 
 def test_up_continues_with_the_stored_retention_and_prints_a_remark(
@@ -129,7 +129,7 @@ def test_up_continues_with_the_stored_retention_and_prints_a_remark(
     assert (code, "the UI is not part of this test" in errors) == (1, True)
     assert "retention of venue_volume stays as stored (indefinitely): OTC_KEEP_VENUE_VOLUME_WEEKS=104" in errors
     assert "no week that is stored now" in errors
-    assert stored(sql) == [("raw_record", None), ("summaries", None), ("venue_volume", None)]
+    assert stored(sql) == [("summaries", None), ("venue_volume", None)]
     _, _, errors = otc("up", "--yes")
     assert "retention" not in errors
     assert stored(sql) == DEFAULT
@@ -153,6 +153,46 @@ def test_a_schema_that_is_behind_is_refused_in_one_line_and_not_touched(
     assert line.startswith(f"the database schema is at version 026, and this otc-assets needs {newest_version()}. Run")
     with psycopg.connect(empty_database) as sql:
         assert sql.execute("SELECT version_num FROM otc.schema_version").fetchone() == ("026",)
+
+
+def test_a_schema_with_raw_rows_is_migrated_once_the_archive_has_the_bytes_of_each(
+    otc: Command, empty_database: str, installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its table has the last copy of what the archive lacks. The setting of before is no error."""
+    archive = LocalArchive(installation / "archive")
+    digests = [archive.put(content) for content in (b"header\nrow 1\n", b"header\nrow 2\n", b"header\nrow 3\n")]
+    migrate(empty_database, "052")
+    with psycopg.connect(empty_database) as sql:
+        for digest in digests:
+            insert = """
+                INSERT INTO otc.publication (week_ending, tier, scope, revision, digest, origin, layout, bytes,
+                    rows_received, rows_accepted, rows_rejected, complete)
+                VALUES ('2026-08-21', 'OTC', 'FULL', %s, %s, 'a file', 'website', 13, 1, 1, 0, true) RETURNING id
+            """
+            (number,) = sql.execute(insert, [digests.index(digest) + 1, digest]).fetchone() or ()
+            sql.execute("INSERT INTO otc.raw_record VALUES ('2026-08-21', %s, 2, 'row')", [number])
+    monkeypatch.setenv("OTC_DATABASE_URL", empty_database)
+    monkeypatch.setenv("OTC_KEEP_RAW_RECORD_WEEKS", "26")
+    missing, damaged = (installation / "archive" / d[:2] / f"{d}.zst" for d in digests[:2])
+    kept = missing.rename(installation / "kept")
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"something else")
+    for command in (["migrate"], ["migrate", "--to", newest_version()], ["up", "--database-only"]):
+        code, _, errors = otc(*command)
+        assert code == 1
+        assert f"2 of 3 captures: capture 1 (OTC, week ending 2026-08-21): {digests[0]} is missing; " in errors
+        assert f"capture 2 (OTC, week ending 2026-08-21): {digests[1]} is damaged. Make OTC_ARCHIVE_URL" in errors
+        with psycopg.connect(empty_database) as sql:
+            assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (3,)
+    kept.rename(missing)
+    archive.put(b"header\nrow 2\n")
+    code, output, errors = otc("migrate", "--yes")
+    assert code == 0, errors
+    assert f"schema {newest_version()}, was 052" in output
+    with psycopg.connect(empty_database) as sql:
+        assert sql.execute("SELECT to_regclass('otc.raw_record')").fetchone() == (None,)
+        assert sql.execute("SELECT digest FROM otc.publication ORDER BY id").fetchall() == [(d,) for d in digests]
+    assert otc("archive", "verify")[0] == 0
 
 
 def test_a_schema_of_a_newer_version_is_refused(database: str, sql: Sql) -> None:

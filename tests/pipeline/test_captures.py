@@ -240,7 +240,7 @@ def test_the_file_with_the_newest_rows_is_effective_in_any_order_and_each_is_rec
     assert ingest(dagster, *(tmp_path / name for name in order)) == ""
     assert volume(sql)["S0"] == 7
     assert sorted(statuses()) == ["effective", "superseded"]
-    assert sql.execute("SELECT count(*) FROM otc.raw_record").fetchone() == (200,)
+    assert sql.execute("SELECT sum(rows_received) FROM otc.publication").fetchone() == (200,)
     assert sql.execute("SELECT count(*) FROM otc.venue_volume_revision").fetchone() == (0,)
 
 

@@ -48,7 +48,7 @@ def rows(url: str) -> dict[str, list[tuple[object, ...]]]:
     """What a rebuild restores, row by row, without what is a database's own."""
     found = {}
     with psycopg.connect(url, autocommit=True) as connection:
-        for table in ("publication", "raw_record", "rejected_record", "published_total", "week_quality", *in_order()):
+        for table in ("publication", "rejected_record", "published_total", "week_quality", *in_order()):
             columns = connection.execute(
                 "SELECT column_name FROM information_schema.columns WHERE table_schema = 'otc' AND table_name = %s",
                 [table],

@@ -225,7 +225,6 @@ def use(monkeypatch: pytest.MonkeyPatch, url: str, home: Path) -> None:
         "OTC_DATABASE_URL": url,
         "OTC_HOME": str(home),
         "OTC_SIMULATOR_SCALE": "0.005",
-        "OTC_KEEP_RAW_RECORD_WEEKS": "0",
     }.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()

@@ -315,7 +315,7 @@ def test_the_stages_of_a_capture_hold_its_requests_and_statements(
         assert statement.attributes["db.namespace"].startswith("test_")
         assert statement.attributes["server.address"] == "127.0.0.1"
     texts = [one.attributes["db.query.text"] for one in statements]
-    assert "COPY otc.raw_record FROM STDIN" in texts
+    assert "COPY otc.rejected_record FROM STDIN" in texts
     assert any("%(week_ending)s" in text for text in texts)
     # The values of a statement stay here, and so does the password.
     assert str(week) not in "".join(texts)

@@ -405,7 +405,6 @@ def test_an_event_of_a_week_waits_for_a_transaction_on_the_week(engine: sa.Engin
 
 # --- in the transaction of the data --------------------------------------------------------------------
 
-RAW = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
 BAD = pl.DataFrame({"line": [3], "record": ["B|x"], "reason": ["x is no number"]}, schema=REJECTED)
 
 
@@ -417,7 +416,7 @@ def test_a_recorded_publication_has_one_event_and_its_bytes_again_have_none(engi
     since = time.perf_counter() - 2
     for digest in ("a" * 64, "a" * 64, "b" * 64):
         with transaction(engine) as connection:
-            load.record_publication(connection, publication(digest=digest), RAW, BAD, since=since)
+            load.record_publication(connection, publication(digest=digest), BAD, since=since)
     first, second = everything(engine)
     payload = first.typed_payload()
     assert isinstance(payload, FileIngested)
@@ -436,11 +435,11 @@ def test_a_recorded_publication_has_one_event_and_its_bytes_again_have_none(engi
 
 def test_a_transaction_that_is_rolled_back_loses_the_data_and_its_events(engine: sa.Engine, sql: Sql) -> None:
     with engine.connect() as connection, connection.begin() as unfinished:
-        load.record_publication(connection, publication(), RAW, BAD)
+        load.record_publication(connection, publication(), BAD)
         assert connection.execute(sa.text("SELECT count(*) FROM otc.events")).scalar() == 1
         assert connection.execute(sa.text("SELECT count(*) FROM otc.week_state")).scalar() == 1
         unfinished.rollback()
-    for table in ("publication", "raw_record", "events", *events.PROJECTIONS):
+    for table in ("publication", "rejected_record", "events", *events.PROJECTIONS):
         assert sql.execute(f"SELECT count(*) FROM otc.{table}").fetchone() == (0,), table
 
 
@@ -448,7 +447,7 @@ def test_data_whose_event_can_not_be_appended_is_not_written(engine: sa.Engine, 
     """Otherwise the tables and their events would differ indefinitely."""
     sql.execute("ALTER TABLE otc.events ADD CONSTRAINT nothing_more CHECK (false) NOT VALID")
     with pytest.raises(sa.exc.IntegrityError, match="nothing_more"), transaction(engine) as connection:
-        load.record_publication(connection, publication(), RAW, BAD)
+        load.record_publication(connection, publication(), BAD)
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == (0,)
 
 

@@ -7,7 +7,6 @@ import hashlib
 import re
 from dataclasses import replace
 
-import polars as pl
 import pytest
 import sqlalchemy as sa
 from warehouse_rows import publication
@@ -50,10 +49,9 @@ def recompute(engine: sa.Engine, *tables: str) -> None:
 @pytest.fixture
 def computed(engine: sa.Engine) -> sa.Engine:
     """A database with three weeks of captures, every table computed from them."""
-    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
     with transaction(engine) as connection:
         for week in WEEKS:
-            load.record_publication(connection, publication(week_ending=week), raw, REJECTED.to_frame())
+            load.record_publication(connection, publication(week_ending=week), REJECTED.to_frame())
     recompute(engine, *in_order())
     assert stale(engine) == {}
     return engine
@@ -139,10 +137,9 @@ def test_a_capture_of_rows_that_finra_rewrote_makes_the_report_stale_whose_perio
 ) -> None:
     """The week of 2026-08-21 is reported on 2026-09-08; an older week's revision of 2026-09-02 is in that report."""
     old = WEEKS[2] - dt.timedelta(weeks=20)
-    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
     day = {"initial_published_date": dt.date(2026, 4, 27), "last_update_date": dt.date(2026, 9, 2)}
     with transaction(computed) as connection:
-        load.record_publication(connection, publication(week_ending=old, **day), raw, REJECTED.to_frame())
+        load.record_publication(connection, publication(week_ending=old, **day), REJECTED.to_frame())
     assert stale(computed) == {"venue_volume": [old]}  # its rows are not in the tables yet
     recompute(computed, "venue_volume")
     assert stale(computed)["week_changes"] == [WEEKS[2]]

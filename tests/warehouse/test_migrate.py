@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 
@@ -15,8 +17,9 @@ from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.tables import TABLES
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import PROJECT_ROOT
-from otc_assets.warehouse import sql
+from otc_assets.warehouse import replay, sql
 from otc_assets.warehouse.migrate import newest_version
+from otc_assets.warehouse.raw_rows import NotArchived
 from otc_assets.warehouse.schema import schema_sql
 from otc_assets.warehouse.server import transaction
 
@@ -228,3 +231,78 @@ def test_weeks_of_before_have_no_figures_of_value_and_answer_as_of_a_moment_on_t
             assert "market_share_pct" in names
             assert not any("notional" in column or "block" in column for column in names)
     migrate(empty_database)
+
+
+#: Captures of schema 052: id, digest, week. The third has no raw rows, as retention leaves captures.
+OF_052 = ((1, "a" * 64, "2026-08-14"), (2, "b" * 64, "2026-08-21"), (3, "c" * 64, "2025-08-22"))
+RAW_ROWS = "SELECT publication_id, line, record FROM otc.raw_record ORDER BY 1, 2"
+
+
+def with_raw_rows(url: str) -> list[tuple[object, ...]]:
+    """Migrates to the last schema that has raw rows, and records captures; returns the rows."""
+    migrate(url, "052")
+    with psycopg.connect(url) as connection:
+        for number, digest, week in OF_052:
+            connection.execute(
+                "INSERT INTO otc.publication (id, week_ending, tier, scope, revision, digest, origin, layout, bytes,"
+                " rows_received, rows_accepted, rows_rejected, complete) OVERRIDING SYSTEM VALUE"
+                " VALUES (%s, %s, 'OTC', 'FULL', 1, %s, 'a file', 'website', 9, 2, 2, 0, true)",
+                [number, week, digest],
+            )
+            if number < 3:
+                rows = "INSERT INTO otc.raw_record SELECT %s, %s, n, 'row ' || n FROM generate_series(2, 3) n"
+                connection.execute(rows, [week, number])
+        return connection.execute(RAW_ROWS).fetchall()
+
+
+def test_raw_rows_are_not_dropped_while_the_archive_lacks_bytes_that_they_are_from(empty_database: str) -> None:
+    """Those captures are named, and nothing is migrated; a capture without raw rows can lose none."""
+    before = with_raw_rows(empty_database)
+    assert len(before) == 4
+    asked: list[list[str]] = []
+
+    def damaged(digests: Sequence[str]) -> dict[str, str]:
+        asked.append(list(digests))
+        return {OF_052[1][1]: "damaged"}
+
+    named = f"1 of 2 captures: capture 2 \\(OTC, week ending 2026-08-21\\): {'b' * 64} is damaged. Make OTC_ARCHIVE_URL"
+    for to in ("053", "head"):
+        with pytest.raises(NotArchived, match=named):
+            migrate(empty_database, to, problems_of=damaged)
+    assert asked == [["a" * 64, "b" * 64]] * 2
+    with pytest.raises(NotArchived, match="2 of 2 captures: .* is missing"):
+        migrate(empty_database)  # no archive is known
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute("SELECT version_num FROM otc.schema_version").fetchone() == ("052",)
+        assert connection.execute(RAW_ROWS).fetchall() == before
+    assert migrate(empty_database, "052").after == "052"
+
+
+def test_raw_rows_are_dropped_with_their_retention_once_the_archive_has_their_bytes(empty_database: str) -> None:
+    with_raw_rows(empty_database)
+    migrate(empty_database, problems_of=lambda digests: {})
+    assert "raw_record" not in tables(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        kinds = connection.execute("SELECT what FROM otc.retention ORDER BY 1").fetchall()
+        assert kinds == [("summaries",), ("venue_volume",)]
+        assert connection.execute("SELECT count(*) FROM otc.publication").fetchone() == (3,)
+    # On the way back, the version of that schema fills the table from the archive.
+    migrate(empty_database, "052")
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute(RAW_ROWS).fetchall() == []
+        kept = "SELECT tables, keep_weeks FROM otc.retention WHERE what = 'raw_record'"
+        assert connection.execute(kept).fetchall() == [(["raw_record"], 26)]
+    migrate(empty_database)
+    assert "raw_record" not in tables(empty_database)
+
+
+def test_a_recorded_deletion_of_raw_rows_is_repeated_without_effect(engine: sa.Engine) -> None:
+    """A journal of an earlier version has such events, and a rebuild from the archive repeats them."""
+    old = dt.date(2020, 1, 3)
+    total = "INSERT INTO otc.published_total VALUES (:week, 'OTC', 'MARKET', 'ATS', '', '', '', '', 1, 1, NULL)"
+    with transaction(engine) as connection:
+        connection.execute(sa.text(total), {"week": old})
+        stored = connection.execute(sa.text("SELECT * FROM otc.retention ORDER BY what")).all()
+        replay.drop_weeks(connection, "raw_record", old + dt.timedelta(weeks=9))
+        assert connection.execute(sa.text("SELECT * FROM otc.retention ORDER BY what")).all() == stored
+        assert connection.execute(sa.text("SELECT week_ending FROM otc.published_total")).scalars().all() == [old]

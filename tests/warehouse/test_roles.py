@@ -104,7 +104,7 @@ def test_a_reader_reads_every_table_and_answer_as_of_a_moment_and_changes_nothin
         EVENT,
         "SELECT otc.apply_retention()",
         "SELECT otc.replay_events()",
-        "SELECT otc.compress_again('{raw_record}', '2026-01-02')",
+        "SELECT otc.compress_again('{venue_volume}', '2026-01-02')",
         "SELECT otc.refresh_aggregates('2026-01-02')",
         "SELECT setval('otc.publication_id_seq', 1)",
         "CREATE TABLE otc.of_a_reader (x int)",

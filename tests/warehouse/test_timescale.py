@@ -26,6 +26,7 @@ from otc_assets.domain.weeks import trading_days, week_containing, weeks_up_to
 from otc_assets.settings import settings
 from otc_assets.warehouse import load, read, retention
 from otc_assets.warehouse.migrate import newest_version
+from otc_assets.warehouse.raw_rows import NotArchived
 from otc_assets.warehouse.roles import READER, WRITER
 from otc_assets.warehouse.server import autocommit, connect, opened, transaction
 from otc_assets.warehouse.timescale import capabilities
@@ -77,16 +78,15 @@ def volume_of(week: dt.date, **shares: int) -> pl.DataFrame:
 def write(engine: sa.Engine, week: dt.date, volume: pl.DataFrame | None = None) -> None:
     """Loads the week with two of its figures, as the assets do, and refreshes the aggregates."""
     rows = volume_of(week) if volume is None else volume
-    raw = pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]})
     digest = f"{abs(hash(rows['share_volume'].sum())):064x}"[-64:]
     captured = publication(week_ending=week, digest=digest, rows_accepted=2, rows_rejected=0)
     with transaction(engine) as connection:
-        load.record_publication(connection, captured, raw, REJECTED.to_frame())
+        load.record_publication(connection, captured, REJECTED.to_frame())
         load.replace_volume(connection, week, T1, rows)
         load.mark_computed(connection, "venue_volume", week, "v", rows.height)
         load.replace_week(connection, "symbol_summary", week, symbol_summary(rows), "v")
         load.replace_week(connection, "venue_share", week, venue_share(rows), "v")
-    refresh_after_load(engine, week, ["raw_record", "venue_volume", "symbol_summary", "venue_share"])
+    refresh_after_load(engine, week, ["venue_volume", "symbol_summary", "venue_share"])
 
 
 def ask(engine: sa.Engine, query: str, **values: object) -> list[tuple[object, ...]]:
@@ -582,7 +582,7 @@ def test_a_database_that_gets_timescaledb_or_its_community_edition_later_is_brou
         write(engine, OLD, volume_of(OLD, S7=5))
         before = everything(engine)
         engine.dispose()
-    assert all(before[table] for table in ("raw_record", "venue_volume", "venue_volume_revision", "weekly_summary_agg"))
+    assert all(before[table] for table in ("venue_volume", "venue_volume_revision", "weekly_summary_agg"))
     done = migrate(bare_community_database, start=NEVER)
     assert done.server.startswith("TimescaleDB")
     assert done.server.endswith("community edition")
@@ -604,23 +604,39 @@ def test_two_migrations_at_once_do_the_work_once(community_database: str) -> Non
     engine.dispose()
 
 
-def test_raw_rows_are_restored_into_a_compressed_chunk(engine: sa.Engine) -> None:
-    write(engine, OLD)
-    with transaction(engine) as connection:  # a second capture of the week, whose rows stay
-        capture = publication(week_ending=OLD, digest="b" * 64, scope="PARTIAL")
-        raw = pl.DataFrame({"line": [2, 3], "record": ["C|1", "D|x"]})
-        load.record_publication(connection, capture, raw, REJECTED.to_frame())
-    run_jobs(engine, "policy_compression")
-    rows = "SELECT publication_id, line, record FROM otc.raw_record ORDER BY 1, 2"
-    before = ask(engine, rows)
-    assert len(before) == 4
+def test_a_compressed_hypertable_of_raw_rows_is_dropped_with_its_job(community_database: str) -> None:
+    """As version 052 left it: chunks of a week, most of them compressed, and a policy."""
+    migrate(community_database, "052", start=NEVER)
+    engine = connect(community_database)
     with transaction(engine) as connection:
-        connection.execute(sa.text("DELETE FROM otc.raw_record WHERE week_ending = :w AND record < 'C'"), {"w": OLD})
-        (lacking,) = read.without_raw_rows(connection, OLD)
-        load.restore_raw_rows(connection, OLD, lacking.id, pl.DataFrame({"line": [2, 3], "record": ["A|1", "B|x"]}))
-    refresh_after_load(engine, OLD, ["raw_record"])
-    assert ask(engine, rows) == before
-    assert compressed(engine, "raw_record")[OLD]
+        run = connection.exec_driver_sql
+        run("SELECT create_hypertable('otc.raw_record', by_range('week_ending', INTERVAL '7 days'))")
+        run("ALTER TABLE otc.raw_record SET (timescaledb.compress, timescaledb.compress_segmentby = 'publication_id')")
+        run("SELECT add_compression_policy('otc.raw_record', INTERVAL '84 days', initial_start => '2100-01-01')")
+        run("INSERT INTO otc.definition (name, digest) VALUES ('hypertable raw_record', 'x') ON CONFLICT DO NOTHING")
+        for number, week in enumerate(WEEKS[:6], 1):
+            run(
+                "INSERT INTO otc.publication (week_ending, tier, scope, revision, digest, origin, layout, bytes,"
+                " rows_received, rows_accepted, rows_rejected, complete)"
+                f" VALUES ('{week}', 'OTC', 'FULL', 1, '{number:064x}', 'a file', 'website', 9, 2, 2, 0, true)"
+            )
+            run(f"INSERT INTO otc.raw_record SELECT '{week}', {number}, n, 'row' FROM generate_series(2, 9) n")
+        run(f"SELECT compress_chunk(c) FROM show_chunks('otc.raw_record', older_than => DATE '{WEEKS[4]}') c")
+    with pytest.raises(NotArchived, match="6 of 6 captures"):
+        migrate(community_database, start=NEVER)
+    digests = [f"{number:064x}" for number in range(1, 7)]
+    migrate(
+        community_database,
+        start=NEVER,
+        problems_of=lambda asked: {} if asked == digests else dict.fromkeys(asked, "missing"),
+    )
+    assert "raw_record" not in chunks_of(engine)
+    assert ask(engine, "SELECT count(*) FROM otc.definition WHERE name LIKE '%raw_record%'") == [(0,)]
+    left = "SELECT count(*) FROM pg_class WHERE relname LIKE '%raw_record%'"
+    assert ask(engine, left) == [(0,)]
+    assert len(jobs(engine)) == len(hypertables()) + 3
+    write(engine, OLD)
+    engine.dispose()
 
 
 def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apache_database: str) -> None:
@@ -633,13 +649,13 @@ def test_the_apache_edition_has_hypertables_views_and_retention_but_no_jobs(apac
     assert ask(engine, _MONTHLY) == ask(engine, _SUMMED_BY_MONTH)
     found = chunks_of(engine)
     with transaction(engine) as connection:
-        retention.set_retention(connection, {"raw_record": 1, "venue_volume": 0, "summaries": 0}, shorten=True)
+        retention.set_retention(connection, {"venue_volume": 1, "summaries": 0}, shorten=True)
         applied = retention.apply_retention(connection)
-    assert found["raw_record"].chunks == 6
+    assert found["venue_volume"].chunks > 1
     assert not any(table.compressed_chunks for table in found.values())
-    assert [(kind.what, kind.weeks) for kind in applied] == [("raw_record", 6)]
-    assert ask(engine, "SELECT count(*) FROM otc.raw_record") == [(0,)]
-    assert ask(engine, "SELECT sum(share_volume) > 0 FROM otc.venue_volume") == [(True,)]
+    assert [(kind.what, kind.weeks) for kind in applied] == [("venue_volume", 6)]
+    assert ask(engine, "SELECT count(*) FROM otc.venue_volume") == [(0,)]
+    assert ask(engine, "SELECT sum(total_volume) > 0 FROM otc.symbol_summary") == [(True,)]
     engine.dispose()
 
 

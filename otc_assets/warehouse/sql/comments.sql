@@ -53,7 +53,7 @@ COMMENT ON COLUMN otc.computed_week.computed_at IS 'When they were computed.';
 COMMENT ON TABLE otc.retention IS 'Retention classes: their tables, and how many weeks before the current one are kept.';
 COMMENT ON COLUMN otc.retention.keep_weeks IS 'NULL: indefinitely.';
 COMMENT ON COLUMN otc.retention.dropped_until IS 'The newest week that was ever deleted.';
-COMMENT ON COLUMN otc.retention.what IS 'The retention class: raw_record, venue_volume or summaries.';
+COMMENT ON COLUMN otc.retention.what IS 'The retention class: venue_volume or summaries.';
 COMMENT ON COLUMN otc.retention.tables IS 'The tables of the class, whose old weeks are deleted.';
 COMMENT ON COLUMN otc.retention.applied_at IS 'When retention was last applied.';
 COMMENT ON TABLE otc.definition IS 'Digests of the definitions that follow the code; otc-assets migrate compares them.';
