@@ -22,6 +22,9 @@ from otc_assets.text import is_unsafe, printable
 #: Between columns.
 _GAP = 2
 
+#: Of notes below a row.
+_INDENT = 4
+
 #: A longer word may be broken where a table would not fit otherwise: a digest, a file's name.
 _LONGEST_WORD = 24
 
@@ -68,10 +71,11 @@ class Terminal(Console):
         *,
         header: bool = True,
         at_least: Mapping[str, int] | None = None,
+        notes: bool = False,
     ) -> None:
         """Prints a table that is no wider than the terminal. Lines are broken between words.
 
-        Where even the longest words side by side are too wide, every row becomes a list of its fields.
+        Where only the other columns of ``notes`` fit, the text of the last one is below each row. Where even the longest words side by side are too wide, every row becomes a list of its fields.
 
         Args:
             columns: the headings.
@@ -79,12 +83,22 @@ class Terminal(Console):
             right: the columns that are aligned to the right.
             header: whether the headings are printed.
             at_least: widths of columns that must not depend on the rows.
+            notes: whether the last column has sentences.
         """
         cells = [[_cell(value) for value in row] for row in rows]
         every = [list(columns), *cells] if header else cells
         by_column = list(zip(*every, strict=True)) if every else [(name,) for name in columns]
         fixed = [(at_least or {}).get(name, 0) for name in columns]
         natural = [max(least, *map(cell_len, texts)) for least, texts in zip(fixed, by_column, strict=True)]
+        if notes and sum(natural) + _GAP * (len(columns) - 1) > self.width:
+            if sum(natural[:-1]) + _GAP * (len(columns) - 2) <= self.width:
+                if header:
+                    self.print(Text(_line(columns, natural[:-1], right, columns), "bold"))
+                for row in cells:
+                    self.print(_line(row, natural[:-1], right, columns))
+                    for line in filter(None, _wrapped(row[-1], self.width - _INDENT)):
+                        self.print(" " * _INDENT + line)
+                return
         narrowest = [max(least, *map(_narrowest, texts)) for least, texts in zip(fixed, by_column, strict=True)]
         widths = _fit(natural, narrowest, self.width - _GAP * (len(columns) - 1))
         if widths is None:
@@ -114,6 +128,15 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else printable(str(value), keep="")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[str], columns: Sequence[str]) -> str:
+    """The cells that have a width, side by side."""
+    padded = []
+    for text, width, column in zip(cells, widths, columns, strict=False):
+        space = " " * (width - cell_len(text))
+        padded.append(space + text if column in right else text + space)
+    return (" " * _GAP).join(padded).rstrip()
 
 
 def _words(text: str) -> list[str]:
