@@ -75,7 +75,8 @@ class Terminal(Console):
     ) -> None:
         """Prints a table that is no wider than the terminal. Lines are broken between words.
 
-        Where only the other columns of ``notes`` fit, the text of the last one is below each row. Where even the longest words side by side are too wide, every row becomes a list of its fields.
+        With ``notes``, and where only the other columns fit, the text of the last one is below each row. Where even
+        the longest words side by side are too wide, every row becomes a list of its fields.
 
         Args:
             columns: the headings.
@@ -90,15 +91,13 @@ class Terminal(Console):
         by_column = list(zip(*every, strict=True)) if every else [(name,) for name in columns]
         fixed = [(at_least or {}).get(name, 0) for name in columns]
         natural = [max(least, *map(cell_len, texts)) for least, texts in zip(fixed, by_column, strict=True)]
-        if notes and sum(natural) + _GAP * (len(columns) - 1) > self.width:
-            if sum(natural[:-1]) + _GAP * (len(columns) - 2) <= self.width:
-                if header:
-                    self.print(Text(_line(columns, natural[:-1], right, columns), "bold"))
-                for row in cells:
-                    self.print(_line(row, natural[:-1], right, columns))
-                    for line in filter(None, _wrapped(row[-1], self.width - _INDENT)):
-                        self.print(" " * _INDENT + line)
-                return
+        if notes and _width(natural) > self.width >= _width(natural[:-1]):
+            for number, row in enumerate(every):
+                style = "bold" if header and not number else ""
+                self.print(Text(_line(row, natural[:-1], right, columns), style))
+                for line in filter(None, _wrapped(row[-1], self.width - _INDENT)):
+                    self.print(Text(" " * _INDENT + line, style))
+            return
         narrowest = [max(least, *map(_narrowest, texts)) for least, texts in zip(fixed, by_column, strict=True)]
         widths = _fit(natural, narrowest, self.width - _GAP * (len(columns) - 1))
         if widths is None:
@@ -128,6 +127,11 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else printable(str(value), keep="")
+
+
+def _width(widths: Sequence[int]) -> int:
+    """The width of columns side by side."""
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[str], columns: Sequence[str]) -> str:

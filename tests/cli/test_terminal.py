@@ -81,6 +81,7 @@ def test_sentences_of_the_last_column_are_below_their_row_where_the_table_is_too
     text = on_a_terminal_of(width, lambda t: t.print_table(columns, rows, right=["weeks"], notes=True))
     assert text.replace("\x1b[1m", "").replace("\x1b[0m", "") == (
         "first_week  last_week   weeks  tier        status          fetchable\n"
+        "    detail\n"
         "2021-12-10  2026-05-29    234  NMS Tier 1  missing_inside  yes\n"
         "    it was due on Monday, 2021-12-27\n"
         "2026-08-21  2026-08-21      1  OTC         incomplete      no\n"
