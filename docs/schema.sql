@@ -74,7 +74,7 @@ CREATE TABLE otc.ats_block_revision (
     initial_published_date date, -- when FINRA first published the row
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT ats_block_revision_pkey PRIMARY KEY (week_ending, month_start, mpid, category, known_to),
     CONSTRAINT ats_block_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -91,11 +91,11 @@ CREATE TABLE otc.block_share (
     block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
     total_volume numeric(38,6) NOT NULL, -- all shares of the venue in the month, NMS stocks (shares)
     block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
-    avg_block_size numeric(38,6), -- block_volume / block_trades; null without a block (shares per trade)
-    market_block_share_pct numeric(18,6), -- block_volume in percent of that of all ATSs and firms in the category; null where that is 0 (percent)
-    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
-    against_weeks text, -- within: total_volume is between the two; below or above: it is not, so that FINRA's monthly and weekly figures differ; null at firms (FINRA gives only their names), and until all these weeks are published
+    avg_block_size numeric(38,6), -- block_volume / block_trades; null where there are no blocks (shares per trade)
+    market_block_share_pct numeric(18,6), -- block_volume in percent of the block volume of all ATSs and firms in the category; null where that is 0 (percent)
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT block_share_pkey PRIMARY KEY (week_ending, venue_kind, venue, category)
 );
@@ -111,14 +111,14 @@ CREATE TABLE otc.block_share_revision (
     block_volume numeric(38,6) NOT NULL, -- shares of these trades (shares)
     total_volume numeric(38,6) NOT NULL, -- all shares of the venue in the month, NMS stocks (shares)
     block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
-    avg_block_size numeric(38,6), -- block_volume / block_trades; null without a block (shares per trade)
-    market_block_share_pct numeric(18,6), -- block_volume in percent of that of all ATSs and firms in the category; null where that is 0 (percent)
-    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null at firms (FINRA gives only their names), and until all these weeks are published (shares)
-    against_weeks text, -- within: total_volume is between the two; below or above: it is not, so that FINRA's monthly and weekly figures differ; null at firms (FINRA gives only their names), and until all these weeks are published
+    avg_block_size numeric(38,6), -- block_volume / block_trades; null where there are no blocks (shares per trade)
+    market_block_share_pct numeric(18,6), -- block_volume in percent of the block volume of all ATSs and firms in the category; null where that is 0 (percent)
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT block_share_revision_pkey PRIMARY KEY (week_ending, venue_kind, venue, category, known_to),
     CONSTRAINT block_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -238,8 +238,8 @@ CREATE TABLE otc.firm (
     CONSTRAINT firm_source_check CHECK ((source <> ''::text))
 );
 
--- Each firm's month outside ATSs: volume, share and rank, and how much of it no weekly row names the firm for. In the
--- week in which the month ends.
+-- Each firm's month outside ATSs: volume, share and rank, and the volume that is in no weekly row under the firm's
+-- name. Its rows are in the week in which the month ends.
 CREATE TABLE otc.firm_month (
     week_ending date NOT NULL, -- the Friday on which the week ends
     month_start date NOT NULL, -- the first day of the month, which ends in this week
@@ -252,11 +252,11 @@ CREATE TABLE otc.firm_month (
     symbol_count bigint NOT NULL, -- symbols that the firm has traded in the month
     avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
     market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
-    rank bigint NOT NULL, -- place by total_volume among the firms of the market, the De Minimis group included; 1 is largest
-    whole_weeks_volume numeric(38,6), -- what weekly rows name the firm for in the weeks inside the month; null for the De Minimis group, and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
-    unnamed_volume numeric(38,6), -- total_volume beyond touching_weeks_volume: at least so many shares are in no weekly row of the firm, but in the De Minimis group of some weeks, or were revised; null for the De Minimis group, and until all these weeks are published (shares)
-    against_weeks text, -- within: total_volume is between the two; above: it has unnamed_volume; below: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    rank bigint NOT NULL, -- rank by total_volume among the firms of the market, the De Minimis group included; 1 is largest
+    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
+    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT firm_month_pkey PRIMARY KEY (week_ending, market, venue_id)
 );
@@ -274,14 +274,14 @@ CREATE TABLE otc.firm_month_revision (
     symbol_count bigint NOT NULL, -- symbols that the firm has traded in the month
     avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
     market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
-    rank bigint NOT NULL, -- place by total_volume among the firms of the market, the De Minimis group included; 1 is largest
-    whole_weeks_volume numeric(38,6), -- what weekly rows name the firm for in the weeks inside the month; null for the De Minimis group, and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same, of all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
-    unnamed_volume numeric(38,6), -- total_volume beyond touching_weeks_volume: at least so many shares are in no weekly row of the firm, but in the De Minimis group of some weeks, or were revised; null for the De Minimis group, and until all these weeks are published (shares)
-    against_weeks text, -- within: total_volume is between the two; above: it has unnamed_volume; below: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    rank bigint NOT NULL, -- rank by total_volume among the firms of the market, the De Minimis group included; 1 is largest
+    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
+    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT firm_month_revision_pkey PRIMARY KEY (week_ending, market, venue_id, known_to),
     CONSTRAINT firm_month_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -291,12 +291,12 @@ CREATE TABLE otc.gap (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     status text NOT NULL, -- missing_inside, missing_at_end, late, incomplete, empty or pending
-    due date NOT NULL, -- the publication day of the calendar
+    due date NOT NULL, -- the publication day by the calendar
     fetchable boolean NOT NULL, -- whether FINRA still offers the week
     rows_loaded bigint NOT NULL, -- rows that were accepted (rows)
     rows_expected bigint, -- rows that FINRA states; null where it states none (rows)
     detail text NOT NULL, -- explanation, in words
-    reported_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- since when the gap has been reported like this
+    reported_at timestamp with time zone DEFAULT otc.transaction_time() NOT NULL, -- when the gap was first reported in this form
     CONSTRAINT gap_pkey PRIMARY KEY (week_ending, tier),
     CONSTRAINT gap_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'late'::text, 'missing_inside'::text, 'missing_at_end'::text, 'incomplete'::text, 'empty'::text])))
 );
@@ -307,7 +307,7 @@ CREATE TABLE otc.gap_ledger (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     version bigint NOT NULL, -- The version of the event that opened it.
     status text NOT NULL, -- missing_inside, missing_at_end, late, incomplete, empty or pending
-    due date NOT NULL, -- the publication day of the calendar
+    due date NOT NULL, -- the publication day by the calendar
     fetchable boolean NOT NULL, -- Whether FINRA offered the week when the gap was opened.
     detail text NOT NULL, -- explanation, in words
     opened_at timestamp with time zone NOT NULL, -- When the gap was first reported.
@@ -329,24 +329,24 @@ CREATE TABLE otc.market_concentration (
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm; the true index is higher only if firms that are named for some symbols are in the group of others
-    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' up to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / hhi (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
-    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
-    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
-    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
-    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group counted as equal firms, one for each of its trades: the lower bound of the index, equal to hhi where there is no group; use it for rankings
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, the level is not certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: the number of equally large venues that would have this index, at most (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    notional_hhi_lower numeric(18,6), -- as hhi_lower, in value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- as hhi, in value instead of shares; null unless every row has a value
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has a value (percent)
     CONSTRAINT market_concentration_pkey PRIMARY KEY (week_ending, tier, venue_scope),
     CONSTRAINT market_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT market_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -358,26 +358,26 @@ CREATE TABLE otc.market_concentration_revision (
     tier text NOT NULL, -- FINRA's tier, or ALL once all three tiers of the week are loaded
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
     hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm; the true index is higher only if firms that are named for some symbols are in the group of others
-    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' up to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
     effective_venues numeric(18,6), -- 10,000 / hhi (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
-    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
-    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
-    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
-    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group counted as equal firms, one for each of its trades: the lower bound of the index, equal to hhi where there is no group; use it for rankings
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, the level is not certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: the number of equally large venues that would have this index, at most (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    notional_hhi_lower numeric(18,6), -- as hhi_lower, in value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- as hhi, in value instead of shares; null unless every row has a value
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has a value (percent)
     CONSTRAINT market_concentration_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, known_to),
     CONSTRAINT market_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -389,15 +389,15 @@ CREATE TABLE otc.off_exchange_share (
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     settlement_date date NOT NULL, -- the end of the short interest cycle that contains the week's Wednesday
     trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, tiers added (shares)
-    ats_volume numeric(38,6) NOT NULL, -- the part of it at ATSs (shares)
+    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, all tiers together (shares)
+    ats_volume numeric(38,6) NOT NULL, -- the part of total_volume at ATSs (shares)
     avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets (shares per trading day)
     consolidated_volume numeric(38,6) NOT NULL, -- estimate of the volume in all markets: avg_daily_volume * trading_days (shares)
     off_exchange_share_pct numeric(18,6), -- estimate: total_volume in percent of consolidated_volume; it can exceed 100 (percent)
     ats_share_pct numeric(18,6), -- estimate: ats_volume in percent of consolidated_volume (percent)
     share_reason text, -- why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)
     short_position numeric(38,6) NOT NULL, -- shares held short on the settlement date (shares)
-    days_to_cover numeric(38,6), -- FINRA's: short position / average daily volume (days)
+    days_to_cover numeric(38,6), -- short_position / avg_daily_volume, as FINRA states it (days)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT off_exchange_share_pkey PRIMARY KEY (week_ending, symbol),
     CONSTRAINT off_exchange_share_no_share_why CHECK (((off_exchange_share_pct IS NULL) = (share_reason IS NOT NULL))),
@@ -410,18 +410,18 @@ CREATE TABLE otc.off_exchange_share_revision (
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     settlement_date date NOT NULL, -- the end of the short interest cycle that contains the week's Wednesday
     trading_days bigint NOT NULL, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, tiers added (shares)
-    ats_volume numeric(38,6) NOT NULL, -- the part of it at ATSs (shares)
+    total_volume numeric(38,6) NOT NULL, -- off-exchange volume of the week: total_volume of symbol_summary, all tiers together (shares)
+    ats_volume numeric(38,6) NOT NULL, -- the part of total_volume at ATSs (shares)
     avg_daily_volume numeric(38,6) NOT NULL, -- average daily volume of the cycle, all markets (shares per trading day)
     consolidated_volume numeric(38,6) NOT NULL, -- estimate of the volume in all markets: avg_daily_volume * trading_days (shares)
     off_exchange_share_pct numeric(18,6), -- estimate: total_volume in percent of consolidated_volume; it can exceed 100 (percent)
     ats_share_pct numeric(18,6), -- estimate: ats_volume in percent of consolidated_volume (percent)
     share_reason text, -- why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)
     short_position numeric(38,6) NOT NULL, -- shares held short on the settlement date (shares)
-    days_to_cover numeric(38,6), -- FINRA's: short position / average daily volume (days)
+    days_to_cover numeric(38,6), -- short_position / avg_daily_volume, as FINRA states it (days)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT off_exchange_share_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
     CONSTRAINT off_exchange_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -458,7 +458,7 @@ CREATE TABLE otc.otc_block_revision (
     initial_published_date date, -- when FINRA first published the row
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT otc_block_revision_pkey PRIMARY KEY (week_ending, month_start, firm_name, category, known_to),
     CONSTRAINT otc_block_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -502,7 +502,7 @@ CREATE TABLE otc.otc_month_revision (
     initial_published_date date, -- when FINRA first published the row
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT otc_month_revision_pkey PRIMARY KEY (week_ending, month_start, market, summary_type, symbol, issue_name, firm_crd, product_type, known_to),
     CONSTRAINT otc_month_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -552,7 +552,7 @@ CREATE TABLE otc.publication (
 CREATE TABLE otc.published_total (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
-    total_of text NOT NULL, -- SYMBOL (symbol set), VENUE (venue_id set) or MARKET (neither)
+    total_of text NOT NULL, -- what the total is of: SYMBOL (one symbol), VENUE (one venue) or MARKET (the whole tier)
     venue_kind text NOT NULL, -- ATS or NON_ATS (De Minimis included)
     symbol text NOT NULL, -- ticker; '' unless total_of is SYMBOL
     issue_name text NOT NULL, -- the issue's name; '' where FINRA gives none
@@ -571,7 +571,7 @@ CREATE TABLE otc.published_total (
 CREATE TABLE otc.rejected_record (
     id bigint GENERATED ALWAYS AS IDENTITY NOT NULL, -- Identity.
     week_ending date NOT NULL, -- the Friday on which the week ends
-    publication_id bigint NOT NULL, -- otc.publication.id
+    publication_id bigint NOT NULL, -- the publication: its id in otc.publication
     line bigint, -- line of the publication, from 1; the header is line 1
     record text NOT NULL, -- the row as FINRA sent it, verbatim
     reason text NOT NULL, -- Why the row was not accepted.
@@ -596,17 +596,17 @@ CREATE TABLE otc.role_share (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_scope text NOT NULL, -- venues counted: ATS or NON_ATS (De Minimis included)
-    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer, exchange_affiliated; unattributed: not in otc.firm. Of an ATS, the role of its operator
-    firm_count bigint NOT NULL, -- venues with the role; the De Minimis group counts as one
+    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer or exchange_affiliated; unattributed if the firm is not in otc.firm. The role of an ATS is that of its operator
+    firm_count bigint NOT NULL, -- number of venues with the role; the De Minimis group counts as one
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
     market_share_pct numeric(18,6), -- share of the tier's volume (percent)
-    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
+    kind_share_pct numeric(18,6), -- share of the volume of all venues of the venue_scope (percent)
     kind_rank bigint NOT NULL, -- rank by volume among the roles of the venue_scope; ties by role
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
     notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
-    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
-    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null as notional_share_pct
+    kind_notional_share_pct numeric(18,6), -- share of the value of all venues of the venue_scope; null where notional_share_pct is null (percent)
+    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null where notional_share_pct is null
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT role_share_pkey PRIMARY KEY (week_ending, tier, venue_scope, role),
     CONSTRAINT role_share_role_check CHECK ((role = ANY (ARRAY['wholesaler'::text, 'bank_desk'::text, 'broker_dealer'::text, 'exchange_affiliated'::text, 'unattributed'::text]))),
@@ -618,20 +618,20 @@ CREATE TABLE otc.role_share_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     venue_scope text NOT NULL, -- venues counted: ATS or NON_ATS (De Minimis included)
-    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer, exchange_affiliated; unattributed: not in otc.firm. Of an ATS, the role of its operator
-    firm_count bigint NOT NULL, -- venues with the role; the De Minimis group counts as one
+    role text NOT NULL, -- wholesaler, bank_desk, broker_dealer or exchange_affiliated; unattributed if the firm is not in otc.firm. The role of an ATS is that of its operator
+    firm_count bigint NOT NULL, -- number of venues with the role; the De Minimis group counts as one
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
     market_share_pct numeric(18,6), -- share of the tier's volume (percent)
-    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
+    kind_share_pct numeric(18,6), -- share of the volume of all venues of the venue_scope (percent)
     kind_rank bigint NOT NULL, -- rank by volume among the roles of the venue_scope; ties by role
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
     notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
-    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
-    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null as notional_share_pct
+    kind_notional_share_pct numeric(18,6), -- share of the value of all venues of the venue_scope; null where notional_share_pct is null (percent)
+    kind_notional_rank bigint, -- rank by value among the roles of the venue_scope; null where notional_share_pct is null
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT role_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_scope, role, known_to),
     CONSTRAINT role_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -683,7 +683,7 @@ CREATE TABLE otc.short_interest_revision (
     revision_flag text, -- R if the position of the cycle before was revised
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT short_interest_revision_pkey PRIMARY KEY (week_ending, settlement_date, symbol, known_to),
     CONSTRAINT short_interest_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -715,7 +715,7 @@ CREATE TABLE otc.short_volume_daily_revision (
     total_volume numeric(38,6) NOT NULL, -- all shares reported (shares)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT short_volume_daily_revision_pkey PRIMARY KEY (week_ending, trade_date, symbol, market_code, facility, known_to),
     CONSTRAINT short_volume_daily_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -727,47 +727,46 @@ CREATE TABLE otc.symbol (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text, -- the issue with the most volume, where a ticker has several
-    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     product_type text, -- FINRA's productTypeCode; '' where it gives none
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
-    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_tier text, -- its tier in previous_week
     previous_issue_name text, -- its issue name in previous_week
-    moved_from_tier text, -- the tier that it traded in before, in its first week in this one; null where it did not move
-    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name, 'another_issue' if they have no word in common that tells issuers apart: another issuer has the ticker, or the issuer changed its whole name
-    previous_symbol text, -- the ticker under which the same issue traded until it ended; null where there is no one
+    moved_from_tier text, -- in its first week in this tier, the tier in which it traded before; otherwise null
+    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name; 'another_issue' if both have no distinctive word in common: another issuer uses the ticker, or the issuer changed its whole name; null where nothing changed
+    previous_symbol text, -- the ticker, no longer in use, under which the same issue traded before; null where there is none
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT symbol_pkey PRIMARY KEY (week_ending, tier, symbol),
     CONSTRAINT symbol_issue_change_check CHECK ((issue_change = ANY (ARRAY['renamed'::text, 'another_issue'::text])))
 );
 
--- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. A ranking by HHI
--- takes only symbols with at least 100,000 shares and 500 trades: one venue with everything is 10,000 on any number of
--- shares.
+-- The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. Rank only symbols
+-- with at least 100,000 shares and 500 trades by HHI: a symbol that traded once, at one venue, has 10,000.
 CREATE TABLE otc.symbol_concentration (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
-    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group counted as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' up to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: the number of equally large venues that would have this index, at least (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
-    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
-    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
-    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
-    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group counted as equal firms, one for each of its trades: the lower bound of the index, equal to hhi where there is no group; use it for rankings
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, the level is not certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: the number of equally large venues that would have this index, at most (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    notional_hhi_lower numeric(18,6), -- as hhi_lower, in value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- as hhi, in value instead of shares; null unless every row has a value
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has a value (percent)
     CONSTRAINT symbol_concentration_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope),
     CONSTRAINT symbol_concentration_hhi_check CHECK (((hhi >= (0)::numeric) AND (hhi <= (10000)::numeric))),
     CONSTRAINT symbol_concentration_venue_scope_check CHECK ((venue_scope = ANY (ARRAY['ATS'::text, 'NON_ATS'::text, 'ALL'::text])))
@@ -780,26 +779,26 @@ CREATE TABLE otc.symbol_concentration_revision (
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     venue_scope text NOT NULL, -- venues counted: ATS, NON_ATS (De Minimis included) or ALL
     total_volume numeric(38,6) NOT NULL, -- share volume at the venues of venue_scope; ALL contains ATS and NON_ATS (shares)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
-    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group as one firm: the upper bound of the index
-    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' to 2,500, 'concentrated' above
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
+    hhi numeric(18,6), -- Herfindahl-Hirschman index, 0 to 10,000, with the De Minimis group counted as one firm: the upper bound of the index
+    concentration_level text, -- level of hhi: 'competitive' below 1,500, 'moderate' up to 2,500, 'concentrated' above
     top_venue text, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     top_3_share_pct numeric(18,6), -- the three largest venues' share of the volume (percent)
-    effective_venues numeric(18,6), -- 10,000 / hhi: at least so many venues of equal size (venues)
+    effective_venues numeric(18,6), -- 10,000 / hhi: the number of equally large venues that would have this index, at least (venues)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     total_trades bigint, -- number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS (trades)
-    hhi_lower numeric(18,6), -- HHI with the De Minimis group as equal firms, one for each of its trades: the lower bound, equal to hhi if there is no group; rank by it
-    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, neither is certain
-    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: at most so many venues of equal size (venues)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    notional_hhi_lower numeric(18,6), -- hhi_lower, of value instead of shares; null unless every row has a value
-    notional_hhi numeric(18,6), -- hhi, of value instead of shares; null unless every row has a value
+    hhi_lower numeric(18,6), -- HHI with the De Minimis group counted as equal firms, one for each of its trades: the lower bound of the index, equal to hhi where there is no group; use it for rankings
+    concentration_level_lower text, -- level of hhi_lower; if it differs from concentration_level, the level is not certain
+    effective_venues_upper numeric(18,6), -- 10,000 / hhi_lower: the number of equally large venues that would have this index, at most (venues)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    notional_hhi_lower numeric(18,6), -- as hhi_lower, in value instead of shares; null unless every row has a value
+    notional_hhi numeric(18,6), -- as hhi, in value instead of shares; null unless every row has a value
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has one (percent)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    notional_top_3_share_pct numeric(18,6), -- share of the value of the three venues with the most dollars; null unless every row has a value (percent)
     CONSTRAINT symbol_concentration_revision_pkey PRIMARY KEY (week_ending, tier, symbol, venue_scope, known_to),
     CONSTRAINT symbol_concentration_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -810,18 +809,18 @@ CREATE TABLE otc.symbol_revision (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text, -- the issue with the most volume, where a ticker has several
-    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     product_type text, -- FINRA's productTypeCode; '' where it gives none
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
-    previous_week date, -- the newest earlier week of the window with trades; null where there is none
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_tier text, -- its tier in previous_week
     previous_issue_name text, -- its issue name in previous_week
-    moved_from_tier text, -- the tier that it traded in before, in its first week in this one; null where it did not move
-    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name, 'another_issue' if they have no word in common that tells issuers apart: another issuer has the ticker, or the issuer changed its whole name
-    previous_symbol text, -- the ticker under which the same issue traded until it ended; null where there is no one
+    moved_from_tier text, -- in its first week in this tier, the tier in which it traded before; otherwise null
+    issue_change text, -- 'renamed' if the issue name differs from previous_issue_name; 'another_issue' if both have no distinctive word in common: another issuer uses the ticker, or the issuer changed its whole name; null where nothing changed
+    previous_symbol text, -- the ticker, no longer in use, under which the same issue traded before; null where there is none
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT symbol_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -833,34 +832,34 @@ CREATE TABLE otc.symbol_rolling (
     tier text NOT NULL, -- FINRA's tier, or ALL: all tiers together, once all three of the week are captured
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window, which includes the week itself (shares per week)
     avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
-    avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
-    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
-    weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
-    weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
-    weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
+    avg_6w_trade_size numeric(38,6), -- shares of the window divided by its trades (shares per trade)
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0. The average includes the week itself: with weeks_in_window 1 there is no history, and the result is always 0 (percent)
+    trend text, -- per trading day: 'up' if the week is more than 10 % above the average, 'down' if it is more than 10 % below, otherwise 'stable'; null where there is a trend_reason
+    weeks_in_window bigint NOT NULL, -- number of captured weeks among the week and the five before it (weeks)
+    weeks_traded bigint NOT NULL, -- number of these weeks with trades (weeks)
+    weeks_without_trades bigint NOT NULL, -- number of these weeks without trades, which count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where it traded in two tiers of one week (venues per week)
-    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where the symbol traded in two tiers in one week (venues per week)
+    weeks_in_other_tier bigint NOT NULL, -- number of weeks_without_trades with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    window_trading_days bigint, -- trading days in the captured weeks of the window (days)
     current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
-    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, without regard to trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0; always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in a week of the window without trades in this tier, it traded in another), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names in the window have no word in common), 'first_week_in_window' (no trades in the window before this week: its first week, or its first after a break)
     current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
-    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has a value (US dollars)
     avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
-    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
-    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
-    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
-    other_tier text, -- the tier of the newest of weeks_in_other_tier; null where that is 0
-    split_week date, -- the newest week of the window whose price differs from the one before by about a split ratio
-    split_ratio text, -- new shares for old ones, as '10:1': the ratio that the jump of the price in split_week is within 10 % of. Shares before and after are not adjusted; notional_trend compares dollars
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either of them is null; always 0 with weeks_traded 1, because the average is then that of the week itself (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null, and always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    notional_trend text, -- as trend, in dollars instead of shares; also null where notional_vs_avg_pct is null
+    other_tier text, -- the tier in which it traded in the newest of weeks_in_other_tier; null where weeks_in_other_tier is 0
+    split_week date, -- the newest week of the window in which implied_price changed by about a split ratio; null where there is none
+    split_ratio text, -- new shares for old shares, for example '10:1': the ratio that the change of the price in split_week matches to within 10 %. Shares are not adjusted for it; notional_trend compares dollars
     CONSTRAINT symbol_rolling_pkey PRIMARY KEY (week_ending, tier, symbol),
     CONSTRAINT symbol_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
     CONSTRAINT symbol_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
@@ -873,36 +872,36 @@ CREATE TABLE otc.symbol_rolling_revision (
     tier text NOT NULL, -- FINRA's tier, or ALL: all tiers together, once all three of the week are captured
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window, which includes the week itself (shares per week)
     avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
-    avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
-    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
-    weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
-    weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
-    weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
+    avg_6w_trade_size numeric(38,6), -- shares of the window divided by its trades (shares per trade)
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0. The average includes the week itself: with weeks_in_window 1 there is no history, and the result is always 0 (percent)
+    trend text, -- per trading day: 'up' if the week is more than 10 % above the average, 'down' if it is more than 10 % below, otherwise 'stable'; null where there is a trend_reason
+    weeks_in_window bigint NOT NULL, -- number of captured weeks among the week and the five before it (weeks)
+    weeks_traded bigint NOT NULL, -- number of these weeks with trades (weeks)
+    weeks_without_trades bigint NOT NULL, -- number of these weeks without trades, which count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
-    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where it traded in two tiers of one week (venues per week)
-    weeks_in_other_tier bigint NOT NULL, -- of the weeks without trades, those with trades in another tier (weeks)
+    avg_6w_venue_count numeric(38,6), -- per week: average number of venues; null for ALL where the symbol traded in two tiers in one week (venues per week)
+    weeks_in_other_tier bigint NOT NULL, -- number of weeks_without_trades with trades in another tier (weeks)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    window_trading_days bigint, -- trading days in the captured weeks of the window (days)
     current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
-    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, without regard to trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0; always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in a week of the window without trades in this tier, it traded in another), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names in the window have no word in common), 'first_week_in_window' (no trades in the window before this week: its first week, or its first after a break)
     current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
-    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has a value (US dollars)
     avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
-    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
-    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
-    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
-    other_tier text, -- the tier of the newest of weeks_in_other_tier; null where that is 0
-    split_week date, -- the newest week of the window whose price differs from the one before by about a split ratio
-    split_ratio text, -- new shares for old ones, as '10:1': the ratio that the jump of the price in split_week is within 10 % of. Shares before and after are not adjusted; notional_trend compares dollars
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either of them is null; always 0 with weeks_traded 1, because the average is then that of the week itself (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null, and always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    notional_trend text, -- as trend, in dollars instead of shares; also null where notional_vs_avg_pct is null
+    other_tier text, -- the tier in which it traded in the newest of weeks_in_other_tier; null where weeks_in_other_tier is 0
+    split_week date, -- the newest week of the window in which implied_price changed by about a split ratio; null where there is none
+    split_ratio text, -- new shares for old shares, for example '10:1': the ratio that the change of the price in split_week matches to within 10 %. Shares are not adjusted for it; notional_trend compares dollars
     CONSTRAINT symbol_rolling_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -913,24 +912,24 @@ CREATE TABLE otc.symbol_summary (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text NOT NULL, -- the issue with the most volume, where a ticker has several
-    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
     of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     implied_price numeric(38,6), -- total_notional / total_volume, the average price of the week's trades; null where either is missing or 0 (US dollars per share)
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade has block size: at least 10,000 shares or at least 200,000 US dollars (SEC Rule 600(b)). It is based on averages and does not count blocks (shares)
     block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
-    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value. They can't be tested in dollars, so the block-like volume is at least block_like_volume and at most the sum of both columns; 0 where every row has a value (shares)
     CONSTRAINT symbol_summary_pkey PRIMARY KEY (week_ending, tier, symbol)
 );
 
@@ -940,26 +939,26 @@ CREATE TABLE otc.symbol_summary_revision (
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
     symbol text NOT NULL, -- ticker, case-sensitive: ABRpD is not ABRPD
     issue_name text NOT NULL, -- the issue with the most volume, where a ticker has several
-    issue_count bigint NOT NULL, -- issues that traded under the symbol
+    issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     ats_volume numeric(38,6) NOT NULL, -- share volume at ATSs (shares)
     non_ats_volume numeric(38,6) NOT NULL, -- share volume at all other firms; ats_volume + non_ats_volume = total_volume (shares)
     of_which_de_minimis_volume numeric(38,6) NOT NULL, -- the part of non_ats_volume at the group of small firms; do not add it to the other volumes (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
-    venue_count bigint NOT NULL, -- distinct venues; the De Minimis group counts as one
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
+    venue_count bigint NOT NULL, -- number of venues; the De Minimis group counts as one
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     top_venue text NOT NULL, -- venue_id with the most shares; ties by venue_id
     top_venue_share_pct numeric(18,6), -- the top venue's share of the volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     implied_price numeric(38,6), -- total_notional / total_volume, the average price of the week's trades; null where either is missing or 0 (US dollars per share)
     notional_top_venue text, -- venue_id with the most dollars; ties by venue_id; null unless every row has a value
-    notional_top_venue_share_pct numeric(18,6), -- its share of the value; null unless every row has one (percent)
-    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    notional_top_venue_share_pct numeric(18,6), -- share of the value of notional_top_venue; null unless every row has a value (percent)
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade has block size: at least 10,000 shares or at least 200,000 US dollars (SEC Rule 600(b)). It is based on averages and does not count blocks (shares)
     block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
-    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value. They can't be tested in dollars, so the block-like volume is at least block_like_volume and at most the sum of both columns; 0 where every row has a value (shares)
     CONSTRAINT symbol_summary_revision_pkey PRIMARY KEY (week_ending, tier, symbol, known_to),
     CONSTRAINT symbol_summary_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -992,7 +991,7 @@ CREATE TABLE otc.threshold_security_revision (
     rule_4320_flag text, -- Y: threshold security under FINRA Rule 4320
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT threshold_security_revision_pkey PRIMARY KEY (week_ending, trade_date, symbol, known_to),
     CONSTRAINT threshold_security_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1004,10 +1003,10 @@ CREATE TABLE otc.threshold_stay (
     days_captured bigint NOT NULL, -- trading days of the week whose list is captured (days)
     days_listed bigint NOT NULL, -- of these, the days on which the symbol is listed (days)
     listed_at_end boolean NOT NULL, -- whether it is listed on the newest captured day of the week
-    consecutive_days bigint NOT NULL, -- trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not captured ends the row (days)
-    first_day date NOT NULL, -- the first of these days
-    at_least boolean NOT NULL, -- whether the row may have begun earlier: the day before it is not captured
-    total_volume numeric(38,6), -- off-exchange volume of the week, tiers added; null until a tier is published (shares)
+    consecutive_days bigint NOT NULL, -- consecutive trading days on which it is listed, up to its newest listed day of the week; counting back ends at a day that is not captured (days)
+    first_day date NOT NULL, -- the first of the consecutive days
+    at_least boolean NOT NULL, -- whether it may have been listed for longer: the day before first_day is not captured
+    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published (shares)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT threshold_stay_pkey PRIMARY KEY (week_ending, symbol)
 );
@@ -1019,13 +1018,13 @@ CREATE TABLE otc.threshold_stay_revision (
     days_captured bigint NOT NULL, -- trading days of the week whose list is captured (days)
     days_listed bigint NOT NULL, -- of these, the days on which the symbol is listed (days)
     listed_at_end boolean NOT NULL, -- whether it is listed on the newest captured day of the week
-    consecutive_days bigint NOT NULL, -- trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not captured ends the row (days)
-    first_day date NOT NULL, -- the first of these days
-    at_least boolean NOT NULL, -- whether the row may have begun earlier: the day before it is not captured
-    total_volume numeric(38,6), -- off-exchange volume of the week, tiers added; null until a tier is published (shares)
+    consecutive_days bigint NOT NULL, -- consecutive trading days on which it is listed, up to its newest listed day of the week; counting back ends at a day that is not captured (days)
+    first_day date NOT NULL, -- the first of the consecutive days
+    at_least boolean NOT NULL, -- whether it may have been listed for longer: the day before first_day is not captured
+    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published (shares)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT threshold_stay_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
     CONSTRAINT threshold_stay_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1034,15 +1033,15 @@ CREATE TABLE otc.threshold_stay_revision (
 CREATE TABLE otc.venue (
     week_ending date NOT NULL, -- the Friday on which the week ends
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
-    identity_id text NOT NULL, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    identity_id text NOT NULL, -- the venue's identity: the first venue_id in its chain of confirmed successions, or its own venue_id
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
     mpid text, -- market participant identifier of an ATS
     firm_crd text, -- CRD number of a non-ATS firm
     venue_name text, -- FINRA's marketParticipantName
-    tiers text NOT NULL, -- the tiers in which it traded, of those captured
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
-    previous_week date, -- the newest earlier week of the window with trades; null where there is none
-    previous_venue_id text, -- the venue_id of the identity in previous_week
+    tiers text NOT NULL, -- the captured tiers in which it traded
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
+    previous_venue_id text, -- the venue_id under which the venue traded in previous_week
     previous_venue_name text, -- the venue's name in previous_week
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT venue_pkey PRIMARY KEY (week_ending, venue_id),
@@ -1053,19 +1052,19 @@ CREATE TABLE otc.venue (
 CREATE TABLE otc.venue_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
-    identity_id text NOT NULL, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
+    identity_id text NOT NULL, -- the venue's identity: the first venue_id in its chain of confirmed successions, or its own venue_id
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
     mpid text, -- market participant identifier of an ATS
     firm_crd text, -- CRD number of a non-ATS firm
     venue_name text, -- FINRA's marketParticipantName
-    tiers text NOT NULL, -- the tiers in which it traded, of those captured
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where none are captured
-    previous_week date, -- the newest earlier week of the window with trades; null where there is none
-    previous_venue_id text, -- the venue_id of the identity in previous_week
+    tiers text NOT NULL, -- the captured tiers in which it traded
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
+    previous_venue_id text, -- the venue_id under which the venue traded in previous_week
     previous_venue_name text, -- the venue's name in previous_week
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT venue_revision_pkey PRIMARY KEY (week_ending, venue_id, known_to),
     CONSTRAINT venue_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1078,33 +1077,33 @@ CREATE TABLE otc.venue_rolling (
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window, which includes the week itself (shares per week)
     avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
-    avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
-    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
-    weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
-    weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
-    weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
+    avg_6w_trade_size numeric(38,6), -- shares of the window divided by its trades (shares per trade)
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0. The average includes the week itself: with weeks_in_window 1 there is no history, and the result is always 0 (percent)
+    trend text, -- per trading day: 'up' if the week is more than 10 % above the average, 'down' if it is more than 10 % below, otherwise 'stable'; null where there is a trend_reason
+    weeks_in_window bigint NOT NULL, -- number of captured weeks among the week and the five before it (weeks)
+    weeks_traded bigint NOT NULL, -- number of these weeks with trades (weeks)
+    weeks_without_trades bigint NOT NULL, -- number of these weeks without trades, which count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_symbol_count numeric(38,6), -- per week: average number of symbols (symbols per week)
     avg_6w_share_pct numeric(18,6), -- average of the weeks' market shares (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    window_trading_days bigint, -- trading days in the captured weeks of the window (days)
     current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
-    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, without regard to trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0; always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in a week of the window without trades in this tier, it traded in another), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names in the window have no word in common), 'first_week_in_window' (no trades in the window before this week: its first week, or its first after a break)
     current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
-    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has a value (US dollars)
     avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
-    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
-    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
-    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
-    identity_id text, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
-    predecessors text, -- other venue_ids of the identity that traded in the window; their weeks are in the figures. Null where none
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either of them is null; always 0 with weeks_traded 1, because the average is then that of the week itself (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null, and always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    notional_trend text, -- as trend, in dollars instead of shares; also null where notional_vs_avg_pct is null
+    identity_id text, -- the venue's identity: the first venue_id in its chain of confirmed successions, or its own venue_id
+    predecessors text, -- other venue_ids of the identity that traded in the window, whose weeks are included; null where there are none
     CONSTRAINT venue_rolling_pkey PRIMARY KEY (week_ending, tier, venue_id),
     CONSTRAINT venue_rolling_no_trend_why CHECK (((trend IS NULL) = (trend_reason IS NOT NULL))),
     CONSTRAINT venue_rolling_trend_check CHECK ((trend = ANY (ARRAY['up'::text, 'down'::text, 'stable'::text]))),
@@ -1118,40 +1117,40 @@ CREATE TABLE otc.venue_rolling_revision (
     venue_id text NOT NULL, -- the venue: MPID, CRD number, DE_MINIMIS, or 'name:...' where a file gives neither number
     venue_kind text NOT NULL, -- ATS, NON_ATS (another member firm) or DE_MINIMIS (small firms, as a group)
     current_volume numeric(38,6) NOT NULL, -- per week: share volume of the week; 0 where nothing traded (shares)
-    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window (shares per week)
+    avg_6w_volume numeric(38,6), -- per week: average over the captured weeks of the window, which includes the week itself (shares per week)
     avg_6w_trades numeric(38,6), -- per week: average over the captured weeks of the window (trades per week)
-    avg_6w_trade_size numeric(38,6), -- shares of the window over its trades (shares per trade)
-    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0 (percent)
-    trend text, -- per trading day: 'up' or 'down' by more than 10 % of the average, else 'stable'; null with a trend_reason
-    weeks_in_window bigint NOT NULL, -- weeks of the six that are captured (weeks)
-    weeks_traded bigint NOT NULL, -- of those, weeks with trades (weeks)
-    weeks_without_trades bigint NOT NULL, -- of those, weeks without trades: they count as zero (weeks)
+    avg_6w_trade_size numeric(38,6), -- shares of the window divided by its trades (shares per trade)
+    volume_vs_avg_pct numeric(18,6), -- per trading day: (current_daily_volume / avg_6w_daily_volume - 1) * 100; null where the average is 0. The average includes the week itself: with weeks_in_window 1 there is no history, and the result is always 0 (percent)
+    trend text, -- per trading day: 'up' if the week is more than 10 % above the average, 'down' if it is more than 10 % below, otherwise 'stable'; null where there is a trend_reason
+    weeks_in_window bigint NOT NULL, -- number of captured weeks among the week and the five before it (weeks)
+    weeks_traded bigint NOT NULL, -- number of these weeks with trades (weeks)
+    weeks_without_trades bigint NOT NULL, -- number of these weeks without trades, which count as zero (weeks)
     earliest_week date NOT NULL, -- the oldest captured week of the window
     avg_6w_symbol_count numeric(38,6), -- per week: average number of symbols (symbols per week)
     avg_6w_share_pct numeric(18,6), -- average of the weeks' market shares (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     trading_days bigint, -- days of the week on which the NYSE traded; a half-day counts as one (days)
-    window_trading_days bigint, -- trading days of the captured weeks of the window (days)
+    window_trading_days bigint, -- trading days in the captured weeks of the window (days)
     current_daily_volume numeric(38,6), -- per trading day: current_volume / trading_days (shares per trading day)
     avg_6w_daily_volume numeric(38,6), -- per trading day: shares of the window / window_trading_days (shares per trading day)
     avg_6w_daily_trades numeric(38,6), -- per trading day: trades of the window / window_trading_days (trades per trading day)
-    weekly_volume_vs_avg_pct numeric(18,6), -- per week, whatever the trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0 (percent)
-    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in the window it traded in another tier while not in this one), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names of the window have no word in common), 'first_week_in_window' (no trades in the window before this week: a first week ever, or after a break)
+    weekly_volume_vs_avg_pct numeric(18,6), -- per week, without regard to trading days: (current_volume / avg_6w_volume - 1) * 100; null where the average is 0; always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    trend_reason text, -- why trend is null: 'too_few_weeks' (weeks_in_window below 3), 'moved_tier' (in a week of the window without trades in this tier, it traded in another), 'tiers_pending' (no trades in the week, and not all tiers of the week are captured: it may have moved), 'another_issue' (the issue names in the window have no word in common), 'first_week_in_window' (no trades in the window before this week: its first week, or its first after a break)
     current_trade_size numeric(38,6), -- average trade size of the week; null where there was no trade (shares per trade)
-    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has it (US dollars)
+    current_notional numeric(38,6), -- per week: value traded in the week; null unless every row has a value (US dollars)
     avg_6w_daily_notional numeric(38,6), -- per trading day: dollars of the window / window_trading_days; null unless every row of the window has a value (US dollars per trading day)
-    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either is (percent)
-    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null (percent)
-    notional_trend text, -- as trend, of dollars instead of shares; null also where notional_vs_avg_pct is
-    identity_id text, -- the venue's identity: the first venue_id of a chain of confirmed successions, else venue_id
-    predecessors text, -- other venue_ids of the identity that traded in the window; their weeks are in the figures. Null where none
+    trade_size_vs_avg_pct numeric(18,6), -- (current_trade_size / avg_6w_trade_size - 1) * 100; null where either of them is null; always 0 with weeks_traded 1, because the average is then that of the week itself (percent)
+    notional_vs_avg_pct numeric(18,6), -- per trading day: (dollars of the week / avg_6w_daily_notional - 1) * 100; null where the average is 0 or null, and always 0 with weeks_in_window 1, as volume_vs_avg_pct (percent)
+    notional_trend text, -- as trend, in dollars instead of shares; also null where notional_vs_avg_pct is null
+    identity_id text, -- the venue's identity: the first venue_id in its chain of confirmed successions, or its own venue_id
+    predecessors text, -- other venue_ids of the identity that traded in the window, whose weeks are included; null where there are none
     CONSTRAINT venue_rolling_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_rolling_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.
+-- A venue's week in a tier: volume, trades, symbols, market share and rank, among all venues and in its kind.
 CREATE TABLE otc.venue_share (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier: 'NMS Tier 1', 'NMS Tier 2', 'OTC'
@@ -1160,21 +1159,21 @@ CREATE TABLE otc.venue_share (
     venue_name text, -- FINRA's marketParticipantName
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    symbol_count bigint NOT NULL, -- distinct symbols
+    symbol_count bigint NOT NULL, -- number of symbols
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     market_share_pct numeric(18,6), -- share of the tier's volume (percent)
     rank bigint NOT NULL, -- rank by volume in the tier; 1 is largest, ties by venue_id
-    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
-    kind_rank bigint NOT NULL, -- rank by volume among ATSs, or among other firms
+    kind_share_pct numeric(18,6), -- share of the tier's volume at ATSs for an ATS, and at other firms (De Minimis included) for another firm (percent)
+    kind_rank bigint NOT NULL, -- rank by volume among the tier's ATSs for an ATS, and among its other firms for another firm
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
     notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
-    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null as notional_share_pct
-    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
-    kind_notional_rank bigint, -- rank by value among ATSs, or among other firms; null as notional_share_pct
-    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null where notional_share_pct is null
+    kind_notional_share_pct numeric(18,6), -- as kind_share_pct, of value instead of volume; null where notional_share_pct is null (percent)
+    kind_notional_rank bigint, -- as kind_rank, by value instead of volume; null where notional_share_pct is null
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade has block size: at least 10,000 shares or at least 200,000 US dollars (SEC Rule 600(b)). It is based on averages and does not count blocks (shares)
     block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
-    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value. They can't be tested in dollars, so the block-like volume is at least block_like_volume and at most the sum of both columns; 0 where every row has a value (shares)
     CONSTRAINT venue_share_pkey PRIMARY KEY (week_ending, tier, venue_id)
 );
 
@@ -1187,29 +1186,29 @@ CREATE TABLE otc.venue_share_revision (
     venue_name text, -- FINRA's marketParticipantName
     total_volume numeric(38,6) NOT NULL, -- share volume (shares)
     total_trades bigint NOT NULL, -- number of trades (trades)
-    symbol_count bigint NOT NULL, -- distinct symbols
+    symbol_count bigint NOT NULL, -- number of symbols
     avg_trade_size numeric(38,6), -- average trade size; null where there was no trade (shares per trade)
     market_share_pct numeric(18,6), -- share of the tier's volume (percent)
     rank bigint NOT NULL, -- rank by volume in the tier; 1 is largest, ties by venue_id
-    kind_share_pct numeric(18,6), -- share of the volume of ATSs, or of other firms (De Minimis included) (percent)
-    kind_rank bigint NOT NULL, -- rank by volume among ATSs, or among other firms
+    kind_share_pct numeric(18,6), -- share of the tier's volume at ATSs for an ATS, and at other firms (De Minimis included) for another firm (percent)
+    kind_rank bigint NOT NULL, -- rank by volume among the tier's ATSs for an ATS, and among its other firms for another firm
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
-    total_notional numeric(38,6), -- value traded; null unless every row has it (`notional` of venue_volume) (US dollars)
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
+    total_notional numeric(38,6), -- value traded; null unless every row of venue_volume has a value (`notional`) (US dollars)
     notional_share_pct numeric(18,6), -- share of the tier's value; null unless every row of the tier has one (percent)
-    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null as notional_share_pct
-    kind_notional_share_pct numeric(18,6), -- share of the value at ATSs, or at other firms (De Minimis included); null as notional_share_pct (percent)
-    kind_notional_rank bigint, -- rank by value among ATSs, or among other firms; null as notional_share_pct
-    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade is of block size: at least 10,000 shares, or at least 200,000 US dollars (SEC Rule 600(b), 'block size'). An average, not a count of blocks (shares)
+    notional_rank bigint, -- rank by value in the tier; 1 is largest, ties by venue_id; null where notional_share_pct is null
+    kind_notional_share_pct numeric(18,6), -- as kind_share_pct, of value instead of volume; null where notional_share_pct is null (percent)
+    kind_notional_rank bigint, -- as kind_rank, by value instead of volume; null where notional_share_pct is null
+    block_like_volume numeric(38,6), -- volume of the rows of venue_volume whose average trade has block size: at least 10,000 shares or at least 200,000 US dollars (SEC Rule 600(b)). It is based on averages and does not count blocks (shares)
     block_like_share_pct numeric(18,6), -- block_like_volume in percent of total_volume (percent)
-    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value: they can't be tested in dollars, so the block-like volume is between block_like_volume and the sum of both; 0 where every row has a value (shares)
+    block_undecided_volume numeric(38,6), -- volume of rows with fewer than 10,000 shares per trade and no value. They can't be tested in dollars, so the block-like volume is at least block_like_volume and at most the sum of both columns; 0 where every row has a value (shares)
     CONSTRAINT venue_share_revision_pkey PRIMARY KEY (week_ending, tier, venue_id, known_to),
     CONSTRAINT venue_share_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
 
--- Where one venue ended as another began with most of its symbols and volume: proposed with the evidence, or as the
--- reviewed file decides.
+-- A venue that ended when another began with most of its symbols and volume: a proposal with its evidence, or the
+-- decision of the reviewed file.
 CREATE TABLE otc.venue_succession (
     week_ending date NOT NULL, -- the Friday on which the week ends
     predecessor text NOT NULL, -- venue_id of the venue that ended
@@ -1219,13 +1218,13 @@ CREATE TABLE otc.venue_succession (
     successor_name text, -- the name of the venue that began
     predecessor_last_week date NOT NULL, -- the last week with trades of the predecessor
     successor_first_week date NOT NULL, -- the first week with trades of the successor
-    predecessor_symbols bigint NOT NULL, -- symbols of the predecessor in the last week before the successor began (symbols)
-    successor_symbols bigint NOT NULL, -- symbols of the successor in the first week after the predecessor ended (symbols)
-    symbols_in_common bigint NOT NULL, -- symbols that both have (symbols)
-    symbols_in_common_pct numeric(18,6), -- symbols in common over the larger of both numbers (percent)
-    volume_in_common_pct numeric(18,6), -- the overlap of both distributions of volume over symbols: the sum of the smaller share of each symbol (percent)
-    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day over the predecessor's (percent)
-    decision text NOT NULL, -- what the reviewed file says: 'confirmed', 'refused', or 'proposed' where it says nothing
+    predecessor_symbols bigint NOT NULL, -- number of symbols of the predecessor in the last week before the successor began (symbols)
+    successor_symbols bigint NOT NULL, -- number of symbols of the successor in the first week after the predecessor ended (symbols)
+    symbols_in_common bigint NOT NULL, -- number of symbols that both have (symbols)
+    symbols_in_common_pct numeric(18,6), -- symbols in common, in percent of the larger of the two numbers (percent)
+    volume_in_common_pct numeric(18,6), -- how much the two distributions of volume over symbols overlap: for each symbol the smaller of the two shares, added up (percent)
+    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day, in percent of the predecessor's (percent)
+    decision text NOT NULL, -- the decision in the reviewed file: 'confirmed' or 'refused'; 'proposed' where the file has none
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT venue_succession_pkey PRIMARY KEY (week_ending, predecessor, successor),
     CONSTRAINT venue_succession_decision_check CHECK ((decision = ANY (ARRAY['proposed'::text, 'confirmed'::text, 'refused'::text]))),
@@ -1242,16 +1241,16 @@ CREATE TABLE otc.venue_succession_revision (
     successor_name text, -- the name of the venue that began
     predecessor_last_week date NOT NULL, -- the last week with trades of the predecessor
     successor_first_week date NOT NULL, -- the first week with trades of the successor
-    predecessor_symbols bigint NOT NULL, -- symbols of the predecessor in the last week before the successor began (symbols)
-    successor_symbols bigint NOT NULL, -- symbols of the successor in the first week after the predecessor ended (symbols)
-    symbols_in_common bigint NOT NULL, -- symbols that both have (symbols)
-    symbols_in_common_pct numeric(18,6), -- symbols in common over the larger of both numbers (percent)
-    volume_in_common_pct numeric(18,6), -- the overlap of both distributions of volume over symbols: the sum of the smaller share of each symbol (percent)
-    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day over the predecessor's (percent)
-    decision text NOT NULL, -- what the reviewed file says: 'confirmed', 'refused', or 'proposed' where it says nothing
+    predecessor_symbols bigint NOT NULL, -- number of symbols of the predecessor in the last week before the successor began (symbols)
+    successor_symbols bigint NOT NULL, -- number of symbols of the successor in the first week after the predecessor ended (symbols)
+    symbols_in_common bigint NOT NULL, -- number of symbols that both have (symbols)
+    symbols_in_common_pct numeric(18,6), -- symbols in common, in percent of the larger of the two numbers (percent)
+    volume_in_common_pct numeric(18,6), -- how much the two distributions of volume over symbols overlap: for each symbol the smaller of the two shares, added up (percent)
+    volume_ratio_pct numeric(18,6), -- the successor's volume per trading day, in percent of the predecessor's (percent)
+    decision text NOT NULL, -- the decision in the reviewed file: 'confirmed' or 'refused'; 'proposed' where the file has none
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT venue_succession_revision_pkey PRIMARY KEY (week_ending, predecessor, successor, known_to),
     CONSTRAINT venue_succession_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1299,7 +1298,7 @@ CREATE TABLE otc.venue_volume_revision (
     initial_published_date date, -- when FINRA first published the row
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT venue_volume_revision_pkey PRIMARY KEY (week_ending, tier, symbol, issue_name, product_type, venue_id, known_to),
     CONSTRAINT venue_volume_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1314,11 +1313,11 @@ CREATE TABLE otc.volume_estimate (
     reported_volume numeric(38,6) NOT NULL, -- total_volume of short_volume_daily over these days, all facilities (shares)
     short_volume numeric(38,6) NOT NULL, -- the part of reported_volume that was sold short (shares)
     short_share_pct numeric(18,6), -- short_volume in percent of reported_volume (percent)
-    calibration text NOT NULL, -- whose ratio is used: 'symbol', 'market' (the symbol has fewer than three weeks) or 'none' (no week; ratio 1)
-    calibration_weeks bigint NOT NULL, -- the symbol's weeks among the six that calibrate: the tenth to the fifth before
-    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume over these weeks
+    calibration text NOT NULL, -- the ratio that is used: 'symbol' (its own), 'market' (the symbol has fewer than three calibration weeks) or 'none' (there is no calibration week; the ratio is 1)
+    calibration_weeks bigint NOT NULL, -- number of the symbol's weeks among the six calibration weeks: the tenth to the fifth week before
+    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume in the calibration weeks
     estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
-    actual_volume numeric(38,6), -- total_volume of symbol_summary, tiers added; null until a tier is published (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published (shares)
     error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT volume_estimate_pkey PRIMARY KEY (week_ending, symbol),
@@ -1334,15 +1333,15 @@ CREATE TABLE otc.volume_estimate_revision (
     reported_volume numeric(38,6) NOT NULL, -- total_volume of short_volume_daily over these days, all facilities (shares)
     short_volume numeric(38,6) NOT NULL, -- the part of reported_volume that was sold short (shares)
     short_share_pct numeric(18,6), -- short_volume in percent of reported_volume (percent)
-    calibration text NOT NULL, -- whose ratio is used: 'symbol', 'market' (the symbol has fewer than three weeks) or 'none' (no week; ratio 1)
-    calibration_weeks bigint NOT NULL, -- the symbol's weeks among the six that calibrate: the tenth to the fifth before
-    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume over these weeks
+    calibration text NOT NULL, -- the ratio that is used: 'symbol' (its own), 'market' (the symbol has fewer than three calibration weeks) or 'none' (there is no calibration week; the ratio is 1)
+    calibration_weeks bigint NOT NULL, -- number of the symbol's weeks among the six calibration weeks: the tenth to the fifth week before
+    calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume in the calibration weeks
     estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
-    actual_volume numeric(38,6), -- total_volume of symbol_summary, tiers added; null until a tier is published (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published (shares)
     error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT volume_estimate_revision_pkey PRIMARY KEY (week_ending, symbol, known_to),
     CONSTRAINT volume_estimate_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );
@@ -1360,20 +1359,20 @@ CREATE TABLE otc.week_calendar (
 );
 
 -- What changed in the week, one row per change with its evidence and its rank: symbols and venues that entered, ended,
--- moved or were renamed, ranks, the largest movers against their own norm, shares won within symbols and by mix,
--- splits, and what FINRA revised since the report before.
+-- moved or were renamed, changes of rank, the largest movers compared with their own median, changes of market share
+-- (within symbols, and by the mix of symbols), splits, and what FINRA revised since the report before.
 CREATE TABLE otc.week_changes (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL: changes of venues over all captured tiers
-    kind text NOT NULL, -- what kind of change it is
-    subject text NOT NULL, -- what has changed: a symbol, a venue_id, 'SGMA to SGMT' of a proposal, or the week whose rows were revised
+    kind text NOT NULL, -- the kind of change
+    subject text NOT NULL, -- what has changed: a symbol, a venue_id, the week whose rows were revised, or for a proposal both venues, as in 'SGMA to SGMT'
     rank bigint NOT NULL, -- rank by the size of amount among the changes of its kind and tier; 1 is largest
-    symbol text, -- the symbol that has changed; null where it is none
-    venue_id text, -- the venue that has changed; null where it is none
-    previous text, -- what it was: a name, tier, rank, median or share; null where there was nothing
-    current text, -- what it is
-    amount numeric(38,6), -- what rank is by: shares of a symbol or venue, the score of symbol_volume, places of venue_rank, percentage points of venue_share, percent of volume in common of venue_proposal, rows of revised
-    evidence text NOT NULL, -- the figures behind the change, as a JSON object
+    symbol text, -- the symbol that has changed; null for changes of venues and tiers
+    venue_id text, -- the venue that has changed; null for changes of symbols and tiers
+    previous text, -- the value before the change: a name, tier, rank, median or share; null where there was none
+    current text, -- the value after the change
+    amount numeric(38,6), -- the size of the change, by which changes of a kind are ranked: a score for symbol_volume, places for venue_rank, percentage points for venue_share, percent of volume in common for venue_proposal, rows for revised, and shares for all other kinds
+    evidence text NOT NULL, -- the figures that the change is based on, as a JSON object
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT week_changes_pkey PRIMARY KEY (week_ending, tier, kind, subject),
     CONSTRAINT week_changes_kind_check CHECK ((kind = ANY (ARRAY['symbol_entered'::text, 'symbol_exited'::text, 'symbol_moved_tier'::text, 'symbol_renamed'::text, 'symbol_other_issue'::text, 'symbol_new_ticker'::text, 'symbol_split'::text, 'symbol_volume'::text, 'venue_entered'::text, 'venue_exited'::text, 'venue_renamed'::text, 'venue_succession'::text, 'venue_proposal'::text, 'venue_rank'::text, 'venue_share'::text, 'revised'::text])))
@@ -1383,18 +1382,18 @@ CREATE TABLE otc.week_changes (
 CREATE TABLE otc.week_changes_revision (
     week_ending date NOT NULL, -- the Friday on which the week ends
     tier text NOT NULL, -- FINRA's tier, or ALL: changes of venues over all captured tiers
-    kind text NOT NULL, -- what kind of change it is
-    subject text NOT NULL, -- what has changed: a symbol, a venue_id, 'SGMA to SGMT' of a proposal, or the week whose rows were revised
+    kind text NOT NULL, -- the kind of change
+    subject text NOT NULL, -- what has changed: a symbol, a venue_id, the week whose rows were revised, or for a proposal both venues, as in 'SGMA to SGMT'
     rank bigint NOT NULL, -- rank by the size of amount among the changes of its kind and tier; 1 is largest
-    symbol text, -- the symbol that has changed; null where it is none
-    venue_id text, -- the venue that has changed; null where it is none
-    previous text, -- what it was: a name, tier, rank, median or share; null where there was nothing
-    current text, -- what it is
-    amount numeric(38,6), -- what rank is by: shares of a symbol or venue, the score of symbol_volume, places of venue_rank, percentage points of venue_share, percent of volume in common of venue_proposal, rows of revised
-    evidence text NOT NULL, -- the figures behind the change, as a JSON object
+    symbol text, -- the symbol that has changed; null for changes of venues and tiers
+    venue_id text, -- the venue that has changed; null for changes of symbols and tiers
+    previous text, -- the value before the change: a name, tier, rank, median or share; null where there was none
+    current text, -- the value after the change
+    amount numeric(38,6), -- the size of the change, by which changes of a kind are ranked: a score for symbol_volume, places for venue_rank, percentage points for venue_share, percent of volume in common for venue_proposal, rows for revised, and shares for all other kinds
+    evidence text NOT NULL, -- the figures that the change is based on, as a JSON object
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
-    change text NOT NULL, -- 'changed' where the revision has another row of this key, 'removed' where it has none
+    change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
     CONSTRAINT week_changes_revision_pkey PRIMARY KEY (week_ending, tier, kind, subject, known_to),
     CONSTRAINT week_changes_revision_change_check CHECK ((change = ANY (ARRAY['changed'::text, 'removed'::text])))
 );

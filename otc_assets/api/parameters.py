@@ -9,19 +9,16 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query, Request
 from pydantic import BeforeValidator, StringConstraints
 
+from otc_assets.api import forms
 from otc_assets.api.formats import FORMATS
 from otc_assets.api.problems import Problem
-from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, Verb
+from otc_assets.client.verbs import ALL_TIERS, FILTERS, HAVE_ALL_TIERS, SINCE_TEXT, Verb
 from otc_assets.domain.weeks import TIERS
 
 #: Rows of a page, and those of a page of JSON without ``limit``. A page is in memory as a whole, in several forms.
 MAX_LIMIT, JSON_LIMIT = 10_000, 1_000
 
 _EXAMPLES = {"symbols": "AAPL", "venues": "UBSA", "tiers": "T1", "venue_kinds": "ATS", "scopes": "ALL", "kinds": "rank"}
-
-_DAY = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
-_WEEKS = rf"^({_DAY}|{_DAY}\.\.|\.\.{_DAY}|{_DAY}\.\.{_DAY}|last [1-9]\d{{0,3}}|newest)$"
-_MOMENT = rf"^{_DAY}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{{1,6}})?(Z|[+-](0\d|1[0-3]):[0-5]\d)$"
 
 
 def _separated(value: Any) -> Any:
@@ -36,8 +33,8 @@ def _moment(value: Any) -> Any:
     return re.sub(r" (?=\d\d:\d\d$)", "+", value) if isinstance(value, str) else value
 
 
-_NAME = StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f,]+$")
-_ONE_NAME = StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f/]+$")
+_NAME = StringConstraints(min_length=1, max_length=100, pattern=forms.NAMES)
+_ONE_NAME = StringConstraints(min_length=1, max_length=100, pattern=forms.ONE_NAMES)
 
 
 def _several(kind: Any, description: str, example: str, schema: dict[str, Any] | None = None) -> Any:
@@ -99,17 +96,19 @@ def of_verb(verb: Verb, without: str = "") -> dict[str, Any]:
     """
     columns = list(verb.table.schema)
     parameters = {name: _filter(name, verb) for name in verb.filters if name != without}
-    parameters["weeks"] = _several(Annotated[str, StringConstraints(pattern=_WEEKS)], WEEKS_TEXT, "last 12")
-    moment = StringConstraints(pattern=_MOMENT)
+    parameters["weeks"] = _several(Annotated[str, StringConstraints(pattern=forms.WEEKS)], WEEKS_TEXT, "last 12")
+    moment = StringConstraints(pattern=forms.MOMENT)
     example = ["2026-09-30T18:00:00-04:00"]
     if verb.has_history:
         parameters["as_of"] = Annotated[
             Annotated[str, moment] | None, BeforeValidator(_moment), Query(description=AS_OF_TEXT, examples=example)
         ]
     if "known_to" in verb.table.schema:
-        text = "A moment with a time zone: only what was replaced from then on."
+        day_or_moment = StringConstraints(pattern=forms.DAY_OR_MOMENT)
         parameters["since"] = Annotated[
-            Annotated[str, moment] | None, BeforeValidator(_moment), Query(description=text, examples=example)
+            Annotated[str, day_or_moment] | None,
+            BeforeValidator(_moment),
+            Query(description=SINCE_TEXT, examples=["2026-09-30"]),
         ]
     parameters["columns"] = _several(Literal[tuple(columns)], "Only these columns.", columns[0])
     text = f"The largest number of rows of a page. Default: {JSON_LIMIT} in JSON, {MAX_LIMIT} in other formats."

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from otc_assets.api.forms import FORMS
+from otc_assets.api.paths import suggestions
 from otc_assets.archive.store import ArchiveUnavailable
 from otc_assets.client import InvalidQuery, NoRows, NotFinal, TimedOut, UnknownName, Unreachable
 from otc_assets.errors import OtcError
@@ -101,6 +103,36 @@ def translated(error: OtcError) -> Problem:
 _INTERNAL = Problem("internal-error", "the request failed", remedy="The log of the server has the reason.")
 
 
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """The problem of parameters that FastAPI refused: of each, its value, and in words what it can be."""
+    texts, remedies = [], []
+    for each in errors[:_MOST]:
+        name = str(each["loc"][1])
+        kind, context = each["type"], each.get("ctx", {})
+        if kind == "missing":
+            texts.append(f"{name} is missing")
+            continue
+        count = context.get("actual_length") if kind == "too_long" else None
+        texts.append(f"{name} has {count} values" if count else f"{name} can't be {ascii(each['input'])[:100]}")
+        remedies.append(f"{name}: {_WORDS[kind](context)}" if kind in _WORDS else f"{name}: {each['msg']}.")
+    remedy = " ".join(dict.fromkeys(remedies))
+    return Problem("invalid-request", "; ".join(texts), remedy=remedy or "/openapi.json describes the parameters.")
+
+
+#: By type of Pydantic's error, what is valid, from the values that the error has.
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "string_pattern_mismatch": lambda known: FORMS[known["pattern"]],
+    "literal_error": lambda known: f"It can be {known['expected']}.",
+    "int_parsing": lambda _: "Write a whole number.",
+    "greater_than_equal": lambda known: f"Write a number of at least {known['ge']:,}.",
+    "less_than_equal": lambda known: f"Write a number of at most {known['le']:,}.",
+    "string_too_short": lambda known: f"Write at least {known['min_length']} character.",
+    "string_too_long": lambda known: f"Write at most {known['max_length']:,} characters.",
+    "too_long": lambda known: f"Write at most {known['max_length']} values.",
+}
+_MOST = 5
+
+
 def rendered(problem: Problem, path: str) -> Response:
     """The response that describes a problem."""
     body: dict[str, Any] = {
@@ -127,15 +159,16 @@ def install(app: FastAPI) -> None:
 
     def of_parameters(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        texts = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors()]
-        problem = Problem("invalid-request", "; ".join(texts[:5]), remedy="/openapi.json describes the parameters.")
-        return rendered(problem, request.url.path)
+        return rendered(invalid(error.errors()), request.url.path)
 
     def of_routing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         kind = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "invalid-request")
-        remedy = "/v1/tables lists what can be read, /openapi.json every path." if kind == "not-found" else ""
-        problem = Problem(kind, KINDS[kind][1], remedy=remedy, headers=error.headers)
+        near = suggestions(request.url.path) if kind == "not-found" else []
+        remedy = f"Use {' or '.join(near)}." if near else ""
+        if kind == "not-found" and not near:
+            remedy = "/v1/tables lists what can be read, /openapi.json every path."
+        problem = Problem(kind, KINDS[kind][1], remedy=remedy, headers=error.headers, suggestions=near)
         return rendered(problem, request.url.path)
 
     def of_bugs(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette raises it again, and edge logs it

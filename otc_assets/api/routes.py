@@ -18,17 +18,12 @@ from otc_assets.api import openapi, pages, parameters, responses
 from otc_assets.api.formats import FORMATS, json_rows
 from otc_assets.api.observing import Measures
 from otc_assets.api.parameters import JSON_LIMIT, MAX_LIMIT
+from otc_assets.api.paths import BELOW_SYMBOL, BELOW_VENUE, suggestions
 from otc_assets.api.problems import Problem
 from otc_assets.api.responses import Body, Cache
 from otc_assets.client import VERBS, Client, ClientError, select
 from otc_assets.client.verbs import COMMON, Verb
 from otc_assets.tracing import READ, set_attributes, span
-
-#: What is below a symbol and a venue: the verb of each last part of a path.
-BELOW_SYMBOL = {"venues": "venue_volume"} | {
-    name: name for name in ("summary", "rolling", "concentration", "changes", "revisions")
-}
-BELOW_VENUE = {"symbols": "venue_volume", "shares": "shares", "rolling": "venue_rolling", "changes": "changes"}
 
 #: How long a result of /health is used again, and how long a request waits for one.
 _HEALTH_SECONDS, _PROBE_SECONDS = 1.0, 3.0
@@ -198,7 +193,9 @@ class Routes:
 
         def table(table: str) -> Response:
             if table not in VERBS:
-                raise Problem("not-found", f"there is no table {table!a}", remedy=f"There are {', '.join(VERBS)}.")
+                near = suggestions(f"/v1/tables/{table}")
+                remedy = f"Use {' or '.join(near)}." if near else f"There are {', '.join(VERBS)}."
+                raise Problem("not-found", f"there is no table {table!a}", remedy=remedy, suggestions=near)
             columns = [
                 {"name": name, "type": str(kind), **asdict(VERBS[table].table.note(name))}
                 for name, kind in VERBS[table].table.schema.items()

@@ -20,7 +20,7 @@ from pydantic import Field
 from otc_assets.api.formats import json_rows
 from otc_assets.api.parameters import AS_OF_TEXT, WEEKS_TEXT
 from otc_assets.client import FILTERS, VERBS, Client, select
-from otc_assets.client.verbs import ALL_TIERS, COMMON, HAVE_ALL_TIERS, Verb
+from otc_assets.client.verbs import ALL_TIERS, COMMON, HAVE_ALL_TIERS, SINCE_TEXT, Verb
 from otc_assets.domain.weeks import TIERS
 from otc_assets.errors import OtcError
 from otc_assets.settings import without_secrets
@@ -119,6 +119,8 @@ def _tool(client: Client, verb: Verb) -> Callable[..., str]:
     parameters["weeks"] = Annotated[str | None, Field(description=WEEKS_TEXT)]
     if verb.has_history:
         parameters["as_of"] = Annotated[str | None, Field(description=AS_OF_TEXT)]
+    if "known_to" in verb.table.schema:
+        parameters["since"] = Annotated[str | None, Field(description=SINCE_TEXT)]
     columns: Any = Literal[tuple(verb.table.schema)]
     parameters["columns"] = Annotated[list[columns] | None, Field(description="Only these columns.")]
 

@@ -74,7 +74,7 @@ def list_captures(
             ]
             for r in found
         ]
-        out.print_table(columns, shown, right=["id", "rows", "in_use"])
+        out.print_table(columns, shown, right=["id", "rows", "in_use"], notes=True)
 
 
 @app.command()

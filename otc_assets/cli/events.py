@@ -42,7 +42,8 @@ def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> No
     rows = [[str(e["id"]), e["created_at"][:19].replace("T", " "), e["event_type"], e["what"]] for e in found]
     # Wide enough for any event, so that later rows are aligned with earlier ones.
     at_least = {"id": 6, "at (UTC)": 19, "type": 21}
-    out.print_table(["id", "at (UTC)", "type", "what"], rows, right=["id"], header=header, at_least=at_least)
+    columns = ["id", "at (UTC)", "type", "what"]
+    out.print_table(columns, rows, right=["id"], header=header, at_least=at_least, notes=True)
 
 
 @app.command()

@@ -34,8 +34,9 @@ def status(
         print_first_publications(chosen.first_week, now)
         return
     columns = ["week_ending", *(tier.id for tier in TIERS), "rows", "grade", "shares", "state"]
-    shown = [["-" if row[c] == NEVER_REQUESTED else row[c] for c in columns] for row in rows]
-    out.print_table(columns, shown, right=["rows", "shares"])
+    short = {NEVER_REQUESTED: "-", GapStatus.MISSING_INSIDE: "missing", GapStatus.MISSING_AT_END: "missing"}
+    shown = [[short.get(row[c], row[c]) for c in columns] for row in rows]
+    out.print_table(columns, shown, right=["rows", "shares"], notes=True)
     if any("-" in row for row in shown):
         out.print("\n-  never requested; 'otc-assets materialize' or 'backfill' loads these weeks")
 
@@ -76,8 +77,15 @@ def gaps(
     else:
         if since:
             columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
-            shown = [[("yes" if r[c] else "no") if c == "fetchable" else r[c] for c in columns] for r in since]
-            out.print_table(columns, shown, right=["weeks"])
+            shown = [
+                [
+                    *(r[c] for c in columns[:-2]),
+                    "yes" if r["fetchable"] else "no",
+                    f"the first week: {r['detail']}" if r["weeks"] > 1 else r["detail"],
+                ]
+                for r in since
+            ]
+            out.print_table(columns, shown, right=["weeks"], notes=True)
         else:
             out.print(f"no gaps since {'the first captured week' if history else chosen.first_week}")
         _print_backfill("To fetch missing weeks", [r for r in missing if r["tier"] not in BY_NAME])
@@ -138,13 +146,13 @@ def alerts(
             [
                 row["happened_at"].strftime(minute),
                 row["severity"],
-                row["title"],
                 row["resolved_at"].strftime(minute) if row["resolved_at"] else "",
                 row["delivery"],
+                row["title"],
             ]
             for row in found
         ]
-        out.print_table(["happened", "severity", "alert", "resolved", "delivery"], shown)
+        out.print_table(["happened", "severity", "resolved", "delivery", "alert"], shown, notes=True)
 
 
 @alerts_app.command("test")

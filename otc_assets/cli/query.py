@@ -85,7 +85,7 @@ def _help(verb: Verb) -> str:
 
 def _reader(verb: Verb) -> Callable[..., None]:
     """A function that reads the verb, with a parameter for each of its filters, as Typer reads them."""
-    from otc_assets.client.verbs import FILTERS
+    from otc_assets.client.verbs import FILTERS, SINCE_TEXT
 
     filters = list(verb.filters)
     first = next((name for name in ("symbols", "venues") if name in filters), None)
@@ -103,8 +103,7 @@ def _reader(verb: Verb) -> Callable[..., None]:
         text = "A moment with a time zone, 2026-09-30T18:00:00-04:00: the rows as they were known then."
         parameters["as_of"] = Annotated[str | None, typer.Option(metavar="MOMENT", help=text)]
     if "known_to" in verb.table.schema:
-        text = "A moment with a time zone: only what was replaced from then on."
-        parameters["since"] = Annotated[str | None, typer.Option(metavar="MOMENT", help=text)]
+        parameters["since"] = Annotated[str | None, typer.Option(metavar="DAY", help=SINCE_TEXT)]
     parameters["columns"] = Annotated[list[str] | None, typer.Option(metavar="A,B", help="Only these columns.")]
     parameters["sort"] = Annotated[
         list[str] | None, typer.Option(metavar="A,B", help="Sort by these columns; a minus before one: largest first.")

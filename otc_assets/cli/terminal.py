@@ -22,6 +22,9 @@ from otc_assets.text import is_unsafe, printable
 #: Between columns.
 _GAP = 2
 
+#: Of notes below a row.
+_INDENT = 4
+
 #: A longer word may be broken where a table would not fit otherwise: a digest, a file's name.
 _LONGEST_WORD = 24
 
@@ -72,10 +75,12 @@ class Terminal(Console):
         *,
         header: bool = True,
         at_least: Mapping[str, int] | None = None,
+        notes: bool = False,
     ) -> None:
         """Prints a table that is no wider than the terminal. Lines are broken between words.
 
-        Where even the longest words side by side are too wide, every row becomes a list of its fields.
+        With ``notes``, and where only the other columns fit, the text of the last one is below each row. Where even
+        the longest words side by side are too wide, every row becomes a list of its fields.
 
         Args:
             columns: the headings.
@@ -83,12 +88,20 @@ class Terminal(Console):
             right: the columns that are aligned to the right.
             header: whether the headings are printed.
             at_least: widths of columns that must not depend on the rows.
+            notes: whether the last column has sentences.
         """
         cells = [[_cell(value) for value in row] for row in rows]
         every = [list(columns), *cells] if header else cells
         by_column = list(zip(*every, strict=True)) if every else [(name,) for name in columns]
         fixed = [(at_least or {}).get(name, 0) for name in columns]
         natural = [max(least, *map(cell_len, texts)) for least, texts in zip(fixed, by_column, strict=True)]
+        if notes and _width(natural) > self.width >= _width(natural[:-1]):
+            for number, row in enumerate(every):
+                style = "bold" if header and not number else ""
+                self.print(Text(_line(row, natural[:-1], right, columns), style))
+                for line in filter(None, _wrapped(row[-1], self.width - _INDENT)):
+                    self.print(Text(" " * _INDENT + line, style))
+            return
         narrowest = [max(least, *map(_narrowest, texts)) for least, texts in zip(fixed, by_column, strict=True)]
         widths = _fit(natural, narrowest, self.width - _GAP * (len(columns) - 1))
         if widths is None:
@@ -118,6 +131,20 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else printable(str(value), keep="")
+
+
+def _width(widths: Sequence[int]) -> int:
+    """The width of columns side by side."""
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[str], columns: Sequence[str]) -> str:
+    """The cells that have a width, side by side."""
+    padded = []
+    for text, width, column in zip(cells, widths, columns, strict=False):
+        space = " " * (width - cell_len(text))
+        padded.append(space + text if column in right else text + space)
+    return (" " * _GAP).join(padded).rstrip()
 
 
 def _words(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import polars as pl
 from otc_assets.client.errors import InvalidQuery
 from otc_assets.client.explain import check_names
 from otc_assets.client.reader import Reader
-from otc_assets.client.selection import MomentLike, ValuesLike, select
+from otc_assets.client.selection import MomentLike, SinceLike, ValuesLike, select
 from otc_assets.client.verbs import sql_text
 from otc_assets.client.weeks import WeeksLike
 
@@ -244,7 +244,7 @@ class Client(Reader):
         venues: ValuesLike = None,
         tiers: ValuesLike = None,
         weeks: WeeksLike = None,
-        since: MomentLike = None,
+        since: SinceLike = None,
         columns: ValuesLike = None,
         limit: int | None = None,
     ) -> pl.DataFrame:
@@ -252,7 +252,8 @@ class Client(Reader):
 
         Args:
             symbols, venues, tiers, weeks, columns, limit: as in every method.
-            since: only revisions from this moment on; it has a time zone.
+            since: only revisions from this day on, which begins at midnight in New York; or from a moment with a time
+                zone.
 
         >>> set(otc.revisions("AAPL")["change"]) <= {"changed", "removed", "added"}
         True

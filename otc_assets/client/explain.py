@@ -86,6 +86,21 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
+def check_known(selection: Selection, first_load: dt.datetime | None) -> None:
+    """Explains an answer as of a moment before the selected weeks were first loaded.
+
+    Raises:
+        NoRows: they were loaded later.
+    """
+    if selection.as_of is None or first_load is None or first_load <= selection.as_of:
+        return
+    what = "these weeks" if selection.weeks else "it"
+    raise NoRows(
+        f"{selection.verb.name} has no rows as of {selection.as_of.isoformat()}: nothing of {what} was known then",
+        remedy=f"The first load was at {first_load.astimezone(selection.as_of.tzinfo).isoformat(timespec='seconds')}.",
+    )
+
+
 # --- weeks ---------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from otc_assets.client.connection import Connections, default_url
-from otc_assets.client.explain import check_names, check_weeks
+from otc_assets.client.explain import check_known, check_names, check_weeks
 from otc_assets.client.selection import MomentLike, Selection, ValuesLike, select
 from otc_assets.client.weeks import WeeksLike
 
@@ -147,7 +147,11 @@ class Reader:
                 continue  # they are rows of it
             if missing := [value for value in given if value not in have]:
                 check_names(self._query, column, missing, selection.verb)
-        if not rows and selection.verb.is_of_publications:
+        if not rows and selection.as_of is not None:
+            ((first,),) = self._connections.tuples(selection.first_load())
+            check_known(selection, first)
+        # That nothing is loaded at all is an answer of the verbs that say what is loaded.
+        if not rows and selection.verb.is_of_publications and (selection.weeks or not selection.verb.statement):
             check_weeks(self._query, selection, dt.datetime.now(dt.UTC))
 
     def _query(self, text: str, params: Any) -> pl.DataFrame:

@@ -15,12 +15,14 @@ import polars as pl
 from otc_assets.client.errors import InvalidQuery
 from otc_assets.client.verbs import ALL_TIERS, BY_TABLE, FILTERS, HAVE_ALL_TIERS, MOMENT, VERBS, Verb, sql_text
 from otc_assets.client.weeks import Weeks, WeeksLike, parse_weeks
-from otc_assets.domain.weeks import TIERS, tier_of
+from otc_assets.domain.weeks import NEW_YORK, TIERS, tier_of
 
 #: What a filter takes: one value, or several.
 ValuesLike = str | Iterable[str] | None
 #: What ``as_of=`` takes: a moment with a time zone.
 MomentLike = str | dt.datetime | None
+#: What ``since=`` takes: such a moment, or a day, which begins at midnight in New York.
+SinceLike = str | dt.date | None
 
 
 class Statement(NamedTuple):
@@ -112,11 +114,18 @@ class Selection:
         A load of one of the weeks changes it, in the same transaction as the rows. Loads of tables without history are
         not recorded. ``weeks`` must be resolved.
         """
-        weeks = replace(self, filters={}, since=None, after=None)
-        conditions, values = weeks._conditions()
-        text = " AND ".join(["loads = %s", *conditions])
         schema = pl.Schema({"version": pl.String(), "loaded": MOMENT})
-        return Statement(f"{sql_text('version')} WHERE {text}", [self.verb.loads, *values], schema)
+        return Statement(*self._of_loads(sql_text("version")), schema)
+
+    def first_load(self) -> Statement:
+        """The statement that reads when one of the selected weeks was first loaded. ``weeks`` must be resolved."""
+        select = f"SELECT min(write_moment) AS loaded FROM ({sql_text('loads')}) AS recorded"  # noqa: S608 - a file of ours
+        return Statement(*self._of_loads(select), pl.Schema({"loaded": MOMENT}))
+
+    def _of_loads(self, text: str) -> tuple[str, list[Any]]:
+        """A statement on loads, with the conditions that they are of the verb and of the selected weeks."""
+        conditions, values = replace(self, filters={}, since=None, after=None)._conditions()
+        return f"{text} WHERE {' AND '.join(['loads = %s', *conditions])}", [self.verb.loads, *values]
 
     def _source(self) -> tuple[str, list[Any]]:
         if self.verb.statement:
@@ -172,7 +181,7 @@ def select(
     *,
     weeks: WeeksLike = None,
     as_of: MomentLike = None,
-    since: MomentLike = None,
+    since: SinceLike = None,
     columns: ValuesLike = None,
     after: Sequence[Any] | None = None,
     limit: int | None = None,
@@ -184,7 +193,8 @@ def select(
         filters: values by name of the filter (``FILTERS``); None leaves a filter out.
         weeks: as ``weeks.parse_weeks`` reads them; None for all.
         as_of: a moment with a time zone, for verbs with history.
-        since: a moment with a time zone, for ``revisions``: only what was replaced from then on.
+        since: for ``revisions``, a day, or a moment with a time zone: only what was replaced from then on. A day
+            begins at midnight in New York.
         columns: only these; None for all.
         after: the values of the verb's ``order`` in the last row of the page before.
         limit: the largest number of rows.
@@ -282,13 +292,21 @@ def _as_of(verb: Verb, as_of: MomentLike) -> dt.datetime | None:
     return _moment("as_of", as_of)
 
 
-def _since(verb: Verb, since: MomentLike) -> dt.datetime | None:
+def _since(verb: Verb, since: SinceLike) -> dt.datetime | None:
     if since is not None and "known_to" not in verb.table.schema:
         raise InvalidQuery(f"{verb.name} takes no 'since'", remedy="'revisions' does.")
-    return _moment("since", since)
+    day = since
+    if isinstance(since, str):
+        try:
+            day = dt.date.fromisoformat(since.strip())  # not of a text that also has a time
+        except ValueError:
+            day = None
+    if isinstance(day, dt.date) and not isinstance(day, dt.datetime):
+        return dt.datetime.combine(day, dt.time.min, NEW_YORK)
+    return _moment("since", since, "a day (2026-09-30), or ")
 
 
-def _moment(name: str, moment: MomentLike) -> dt.datetime | None:
+def _moment(name: str, moment: SinceLike, or_a_day: str = "") -> dt.datetime | None:
     written = moment
     if isinstance(moment, str):
         try:
@@ -299,6 +317,7 @@ def _moment(name: str, moment: MomentLike) -> dt.datetime | None:
         return None
     if not isinstance(moment, dt.datetime) or moment.tzinfo is None:
         raise InvalidQuery(
-            f"{name}={written!s} is not a moment with a time zone", remedy="Write it as in 2026-09-30T18:00:00-04:00."
+            f"{name}={written!s} is not {or_a_day}a moment with a time zone",
+            remedy="Write a moment as in 2026-09-30T18:00:00-04:00.",
         )
     return moment

@@ -15,7 +15,7 @@ from importlib.resources import files
 import polars as pl
 
 from otc_assets.domain.datasets import DATASETS
-from otc_assets.domain.enums import Change, VenueKind, VenueScope
+from otc_assets.domain.enums import Change, Retention, VenueKind, VenueScope
 from otc_assets.domain.notes import Note
 from otc_assets.domain.schema import AMOUNT, RATIO
 from otc_assets.domain.table import Figure, Table
@@ -28,6 +28,12 @@ ALL_TIERS = "ALL"
 HAVE_ALL_TIERS = frozenset({"symbol_rolling", "market_concentration"})
 
 MOMENT = pl.Datetime("us", "UTC")
+
+#: What the parameter ``since`` of ``revisions`` means.
+SINCE_TEXT = (
+    "A day, 2026-09-30, which begins at midnight in New York, or a moment with a time zone: only what was replaced "
+    "from then on."
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Verb:
     @property
     def is_of_publications(self) -> bool:
         """Whether each published week and tier has rows, so that there is a reason if one has none."""
-        return isinstance(self.table, Figure) or self.table.name in ("venue_volume", "published_total")
+        return isinstance(self.table, Figure) or self.name in ("venue_volume", "published_total", "coverage", "weeks")
 
     @property
     def description(self) -> str:
@@ -195,6 +201,7 @@ _COVERAGE = Table(
         "due": Note("the publication day of the gap"),
         "detail": Note("the gap in words"),
     },
+    retention=Retention.VENUE_VOLUME,
 )
 
 _WEEKS = Table(
@@ -220,6 +227,7 @@ _WEEKS = Table(
         "revisions": Note("how often the rows have changed"),
         "captured_at": Note("when a tier of it was last captured"),
     },
+    retention=Retention.VENUE_VOLUME,
 )
 
 

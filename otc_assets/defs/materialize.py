@@ -206,7 +206,7 @@ def missing_weeks(database: Database, weeks: Sequence[dt.date], now: dt.datetime
 
 def _lineage(database: Database) -> Lineage:
     with database.transaction() as connection:
-        return lineage(connection)
+        return lineage(connection, with_gaps=True)
 
 
 def _stale_by_table(database: Database, weeks: WeekPartitions) -> dict[dt.date, tuple[str, ...]]:

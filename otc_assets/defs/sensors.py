@@ -25,6 +25,7 @@ from dagster import (
 
 from otc_assets.defs.alerts import ALERT_SENSORS
 from otc_assets.defs.attempts import REQUEST_TAG, attempts, capture_key
+from otc_assets.defs.gaps import unreported_gaps
 from otc_assets.defs.jobs import CAPTURE_JOBS, LOOKED_AT_ALL_TAG, FilesToIngest, ingest_files
 from otc_assets.defs.liveness import fail_dead_runs
 from otc_assets.defs.partitions import key_of
@@ -198,4 +199,4 @@ def dead_runs(context: SensorEvaluationContext) -> SkipReason:
     return SkipReason(f"ended: {', '.join(ended)}" if ended else "every run in progress has a process")
 
 
-SENSORS = [dead_runs, file_drop, late_and_revised, stale_weeks, *ALERT_SENSORS]
+SENSORS = [dead_runs, file_drop, late_and_revised, stale_weeks, unreported_gaps, *ALERT_SENSORS]

@@ -116,7 +116,7 @@ def stale_weeks(
     in_progress = under_way(context)
     patience = _AWAITED_WHILE_INGESTING if in_progress.ingesting else TIERS_AWAITED
     with warehouse.transaction() as connection:
-        known = lineage(connection)
+        known = lineage(connection, with_gaps=True)
         awaited = awaited_weeks(connection, now, patience)
     covered = in_progress.weeks()
     wanted = list(stale_now(known, WeekPartitions(settings.first_week), covered | awaited.keys()))

@@ -35,7 +35,7 @@ BLOCK_SHARE = pl.Schema(
         "against_weeks": pl.String(),
     }
 )
-_WEEKS = "null at firms (FINRA gives only their names), and until all these weeks are published"
+_WEEKS = "null for firms (FINRA gives only their names), and until all these weeks are published"
 BLOCK_SHARE_NOTES = {
     "month_start": Note("the first day of the month, which ends in this week"),
     "venue_kind": Note("ATS, or NON_ATS (a firm's trades outside ATSs)"),
@@ -45,15 +45,16 @@ BLOCK_SHARE_NOTES = {
     "block_volume": Note("shares of these trades", "shares"),
     "total_volume": Note("all shares of the venue in the month, NMS stocks", "shares"),
     "block_share_pct": Note("block_volume in percent of total_volume; null where that is 0", "percent"),
-    "avg_block_size": Note("block_volume / block_trades; null without a block", "shares per trade"),
+    "avg_block_size": Note("block_volume / block_trades; null where there are no blocks", "shares per trade"),
     "market_block_share_pct": Note(
-        "block_volume in percent of that of all ATSs and firms in the category; null where that is 0", "percent"
+        "block_volume in percent of the block volume of all ATSs and firms in the category; null where that is 0",
+        "percent",
     ),
     "whole_weeks_volume": Note(f"the ATS's volume of NMS stocks in the weeks inside the month; {_WEEKS}", "shares"),
-    "touching_weeks_volume": Note(f"the same, of all weeks with a day in the month; {_WEEKS}", "shares"),
+    "touching_weeks_volume": Note(f"the same in all weeks with a day in the month; {_WEEKS}", "shares"),
     "against_weeks": Note(
-        "within: total_volume is between the two; below or above: it is not, so that FINRA's monthly and "
-        f"weekly figures differ; {_WEEKS}"
+        "'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is "
+        f"smaller or larger: FINRA's monthly and weekly figures differ; {_WEEKS}"
     ),
 }
 

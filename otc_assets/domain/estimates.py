@@ -85,16 +85,21 @@ VOLUME_ESTIMATE_NOTES = {
     "short_volume": Note("the part of reported_volume that was sold short", "shares"),
     "short_share_pct": Note("short_volume in percent of reported_volume", "percent"),
     "calibration": Note(
-        "whose ratio is used: 'symbol', 'market' (the symbol has fewer than three weeks) or 'none' (no week; ratio 1)"
+        "the ratio that is used: 'symbol' (its own), 'market' (the symbol has fewer than three calibration weeks) or "
+        "'none' (there is no calibration week; the ratio is 1)"
     ),
-    "calibration_weeks": Note("the symbol's weeks among the six that calibrate: the tenth to the fifth before"),
-    "calibration_ratio": Note("weekly volume / reported_volume over these weeks"),
+    "calibration_weeks": Note(
+        "number of the symbol's weeks among the six calibration weeks: the tenth to the fifth week before"
+    ),
+    "calibration_ratio": Note("weekly volume / reported_volume in the calibration weeks"),
     "estimated_volume": Note(
         "estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * "
         "calibration_ratio",
         "shares",
     ),
-    "actual_volume": Note("total_volume of symbol_summary, tiers added; null until a tier is published", "shares"),
+    "actual_volume": Note(
+        "total_volume of symbol_summary, all tiers together; null until a tier is published", "shares"
+    ),
     "error_pct": Note("(estimated_volume / actual_volume - 1) * 100; null without actual_volume", "percent"),
 }
 
@@ -208,8 +213,10 @@ OFF_EXCHANGE_SHARE = pl.Schema(
 )
 OFF_EXCHANGE_SHARE_NOTES = {
     "settlement_date": Note("the end of the short interest cycle that contains the week's Wednesday"),
-    "total_volume": Note("off-exchange volume of the week: total_volume of symbol_summary, tiers added", "shares"),
-    "ats_volume": Note("the part of it at ATSs", "shares"),
+    "total_volume": Note(
+        "off-exchange volume of the week: total_volume of symbol_summary, all tiers together", "shares"
+    ),
+    "ats_volume": Note("the part of total_volume at ATSs", "shares"),
     "avg_daily_volume": Note("average daily volume of the cycle, all markets", "shares per trading day"),
     "consolidated_volume": Note("estimate of the volume in all markets: avg_daily_volume * trading_days", "shares"),
     "off_exchange_share_pct": Note(
@@ -218,7 +225,7 @@ OFF_EXCHANGE_SHARE_NOTES = {
     "ats_share_pct": Note("estimate: ats_volume in percent of consolidated_volume", "percent"),
     "share_reason": Note("why there is no share: 'split' (a split in the cycle) or 'no_volume' (the average is 0)"),
     "short_position": Note("shares held short on the settlement date", "shares"),
-    "days_to_cover": Note("FINRA's: short position / average daily volume", "days"),
+    "days_to_cover": Note("short_position / avg_daily_volume, as FINRA states it", "days"),
 }
 
 
@@ -339,10 +346,10 @@ BLOCKS = Estimate(
 MONTH = Estimate(
     name="firm_month",
     description=(
-        "Each firm's month outside ATSs: volume, share and rank, and how much of it no weekly row names the firm for. "
-        "In the week in which the month ends."
-        "\n\nA firm that trades little in a week is in that week's De Minimis group; its month can have it by name. "
-        "`unnamed_volume` is the least that the weekly data has of it in the group."
+        "Each firm's month outside ATSs: volume, share and rank, and the volume that is in no weekly row under the "
+        "firm's name. Its rows are in the week in which the month ends."
+        "\n\nIn a week in which a firm trades little, the weekly data has it in the De Minimis group; the monthly data "
+        "can name it all the same. `unnamed_volume` is the minimum of its volume in the group."
     ),
     schema=FIRM_MONTH,
     notes=FIRM_MONTH_NOTES,

@@ -55,17 +55,20 @@ FIRM_MONTH_NOTES = {
     "market_share_pct": Note(
         "total_volume in percent of that of all firms of the market; null where that is 0", "percent"
     ),
-    "rank": Note("place by total_volume among the firms of the market, the De Minimis group included; 1 is largest"),
-    "whole_weeks_volume": Note(f"what weekly rows name the firm for in the weeks inside the month; {_WEEKS}", "shares"),
-    "touching_weeks_volume": Note(f"the same, of all weeks with a day in the month; {_WEEKS}", "shares"),
+    "rank": Note("rank by total_volume among the firms of the market, the De Minimis group included; 1 is largest"),
+    "whole_weeks_volume": Note(
+        f"the firm's volume in the weeks inside the month, by the weekly rows that name it; {_WEEKS}", "shares"
+    ),
+    "touching_weeks_volume": Note(f"the same in all weeks with a day in the month; {_WEEKS}", "shares"),
     "unnamed_volume": Note(
-        "total_volume beyond touching_weeks_volume: at least so many shares are in no weekly row of the firm, but in "
-        f"the De Minimis group of some weeks, or were revised; {_WEEKS}",
+        "total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of "
+        f"the firm, because they are in the De Minimis group or were revised; {_WEEKS}",
         "shares",
     ),
     "against_weeks": Note(
-        "within: total_volume is between the two; above: it has unnamed_volume; below: FINRA's monthly and weekly "
-        f"figures differ; {_WEEKS}"
+        "'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: "
+        "the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; "
+        f"{_WEEKS}"
     ),
 }
 

@@ -75,13 +75,14 @@ def _revisions(key: str) -> Layout:
 
 #: What users read of both six-week figures.
 _PER_TRADING_DAY = (
-    "\n\n`trend` and `volume_vs_avg_pct` are per trading day, so that a week with a holiday compares with full "
-    "weeks. A half-day of the NYSE (early close) counts as one trading day, as it does in `week_calendar`. Such "
-    "a day has 3.5 of 6.5 hours: where volume follows the hours, a week with one half-day is up to 12 % lower "
-    "per trading day. `notional_trend` compares dollars, which a split does not change. Both are null where weeks are "
-    "too few or not of one thing; `trend_reason` says why. Rows that were computed before the columns per trading day "
-    "existed have `trading_days` null, and their `trend` and `volume_vs_avg_pct` compare whole weeks; "
-    "materialize their weeks to replace them."
+    "\n\n`trend` and `volume_vs_avg_pct` are per trading day, so that a week with a holiday compares with full weeks. "
+    "A half-day of the NYSE (early close) counts as one trading day, as it does in `week_calendar`. Such a day has "
+    "3.5 of 6.5 hours: where volume follows the hours, a week with one half-day is up to 12 % lower per trading day. "
+    "`notional_trend` compares dollars, which a split does not change. Both trends are null where fewer than three "
+    "weeks are captured, or where weeks can't be compared; `trend_reason` has the reason. The percentages are not: an "
+    "average includes the week itself, so that they are 0 where no earlier week is captured. Rows that were computed "
+    "before the columns per trading day existed have `trading_days` null, and their `trend` and `volume_vs_avg_pct` "
+    "compare whole weeks; materialize their weeks to replace them."
 )
 
 _ALL_TABLES = (
@@ -135,7 +136,10 @@ _ALL_TABLES = (
     ),
     Figure(
         name="venue_share",
-        description="A venue's week in a tier: volume, trades, symbols, market share and rank, among all and its kind.",
+        description=(
+            "A venue's week in a tier: volume, trades, symbols, market share and rank, among all venues and in its "
+            "kind."
+        ),
         schema=VENUE_SHARE,
         key=("week_ending", "tier", "venue_id"),
         volume="total_volume",
@@ -151,7 +155,7 @@ _ALL_TABLES = (
         description=(
             "A symbol's issue name, tier and product type in the week, and what has changed since it last traded: a "
             "move between tiers, another issue name, another ticker.\n\nFINRA gives no identifier of a security. "
-            "Issuers are told apart by the words of issue names; a new name without any old word looks like another "
+            "Issuers are distinguished by the words of issue names; a new name without any old word looks like another "
             "issuer. `otc.symbol_history` has the weeks in which each name and tier was used."
         ),
         schema=SYMBOL,
@@ -184,8 +188,8 @@ _ALL_TABLES = (
     Figure(
         name="venue_succession",
         description=(
-            "Where one venue ended as another began with most of its symbols and volume: proposed with the evidence, "
-            "or as the reviewed file decides.\n\nFigures follow a succession only once it is confirmed."
+            "A venue that ended when another began with most of its symbols and volume: a proposal with its evidence, "
+            "or the decision of the reviewed file.\n\nFigures follow a succession only once it is confirmed."
         ),
         schema=VENUE_SUCCESSION,
         key=("week_ending", "predecessor", "successor"),
@@ -208,8 +212,14 @@ _ALL_TABLES = (
         key=("week_ending", "tier", "venue_scope", "role"),
         notes={
             "venue_scope": Note("venues counted: ATS or NON_ATS (De Minimis included)"),
+            "kind_share_pct": Note("share of the volume of all venues of the venue_scope", "percent"),
             "kind_rank": Note("rank by volume among the roles of the venue_scope; ties by role"),
-            "kind_notional_rank": Note("rank by value among the roles of the venue_scope; null as notional_share_pct"),
+            "kind_notional_share_pct": Note(
+                "share of the value of all venues of the venue_scope; null where notional_share_pct is null", "percent"
+            ),
+            "kind_notional_rank": Note(
+                "rank by value among the roles of the venue_scope; null where notional_share_pct is null"
+            ),
         },
         volume="total_volume",
         revisions=_revisions("venue_scope, role"),
@@ -237,7 +247,7 @@ _ALL_TABLES = (
         notes={
             "tier": Note("FINRA's tier, or ALL: all tiers together, once all three of the week are captured"),
             "avg_6w_venue_count": Note(
-                "per week: average number of venues; null for ALL where it traded in two tiers of one week",
+                "per week: average number of venues; null for ALL where the symbol traded in two tiers in one week",
                 "venues per week",
             ),
         },
@@ -270,9 +280,9 @@ _ALL_TABLES = (
     Figure(
         name="symbol_concentration",
         description=(
-            "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. A "
-            f"ranking by HHI takes only symbols with at least {RANKED_FROM_SHARES:,} shares and {RANKED_FROM_TRADES:,} "
-            "trades: one venue with everything is 10,000 on any number of shares."
+            "The concentration of a symbol's trading: HHI, top shares, effective venues; ATS, non-ATS, and both. Rank "
+            f"only symbols with at least {RANKED_FROM_SHARES:,} shares and {RANKED_FROM_TRADES:,} trades by HHI: a "
+            "symbol that traded once, at one venue, has 10,000."
         ),
         schema=SYMBOL_CONCENTRATION,
         key=("week_ending", "tier", "symbol", "venue_scope"),
@@ -312,18 +322,19 @@ _ALL_TABLES = (
         name="week_changes",
         description=(
             "What changed in the week, one row per change with its evidence and its rank: symbols and venues that "
-            "entered, ended, moved or were renamed, ranks, the largest movers against their own norm, shares won "
-            "within symbols and by mix, splits, and what FINRA revised since the report before.\n\nA tier is compared "
-            "with its own newest captured week before. The week's T1 is published two weeks before its other tiers, "
-            "whose changes follow then; `otc.newest_week_changes` has the newest of each tier."
+            "entered, ended, moved or were renamed, changes of rank, the largest movers compared with their own "
+            "median, changes of market share (within symbols, and by the mix of symbols), splits, and what FINRA "
+            "revised since the report before.\n\nA tier is compared with its own newest captured week before. The "
+            "week's T1 is published two weeks before its other tiers, whose changes follow then; "
+            "`otc.newest_week_changes` has the newest of each tier."
         ),
         schema=WEEK_CHANGES,
         key=("week_ending", "tier", "kind", "subject"),
         notes={
             "tier": Note("FINRA's tier, or ALL: changes of venues over all captured tiers"),
             "rank": Note("rank by the size of amount among the changes of its kind and tier; 1 is largest"),
-            "symbol": Note("the symbol that has changed; null where it is none"),
-            "venue_id": Note("the venue that has changed; null where it is none"),
+            "symbol": Note("the symbol that has changed; null for changes of venues and tiers"),
+            "venue_id": Note("the venue that has changed; null for changes of symbols and tiers"),
         },
         layout=Layout(91, "week_ending, tier", "kind, subject"),
         revisions=Layout(364, "week_ending", "tier, kind, subject, known_to"),

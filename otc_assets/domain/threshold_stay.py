@@ -36,13 +36,15 @@ THRESHOLD_STAY_NOTES = {
     "days_listed": Note("of these, the days on which the symbol is listed", "days"),
     "listed_at_end": Note("whether it is listed on the newest captured day of the week"),
     "consecutive_days": Note(
-        "trading days in a row on which it is listed, up to its newest listed day of the week; a day that is not "
-        "captured ends the row",
+        "consecutive trading days on which it is listed, up to its newest listed day of the week; counting back ends "
+        "at a day that is not captured",
         "days",
     ),
-    "first_day": Note("the first of these days"),
-    "at_least": Note("whether the row may have begun earlier: the day before it is not captured"),
-    "total_volume": Note("off-exchange volume of the week, tiers added; null until a tier is published", "shares"),
+    "first_day": Note("the first of the consecutive days"),
+    "at_least": Note("whether it may have been listed for longer: the day before first_day is not captured"),
+    "total_volume": Note(
+        "off-exchange volume of the week, all tiers together; null until a tier is published", "shares"
+    ),
 }
 
 

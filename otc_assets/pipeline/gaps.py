@@ -10,7 +10,8 @@ import hashlib
 
 import polars as pl
 
-from otc_assets.domain.gaps import classify
+from otc_assets.domain.enums import GapStatus
+from otc_assets.domain.gaps import classify, split_history
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.source import Source, SourceError
@@ -18,7 +19,7 @@ from otc_assets.pipeline.results import WeekResult
 from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import replace_gaps
-from otc_assets.warehouse.read import captured
+from otc_assets.warehouse.read import captured, first_captured, reported_gaps
 from otc_assets.warehouse.retention import retained_from
 from otc_assets.warehouse.server import lock_week
 
@@ -43,6 +44,30 @@ def current_gaps(database: Database, source: Source, first_week: dt.date, now: d
         retained_from=kept_from,
         from_files=isinstance(source, DownloadFiles),
     )
+
+
+_MISSING = [GapStatus.MISSING_INSIDE, GapStatus.MISSING_AT_END]
+
+
+def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) -> list[dt.date]:
+    """The weeks with a missing publication that the stored gaps do not have, or have under another status.
+
+    A week is reported by the run that computes it. A capture also changes the status of weeks before it and after it
+    that no run computes. Weeks that were never requested are none of these. The source is not asked.
+    """
+    with database.transaction() as connection:
+        stored, first = reported_gaps(connection), first_captured(connection)
+        have = captured(connection, first_week, week_containing(now.date()))
+        kept_from = retained_from(connection, "venue_volume")
+    if not first:
+        return []
+    gaps = classify(have, None, first_week=first_week, now=now, retained_from=kept_from)
+    requested, history = split_history(gaps, first)[1], gaps.join(stored, on=["week_ending", "tier"], how="semi")
+    found = pl.concat([requested, history]).unique(["week_ending", "tier"])
+    both = found.join(stored, on=["week_ending", "tier"], how="left", suffix="_stored")
+    status, before = pl.col("status"), pl.col("status_stored")
+    differ = both.filter(status.ne_missing(before), status.is_in(_MISSING) | before.is_in(_MISSING))
+    return differ["week_ending"].unique().sort().to_list()
 
 
 def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) -> WeekResult:

@@ -111,7 +111,7 @@ def current_report(week_ending: dt.date, database: Database, archive: Archive) -
 def newest_computed_week(database: Database) -> dt.date | None:
     """The newest week of which the report's tables are computed; None if there is none."""
     with database.transaction() as connection:
-        known = lineage(connection)
+        known = lineage(connection, with_gaps=True)
     return max(
         (week for week in known.recorded.get(WEEKLY_REPORT.sources[0], {}) if known.version(WEEKLY_REPORT.name, week)),
         default=None,
@@ -119,7 +119,7 @@ def newest_computed_week(database: Database) -> dt.date | None:
 
 
 def _lineage(connection: sa.Connection, week_ending: dt.date) -> Lineage:
-    return lineage(connection, weeks_up_to(week_ending, WEEKLY_REPORT.weeks)[0], week_ending)
+    return lineage(connection, weeks_up_to(week_ending, WEEKLY_REPORT.weeks)[0], week_ending, with_gaps=True)
 
 
 def _inputs(connection: sa.Connection, week_ending: dt.date, now: dt.datetime, blocked: Collection[dt.date]) -> Inputs:

@@ -22,7 +22,8 @@ def reconcile(connection: sa.Connection, digests: Digests) -> None:
     """Replaces the definitions that differ from the code's."""
     columns = connection.execute(statement("as_of_columns"), {"tables": with_history()})
     functions = {f"{row.name}_as_of": text("as_of").format(**row._mapping, table=row.name) for row in columns}
-    functions |= {name: text(name) for name in ("weekly_summary_agg_as_of", "monthly_summary_agg_as_of")}
+    others = ("require_final", "weekly_summary_agg_as_of", "monthly_summary_agg_as_of")
+    functions |= {name: text(name) for name in others}
     for name, definition in functions.items():
         if digests.differs(name, definition):
             _replace_as_of(connection, name, definition)
@@ -36,14 +37,14 @@ def reconcile(connection: sa.Connection, digests: Digests) -> None:
 def _replace_as_of(connection: sa.Connection, name: str, definition: str) -> None:
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(definition)
+            connection.exec_driver_sql(definition.replace("%", "%%"))
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _INVALID_FUNCTION_DEFINITION:
             raise
         # Other columns than before: such a function can't be replaced in place.
         with kept_grants(connection, [name]):
             connection.exec_driver_sql(f"DROP FUNCTION otc.{name}(timestamptz)")
-            connection.exec_driver_sql(definition)
+            connection.exec_driver_sql(definition.replace("%", "%%"))
 
 
 # COMMENT takes no bound parameters: the server quotes the text.

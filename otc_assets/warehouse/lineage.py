@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -66,7 +66,7 @@ class Lineage:
         kept_from: the oldest week of which venue volume is kept; None where all of it is.
         dropped_until: the newest week of which it was ever dropped.
         revised: captures in use with rows that FINRA rewrote: id, week, and the newest such day.
-        gaps: by week, the status of each tier's gap, as text; the weekly report shows them.
+        gaps: by week, the status of each tier's gap, as text, which the weekly report shows; None: they were not read.
     """
 
     wanted: dict[dt.date, str]
@@ -75,7 +75,7 @@ class Lineage:
     kept_from: dt.date | None = None
     dropped_until: dt.date | None = None
     revised: tuple[tuple[int, dt.date, dt.date], ...] = ()
-    gaps: Mapping[dt.date, str] = field(default_factory=dict)
+    gaps: Mapping[dt.date, str] | None = None
 
     def version(self, table: str, week_ending: dt.date) -> str | None:
         """The version that the week of ``table`` would have if it was computed now; None if nothing can be computed.
@@ -109,6 +109,7 @@ class Lineage:
             after, until = report_period(week_ending)
             window += [str(number) for number, week, day in self.revised if week < week_ending and after < day <= until]
         if isinstance(figure, WeeklyReport):
+            assert self.gaps is not None, "read the lineage of a report with_gaps"
             window.append(self.gaps.get(week_ending, ""))
         inputs = hashlib.sha256("\n".join(window).encode()).hexdigest()[:16]
         return _with_code(inputs, table, figure.code_version)
@@ -147,8 +148,17 @@ _GAPS = sa.text("""
 """)
 
 
-def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.date = dt.date.max) -> Lineage:
-    """The lineage of the weeks from ``first`` to ``last``; rolling weeks need the five before them too."""
+def lineage(
+    connection: sa.Connection, first: dt.date = dt.date.min, last: dt.date = dt.date.max, *, with_gaps: bool = False
+) -> Lineage:
+    """The lineage of the weeks from ``first`` to ``last``; rolling weeks need the five before them too.
+
+    Args:
+        connection: inside a transaction.
+        first: the first week.
+        last: the last week.
+        with_gaps: whether gaps are read, which only versions of the weekly report need.
+    """
     by_week: dict[dt.date, dict[str, Effective[Publication]]] = {}
     for (week, tier), found in effective_publications(connection, first, last).items():
         by_week.setdefault(week, {})[tier] = found
@@ -163,5 +173,5 @@ def lineage(connection: sa.Connection, first: dt.date = dt.date.min, last: dt.da
         kept_from=retained_from(connection, "venue_volume"),
         dropped_until=dropped_until(connection, "venue_volume"),
         revised=tuple((number, week, day) for number, week, _, day in revised_captures(connection)),
-        gaps={row.week_ending: row.gaps for row in connection.execute(_GAPS, span)},
+        gaps={row.week_ending: row.gaps for row in connection.execute(_GAPS, span)} if with_gaps else None,
     )

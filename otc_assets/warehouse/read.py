@@ -15,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 
 from otc_assets.domain.revisions import Effective, effective
-from otc_assets.domain.schema import REJECTED, REWRITTEN
+from otc_assets.domain.schema import GAP, REJECTED, REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
 from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
 from otc_assets.errors import OtcError
@@ -230,6 +230,21 @@ _FIRST_CAPTURED = "SELECT tier, min(week_ending) AS week FROM otc.publication GR
 def first_captured(connection: sa.Connection) -> dict[str, dt.date]:
     """The first week of each tier that was captured, whether the capture is effective or not."""
     return {row.tier: row.week for row in connection.execute(sa.text(_FIRST_CAPTURED))}
+
+
+def newest_capture(connection: sa.Connection) -> dt.datetime | None:
+    """When the newest capture of any publication was recorded; None if there is none."""
+    found: dt.datetime | None = connection.execute(sa.text("SELECT max(captured_at) FROM otc.publication")).scalar()
+    return found
+
+
+_REPORTED_GAPS = sa.text("SELECT week_ending, tier, status FROM otc.gap")
+
+
+def reported_gaps(connection: sa.Connection) -> pl.DataFrame:
+    """The reported gaps of all weeks: `week_ending`, `tier`, `status`."""
+    rows = [tuple(row) for row in connection.execute(_REPORTED_GAPS)]
+    return pl.DataFrame(rows, {name: GAP[name] for name in ("week_ending", "tier", "status")}, orient="row")
 
 
 _CAPTURED_WITHIN = sa.text("""

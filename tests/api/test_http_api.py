@@ -150,13 +150,76 @@ def test_errors_are_problems_that_say_what_to_do(api: TestClient) -> None:
     unknown = problem(api.get("/v1/symbols/AAPLE"), 404, "unknown-name")
     assert unknown["suggestions"] == ["AAPL"]
     assert "'week'. There are symbols" in problem(api.get("/v1/summary?week=newest"), 400, "invalid-request")["detail"]
-    assert problem(api.get("/v1/summary?limit=10001"), 400, "invalid-request")["detail"].startswith("limit: ")
     assert "twice" in problem(api.get("/v1/rolling?tiers=ALL,T1"), 422, "invalid-query")["detail"]
     assert "pending" in problem(api.get("/v1/summary?weeks=2026-12-25"), 404, "no-rows")["detail"]
     problem(api.get("/v1/nothing"), 404, "not-found")
     assert problem(api.post("/v1/weeks"), 405, "method-not-allowed")
     problem(api.get("/v1/weeks", headers={"Accept": "image/png"}), 406, "not-acceptable")
     problem(api.get("/v1/summary?as_of=2099-01-01T00:00:00Z"), 409, "not-final")
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong", "right"),
+    [
+        (
+            "summary?weeks=foo",
+            "weeks can't be 'foo'",
+            "weeks: Write a day (2026-08-21), a range (2026-08-07..2026-08-28",
+        ),
+        ("summary?weeks=newest,2026-13-01", "weeks can't be '2026-13-01'", "'last 12' or 'newest'"),
+        (
+            "summary?as_of=2026-10-01",
+            "as_of can't be '2026-10-01'",
+            "a moment with a time zone, as in 2026-09-30T18:00",
+        ),
+        (
+            "revisions?since=may",
+            "since can't be 'may'",
+            "since: Write a day, as in 2026-09-30, or a moment with a time",
+        ),
+        (
+            "summary?tiers=T9",
+            "tiers can't be 'T9'",
+            "It can be 'T1', 'NMS Tier 1', 'T2', 'NMS Tier 2', 'OTCE' or 'OTC'",
+        ),
+        ("summary?limit=0", "limit can't be '0'", "limit: Write a number of at least 1."),
+        ("summary?limit=10001", "limit can't be '10001'", "limit: Write a number of at most 10,000."),
+        ("summary?limit=many", "limit can't be 'many'", "limit: Write a whole number."),
+        ("summary?columns=price", "columns can't be 'price'", "columns: It can be 'week_ending', 'tier', 'symbol'"),
+        ("summary?symbols=A%00", r"symbols can't be 'A\x00'", "Write 1 to 100 characters, without control characters."),
+        ("find", "text is missing", "/openapi.json describes the parameters."),
+        ("find?text=", "text can't be ''", "text: Write at least 1 character."),
+        (f"find?text={'x' * 101}", "text can't be 'xxx", "text: Write at most 100 characters."),
+        ("summary?symbols=" + "A," * 200 + "B", "symbols has 201 values", "symbols: Write at most 200 values."),
+    ],
+)
+def test_a_parameter_that_is_not_valid_is_answered_with_what_is(
+    api: TestClient, query: str, wrong: str, right: str
+) -> None:
+    """The answers were patterns of regular expressions."""
+    found = problem(api.get(f"/v1/{query}"), 400, "invalid-request")
+    assert found["detail"].startswith(wrong)
+    assert right in found["remedy"]
+    assert not {"^", "\\d", "pattern"} & set(re.findall(r"\^|\\d|pattern", found["detail"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("symbol_concentration", ["/v1/concentration"]),
+        ("venue-volume", ["/v1/venue_volume"]),
+        ("venue_concentration", ["/v1/concentration", "/v1/market_concentration"]),
+        ("tables/symbol_summary", ["/v1/tables/summary"]),
+        ("venues/UBSA/foo", [f"/v1/venues/UBSA/{part}" for part in ("symbols", "shares", "rolling", "changes")]),
+    ],
+)
+def test_a_path_that_is_a_tables_full_name_or_nearly_one_is_answered_with_the_path(
+    api: TestClient, path: str, meant: list[str]
+) -> None:
+    found = problem(api.get(f"/v1/{path}"), 404, "not-found")
+    assert found["suggestions"] == meant
+    assert found["remedy"] == f"Use {' or '.join(meant)}."
+    assert all(api.get(each, params={"limit": 1} if "tables" not in each else {}).status_code == 200 for each in meant)
 
 
 def test_a_cursor_is_refused_if_it_is_damaged_or_of_another_query(api: TestClient) -> None:

@@ -47,6 +47,7 @@ def test_every_verb_that_is_read_most_is_a_tool_with_typed_parameters(reader: Cl
     assert all(tool.annotations.read_only_hint for tool in found.values())
     parameters = found["rolling"].input_schema["properties"]
     assert set(parameters) == {"symbols", "tiers", "weeks", "as_of", "columns", "limit"}
+    assert "since" in found["revisions"].input_schema["properties"]
     assert parameters["limit"]["maximum"] == tools.MAX_ROWS
     assert parameters["tiers"]["anyOf"][0]["items"]["enum"] == ["T1", "T2", "OTCE", "ALL"]
     tables = found["read_table"].input_schema["properties"]["table"]["enum"]

@@ -73,6 +73,30 @@ def test_a_table_fits_the_terminal_and_no_word_of_it_is_broken(width: int) -> No
     assert len([line for line in lines if "2021-12-10" in line]) == 1
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_sentences_of_the_last_column_are_below_their_row_where_the_table_is_too_wide(width: int) -> None:
+    """The sentence of a gap was cut into a column of ten characters, one word per line."""
+    columns = ["first_week", "last_week", "weeks", "tier", "status", "fetchable", "detail"]
+    rows = [*GAPS, ["2026-08-28", "2026-08-28", 1, "OTC", "empty", "no", ""]]
+    text = on_a_terminal_of(width, lambda t: t.print_table(columns, rows, right=["weeks"], notes=True))
+    assert text.replace("\x1b[1m", "").replace("\x1b[0m", "") == (
+        "first_week  last_week   weeks  tier        status          fetchable\n"
+        "    detail\n"
+        "2021-12-10  2026-05-29    234  NMS Tier 1  missing_inside  yes\n"
+        "    it was due on Monday, 2021-12-27\n"
+        "2026-08-21  2026-08-21      1  OTC         incomplete      no\n"
+        "    1,999 of FINRA's 12,345 rows are loaded: 10,346\n"
+        "2026-08-28  2026-08-28      1  OTC         empty           no\n"
+    )
+    # Where there is room, it is a column; where the other columns do not fit either, they are broken as in any table.
+    for other in (120, 50):
+        plain, with_notes = (
+            on_a_terminal_of(other, lambda t, notes=notes: t.print_table(columns, rows, notes=notes))  # type: ignore[misc]
+            for notes in (False, True)
+        )
+        assert plain == with_notes
+
+
 def test_a_table_is_as_wide_as_its_text_where_there_is_room() -> None:
     lines = on_a_terminal_of(200, lambda t: t.print_table(["a", "b"], [["x" * 50, "y z " * 20]])).splitlines()
     assert len(lines) == 2

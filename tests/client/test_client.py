@@ -132,6 +132,26 @@ def test_as_of_a_moment_before_a_revision_the_rows_are_those_before_it(otc: Clie
         otc.summary("AAPL", as_of="2100-01-01T00:00Z")
 
 
+def test_revisions_since_a_day_are_those_from_midnight_in_new_york_on(database: str) -> None:
+    """At 03:59 UTC it is still the day before in New York."""
+    columns = "week_ending, tier, symbol, issue_name, product_type, venue_kind, venue_id, venue_name, share_volume"
+    with psycopg.connect(database) as connection:
+        for symbol, known_to in (("OLD", "2026-09-30T03:59:59Z"), ("NEW", "2026-09-30T04:00Z")):
+            connection.execute(
+                f"INSERT INTO otc.venue_volume_revision ({columns}, trade_count, known_from, known_to, change)"
+                " VALUES ('2026-08-21', 'OTC', %s, '', '', 'ATS', 'V', 'V', 1, 1, '2026-09-01', %s, 'removed')",
+                [symbol, known_to],
+            )
+    with Client(database) as otc:
+        for day in ("2026-09-30", dt.date(2026, 9, 30), "2026-09-30T00:00:00-04:00"):
+            assert otc.revisions(since=day)["symbol"].to_list() == ["NEW"]
+        assert set(otc.revisions(since="2026-09-29")["symbol"]) == {"OLD", "NEW"}
+        with pytest.raises(InvalidQuery, match=r"since=may is not a day \(2026-09-30\), or a moment with a time zone"):
+            otc.revisions(since="may")
+        with pytest.raises(InvalidQuery, match="as_of=2026-09-30 is not a moment with a time zone"):
+            otc.summary(as_of="2026-09-30")
+
+
 @pytest.mark.parametrize("verb", ["venue_volume", "changes", "concentration", "coverage"])
 def test_pages_that_continue_after_the_last_row_are_the_whole(otc: Client, verb: str) -> None:
     span = f"{WEEKS[0]}..{WEEKS[1]}"
@@ -217,6 +237,30 @@ def test_weeks_without_rows_say_why_tier_by_tier(otc: Client) -> None:
             otc.venue_volume("AAPL", weeks="2026-05-01")
         with pytest.raises(NoRows, match="2030-05-03: pending"):
             otc.shares(weeks="2030-05-01..2030-05-03")
+        with pytest.raises(
+            NoRows, match="coverage has no rows. .*never requested: the first loaded week is 2026-08-07"
+        ):
+            otc.coverage(weeks="2026-05-01")
+        with pytest.raises(
+            NoRows, match="coverage has no rows. .*week 2030-05-03: pending: FINRA publishes it on 2030"
+        ):
+            otc.coverage(weeks="2030-05-01")
+
+
+def test_an_answer_as_of_a_moment_before_the_first_load_says_when_that_was(otc: Client, first_run: FirstRun) -> None:
+    ((first,),) = first_run.sql("SELECT min(known_from) FROM otc.symbol_summary")
+    moment = first - dt.timedelta(microseconds=1)
+    for wanted in (None, "newest", "last 3"):
+        with pytest.raises(NoRows, match="summary has no rows as of .*: nothing of it was known then") as none:
+            otc.summary("AAPL", weeks=wanted, as_of=moment)
+        assert none.value.remedy == f"The first load was at {first.isoformat(timespec='seconds')}."
+    ((later,),) = first_run.sql(f"SELECT min(known_from) FROM otc.symbol_summary WHERE week_ending = '{WEEKS[-1]}'")
+    with pytest.raises(
+        NoRows, match=f"nothing of these weeks was known.*{later.isoformat(timespec='seconds')}".replace("+", r"\+")
+    ):
+        otc.summary(weeks=WEEKS[-1], as_of=later - dt.timedelta(microseconds=1))
+    # A symbol that did not trade has no rows: that is no question of the moment.
+    assert otc.read("venue_succession", as_of=later, weeks=WEEKS[0]).is_empty()
 
 
 def test_a_symbol_that_did_not_trade_in_a_loaded_week_has_no_rows(otc: Client, first_run: FirstRun) -> None:
@@ -259,6 +303,7 @@ def test_weeks_that_retention_deleted_or_that_are_graded_f_or_not_computed_say_s
                 "2026-05-29",
                 "retention has deleted it: 52 weeks of .* are kept, since 2026-06-05",
             ),
+            ("coverage", "2026-05-29", "retention has deleted it: 52 weeks of venue_volume are kept"),
             ("summary", "2026-07-03", "it is graded F"),
             ("summary", "2026-07-10", "it is normalized, and symbol_summary is not computed yet"),
             ("summary", "2026-06-12", "missing_inside: it was due on Monday. 'otc-assets backfill --weeks 2026-06-12'"),

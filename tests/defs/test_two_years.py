@@ -134,7 +134,7 @@ class Daemon:
         tables = [*(in_order() if run.job_name == COMPUTE_WEEK.name else rolling_figures()), WEEKLY_REPORT.name]
         for table in (table for table in tables if table != "week_calendar"):
             with database.transaction() as connection:
-                known = lineage(connection)
+                known = lineage(connection, with_gaps=True)
                 for week in weeks:
                     version = known.version(table, week)
                     if version is not None:

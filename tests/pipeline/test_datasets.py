@@ -200,6 +200,23 @@ def test_a_period_of_which_no_row_is_accepted_fails_and_leaves_the_rows_that_wer
     assert sql.execute("SELECT total_volume FROM short_volume_daily").fetchall() == [(10,)]
 
 
+def test_a_capture_that_ends_between_a_readers_snapshot_and_its_question_is_noticed(
+    installation: Path, sql: Sql
+) -> None:
+    """Its rows are no computed week: an answer as of now lacked them, and a repeated one had them."""
+    capture(Written({MONDAY: [row("17", "AAPL", "1", "0", "2")]}))
+    final = "SELECT * FROM otc.require_final(NULL::otc.short_volume_daily, %s, %s::pg_snapshot)"
+    moment = "SELECT otc.known_until() - interval '1 microsecond'"
+    ((before,),) = sql.execute("SELECT pg_current_snapshot()::text").fetchall()
+    assert sql.execute(final, [*sql.execute(moment).fetchall()[0], before]).fetchall() == []
+    capture(Written({TUESDAY: [row("18", "AAPL", "1", "0", "2")]}))
+    ((after,),) = sql.execute("SELECT pg_current_snapshot()::text").fetchall()
+    (now,) = sql.execute(moment).fetchall()[0]
+    with pytest.raises(psycopg.errors.SerializationFailure, match="a load ended just now: ask again"):
+        sql.execute(final, [now, before])
+    assert sql.execute(final, [now, after]).fetchall() == []
+
+
 def test_periods_that_are_due_and_not_captured_are_gaps_since_the_first_captured_one(
     installation: Path, sql: Sql
 ) -> None:

@@ -13,6 +13,7 @@ from warehouse_rows import publication
 
 from otc_assets.domain import normalize
 from otc_assets.domain.firms import ROLES_VERSION
+from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES, figures, in_order, rolling_figures, weekly_figures
@@ -44,6 +45,29 @@ def recompute(engine: sa.Engine, *tables: str) -> None:
                 version = found.version(table, week)
                 assert version is not None
                 load.mark_computed(connection, table, week, version, 1)
+
+
+def test_gaps_are_read_for_the_weekly_report_alone(engine: sa.Engine) -> None:
+    """They were read again for each figure of each week."""
+    statements: list[str] = []
+
+    def note(*given: object) -> None:
+        statements.append(str(given[2]))
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        known = now(engine)
+        assert not [each for each in statements if "otc.gap" in each]
+        with pytest.raises(AssertionError, match="with_gaps"):
+            replace(known, recorded={name: {WEEKS[-1]: "1"} for name in WEEKLY_REPORT.sources}).version(
+                WEEKLY_REPORT.name, WEEKS[-1]
+            )
+        with transaction(engine) as connection:
+            assert lineage(connection, with_gaps=True).gaps == {}
+        assert known.gaps is None
+        assert len([each for each in statements if "otc.gap" in each]) == 1
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
 
 
 @pytest.fixture
