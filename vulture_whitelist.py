@@ -33,3 +33,4 @@ _.concentration, _.coverage, _.describe_venue  # client: users call its methods
 _.is_simulated, _.caption, _.note  # report: fields of the page and of its tables
 _.no_average, _.trading_week, _.own_revisions, _.no_movers, _.headline  # report: sentences and a table
 _.handle_starttag, _.handle_startendtag, _.handle_endtag  # domain/quality/report.py: html.parser calls them
+_.request_queue_size  # socketserver reads it
