@@ -114,6 +114,7 @@ def loads(databases: Databases, often: int) -> tuple[list[Row], list[Row], dict[
     loaded = in_turn(clock, works, databases.empty)
     databases.empty()
     databases.ours(first)
+    stored = databases.sums("otc.venue_volume")
     states = itertools.cycle([second, first])
     changed = in_turn(clock, {"ours": (lambda: databases.ours(next(states)), often)})
     databases.ours(second)
@@ -121,6 +122,7 @@ def loads(databases: Databases, often: int) -> tuple[list[Row], list[Row], dict[
     for name, load in databases.complete().items():
         databases.empty()
         loaded |= in_turn(clock, {name: (partial(load, first), 1)})
+        assert databases.sums("peer.volume") == stored, name
         if name != MULTI:  # the slowest, which takes as long again
             changed |= in_turn(clock, {name: (partial(load, second), 1)})
             assert databases.sums("peer.volume") == wanted, name

@@ -16,9 +16,9 @@ WEEK = dt.date(2026, 8, 21)
 TODAY = dt.date(2026, 10, 14)
 
 
-def whole_week() -> dict[Tier, bytes]:
-    """The publications of WEEK by tier."""
-    transport = httpx.WSGITransport(app=make_app(Simulator(scale=1.0), clock=lambda: TODAY))
+def whole_week(scale: float = 1.0) -> dict[Tier, bytes]:
+    """The publications of WEEK by tier; with ``scale`` 1 of FINRA's size."""
+    transport = httpx.WSGITransport(app=make_app(Simulator(scale=scale), clock=lambda: TODAY))
     api = QueryApi("http://simulated", transport=transport, requests_per_minute=100_000)
     return {tier: api.fetch(WEEK, tier)[0].content.read() for tier in TIERS}
 

@@ -155,14 +155,14 @@ def record(name: str, result: Result) -> None:
 
 
 def warnings(result: Result, before: Result | None) -> Iterator[str]:
-    """What is worse than wanted or than recorded, a sentence each; and what has no recorded ratio."""
+    """What is worse than recorded, or than wanted if it was not before; and what has no recorded ratio."""
     known = {(name, row.name): row for name, table in (before.tables if before else {}).items() for row in table.rows}
     for name, table in result.tables.items():
         for row in table.rows:
             if row.ratio is None:
                 continue
             where, earlier = f"{name}, {row.name}: the ratio is {row.ratio:.3g}", known.get((name, row.name))
-            if row.missed:
+            if row.missed and not (earlier and earlier.missed):
                 yield f"{where}; wanted is {row.wanted}"
             if earlier is None or earlier.ratio is None:
                 yield f"{where}; none is recorded to compare it with"
