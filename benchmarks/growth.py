@@ -230,6 +230,7 @@ def run() -> Measured:
         home = Path(folder)
         home.chmod(0o755)
         os.environ |= {"OTC_HOME": str(home), "OTC_SIMULATOR_SCALE": "0.01", "OTC_SOURCE": "simulator"}
+        settings.cache_clear()
         with EmbeddedServer(home / "postgres", durable=False) as server:
             setup.upgrade(settings(), server.url)
             os.environ["OTC_DATABASE_URL"] = server.url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from benchmarks.publications import whole_week
 from benchmarks.results import Measured, NotMeasured, Result, Row, Table, warnings
 from benchmarks.servers import WholeServer, in_turn
 from otc_assets.domain.weeks import TIERS
+from otc_assets.settings import settings
 from otc_assets.warehouse.server import connect
 
 #: Recorded, and not measured any more: the index or the table that was compared is gone, or it was measured by hand.
@@ -180,6 +182,24 @@ def test_a_benchmark_whose_server_is_missing_says_so_and_the_next_one_runs(fake,
     assert command.main(["first", "second"]) == 0
     said = capsys.readouterr().out
     assert said.index("not measured: OTC_TEST_TIMESCALE_URL is not set") < said.index("| ours | 5.0 | 1.00 |")
+
+
+def test_the_environment_of_a_benchmark_does_not_reach_the_next_one(  # type: ignore[no-untyped-def]
+    fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OTC_HOME", str(tmp_path))
+    fake("mine", measured(1.0))
+
+    def run() -> Measured:
+        os.environ["OTC_HOME"] = str(tmp_path / "other")
+        settings.cache_clear()
+        assert settings().home == tmp_path / "other"
+        return measured(1.0)
+
+    sys.modules["benchmarks.mine"].run = run  # type: ignore[attr-defined]
+    command.main(["mine"])
+    assert (os.environ["OTC_HOME"], settings().home) == (str(tmp_path), tmp_path)
+    settings.cache_clear()
 
 
 def test_an_unknown_benchmark_is_a_usage_error_that_lists_the_known_ones(capsys) -> None:  # type: ignore[no-untyped-def]
