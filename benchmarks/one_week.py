@@ -1,7 +1,6 @@
-"""Captures and computes one week in this process, as a run does, and prints its peak memory in MiB: the
-process of ``memory``.
+"""Captures and computes one week in this process, as a run does, and prints its peak memory in MiB.
 
-The simulated FINRA is in a process of its own, as FINRA is.
+``memory`` starts this. The simulated FINRA is in a process of its own, as FINRA is.
 """
 
 from __future__ import annotations

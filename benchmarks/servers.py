@@ -149,9 +149,12 @@ class WholeServer:
 
 def _is_session(process: psutil.Process) -> bool:
     """Whether it is not one of the server's own processes, whose titles have no address of a client."""
-    with suppress(psutil.NoSuchProcess):
+    try:
         return "(" in " ".join(process.cmdline())
-    return False
+    except psutil.ZombieProcess:  # it has ended, and its time is not yet among that of ended ones
+        return True
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _of_process(number: int) -> float:
