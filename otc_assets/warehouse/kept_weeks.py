@@ -24,6 +24,9 @@ MOST_BYTES = 2**30
 #: By table that is read by week, the table whose computed weeks say when it was loaded.
 _LOADED_WITH = {"published_total": "venue_volume"}
 
+#: A week, a table that is read by week, and the tier, if the week is read tier by tier.
+Part = tuple[dt.date, str, str | None]
+
 _LOADS = sa.text("""
     SELECT week_ending, xid::text FROM otc.computed_week
     WHERE table_name = :table AND week_ending = ANY(:weeks) AND pg_current_xact_id_if_assigned() IS NULL
@@ -53,7 +56,7 @@ class KeptWeeks:
 
     def __init__(self, most_bytes: int = MOST_BYTES, open_file: Callable[[], IO[bytes]] = _temporary_file) -> None:
         self._most_bytes, self._open_file = most_bytes, open_file
-        self._kept: dict[tuple[dt.date, str], _Kept] = {}
+        self._kept: dict[Part, _Kept] = {}
 
     @property
     def bytes(self) -> int:
@@ -65,35 +68,35 @@ class KeptWeeks:
         values = {"table": _LOADED_WITH.get(table, table), "weeks": list(weeks)}
         return {row.week_ending: row.xid for row in connection.execute(_LOADS, values)}
 
-    def find(self, table: str, week: dt.date, load: str, columns: Sequence[str]) -> pl.DataFrame | None:
-        """The week's rows as ``load`` wrote them; None if they are not kept."""
-        kept = self._kept.get((week, table))
+    def find(self, part: Part, load: str, columns: Sequence[str]) -> pl.DataFrame | None:
+        """The rows as ``load`` wrote them; None if they are not kept."""
+        kept = self._kept.get(part)
         if kept is None or kept.load != load:
             return None
         kept.file.seek(0)
         return pl.read_ipc(kept.file, columns=list(columns))
 
-    def keep(self, table: str, week: dt.date, load: str, rows: pl.DataFrame) -> None:
-        """Keeps the week's rows, all columns, if there is room for them."""
-        self._drop((week, table))
+    def keep(self, part: Part, load: str, rows: pl.DataFrame) -> None:
+        """Keeps rows, with all columns, if there is room for them."""
+        self._drop(part)
         file = self._open_file()
         try:
             rows.write_ipc(file, compression="lz4")
         except (OSError, pl.exceptions.ComputeError):
             file.close()  # the disk is full: the week is read again
             return
-        self._kept[week, table] = _Kept(load, file, file.tell())
+        self._kept[part] = _Kept(load, file, file.tell())
         while self.bytes > self._most_bytes:
-            self._drop(min(self._kept))
+            self._drop(min(self._kept, key=lambda kept: kept[0]))
 
-    def _drop(self, key: tuple[dt.date, str]) -> None:
-        if kept := self._kept.pop(key, None):
+    def _drop(self, part: Part) -> None:
+        if kept := self._kept.pop(part, None):
             kept.file.close()
 
     def close(self) -> None:
         """Deletes the files."""
-        for key in list(self._kept):
-            self._drop(key)
+        for part in list(self._kept):
+            self._drop(part)
 
 
 _of_run: ContextVar[KeptWeeks | None] = ContextVar("kept_weeks", default=None)
