@@ -204,6 +204,12 @@ def sizes(sql: Sql) -> dict[str, tuple[int, float]]:
         row = sql.execute(f"SELECT count(*), pg_total_relation_size('{table}') FROM {table}".encode()).fetchone()
         assert row is not None
         found[table] = (row[0], row[1] / 1e6)
+    of_assets = "dagster_event_type IN ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')"
+    row = sql.execute(
+        f"SELECT count(*), coalesce(sum(pg_column_size(e.*)), 0) FROM event_logs e WHERE {of_assets}".encode()
+    ).fetchone()
+    assert row is not None
+    found["of dagster.event_logs: materializations and observations"] = (row[0], float(row[1]) / 1e6)
     return found
 
 
