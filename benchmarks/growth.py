@@ -104,15 +104,12 @@ def run_week(launcher: Launcher, chosen: Settings) -> dict[str, int]:
 
 _OFTEN = "INSERT INTO often SELECT * FROM unnest(%s::text[], %s::int[])"
 _COPIES: LiteralString = """
-    CREATE TEMP TABLE template (LIKE event_logs, position bigint, times integer);
-    INSERT INTO template
+    CREATE TEMP VIEW template AS
     SELECT event.*, row_number() OVER (ORDER BY event.id) AS position, often.times
     FROM event_logs event JOIN often USING (run_id);
-    CREATE TEMP TABLE tags (LIKE asset_event_tags, position bigint, times integer);
-    INSERT INTO tags
+    CREATE TEMP VIEW tags AS
     SELECT tag.*, position, times FROM asset_event_tags tag JOIN template t ON t.id = event_id;
-    CREATE TEMP TABLE checks (LIKE asset_check_executions, position bigint, times integer);
-    INSERT INTO checks SELECT checked.*, position, often.times
+    CREATE TEMP VIEW checks AS SELECT checked.*, position, often.times
     FROM asset_check_executions checked JOIN often USING (run_id)
     LEFT JOIN template t ON t.id = evaluation_event_storage_id;
     CREATE FUNCTION pg_temp.copied(run_id text, week int, nth int) RETURNS text IMMUTABLE LANGUAGE sql
@@ -160,12 +157,11 @@ _REMOVE: LiteralString = """
 
 def copy_weeks(sql: Sql, often: dict[str, int], weeks: int) -> None:
     """Replaces the week that ran by copies of it, oldest first."""
+    sql.execute("CREATE TEMP TABLE often (run_id text, times int)")
     with psycopg.ClientCursor(sql) as cursor:
-        cursor.execute("CREATE TEMP TABLE often (run_id text, times integer)")
         cursor.execute(_OFTEN, [list(often), list(often.values())])
     sql.execute(_COPIES)
-    sql.execute("CREATE TEMP TABLE happened (LIKE otc.events)")
-    sql.execute("INSERT INTO happened SELECT * FROM otc.events")
+    sql.execute("CREATE TEMP TABLE happened (LIKE otc.events); INSERT INTO happened SELECT * FROM otc.events")
     sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
     (events,) = sql.execute("SELECT count(*) FROM template").fetchone() or (0,)
     (base,) = sql.execute("SELECT max(id) FROM event_logs").fetchone() or (0,)
