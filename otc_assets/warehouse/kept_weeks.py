@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import IO
 
 import polars as pl
@@ -33,9 +35,9 @@ _LOADS = sa.text("""
 """)
 
 
-def _temporary_file() -> IO[bytes]:
+def _temporary_file(folder: Path | None = None) -> IO[bytes]:
     """A file without a name: a process that is killed leaves none."""
-    return tempfile.TemporaryFile(prefix="otc-week-")
+    return tempfile.TemporaryFile(dir=folder if folder and folder.is_dir() else None)
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,12 @@ def kept_weeks() -> KeptWeeks | None:
 
 
 @contextmanager
-def weeks_kept(most_bytes: int = MOST_BYTES) -> Iterator[None]:
-    """In the block, weeks that were read are kept."""
-    weeks, before = KeptWeeks(most_bytes), _of_run.get()
+def weeks_kept(folder: Path | None = None) -> Iterator[None]:
+    """In the block, weeks that were read are kept in files in ``folder``.
+
+    By default, or if it does not exist, these are in the folder for temporary files, which may be in memory.
+    """
+    weeks, before = KeptWeeks(open_file=partial(_temporary_file, folder)), _of_run.get()
     _of_run.set(weeks)
     try:
         yield

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -46,9 +49,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def run() -> Iterator[None]:
-    with weeks_kept():
+def run(tmp_path: Path) -> Iterator[None]:
+    with weeks_kept(tmp_path):
         yield
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_in_the_folder_that_is_given_if_it_is_there(tmp_path: Path) -> None:
+    for folder, place in ((tmp_path, tmp_path), (tmp_path / "none", Path(tempfile.gettempdir()))):
+        with weeks_kept(folder):
+            kept = kept_weeks()
+            assert kept is not None
+            kept.keep((WEEK, "venue_volume", T1), "1", frame(row("A", "V1", "5")))
+            opened = [os.readlink(file.path) for file in os.scandir("/proc/self/fd") if file.is_symlink()]
+            assert any(Path(name).parent == place for name in opened if "(deleted)" in name), opened
 
 
 @pytest.mark.usefixtures("run")
