@@ -10,7 +10,7 @@ _.list_commands, _.__signature__, _.__annotations__  # cli/query.py: Typer reads
 _.config_type  # defs/storage.py: Dagster's interface for configurable classes
 _._s3_session  # defs/internals.py: dagster-aws reads it
 _.isolation_level  # exporter/database.py: psycopg reads it
-_.daemon_threads  # finra/simulator/server.py: socketserver reads it
+_.daemon_threads, _.request_queue_size  # finra/simulator/server.py: socketserver reads them
 _.log_message  # finra/simulator/server.py: http.server calls it
 _.settings_customise_sources  # settings.py: pydantic-settings calls it
 _.secrets_dir  # settings.py: validated there; the files in it are read before it is a field

@@ -30,12 +30,18 @@ from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.source import Capture
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.pipeline.capture import capture_publication
+from otc_assets.settings import FINRA_REQUESTS_PER_MINUTE, PAGES_IN_FLIGHT, Settings
 from otc_assets.warehouse.database import Database
 
 LATENCY = 0.2
 WEEK, BEFORE = dt.date(2026, 8, 21), dt.date(2026, 8, 14)
 #: In flight, and requests a minute: one page at a time, the defaults, and FINRA's limit.
-_SETTINGS = ((1, 1_200), (6, 300), (6, 1_200), (12, 1_200))
+_SETTINGS = (
+    (1, FINRA_REQUESTS_PER_MINUTE),
+    (PAGES_IN_FLIGHT, Settings.model_fields["requests_per_minute"].default),
+    (PAGES_IN_FLIGHT, FINRA_REQUESTS_PER_MINUTE),
+    (2 * PAGES_IN_FLIGHT, FINRA_REQUESTS_PER_MINUTE),
+)
 
 
 @contextmanager

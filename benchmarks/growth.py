@@ -102,14 +102,14 @@ def run_week(launcher: Launcher, chosen: Settings) -> dict[str, int]:
 
 # --- a decade of copies --------------------------------------------------------------------------------------
 
-_OFTEN = "CREATE TEMP TABLE often AS SELECT * FROM unnest(%s::text[], %s::int[]) AS t (run_id, times)"
+_OFTEN = "INSERT INTO often SELECT * FROM unnest(%s::text[], %s::int[])"
 _COPIES: LiteralString = """
-    CREATE TEMP TABLE template AS
+    CREATE TEMP VIEW template AS
     SELECT event.*, row_number() OVER (ORDER BY event.id) AS position, often.times
     FROM event_logs event JOIN often USING (run_id);
-    CREATE TEMP TABLE tags AS
+    CREATE TEMP VIEW tags AS
     SELECT tag.*, position, times FROM asset_event_tags tag JOIN template t ON t.id = event_id;
-    CREATE TEMP TABLE checks AS SELECT checked.*, position, often.times
+    CREATE TEMP VIEW checks AS SELECT checked.*, position, often.times
     FROM asset_check_executions checked JOIN often USING (run_id)
     LEFT JOIN template t ON t.id = evaluation_event_storage_id;
     CREATE FUNCTION pg_temp.copied(run_id text, week int, nth int) RETURNS text IMMUTABLE LANGUAGE sql
@@ -157,10 +157,11 @@ _REMOVE: LiteralString = """
 
 def copy_weeks(sql: Sql, often: dict[str, int], weeks: int) -> None:
     """Replaces the week that ran by copies of it, oldest first."""
+    sql.execute("CREATE TEMP TABLE often (run_id text, times int)")
     with psycopg.ClientCursor(sql) as cursor:
         cursor.execute(_OFTEN, [list(often), list(often.values())])
     sql.execute(_COPIES)
-    sql.execute("CREATE TEMP TABLE happened AS SELECT * FROM otc.events")
+    sql.execute("CREATE TEMP TABLE happened (LIKE otc.events); INSERT INTO happened SELECT * FROM otc.events")
     sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
     (events,) = sql.execute("SELECT count(*) FROM template").fetchone() or (0,)
     (base,) = sql.execute("SELECT max(id) FROM event_logs").fetchone() or (0,)
@@ -204,6 +205,12 @@ def sizes(sql: Sql) -> dict[str, tuple[int, float]]:
         row = sql.execute(f"SELECT count(*), pg_total_relation_size('{table}') FROM {table}".encode()).fetchone()
         assert row is not None
         found[table] = (row[0], row[1] / 1e6)
+    of_assets = "dagster_event_type IN ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')"
+    row = sql.execute(
+        f"SELECT count(*), coalesce(sum(pg_column_size(e.*)), 0) FROM event_logs e WHERE {of_assets}".encode()
+    ).fetchone()
+    assert row is not None
+    found["of dagster.event_logs: materializations and observations"] = (row[0], float(row[1]) / 1e6)
     return found
 
 

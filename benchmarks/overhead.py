@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,20 @@ _TIMES = 3
 
 
 class Cost(NamedTuple):
-    """What a week took: processor seconds of our processes, those of PostgreSQL, and connections."""
+    """What a week took: processor seconds of our processes, of that for their start, of PostgreSQL, and connections.
+
+    The start of the jobs' processes is not known.
+    """
 
     ours: float
+    start: float
     server: float
     connections: int
+
+
+def _started() -> None:
+    """Prints how long this process took to start, with everything imported and created."""
+    print(time.process_time(), flush=True)
 
 
 # --- the three ways, each in a process of its own --------------------------------------------------------
@@ -67,6 +77,7 @@ def bare(week: dt.date) -> None:
         if names := {check.name for check in weekly_checks_of(asset)}:
             judge_checks(database, asset, week, names, archive=archive, exports=parts["exports"])
 
+    _started()
     compute_calendar(week, database)
     for tier in TIERS:
         capture_publication(week, tier, source, archive, database, "bare", now)
@@ -95,6 +106,7 @@ def command(week: dt.date) -> None:
     chosen = settings()
     with open_instance(chosen) as instance:
         launcher = make_launcher(instance, chosen)
+        _started()
         for assets, weeks in stages(launcher.weeks, [week], TIERS):
             launcher.run_assets(assets, weeks[0], weeks[-1])
 
@@ -102,6 +114,7 @@ def command(week: dt.date) -> None:
 def jobs(week: dt.date) -> None:
     """The jobs of a week, each in a process of its own, as the daemon starts them."""
     chosen = settings()
+    print(0.0, flush=True)
     for name in (*(f"capture_{tier.slug}" for tier in TIERS), "compute_week"):
         subprocess.run(
             [
@@ -149,10 +162,12 @@ def measure(way: str, address: str) -> Cost:
             with psycopg.connect(server.url) as connection:
                 watch = WholeServer(connection.info.backend_pid)
             of_server = watch.server()
-            subprocess.run([sys.executable, "-m", "benchmarks.overhead", "--way", way], env=env, check=True)
+            way_run = [sys.executable, "-m", "benchmarks.overhead", "--way", way]
+            said = subprocess.run(way_run, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             ours = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            return Cost(ours, (watch.server() - of_server) / 1000, _sessions(server.url) - sessions - 2)
+            of_server = (watch.server() - of_server) / 1000
+            return Cost(ours, float(said.split()[0]), of_server, _sessions(server.url) - sessions - 2)
 
 
 def run() -> Measured:
@@ -169,7 +184,12 @@ def run() -> Measured:
     whole = {way: cost.ours + cost.server for way, cost in least.items()}
     rows = []
     for way, cost in least.items():
-        values = {"our CPU s": cost.ours, "PostgreSQL CPU s": cost.server, "connections": cost.connections}
+        values = {
+            "our CPU s": cost.ours,
+            "of that to start s": cost.start,
+            "PostgreSQL CPU s": cost.server,
+            "connections": cost.connections,
+        }
         rows.append(Row(way, values, whole[way] / whole["bare"] if way != "bare" else None))
     return Measured({"overhead": Table("way", rows)})
 

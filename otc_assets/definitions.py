@@ -5,6 +5,7 @@ from typing import Any
 
 from dagster import DagsterInstance, Definitions, definitions
 
+import otc_assets.memory  # noqa: F401 - before what imports Polars
 from otc_assets.defs.assets import all_assets
 from otc_assets.defs.checks import all_checks
 from otc_assets.defs.clean_up import clean_up, daily_clean_up

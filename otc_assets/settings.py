@@ -30,6 +30,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 #: About how many requests a minute FINRA allows to an address.
 FINRA_REQUESTS_PER_MINUTE = 1_200
+#: How many pages of a publication are requested at a time: where a page takes a second, they use the default budget.
+PAGES_IN_FLIGHT = 6
 
 
 def default_home() -> Path:
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
     finra_client_id: str | None = None
     finra_client_secret: SecretStr | None = None
     requests_per_minute: int = Field(default=FINRA_REQUESTS_PER_MINUTE // 4, ge=1, le=FINRA_REQUESTS_PER_MINUTE)
-    pages_in_flight: int = Field(default=6, ge=1, le=32)
+    pages_in_flight: int = Field(default=PAGES_IN_FLIGHT, ge=1, le=32)
     lookback_weeks: int = Field(default=26, ge=0, le=260)
     compress_after_weeks: int = Field(default=12, ge=0, le=1040)
     keep_venue_volume_weeks: int = Field(default=104, ge=0, le=5200)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 
+import otc_assets.memory  # noqa: F401 - before what imports Polars
 from otc_assets.cli import programs
 from otc_assets.cli.output import err, out
 

@@ -25,6 +25,7 @@ from otc_assets.cli.output import (
     print_waiting,
     progress,
 )
+from otc_assets.cli.pace import pace
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_by_week, newest_weeks
 from otc_assets.settings import Settings, settings
 
@@ -237,9 +238,14 @@ def backfill(
         err.print(f"backfill {backfill_id}: {shown_url}/runs/b/{backfill_id}")
         state = backfill_state(ui_url, backfill_id)
         if follow:
+            since, so_far, text = time.monotonic(), "", ""
             with progress("backfilling") as tick:
                 for state in follow_backfill(ui_url, backfill_id):
-                    tick(state.done, f"{state.done} of {state.of or '?'} partitions, {state.failed} failed")
+                    said = f"{state.done} of {state.of or '?'} partitions, {state.failed} failed"
+                    if said != so_far:  # elsewhere than on a terminal, each text is a line
+                        speed = pace(state.done, state.of, time.monotonic() - since)
+                        so_far, text = said, ", ".join(filter(None, [said, speed]))
+                    tick(state.done, text)
         if as_json:
             out.print_as_json(
                 {

@@ -35,6 +35,7 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.defs.liveness import process_tag
 from otc_assets.errors import OtcError
+from otc_assets.settings import settings
 from otc_assets.warehouse.kept_weeks import weeks_kept
 
 #: How often a step that waits for a slot looks whether it may go on.
@@ -180,7 +181,7 @@ class InProcess(Executor):
         instance, run = plan_context.instance, plan_context.dagster_run
         instance.add_run_tags(run.run_id, process_tag(run.run_id))
         try:
-            with _interruptible_pauses(), weeks_kept():
+            with _interruptible_pauses(), weeks_kept(settings().home):
                 yield from ExecuteRunWithPlanIterable(
                     execution_plan=plan_context.execution_plan,
                     iterator=_steps,

@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 from otc_assets.archive.opening import open_archive
 from otc_assets.defs.internals import InstanceRef
 from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs, fail_restored_runs
-from otc_assets.defs.pooling import TABLES, PooledStorage
+from otc_assets.defs.pooling import TABLES, PooledStorage, close_idle
 from otc_assets.defs.storage import storage_url
 from otc_assets.settings import Settings
 from otc_assets.warehouse import roles
@@ -23,7 +23,8 @@ from otc_assets.warehouse.server import autocommit, transaction
 POOLS = {"finra_api": 2, "database": 2}
 
 
-def open_instance(chosen: Settings) -> DagsterInstance:
+@contextmanager
+def open_instance(chosen: Settings) -> Iterator[DagsterInstance]:
     """The instance with the configuration in the installation's ``dagster.yaml``.
 
     ``DagsterInstance.get()`` takes folder and storage from environment variables, which a command would have to set.
@@ -34,7 +35,11 @@ def open_instance(chosen: Settings) -> DagsterInstance:
     config = {"postgres_url": storage_url(chosen)}
     storage = {"custom": {"module": PooledStorage.__module__, "class": PooledStorage.__name__, "config": config}}
     ref = InstanceRef.from_dir(str(chosen.dagster_home), overrides={"storage": storage})
-    return DagsterInstance.from_ref(ref)
+    with DagsterInstance.from_ref(ref) as opened:
+        try:
+            yield opened
+        finally:
+            close_idle(config["postgres_url"] or "")
 
 
 def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:

@@ -55,6 +55,11 @@ def _engine(url: str) -> sa.Engine:
     return engine
 
 
+def close_idle(url: str) -> None:
+    """Closes the connection that is kept; the next statement opens another."""
+    _engine(url).dispose()
+
+
 class PooledStorage(DagsterPostgresStorage):
     """Dagster's storage in PostgreSQL, whose parts use the engine of the process."""
 

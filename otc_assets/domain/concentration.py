@@ -22,6 +22,8 @@ Where nothing was traded, index, level, shares and effective venues are null: a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from otc_assets.domain.enums import ConcentrationLevel, VenueScope
@@ -84,45 +86,9 @@ def market_concentration(venue_volume: pl.DataFrame) -> pl.DataFrame:
 
 def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.DataFrame:
     key = [*of, "venue_scope"]
-    volume, total, trades = pl.col("share_volume"), pl.col("total_volume"), pl.col("trade_count")
-    value = pl.col("total_notional")
-    venues = _by_scope(rows, of)
-    # Sorted as a whole: within each of many groups it would take three times as long.
-    by_value = (
-        _largest_first(venues, "notional")
-        .group_by(key)
-        .agg(
-            pl.col("venue_id").first().alias("notional_top_venue"),
-            pl.col("notional").first().alias("_notional_top"),
-            pl.col("notional").head(3).sum().alias("_notional_top_3"),
-        )
-    )
-    figures = (
-        _largest_first(venues, "share_volume")
-        .with_columns(*_squares(venues, key, "share_volume", EXACT_UP_TO))
-        .with_columns(*_squares(venues, key, "notional", EXACT_UP_TO_DOLLARS))
-        .group_by(key)
-        .agg(
-            volume.sum().alias("total_volume"),
-            trades.sum().alias("total_trades"),
-            pl.len().cast(pl.Int64).alias("venue_count"),
-            pl.col("venue_id").first().alias("top_venue"),
-            volume.first().alias("_top"),
-            volume.head(3).sum().alias("_top_3"),
-            complete_sum("notional").alias("total_notional"),
-            trades.filter(_IN_GROUP).sum().clip(1).cast(pl.Int128).alias("_firms"),
-            pl.col("^_.*$").sum(),
-        )
-        .join(by_value, on=key)
-        .with_columns(
-            pl.when(value.is_not_null()).then("notional_top_venue"),
-            *(
-                (pl.col(f"_{measure}_{part}") * pl.col(f"_{measure}_{part}")).alias(f"_{measure}_{square}")
-                for measure in ("share_volume", "notional")
-                for part, square in (("sum", "square"), ("group", "of_group"))
-            ),
-        )
-    )
+    total, value = pl.col("total_volume"), pl.col("total_notional")
+    # One after the other: the sorted columns of all scopes would be the peak of a run's memory.
+    figures = pl.concat(_sums(venues, key) for venues in _by_scope(rows, of))
     squares, square, firms = pl.col("_share_volume_squares"), pl.col("_share_volume_square"), pl.col("_firms")
     of_group = pl.col("_share_volume_of_group")
     named = squares - of_group
@@ -153,8 +119,49 @@ def _concentration(rows: pl.DataFrame, of: list[str], schema: pl.Schema) -> pl.D
     )
 
 
-def _by_scope(rows: pl.DataFrame, of: list[str]) -> pl.DataFrame:
-    """Each venue's volume, trades and value in its half of the venues, and in both halves together."""
+def _sums(venues: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """What the figures of each group of venues are computed from; columns that are no figures begin with _."""
+    volume, trades, value = pl.col("share_volume"), pl.col("trade_count"), pl.col("total_notional")
+    # Sorted as a whole: within each of many groups it would take three times as long.
+    by_value = (
+        _largest_first(venues, "notional")
+        .group_by(key)
+        .agg(
+            pl.col("venue_id").first().alias("notional_top_venue"),
+            pl.col("notional").first().alias("_notional_top"),
+            pl.col("notional").head(3).sum().alias("_notional_top_3"),
+        )
+    )
+    return (
+        _largest_first(venues, "share_volume")
+        .with_columns(*_squares(venues, key, "share_volume", EXACT_UP_TO))
+        .with_columns(*_squares(venues, key, "notional", EXACT_UP_TO_DOLLARS))
+        .group_by(key)
+        .agg(
+            volume.sum().alias("total_volume"),
+            trades.sum().alias("total_trades"),
+            pl.len().cast(pl.Int64).alias("venue_count"),
+            pl.col("venue_id").first().alias("top_venue"),
+            volume.first().alias("_top"),
+            volume.head(3).sum().alias("_top_3"),
+            complete_sum("notional").alias("total_notional"),
+            trades.filter(_IN_GROUP).sum().clip(1).cast(pl.Int128).alias("_firms"),
+            pl.col("^_.*$").sum(),
+        )
+        .join(by_value, on=key)
+        .with_columns(
+            pl.when(value.is_not_null()).then("notional_top_venue"),
+            *(
+                (pl.col(f"_{measure}_{part}") * pl.col(f"_{measure}_{part}")).alias(f"_{measure}_{square}")
+                for measure in ("share_volume", "notional")
+                for part, square in (("sum", "square"), ("group", "of_group"))
+            ),
+        )
+    )
+
+
+def _by_scope(rows: pl.DataFrame, of: list[str]) -> Iterator[pl.DataFrame]:
+    """Each venue's volume, trades and value: in its half of the venues, and then in both halves together."""
     volume, trades = pl.col("share_volume"), pl.col("trade_count")
     sums = (volume.sum(), trades.sum(), complete_sum("notional"))
     columns = [*of, "venue_id", "venue_scope", "share_volume", "trade_count", "notional"]
@@ -162,8 +169,8 @@ def _by_scope(rows: pl.DataFrame, of: list[str]) -> pl.DataFrame:
     # A venue is in one half, unless an MPID is given for an ATS and, without a CRD number, for another firm.
     one_each = apart.select(pl.struct(*of, "venue_id").n_unique()).item() == apart.height
     together = apart if one_each else apart.group_by(*of, "venue_id").agg(sums)
-    both = together.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope"))
-    return pl.concat([apart.select(columns), both.select(columns)])
+    yield apart.select(columns)
+    yield together.with_columns(pl.lit(VenueScope.ALL).alias("venue_scope")).select(columns)
 
 
 def _largest_first(venues: pl.DataFrame, measure: str) -> pl.DataFrame:

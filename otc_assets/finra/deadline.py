@@ -47,10 +47,10 @@ def until_stopped(stopped: threading.Event) -> Iterator[None]:
 
 
 def sleep(seconds: float) -> None:
-    """Sleeps.
+    """Sleeps, or only looks whether the result is still wanted.
 
     Raises:
-        Stopped: nobody waits for it any more.
+        Stopped: it is not.
     """
     if _STOPPED.get().wait(seconds):
         raise Stopped
@@ -133,8 +133,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         ends = float("inf") if timeout is None else time.monotonic() + timeout
         while True:
-            if _STOPPED.get().is_set():
-                raise Stopped
+            sleep(0)
             limit = _limited(max(0.0, ends - time.monotonic()), httpcore.ReadTimeout)
             try:
                 return self._stream.read(max_bytes, _LOOK_SECONDS if limit is None else min(limit, _LOOK_SECONDS))

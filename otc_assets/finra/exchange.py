@@ -73,7 +73,8 @@ class RequestBudget:
         self._lock = threading.Lock()
 
     def wait(self, sleep: Callable[[float], None] = sleep) -> None:
-        """Waits until a request may be sent."""
+        """Waits until a request may be sent; it is not sent if its reply is not wanted any more."""
+        sleep(0)
         while seconds := self._take():
             sleep(seconds)
 

@@ -159,8 +159,6 @@ class Reading:
 
     def _page(self, start: int, most: int) -> Page | None:
         """A page that agrees with the first."""
-        if self._stopped.is_set():
-            raise Stopped
         if time.monotonic() > self._until:
             total = self._first.total if self._first else 0
             raise SourceError(

@@ -54,7 +54,7 @@ from otc_assets.finra.source import (
     PublicationState,
     SourceError,
 )
-from otc_assets.settings import FINRA_REQUESTS_PER_MINUTE
+from otc_assets.settings import FINRA_REQUESTS_PER_MINUTE, PAGES_IN_FLIGHT
 
 _DATA = "/data/group/otcMarket/name/"
 _PARTITIONS = "/partitions/group/otcMarket/name/"
@@ -92,7 +92,7 @@ class QueryApi:
         client_secret: SecretStr | None = None,
         token_url: str = TOKEN_URL,
         requests_per_minute: int = FINRA_REQUESTS_PER_MINUTE,
-        pages_in_flight: int = 6,
+        pages_in_flight: int = PAGES_IN_FLIGHT,
         deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         self._deadlines = deadlines

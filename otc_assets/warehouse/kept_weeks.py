@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import IO
 
 import polars as pl
@@ -24,15 +26,18 @@ MOST_BYTES = 2**30
 #: By table that is read by week, the table whose computed weeks say when it was loaded.
 _LOADED_WITH = {"published_total": "venue_volume"}
 
+#: A week, a table that is read by week, and the tier, if the week is read tier by tier.
+Part = tuple[dt.date, str, str | None]
+
 _LOADS = sa.text("""
     SELECT week_ending, xid::text FROM otc.computed_week
     WHERE table_name = :table AND week_ending = ANY(:weeks) AND pg_current_xact_id_if_assigned() IS NULL
 """)
 
 
-def _temporary_file() -> IO[bytes]:
+def _temporary_file(folder: Path | None = None) -> IO[bytes]:
     """A file without a name: a process that is killed leaves none."""
-    return tempfile.TemporaryFile(prefix="otc-week-")
+    return tempfile.TemporaryFile(dir=folder if folder and folder.is_dir() else None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class KeptWeeks:
 
     def __init__(self, most_bytes: int = MOST_BYTES, open_file: Callable[[], IO[bytes]] = _temporary_file) -> None:
         self._most_bytes, self._open_file = most_bytes, open_file
-        self._kept: dict[tuple[dt.date, str], _Kept] = {}
+        self._kept: dict[Part, _Kept] = {}
 
     @property
     def bytes(self) -> int:
@@ -65,35 +70,35 @@ class KeptWeeks:
         values = {"table": _LOADED_WITH.get(table, table), "weeks": list(weeks)}
         return {row.week_ending: row.xid for row in connection.execute(_LOADS, values)}
 
-    def find(self, table: str, week: dt.date, load: str, columns: Sequence[str]) -> pl.DataFrame | None:
-        """The week's rows as ``load`` wrote them; None if they are not kept."""
-        kept = self._kept.get((week, table))
+    def find(self, part: Part, load: str, columns: Sequence[str]) -> pl.DataFrame | None:
+        """The rows as ``load`` wrote them; None if they are not kept."""
+        kept = self._kept.get(part)
         if kept is None or kept.load != load:
             return None
         kept.file.seek(0)
         return pl.read_ipc(kept.file, columns=list(columns))
 
-    def keep(self, table: str, week: dt.date, load: str, rows: pl.DataFrame) -> None:
-        """Keeps the week's rows, all columns, if there is room for them."""
-        self._drop((week, table))
+    def keep(self, part: Part, load: str, rows: pl.DataFrame) -> None:
+        """Keeps rows, with all columns, if there is room for them."""
+        self._drop(part)
         file = self._open_file()
         try:
             rows.write_ipc(file, compression="lz4")
         except (OSError, pl.exceptions.ComputeError):
             file.close()  # the disk is full: the week is read again
             return
-        self._kept[week, table] = _Kept(load, file, file.tell())
+        self._kept[part] = _Kept(load, file, file.tell())
         while self.bytes > self._most_bytes:
-            self._drop(min(self._kept))
+            self._drop(min(self._kept, key=lambda kept: kept[0]))
 
-    def _drop(self, key: tuple[dt.date, str]) -> None:
-        if kept := self._kept.pop(key, None):
+    def _drop(self, part: Part) -> None:
+        if kept := self._kept.pop(part, None):
             kept.file.close()
 
     def close(self) -> None:
         """Deletes the files."""
-        for key in list(self._kept):
-            self._drop(key)
+        for part in list(self._kept):
+            self._drop(part)
 
 
 _of_run: ContextVar[KeptWeeks | None] = ContextVar("kept_weeks", default=None)
@@ -105,9 +110,12 @@ def kept_weeks() -> KeptWeeks | None:
 
 
 @contextmanager
-def weeks_kept(most_bytes: int = MOST_BYTES) -> Iterator[None]:
-    """In the block, weeks that were read are kept."""
-    weeks, before = KeptWeeks(most_bytes), _of_run.get()
+def weeks_kept(folder: Path | None = None) -> Iterator[None]:
+    """In the block, weeks that were read are kept in files in ``folder``.
+
+    By default, or if it does not exist, these are in the folder for temporary files, which may be in memory.
+    """
+    weeks, before = KeptWeeks(open_file=partial(_temporary_file, folder)), _of_run.get()
     _of_run.set(weeks)
     try:
         yield

@@ -6,6 +6,7 @@ Writing is in ``load``, events are in ``events``, staleness is in ``lineage``.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from otc_assets.domain.revisions import Effective, effective
 from otc_assets.domain.schema import GAP, REJECTED, REWRITTEN
 from otc_assets.domain.tables import TABLES, with_history
-from otc_assets.domain.weeks import TIER_BY_NAME, publication_date
+from otc_assets.domain.weeks import TIER_BY_NAME, TIERS, publication_date
 from otc_assets.errors import OtcError
 from otc_assets.warehouse.kept_weeks import KeptWeeks, kept_weeks
 from otc_assets.warehouse.publication import Publication
@@ -141,17 +142,23 @@ def _kept_or_read(
 ) -> pl.DataFrame:
     """The rows of weeks that the run has read before, and of the others, which are read whole and kept."""
     loads = kept.loads(connection, table, weeks)
-    wanted = [*schema, *(["tier"] if tier and "tier" not in schema else [])]
     frames = []
     if others := [week for week in weeks if week not in loads]:
         frames.append(_read_weeks(connection, f"otc.{table}", [], schema, others, tier))
-    for week, load in loads.items():
-        rows = kept.find(table, week, load, wanted)
+    # Of large tables, a tier at a time: the rows of a week, as text and as a frame, would be the peak of the memory.
+    parts = ([tier] if tier else [known.name for known in TIERS]) if table in _LARGE else [None]
+    wanted = [*schema, *(["tier"] if tier and "tier" not in schema else [])]
+    for week, part in itertools.product(loads, parts):
+        rows = kept.find((week, table, part), loads[week], wanted)
         if rows is None:
-            rows = _read_weeks(connection, f"otc.{table}", [], TABLES[table].schema, [week])
-            kept.keep(table, week, load, rows)
+            rows = _read_weeks(connection, f"otc.{table}", [], TABLES[table].schema, [week], part)
+            kept.keep((week, table, part), loads[week], rows)
         frames.append((rows.filter(pl.col("tier") == tier) if tier else rows).select(list(schema)))
     return pl.concat(frames) if frames else schema.to_frame()
+
+
+#: The tables whose weeks are read tier by tier.
+_LARGE = ("venue_volume", "published_total")
 
 
 _CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from dagster import AssetCheckKey, AssetKey, AssetRecordsFilter, DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from support import installed
 
 from otc_assets.defs.clean_up import clean_up, clean_up_runs
@@ -225,3 +226,10 @@ def test_old_alerts_are_deleted_unless_they_are_pending_or_prevent_another(
         assert clean_up.execute_in_process(instance=instance, resources=installed.resources()).success
         left = {name for (name,) in connection.execute("SELECT subject FROM otc.alert").fetchall()}
     assert set(rows) - left == {"run, old", "check, resolved"}
+
+
+def test_no_tick_is_kept_indefinitely(instance: DagsterInstance) -> None:
+    for kind in (InstigatorType.SENSOR, InstigatorType.SCHEDULE):
+        kept = instance.get_tick_retention_settings(kind)
+        for status in (TickStatus.SKIPPED, TickStatus.FAILURE, TickStatus.SUCCESS):
+            assert 0 < kept[status] <= 90, (kind, status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -39,7 +40,8 @@ def idle() -> None:
 def instance(installation: Path) -> Iterator[DagsterInstance]:
     """The installation's instance, with Dagster's tables."""
     with setup.installation(settings()) as prepared:
-        open_instance(prepared).dispose()
+        with open_instance(prepared):
+            pass  # creates Dagster's tables
         with open_instance(prepared) as opened:
             yield opened
 
@@ -79,11 +81,14 @@ def test_a_run_opens_few_connections_however_many_events_it_stores(
 
 
 def test_instances_of_a_process_share_its_connections(instance: DagsterInstance, database: str) -> None:
-    kept = [open_instance(setup.prepare(settings(), database)) for _ in range(5)]
-    assert [len(each.get_runs()) for each in kept] == [0] * 5
-    assert len(backends(database)) == 1
-    for each in kept:
-        each.dispose()
+    with ExitStack() as stack:
+        chosen = setup.prepare(settings(), database)
+        several = [stack.enter_context(open_instance(chosen)) for _ in range(5)]
+        assert [len(each.get_runs()) for each in several] == [0] * 5
+        assert len(backends(database)) == 1
+    # A command leaves no connection behind, and those that are still open open another.
+    assert backends(database) == set()
+    assert instance.get_runs() == []
 
 
 def test_a_run_goes_on_after_the_server_has_ended_its_connections(instance: DagsterInstance, database: str) -> None:

@@ -294,6 +294,7 @@ def test_the_backfill_command_launches_a_backfill_on_the_running_daemon_and_foll
     assert (state["status"], state["failed"]) == ("COMPLETED_SUCCESS", 0)
     assert state["done"] == state["of"] == 2 * 18  # all but the export and the other data sets
     assert f"/runs/b/{state['backfill']}" in done.stderr
+    assert re.search(r"36 of 36 partitions, 0 failed, \d+ a minute\n", done.stderr)
     found = json.loads(up.run("status", "--json", "--newest", "28").stdout)
     assert [row["week_ending"] for row in found][:2] == [first, last]
     assert {row["grade"] for row in found[:2]} <= {"A", "B"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,7 +15,7 @@ import sqlalchemy as sa
 from warehouse_rows import T1, WEEK, frame, row
 
 from otc_assets.domain.schema import VENUE_VOLUME
-from otc_assets.domain.weeks import T2
+from otc_assets.domain.weeks import T2, TIERS
 from otc_assets.warehouse import load, read
 from otc_assets.warehouse.kept_weeks import KeptWeeks, kept_weeks, weeks_kept
 from otc_assets.warehouse.server import transaction
@@ -46,9 +49,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def run() -> Iterator[None]:
-    with weeks_kept():
+def run(tmp_path: Path) -> Iterator[None]:
+    with weeks_kept(tmp_path):
         yield
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_in_the_folder_that_is_given_if_it_is_there(tmp_path: Path) -> None:
+    for folder, place in ((tmp_path, tmp_path), (tmp_path / "none", Path(tempfile.gettempdir()))):
+        with weeks_kept(folder):
+            kept = kept_weeks()
+            assert kept is not None
+            kept.keep((WEEK, "venue_volume", T1), "1", frame(row("A", "V1", "5")))
+            opened = [os.readlink(file.path) for file in os.scandir("/proc/self/fd") if file.is_symlink()]
+            assert any(Path(name).parent == place for name in opened if "(deleted)" in name), opened
 
 
 @pytest.mark.usefixtures("run")
@@ -63,7 +77,7 @@ def test_a_run_reads_a_week_once_whichever_columns_and_tier_are_asked_for(engine
     assert found.schema == VENUE_VOLUME
     assert found.sort("symbol").equals(pl.concat([rows, late]).sort("symbol"))
     assert (symbols(engine, T1), symbols(engine, T2.name)) == (["A", "B"], ["C"])
-    assert len(asked) == 1
+    assert len(asked) == len(TIERS)  # each tier once
 
 
 @pytest.mark.usefixtures("run")
@@ -75,7 +89,7 @@ def test_what_another_run_has_loaded_since_is_read(engine: sa.Engine, asked: lis
     # The same rows again are a load, too: whether they are the same is not known without reading them.
     load_week(engine, frame(row("B", "V1", "5")), "2")
     assert symbols(engine) == ["B"]
-    assert len(asked) == 3
+    assert len(asked) == 3 * len(TIERS)
 
 
 @pytest.mark.usefixtures("run")
@@ -116,15 +130,15 @@ def test_weeks_that_are_kept_and_weeks_that_are_not_are_read_together(engine: sa
 def test_the_oldest_weeks_are_given_up_where_files_would_take_too_much() -> None:
     rows = frame(row("A", "V1", "5"))
     kept = KeptWeeks()
-    kept.keep("venue_volume", WEEK, "1", rows)
+    kept.keep((WEEK, "venue_volume", T1), "1", rows)
     size = kept.bytes
     kept.close()
     assert (size > 0, kept.bytes) == (True, 0)
     small = KeptWeeks(most_bytes=2 * size)
     for week in (WEEK, BEFORE, WEEK - dt.timedelta(weeks=2)):
-        small.keep("venue_volume", week, "1", rows)
+        small.keep((week, "venue_volume", T1), "1", rows)
     found = {
-        week: small.find("venue_volume", week, "1", ["symbol"]) is not None
+        week: small.find((week, "venue_volume", T1), "1", ["symbol"]) is not None
         for week in (WEEK, BEFORE, WEEK - dt.timedelta(weeks=2))
     }
     assert found == {WEEK: True, BEFORE: True, WEEK - dt.timedelta(weeks=2): False}
@@ -133,8 +147,8 @@ def test_the_oldest_weeks_are_given_up_where_files_would_take_too_much() -> None
 
 def test_a_full_disk_keeps_nothing_and_fails_nothing() -> None:
     kept = KeptWeeks(open_file=lambda: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
-    kept.keep("venue_volume", WEEK, "1", frame(row("A", "V1", "5")))
-    assert kept.find("venue_volume", WEEK, "1", ["symbol"]) is None
+    kept.keep((WEEK, "venue_volume", T1), "1", frame(row("A", "V1", "5")))
+    assert kept.find((WEEK, "venue_volume", T1), "1", ["symbol"]) is None
     assert kept.bytes == 0
 
 
