@@ -138,9 +138,16 @@ class WholeServer:
 
     def server(self) -> float:
         """Milliseconds of the server up to now."""
+        while True:
+            ended = self._ended()
+            living = sum(_of_process(process.pid) for process in self._main.children() if _is_session(process))
+            if self._ended() == ended:  # otherwise a session has ended in between
+                return ended + living
+
+    def _ended(self) -> float:
+        """Milliseconds of the processes that have ended."""
         times = self._main.cpu_times()
-        spent = (times.children_user + times.children_system) * 1000
-        return spent + sum(_of_process(process.pid) for process in self._main.children() if _is_session(process))
+        return (times.children_user + times.children_system) * 1000
 
     def processor(self) -> float:
         """Milliseconds of the server and of this process up to now."""
@@ -150,11 +157,12 @@ class WholeServer:
 def _is_session(process: psutil.Process) -> bool:
     """Whether it is not one of the server's own processes, whose titles have no address of a client."""
     try:
-        return "(" in " ".join(process.cmdline())
-    except psutil.ZombieProcess:  # it has ended, and its time is not yet among that of ended ones
-        return True
+        title = " ".join(process.cmdline())
+    except psutil.ZombieProcess:
+        title = ""
     except psutil.NoSuchProcess:
         return False
+    return not title or "(" in title  # without a title, it ends, and its time is not yet among that of ended ones
 
 
 def _of_process(number: int) -> float:
