@@ -44,7 +44,7 @@ docs: venv ## build the documentation site into docs/_build/html; a warning is a
 links: venv ## check the links of the documentation to other sites (needs the network)
 	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
 
-bench: venv ## run the benchmarks and print ratios; docs/benchmarks.md has more of them
+bench: venv ## run the short benchmarks and compare their ratios with the recorded ones: docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: about ten minutes

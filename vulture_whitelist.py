@@ -17,7 +17,7 @@ _.secrets_dir  # settings.py: validated there; the files in it are read before i
 _.exc_info  # exporter/http.py: an argument that WSGI prescribes
 
 # Read through a dictionary or getattr.
-_.stall  # finra/simulator/traps.py: the server reads the traps by name
+_.stall, _.slow  # finra/simulator/traps.py: the server reads the traps by name
 _.rows_received_before  # warehouse/events/payloads.py: a field of an event, written by name
 _.captured_at  # warehouse/publication.py: a column of SELECT *
 _.happened_at  # warehouse/alerts.py: a value of a statement, bound by name

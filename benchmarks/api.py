@@ -1,6 +1,6 @@
 """The HTTP API beside bare SQL: a symbol's year, at a steady number of requests per second.
 
-``python -m benchmarks.api``. Requests are sent at their times, whether earlier ones are answered or not, and their
+Requests are sent at their times, whether earlier ones are answered or not, and their
 latency counts from those times: a server that is too slow can't slow the clock down. Rows are read from the database,
 kept in memory, or not modified; the first of these uses another page size for each request, so that no response is the
 one before. Latency means something on a quiet machine only; processor time per request does on any.
@@ -8,14 +8,12 @@ one before. Latency means something on a quiet machine only; processor time per 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,13 +24,19 @@ import psycopg
 
 from benchmarks.client import fill
 from benchmarks.layout import busy_symbol
-from benchmarks.servers import table_of
+from benchmarks.results import Measured, Row, Table
+from benchmarks.servers import embedded
 from benchmarks.weeks import newest_weeks
 from otc_assets.client import select
-from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.postgres import session_options
 
 _WEEKS, _CONNECTIONS, _WARM = 52, 16, 200
+_NAMES = {
+    "database": "read from the database",
+    "memory": "kept in memory",
+    "not modified": "not modified (304)",
+}
+_RATE, _SECONDS = 200, 15
 _PATH = "/v1/symbols/{symbol}/summary?weeks=last+52"
 
 
@@ -125,40 +129,29 @@ def bare(url: str, symbol: str, weeks: list[str]) -> tuple[float, float]:
     return statistics.median(clock[_WARM:]), spent / _WARM * 1000
 
 
-def main() -> None:
-    """Fills a server, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=200, help="requests per second")
-    parser.add_argument("--seconds", type=float, default=15)
-    chosen = parser.parse_args()
+def run() -> Measured:
+    """Fills a server, and sends requests to an API."""
     weeks, symbol = newest_weeks(_WEEKS), busy_symbol()
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedServer(Path(folder) / "server", durable=False) as server:
-            fill(server.url, symbol, weeks)
-            with psycopg.connect(server.url, autocommit=True) as connection:
-                connection.execute(
-                    "INSERT INTO otc.computed_week (table_name, week_ending, version, rows)"
-                    " SELECT 'symbol_summary', week_ending, 'v', count(*) FROM otc.symbol_summary GROUP BY week_ending"
-                )
-                (postmaster,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (0,)
-                postgres = psutil.Process(postmaster).parent()
-                assert postgres is not None
-                clock, spent = bare(server.url, symbol, [str(week) for week in weeks])
-                print(f"bare SQL, 52 rows: {clock:.2f} ms by the clock, {spent:.2f} ms of the processor\n", flush=True)
-                rows: list[dict[str, object]] = []
-                with serving(server.url) as (address, process):
-                    asyncio.run(_load(address, "database", symbol, 20, _WARM / 20))  # opens connections, fills caches
-                    for how in ("database", "memory", "not modified"):
-                        before = processor(process), processor(postgres)
-                        found = sorted(asyncio.run(_load(address, how, symbol, chosen.rate, chosen.seconds)))
-                        ours, theirs = processor(process) - before[0], processor(postgres) - before[1]
-                        row: dict[str, object] = {"rows are": how, "requests": len(found)}
-                        row |= {"p50 ms": statistics.median(found), "p99 ms": found[int(len(found) * 0.99)]}
-                        row |= {"max ms": found[-1], "API CPU ms": ours / len(found) * 1000}
-                        rows.append(row | {"PostgreSQL CPU ms": theirs / len(found) * 1000})
-                print(table_of(rows), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    with embedded(durable=False) as server:
+        fill(server.url, symbol, weeks)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO otc.computed_week (table_name, week_ending, version, rows)"
+                " SELECT 'symbol_summary', week_ending, 'v', count(*) FROM otc.symbol_summary GROUP BY week_ending"
+            )
+            (postmaster,) = connection.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+            postgres = psutil.Process(postmaster).parent()
+            assert postgres is not None
+            clock, least = bare(server.url, symbol, [str(week) for week in weeks])
+            rows = [Row("bare SQL, without HTTP", {"requests": _WARM, "p50 ms": clock, "PostgreSQL CPU ms": least})]
+            with serving(server.url) as (address, process):
+                asyncio.run(_load(address, "database", symbol, 20, _WARM / 20))  # opens connections, fills caches
+                for how in ("database", "memory", "not modified"):
+                    before = processor(process), processor(postgres)
+                    found = sorted(asyncio.run(_load(address, how, symbol, _RATE, _SECONDS)))
+                    ours, theirs = processor(process) - before[0], processor(postgres) - before[1]
+                    row = {"requests": len(found), "p50 ms": statistics.median(found)}
+                    row |= {"p99 ms": found[int(len(found) * 0.99)], "max ms": found[-1]}
+                    row |= {"API CPU ms": ours / len(found) * 1000, "PostgreSQL CPU ms": theirs / len(found) * 1000}
+                    rows.append(Row(_NAMES[how], row, (ours + theirs) / len(found) * 1000 / least))
+    return Measured({"requests": Table("rows are", rows)})

@@ -1,16 +1,14 @@
 """The Python client beside bare SQL: five years of one symbol, from plain PostgreSQL.
 
-``python -m benchmarks.client``. Both read the same rows of an embedded server, in turn: the client into a Polars frame,
+Both read the same rows of an embedded server, in turn: the client into a Polars frame,
 psycopg into tuples. One full-size week is reduced to every twentieth symbol and the one that is read, and is loaded as
 each of 260 weeks: what a symbol's query reads does not depend on the others. It needs 2 GB of disk and a few minutes.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +17,10 @@ import polars as pl
 import psycopg
 
 from benchmarks.layout import busy_symbol, rows_of
-from benchmarks.servers import prepared, table_of
+from benchmarks.results import Measured, Row, Table
+from benchmarks.servers import embedded, prepared
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
 from otc_assets.client import Client, select
-from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.postgres import session_options
 from otc_assets.warehouse.server import copy_in, transaction
 
@@ -67,9 +65,9 @@ def timed(session: int, work: Callable[[], list[tuple[object, ...]]]) -> tuple[l
     return found, (time.perf_counter() - begun) * 1000, processor(session) - spent
 
 
-def measured(url: str, symbol: str) -> list[dict[str, object]]:
+def measured(url: str, symbol: str) -> list[Row]:
     """Each verb's five years of the symbol, by the client and by bare SQL in turn."""
-    rows: list[dict[str, object]] = []
+    rows = []
     with Client(url) as otc, psycopg.connect(url, autocommit=True, options=session_options()) as bare:
         ours = otc.sql("SELECT pg_backend_pid() AS pid").item()
         for verb in _TABLES:
@@ -89,23 +87,15 @@ def measured(url: str, symbol: str) -> list[dict[str, object]]:
             client, sql, client_cpu, sql_cpu = (
                 statistics.median(times) for times in (*clock.values(), *spent.values())
             )
-            row: dict[str, object] = {"verb": verb, "rows": len(found), "client ms": client, "bare SQL ms": sql}
-            row |= {"ratio": f"{client / sql:.2f}", "client CPU ms": client_cpu, "bare SQL CPU ms": sql_cpu}
-            rows.append(row)
+            row = {"rows": len(found), "client ms": client, "bare SQL ms": sql}
+            row |= {"client CPU ms": client_cpu, "bare SQL CPU ms": sql_cpu}
+            rows.append(Row(verb, row, client_cpu / sql_cpu))
     return rows
 
 
-def main() -> None:
-    """Fills a server, and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weeks", type=int, default=FIVE_YEARS)
-    weeks, symbol = newest_weeks(parser.parse_args().weeks), busy_symbol()
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedServer(Path(folder) / "server", durable=False) as server:
-            fill(server.url, symbol, weeks)
-            print(table_of(measured(server.url, symbol)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def run() -> Measured:
+    """Fills a server, and measures."""
+    weeks, symbol = newest_weeks(FIVE_YEARS), busy_symbol()
+    with embedded(durable=False) as server:
+        fill(server.url, symbol, weeks)
+        return Measured({"reads": Table("verb", measured(server.url, symbol))})

@@ -1,19 +1,18 @@
 """Counters of events: one GROUP BY over all events, against a bare scan and against reading only new events.
 
-The exporter has three seconds for its counters at every scrape. ``python -m benchmarks.events`` runs this alone.
+The exporter has three seconds for its counters at every scrape.
 """
 
 from __future__ import annotations
 
-import tempfile
-import time
-from pathlib import Path
+from collections.abc import Callable
 
 import psycopg
 
+from benchmarks.results import Measured, Row, Table
+from benchmarks.servers import WholeServer, embedded
 from otc_assets.exporter.database import Database
 from otc_assets.exporter.events import EventTotals
-from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import migrate
 
@@ -38,37 +37,38 @@ _TOTALS = """
 """
 
 
-def main() -> None:
-    """Fills a table of events, and prints the times and their ratio."""
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedServer(Path(folder) / "events") as server:
-            migrate(server.url, settings())
-            with psycopg.connect(server.url, autocommit=True) as sql:
-                sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
-                sql.execute(_FILL, [EVENTS])
-                sql.execute("VACUUM ANALYZE otc.events")
-                scan, group = (min(_seconds(sql, query) for _ in range(3)) for query in (_SCAN, _TOTALS))
-            print(f"{EVENTS:,} events: GROUP BY {group:.2f} s, {group / scan:.0f} x a bare scan of {scan:.2f} s")
-            print(f"  reading only new events {_next_scrape(server.url):.3f} s (wanted: at most 3 s per scrape)")
+def run() -> Measured:
+    """Fills a table of events, and measures."""
+    with embedded() as server:
+        migrate(server.url, settings())
+        with psycopg.connect(server.url, autocommit=True) as sql:
+            sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
+            sql.execute(_FILL, [EVENTS])
+            sql.execute("VACUUM ANALYZE otc.events")
+            clock = WholeServer(sql.info.backend_pid).processor
+            scan, group = (min(_milliseconds(clock, sql, query) for _ in range(3)) for query in (_SCAN, _TOTALS))
+            scraped = _next_scrape(clock, server.url)
+    found = {"a bare scan": scan, "one GROUP BY of all": group, "only new events, as the exporter reads": scraped}
+    rows = [
+        Row(name, {"events": EVENTS, "CPU ms": spent}, spent / scan if spent != scan else None)
+        for name, spent in found.items()
+    ]
+    return Measured({"events": Table("read", rows)})
 
 
-def _seconds(sql: psycopg.Connection[tuple[object, ...]], query: str) -> float:
-    begun = time.perf_counter()
+def _milliseconds(clock: Callable[[], float], sql: psycopg.Connection[tuple[object, ...]], query: str) -> float:
+    begun = clock()
     sql.execute(query.encode()).fetchall()
-    return time.perf_counter() - begun
+    return clock() - begun
 
 
-def _next_scrape(url: str) -> float:
-    """The time of a scrape that follows one which has read the history."""
+def _next_scrape(clock: Callable[[], float], url: str) -> float:
+    """The milliseconds of a scrape that follows one which has read the history."""
     totals, database = EventTotals(), Database(lambda: url)
     for _ in range(2):
         with database.scrape(600), database.reading(600):
-            begun = time.perf_counter()
+            begun = clock()
             list(totals.collect(database))
+            spent = clock() - begun
     database.close()
-    return time.perf_counter() - begun
-
-
-if __name__ == "__main__":
-    main()
+    return spent

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.servers import Stopwatch, prepared, table_of
+from benchmarks.results import Measured, Row, Table, Value
+from benchmarks.servers import Stopwatch, prepared
 from otc_assets.archive.store import LocalArchive
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.paging import PAGE_ROWS
@@ -73,13 +74,13 @@ def limit(pages: list[int], page: float, in_flight: int, per_minute: int) -> flo
     return max(latency, (sum(pages) - 1 - burst) * 60 / per_minute + page)
 
 
-def times(url: str) -> list[dict[str, object]]:
+def times(url: str) -> list[Row]:
     """A week of all tiers into an archive's spool, one tier after another as a run does it.
 
     The limit is that of 200 ms a page, and beside it that of a page as it took in the first row, one at a time: it has
     the simulator's own work, and on a busy machine the wait for a processor.
     """
-    rows: list[dict[str, object]] = []
+    rows = []
     page = 0.0
     with tempfile.TemporaryDirectory() as folder:
         archive = LocalArchive(Path(folder))
@@ -93,19 +94,10 @@ def times(url: str) -> list[dict[str, object]]:
             pages = [math.ceil((capture.rows_expected or 0) / PAGE_ROWS) for capture in captures]
             page = page or seconds / sum(pages)
             least, real = (limit(pages, each, in_flight, per_minute) for each in (LATENCY, page))
-            rows.append(
-                {
-                    "in flight": in_flight,
-                    "requests a minute": per_minute,
-                    "pages": sum(pages),
-                    "seconds": f"{seconds:.2f}",
-                    "limit at 200 ms": f"{least:.2f}",
-                    "ratio": f"{seconds / least:.2f}",
-                    f"limit at {page * 1000:.0f} ms": f"{real:.2f}",
-                    "ratio of that": f"{seconds / real:.2f}",
-                    "processor seconds": f"{spent:.2f}",
-                }
-            )
+            row: dict[str, Value] = {"seconds": f"{seconds:.2f}"}
+            row |= {"limit at 200 ms": f"{least:.2f}", "limit at a real page": f"{real:.2f}"}
+            row |= {"ratio of that": f"{seconds / real:.2f}", "processor seconds": f"{spent:.2f}"}
+            rows.append(Row(f"{in_flight} in flight, {per_minute:,} requests a minute", row, seconds / least))
     return rows
 
 
@@ -146,13 +138,13 @@ def grown(rows: int) -> float:
     return peak_memory() - before
 
 
-def memory() -> list[dict[str, object]]:
+def memory() -> list[Row]:
     """A publication, and one of ten times its size, each in a process of its own."""
-    found: list[dict[str, object]] = []
+    found = []
     for rows in (90_000, 900_000):
         command = [sys.executable, "-m", "benchmarks.fetching", "--memory-of", str(rows)]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found.append({"rows": rows, "memory grows by MiB": round(float(said), 1)})
+        found.append(Row(f"{rows:,}", {"memory grows by MiB": float(said)}))
     return found
 
 
@@ -169,7 +161,7 @@ class _Downloaded:
         return self.captures[tier]
 
 
-def again(url: str) -> list[dict[str, object]]:
+def again(url: str) -> list[Row]:
     """A first load of a week against a second one of the same bytes, without the download."""
     api = QueryApi(url, pages_in_flight=12)
     now = dt.datetime.now(NEW_YORK)
@@ -194,25 +186,24 @@ def again(url: str) -> list[dict[str, object]]:
                 spent.append(watch.processor())
             database.close()
     first, second = spent[1] - spent[0], spent[2] - spent[1]
-    return [{"first load ms": first, "the same bytes again ms": second, "ratio": f"{second / first:.3f}"}]
+    return [Row("a week", {"first load ms": first, "the same bytes again ms": second}, second / first)]
 
 
-def main() -> None:
+def run() -> Measured:
     """All of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the simulated weeks; 1 is FINRA's size")
-    parser.add_argument("--memory-of", type=int, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
-    if chosen.memory_of:
-        print(grown(chosen.memory_of))
-        return
-    with finra(chosen.scale) as url:
+    with finra(1.0) as url:
         warm = QueryApi(url, pages_in_flight=12)
         for tier in TIERS:  # the simulator makes its rows when they are requested first
             warm.fetch(WEEK, tier)
-        print(table_of(times(url)))
-        print(table_of(again(url)))
-    print(table_of(memory()))
+        tables = {"times": Table("allowed", times(url)), "again": Table("capture of", again(url))}
+    return Measured(tables | {"memory": Table("rows", memory())})
+
+
+def main() -> None:
+    """The memory of a process, for ``memory``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory-of", type=int, required=True, metavar="ROWS")
+    print(grown(parser.parse_args().memory_of))
 
 
 if __name__ == "__main__":

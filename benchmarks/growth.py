@@ -9,7 +9,6 @@ archive are in ``queries``: they depend on FINRA's rows, and not on operation.
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import os
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from benchmarks.results import Measured, Row, Table
 from otc_assets.alerting.delivery import QUIET
 from otc_assets.definitions import build_definitions, make_launcher
 from otc_assets.defs.clean_up import clean_up, clean_up_runs
@@ -229,26 +229,24 @@ def log_files(folder: Path) -> Iterator[int]:
     return (path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def main() -> None:
-    """Runs a week, copies it, cleans up, and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weeks", type=int, default=DECADE)
-    weeks = parser.parse_args().weeks
+def run() -> Measured:
+    """Runs a week, copies it, and cleans up."""
     for name in [name for name in os.environ if name.startswith("OTC_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
         home = Path(folder)
         home.chmod(0o755)
         os.environ |= {"OTC_HOME": str(home), "OTC_SIMULATOR_SCALE": "0.01", "OTC_SOURCE": "simulator"}
+        settings.cache_clear()
         with EmbeddedServer(home / "postgres", durable=False) as server:
             setup.upgrade(settings(), server.url)
             os.environ["OTC_DATABASE_URL"] = server.url
             settings.cache_clear()
             with clean_instance(settings()) as instance:
-                measure(make_launcher(instance, settings()), weeks, server.url)
+                return Measured(measure(make_launcher(instance, settings()), DECADE, server.url))
 
 
-def measure(launcher: Launcher, weeks: int, url: str) -> None:
+def measure(launcher: Launcher, weeks: int, url: str) -> dict[str, Table]:
     """All of it, in one installation."""
     chosen, instance = launcher.settings, launcher.instance
     often = run_week(launcher, chosen)
@@ -279,14 +277,20 @@ def measure(launcher: Launcher, weeks: int, url: str) -> None:
         after = sizes(sql)
         assert newest(sql) == shown, "the newest event of an asset and week was deleted"
         scraped.append(scrape(exporter_of(chosen, lambda: url)))
-    print("| table | rows of the week that ran | rows before | MB | rows after | MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for table, (rows, size) in before.items():
-        rows_after, size_after = after[table]
-        print(f"| {table} | {one[table][0]:,} | {rows:,} | {size:,.1f} | {rows_after:,} | {size_after:,.1f} |")
-    print("| scrape | first s | next s | kB |\n| --- | --- | --- | --- |")
-    for when, (first, second, size) in zip(("before", "after"), scraped, strict=True):
-        print(f"| {when} | {first:.2f} | {second:.2f} | {size / 1e3:.0f} |")
+    tables = [
+        Row(
+            table,
+            {"rows of the week that ran": one[table][0], "rows before": rows, "MB before": size}
+            | {"rows after": after[table][0], "MB after": after[table][1]},
+            after[table][1] / size,
+        )
+        for table, (rows, size) in before.items()
+    ]
+    scrapes = [
+        Row(when, {"first s": f"{first:.2f}", "next s": f"{second:.2f}", "kB": size / 1e3})
+        for when, (first, second, size) in zip(("before", "after"), scraped, strict=True)
+    ]
+    return {"tables": Table("table", tables), "scrapes": Table("scrape", scrapes)}
 
 
 def newest(sql: Sql) -> list[tuple[Any, ...]]:
@@ -297,7 +301,3 @@ def newest(sql: Sql) -> list[tuple[Any, ...]]:
         UNION ALL SELECT asset_key, check_name, partition, max(id) FROM asset_check_executions GROUP BY 1, 2, 3
         ORDER BY 1, 2, 3
     """).fetchall()
-
-
-if __name__ == "__main__":
-    main()

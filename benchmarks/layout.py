@@ -1,8 +1,8 @@
 """Which chunk, segment and order suit each kind of table: size, rewriting a week, typical reads.
 
-``python -m benchmarks.layout [TABLE ...]``; needs a TimescaleDB community server in OTC_TEST_TIMESCALE_URL. Each choice
-is measured in a database of its own, which ``otc-assets migrate`` lays out with it, on full-size weeks that are all
-compressed, by the loader's own functions. The layouts in use are in ``otc_assets.domain.tables``.
+``layout_TABLE`` for each table; needs a TimescaleDB community server in OTC_TEST_TIMESCALE_URL. Each choice is measured
+in a database of its own, which ``otc-assets migrate`` lays out with it, on full-size weeks that are all compressed, by
+the loader's own functions. The layouts in use are in ``otc_assets.domain.tables``.
 
 Milliseconds are processor time, of the server's session and of this process: a machine that is busy otherwise does
 not distort them. The ratio counts indexes, as they are before and after.
@@ -10,7 +10,6 @@ not distort them. The ratio counts indexes, as they are before and after.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import datetime as dt
 import statistics
@@ -20,7 +19,8 @@ from dataclasses import dataclass
 import polars as pl
 import sqlalchemy as sa
 
-from benchmarks.servers import Stopwatch, community, table_of
+from benchmarks.results import Measured, Row, Table, Value
+from benchmarks.servers import Stopwatch, community
 from benchmarks.weeks import FIVE_YEARS, newest_weeks, of_week
 from otc_assets.domain.concentration import RANKED_FROM_SHARES, RANKED_FROM_TRADES
 from otc_assets.domain.table import Layout
@@ -223,7 +223,7 @@ class Bench:
         """Compresses what is not."""
         self.run(f"SELECT count(compress_chunk(c, true)) FROM show_chunks('otc.{self.table}') c")
 
-    def size(self) -> dict[str, object]:
+    def size(self) -> dict[str, Value]:
         """Loads and compresses all weeks."""
         with transaction(self.engine) as connection:
             for week in self.weeks:
@@ -240,7 +240,7 @@ class Bench:
             "compress": taken / len(self.weeks),
         }
 
-    def read(self) -> dict[str, object]:
+    def read(self) -> dict[str, Value]:
         """The case's queries."""
         values = {"w": self.middle, "symbol": busy_symbol(), "venue": busy_venue()}
         return {
@@ -248,11 +248,11 @@ class Bench:
             for name, query in self.case.reads.items()
         }
 
-    def rewrite(self) -> dict[str, object]:
+    def rewrite(self) -> dict[str, Value]:
         """Revises, reloads and deletes a compressed week."""
         table, week = self.table, self.middle
         rows = rows_of(table, week)
-        result: dict[str, object] = {}
+        result: dict[str, Value] = {}
         if table in with_history():
             ours = rows.drop("known_from")
             changed = revised(ours, str(TABLES[table].volume))
@@ -272,7 +272,7 @@ class Bench:
         result["delete"] = self.spent(lambda: self.run(delete, keep=False, w=week), 3)
         return result
 
-    def drop(self) -> dict[str, object]:
+    def drop(self) -> dict[str, Value]:
         """What retention takes for the oldest week."""
         kept = 4
         self.run("UPDATE otc.retention SET keep_weeks = NULL")
@@ -280,7 +280,7 @@ class Bench:
         today = self.weeks[0] + dt.timedelta(weeks=kept + 1)
         return {"retention": self.spent(lambda: self.run("SELECT * FROM otc.apply_retention(:today)", today=today))}
 
-    def plan(self) -> dict[str, object]:
+    def plan(self) -> dict[str, Value]:
         """Planning with as many chunks as five years have: a row in each older week is enough."""
         with transaction(self.engine) as connection:
             for week in weeks_up_to(self.weeks[0], FIVE_YEARS - len(self.weeks) + 1)[:-1]:
@@ -301,13 +301,14 @@ def lay_out(table: str, layout: Layout) -> None:
     TABLES[name] = dataclasses.replace(TABLES[name], **{which: layout})
 
 
-def measure(table: str, layout: Layout) -> dict[str, object]:
-    """One choice's row of the table that is printed."""
+def measure(table: str, layout: Layout, *, in_use: bool) -> Row:
+    """One choice's row of the table that is printed; in bold if it is the one in use."""
     lay_out(table, layout)
     with community("bench_layout") as engine:
         bench = Bench(engine, table)
-        said = {"days": layout.chunk, "segment by": layout.segment_by, "order by": layout.order_by}
-        return {**said, **bench.size(), **bench.read(), **bench.rewrite(), **bench.drop(), **bench.plan()}
+        values = {"segment by": layout.segment_by, "order by": layout.order_by}
+        values |= {**bench.size(), **bench.read(), **bench.rewrite(), **bench.drop(), **bench.plan()}
+    return Row(f"**{layout.chunk}**" if in_use else str(layout.chunk), values)
 
 
 def busy_symbol() -> str:
@@ -322,22 +323,13 @@ def busy_venue() -> str:
     return str(share.filter(pl.col("rank") == 10)["venue_id"][0])
 
 
-def main() -> None:
-    """The tables named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"of {', '.join(CASES)}")
-    chosen = parser.parse_args().tables or list(CASES)
-    for table in chosen:
-        current = hypertables()[table]
-        print(f"\n{table}: {CASES[table].weeks} full-size weeks, all compressed; in use: {current}\n", flush=True)
-        rows = []
-        for layout in CASES[table].layouts:
-            try:
-                rows.append(measure(table, layout))
-            finally:
-                lay_out(table, current)
-        print(table_of(rows), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def run(table: str) -> Measured:
+    """Each choice for a table; the one in use comes back at the end."""
+    current = hypertables()[table]
+    rows = []
+    for layout in CASES[table].layouts:
+        try:
+            rows.append(measure(table, layout, in_use=layout == current))
+        finally:
+            lay_out(table, current)
+    return Measured({"layout": Table("days", rows)})

@@ -1,18 +1,18 @@
-"""Captures and computes one week in this process, as a run does, and prints its peak memory.
+"""Captures and computes one week in this process, as a run does, and prints its peak memory in MiB.
 
-The simulated FINRA is in a process of its own, as FINRA is.
+``memory`` starts this. The simulated FINRA is in a process of its own, as FINRA is.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from benchmarks.fetching import peak_memory
 from otc_assets.definitions import make_launcher
 from otc_assets.defs.instance import clean_instance
 from otc_assets.defs.materialize import materialize
@@ -49,10 +49,10 @@ def main() -> None:
             prepared = setup.resolved(settings(), url)
             with clean_instance(prepared) as instance:
                 failed = materialize(make_launcher(instance, prepared), [week], TIERS, lambda done, note: None)
-            print("  " + ("; ".join(failed) or "made"))
+            if failed:
+                sys.exit("; ".join(failed))
             # Of this process: its children are the database and the simulated FINRA.
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"  peak memory {peak:.0f} MiB (wanted: under 512)")
+            print(peak_memory())
 
 
 if __name__ == "__main__":

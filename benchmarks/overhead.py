@@ -20,15 +20,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import psycopg
 
+from benchmarks.publications import WEEK
+from benchmarks.results import Measured, Row, Table
+from benchmarks.servers import WholeServer
 from otc_assets.domain.weeks import NEW_YORK, TIERS
 from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import Settings, settings
 
-WEEK = dt.date(2026, 8, 21)
+_TIMES = 3
 
 
 class Cost(NamedTuple):
@@ -131,16 +133,6 @@ WAYS = {"bare": bare, "command": command, "jobs": jobs}
 # --- measuring -------------------------------------------------------------------------------------------
 
 
-def _of_server(postmaster: int) -> float:
-    """The processor seconds of a server so far, with those of its ended processes."""
-    server = psutil.Process(postmaster)
-    times = server.cpu_times()
-    living = (child.cpu_times() for child in server.children())
-    return sum([times.user, times.system, times.children_user, times.children_system]) + sum(
-        each.user + each.system for each in living
-    )
-
-
 def _sessions(url: str) -> int:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SELECT pg_stat_clear_snapshot()")
@@ -162,51 +154,51 @@ def measure(way: str, address: str) -> Cost:
         with EmbeddedServer(home / "postgres") as server:
             setup.upgrade(chosen, server.url)
             prepared = setup.resolved(chosen, server.url)
-            postmaster = int((home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
             env = {name: value for name, value in os.environ.items() if not name.startswith("OTC_")}
             env |= {**prepared.environment(), "OTC_SOURCE": "api", "OTC_FINRA_URL": address}
             env |= {"OTC_REQUESTS_PER_MINUTE": "1200"}
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            of_server, sessions = _of_server(postmaster), _sessions(server.url)
-            run = [sys.executable, "-m", "benchmarks.overhead", "--way", way]
-            said = subprocess.run(run, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+            sessions = _sessions(server.url)
+            with psycopg.connect(server.url) as connection:
+                watch = WholeServer(connection.info.backend_pid)
+            of_server = watch.server()
+            way_run = [sys.executable, "-m", "benchmarks.overhead", "--way", way]
+            said = subprocess.run(way_run, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             ours = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            start = float(said.split()[0])
-            return Cost(ours, start, _of_server(postmaster) - of_server, _sessions(server.url) - sessions - 1)
+            of_server = (watch.server() - of_server) / 1000
+            return Cost(ours, float(said.split()[0]), of_server, _sessions(server.url) - sessions - 2)
 
 
-def main() -> None:
-    """Measures the three ways in turn, and prints the best of each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--way", choices=WAYS, help="only run the week in this process's environment")
-    parser.add_argument("--times", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
-    chosen = parser.parse_args()
-    if chosen.way:
-        WAYS[chosen.way](WEEK)
-        return
+def run() -> Measured:
+    """The three ways in turn, and the best of each."""
     from benchmarks.one_week import simulated_finra  # imports Dagster, which the bare way does without
 
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    os.environ["OTC_SIMULATOR_SCALE"] = str(chosen.scale)
+    os.environ["OTC_SIMULATOR_SCALE"] = "1"
     with simulated_finra() as address:
-        for _ in range(chosen.times):
+        for _ in range(_TIMES):
             for way, found in costs.items():
                 found.append(measure(way, address))
-                print(way, found[-1], flush=True)
     least = {way: min(found, key=lambda cost: cost.ours + cost.server) for way, found in costs.items()}
-    print(
-        "| way | our CPU s | of that to start | PostgreSQL CPU s | Dagster's share | without the start | connections |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    bare = least["bare"]
+    whole = {way: cost.ours + cost.server for way, cost in least.items()}
+    rows = []
     for way, cost in least.items():
-        share = 1 - (bare.ours + bare.server) / (cost.ours + cost.server)
-        of_week = 1 - (bare.ours - bare.start + bare.server) / (cost.ours - cost.start + cost.server)
-        start, without = (f"{cost.start:.1f}", f"{of_week:.0%}") if cost.start else ("", "")
-        cells = (way, f"{cost.ours:.1f}", start, f"{cost.server:.1f}", f"{share:.0%}", without, f"{cost.connections:,}")
-        print(f"| {' | '.join(cells)} |")
+        values = {
+            "our CPU s": cost.ours,
+            "of that to start s": cost.start,
+            "PostgreSQL CPU s": cost.server,
+            "connections": cost.connections,
+        }
+        rows.append(Row(way, values, whole[way] / whole["bare"] if way != "bare" else None))
+    return Measured({"overhead": Table("way", rows)})
+
+
+def main() -> None:
+    """One way in this process's environment, for ``measure``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--way", choices=WAYS, required=True)
+    WAYS[parser.parse_args().way](WEEK)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """An analyst's queries on five years of full-size weeks: a TimescaleDB community server beside plain PostgreSQL.
 
-``python -m benchmarks.queries --weeks 260``; needs a community server in OTC_TEST_TIMESCALE_URL. Plain PostgreSQL is an
-embedded server, started here. Both get the same rows in the same run, by COPY, everything older than twelve weeks is
-compressed on the one that can, and each query runs on both in turn. Five years take 30 GB of disk and half an hour.
+Needs a community server in OTC_TEST_TIMESCALE_URL. Plain PostgreSQL is an embedded server, started here. Both get the
+same rows in the same run, by COPY, everything older than twelve weeks is compressed on the one that can, and each query
+runs on both in turn. Five years take 30 GB of disk and half an hour.
 
 Left out is what none of the queries reads: verbatim rows, FINRA's totals, six-week figures; how they compress is in
 ``benchmarks.layout``. Some hundred rows of every week were revised two months after it was published.
@@ -10,25 +10,20 @@ Left out is what none of the queries reads: verbatim rows, FINRA's totals, six-w
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import itertools
-import os
 import statistics
-import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import polars as pl
 import sqlalchemy as sa
 
 from benchmarks.layout import busy_symbol, busy_venue, rows_of
-from benchmarks.servers import Stopwatch, community, description, prepared, table_of, timed
+from benchmarks.results import Measured, Row, Table, Value
+from benchmarks.servers import Stopwatch, community, description, embedded, prepared
 from benchmarks.weeks import FIVE_YEARS, newest_weeks
 from otc_assets.domain.concentration import RANKED_FROM_SHARES, RANKED_FROM_TRADES
-from otc_assets.local import embedded
-from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.local.embedded import _SETTINGS
 from otc_assets.warehouse.server import autocommit, transaction
 from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.aggregates import refresh_aggregates
@@ -190,7 +185,7 @@ def finish(engine: sa.Engine, indexes: list[str]) -> None:
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def sizes(engines: dict[str, sa.Engine]) -> list[dict[str, object]]:
+def sizes(engines: dict[str, sa.Engine]) -> list[Row]:
     """What each table takes on each server."""
     found: dict[str, dict[str, int]] = {}
     compressed: dict[str, Chunks] = {}
@@ -202,18 +197,18 @@ def sizes(engines: dict[str, sa.Engine]) -> list[dict[str, object]]:
 
             found[name] = {table: size for table, size in table_sizes(ask).items() if table in TABLES}
             compressed |= {of.table: of for of in chunks(ask)}
-    rows: list[dict[str, object]] = []
+    rows = []
     for table in (*TABLES, "all"):
         plain, ours = (sum(sizes.values()) if table == "all" else sizes[table] for sizes in found.values())
-        row = {"table": table, "plain MB": plain / 1e6, "community MB": ours / 1e6, "smaller": f"{plain / ours:.1f}x"}
+        row: dict[str, Value] = {"plain MB": plain / 1e6, "community MB": ours / 1e6, "smaller": f"{plain / ours:.1f}x"}
         if of := compressed.get(table):
             row |= {"chunks": of.chunks, "compressed": of.compressed_chunks}
             row |= {"ratio of those": f"{of.ratio:.1f}x" if of.ratio else ""}
-        rows.append(row)
+        rows.append(Row(table, row))
     return rows
 
 
-def run(engines: dict[str, sa.Engine], weeks: list[dt.date], plans: Path | None) -> list[dict[str, object]]:
+def measured(engines: dict[str, sa.Engine], weeks: list[dt.date]) -> list[Row]:
     """Each query on both servers in turn."""
     week = weeks[len(weeks) // 2]
     # By then the week is known, and not yet revised.
@@ -225,68 +220,42 @@ def run(engines: dict[str, sa.Engine], weeks: list[dt.date], plans: Path | None)
         "week": week,
         "moment": min(month_end, dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)),
     }
-    rows: list[dict[str, object]] = []
+    rows = []
     connections = {name: engine.connect() for name, engine in engines.items()}
     watches = {name: Stopwatch(connection) for name, connection in connections.items()}
     for name, text in QUERIES.items():
         wanted = {key: value for key, value in values.items() if f":{key}" in text}
         query = sa.text(text)
-        clock: dict[str, list[float]] = {server: [] for server in engines}
-        processor: dict[str, list[float]] = {server: [] for server in engines}
+        spent: dict[str, list[float]] = {server: [] for server in engines}
         answers = {server: connections[server].execute(query, wanted).all() for server in engines}
         for _ in range(_TIMES):
             for server, connection in connections.items():
-                begun, spent = time.perf_counter(), watches[server].processor()
+                begun = watches[server].processor()
                 connection.execute(query, wanted).all()
-                processor[server].append(watches[server].processor() - spent)
-                clock[server].append((time.perf_counter() - begun) * 1000)
+                spent[server].append(watches[server].processor() - begun)
         same = answers["plain"] == answers["community"]
-        row: dict[str, object] = {"query": name, "rows": len(answers["plain"]) if same else "THEY DIFFER"}
-        for server in engines:
-            row[f"{server} ms"] = statistics.median(clock[server])
-        row["ratio"] = f"{statistics.median(clock['community']) / statistics.median(clock['plain']):.2f}"
-        for server in engines:
-            row[f"{server} CPU ms"] = statistics.median(processor[server])
-            plan = connections[server].execute(sa.text(f"EXPLAIN (ANALYZE, BUFFERS, SUMMARY) {text}"), wanted).scalars()
-            lines = list(plan)
-            row[f"{server} planning ms"] = float(next(x for x in lines if x.startswith("Planning Time")).split()[2])
-            if plans:
-                plans.mkdir(exist_ok=True)
-                (plans / f"{name.replace(' ', '_')}.{server}.txt").write_text("\n".join(lines))
-        rows.append(row)
+        plain, ours = (statistics.median(spent[server]) for server in ("plain", "community"))
+        row: dict[str, Value] = {"rows": len(answers["plain"]) if same else "THEY DIFFER"}
+        row |= {"plain CPU ms": plain, "community CPU ms": ours}
+        lines = connections["community"].execute(sa.text(f"EXPLAIN (ANALYZE, SUMMARY) {text}"), wanted).scalars()
+        row["community planning ms"] = float(next(x for x in lines if x.startswith("Planning Time")).split()[2])
+        rows.append(Row(name, row, ours / plain))
     for connection in connections.values():
         connection.close()
     return rows
 
 
-def main() -> None:
+def run() -> Measured:
     """Both servers, sizes, queries."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weeks", type=int, default=FIVE_YEARS)
-    parser.add_argument("--plans", type=Path, help="a folder for EXPLAIN ANALYZE of each")
-    parser.add_argument("--wait", action="store_true", help="keep both servers up until a line comes from the terminal")
-    chosen = parser.parse_args()
-    weeks = newest_weeks(chosen.weeks)
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder, community("bench_queries") as ours:
-        home = Path(folder)
-        home.chmod(0o755)
-        # Disk is what is short here; nothing is written while we measure.
-        embedded._SETTINGS["max_wal_size"] = "1GB"
-        with EmbeddedServer(home / "plain", durable=False) as server:
-            engines = {"plain": prepared(server.url), "community": ours}
-            for engine in engines.values():
-                print(description(engine))
-            print(f"loading {len(weeks)} weeks into both", flush=True)
-            taken = timed(lambda: fill(engines, weeks))
-            print(f"  loaded in {taken / 60_000:.0f} minutes\n\n{table_of(sizes(engines))}\n", flush=True)
-            try:
-                print(table_of(run(engines, weeks, chosen.plans)), flush=True)
-            finally:
-                if chosen.wait:
-                    print(f"plain: {server.url}", flush=True)
-                    os.read(0, 1)
-            engines["plain"].dispose()
-
-
-if __name__ == "__main__":
-    main()
+    weeks = newest_weeks(FIVE_YEARS)
+    # Disk is what is short here; nothing is written while we measure.
+    _SETTINGS["max_wal_size"] = "1GB"
+    with community("bench_queries") as ours, embedded(durable=False) as server:
+        engines = {"plain": prepared(server.url), "community": ours}
+        for engine in engines.values():
+            print(description(engine))
+        print(f"loading {len(weeks)} weeks into both", flush=True)
+        fill(engines, weeks)
+        tables = {"sizes": Table("table", sizes(engines)), "queries": Table("query", measured(engines, weeks))}
+        engines["plain"].dispose()
+    return Measured(tables)

@@ -1,0 +1,30 @@
+"""The peak memory of a process that captures and computes one full-size week, as a run does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.publications import WEEK
+from benchmarks.results import Measured, Row, Table
+
+#: In MiB.
+_LIMIT = 512
+
+
+def run() -> Measured:
+    """The week in a process of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTC_")}
+    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
+        Path(folder).chmod(0o755)
+        env |= {"OTC_HOME": folder, "OTC_SIMULATOR_SCALE": "1"}
+        command = [sys.executable, "-m", "benchmarks.one_week", str(WEEK)]
+        said = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+    peak = float(said.split()[-1])
+    row = Row(
+        "one full-size week, captured and computed", {"peak MiB": peak, "limit MiB": _LIMIT}, peak / _LIMIT, most=1
+    )
+    return Measured({"memory": Table("run", [row])})
