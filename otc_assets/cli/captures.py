@@ -123,17 +123,22 @@ def lines(
 ) -> None:
     """Print lines of a capture as FINRA sent them, with their numbers, from the archive.
 
-    The header of a file is line 1; records in JSON are counted from 1. Example: otc-assets captures lines 52 --symbol
-    AAPL
+    The header of a file is line 1; records in JSON are counted from 1. Whose lines they are, and the header, are printed
+    before them, to standard error. Example: otc-assets captures lines 52 --symbol AAPL
     """
     from otc_assets.archive.opening import open_archive
     from otc_assets.local import setup
-    from otc_assets.pipeline.lines import capture_lines
+    from otc_assets.pipeline.lines import capture_lines, header_line
+    from otc_assets.reports import captures as reports
 
     archive = open_archive(settings().archive)
     span = {"first": chosen.first, "last": chosen.last} if chosen else {}
     with setup.warehouse(settings()) as database:
         found = capture_lines(database, archive, capture_id, **span, symbol=symbol)
+        whose = reports.capture(database, capture_id)
+    err.print(f"capture {capture_id}: {whose['tier']} of the week ending {whose['week_ending']}, {whose['status']}")
+    if (header := header_line(archive, whose["digest"])) is not None:
+        err.print(header)
     if as_json:
         out.print_as_json(found.to_dicts())
     elif found.is_empty():

@@ -44,7 +44,7 @@ def wednesday_requests(
     candidates = [each for each in look_back(now, settings.first_week, settings.lookback_weeks) if each[0] == tier]
     seen: set[dt.date] = set()
     try:
-        for _, week, state in changed(candidates[::-1], database, source, {(tier, newest)}):
+        for _, week, state in changed(candidates, database, source, {(tier, newest)}):
             seen.add(week)
             yield RunRequest(partition_key=key_of(week), run_key=capture_key(tier, week, state))
     except SourceError as error:

@@ -167,12 +167,12 @@ class _Round:
         """What one tick looks at: what is missing, the newest week of each tier, and the next of the round.
 
         Args:
-            candidates: the publications of the round, the weeks of each tier oldest first.
+            candidates: the publications of the round, the weeks of each tier newest first.
 
         Returns:
             The publications, and the position after them.
         """
-        newest = {tier: (tier, week) for tier, week in candidates}
+        newest = {tier: (tier, week) for tier, week in reversed(candidates)}
         first = list(dict.fromkeys([*self.missing[:_ABOUT_MISSING], *newest.values()]))
         end = self.position + _QUESTIONS_A_TICK - len(first)
         return list(dict.fromkeys([*first, *candidates[self.position : end]])), end

@@ -68,13 +68,16 @@ def look_back(
         first_week: the first week wanted; none before it is looked at.
         weeks_back: the number of weeks.
         since: the time of an earlier look: what has left the look-back since then is included.
+
+    Returns:
+        Newest week first, its tiers together: a week that is missing as a whole is not computed from one tier for long.
     """
-    found = []
+    found: list[tuple[Tier, dt.date]] = []
     for tier in TIERS:
         newest = newest_due(tier, now)
         start = min(newest, newest_due(tier, since)) if since else newest
         found += [(tier, week) for week in weeks_between(max(first_week, start - weeks_back * _WEEK), newest)]
-    return found
+    return sorted(found, key=lambda each: (-each[1].toordinal(), TIERS.index(each[0])))
 
 
 def wednesday_of(week_ending: dt.date, tier: Tier) -> dt.datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import polars as pl
 
 from otc_assets.archive.store import Archive
+from otc_assets.domain.parsing.json_records import is_json
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import parsed_capture
 from otc_assets.warehouse.database import Database
@@ -16,6 +17,16 @@ from otc_assets.warehouse.read import publication_of
 
 class NoSuchLine(OtcError):
     """There is no such capture, or it has no such line. The message says which there are."""
+
+
+def header_line(archive: Archive, digest: str) -> str | None:
+    """The first line of an archived file of delimited text, which names its columns; None of records in JSON.
+
+    Raises:
+        ArchiveError: the archive does not have its bytes, or they are damaged.
+    """
+    content = archive.get(digest)
+    return None if is_json(content) else content.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
 
 
 def capture_lines(

@@ -231,7 +231,8 @@ def test_captures_are_listed_shown_accepted_withdrawn_and_restored(run: Run, tmp
     assert [tuple(line.strip().split("  ", 1)) for line in printed] == [(str(n), line) for n, line in of_symbol]
     shown = json.loads(run("captures", "lines", "1", "2..3", "--json")[1])
     assert shown == [{"line": n, "record": text[n - 1].rstrip("\n")} for n in (2, 3)]
-    assert run("captures", "lines", "1", "--symbol", "NONE")[1:] == ("", "no rows\n")
+    whose = f"capture 1: NMS Tier 1 of the week ending 2026-08-21, effective\n{text[0]}"
+    assert run("captures", "lines", "1", "--symbol", "NONE")[1:] == ("", f"{whose}no rows\n")
     code, _, errors = run("captures", "lines", "1", "1")
     assert (code, "has no line 1: its" in errors) == (1, True)
     assert run("captures", "lines", "9")[0] == 1
