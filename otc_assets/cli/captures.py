@@ -123,8 +123,8 @@ def lines(
 ) -> None:
     """Print lines of a capture as FINRA sent them, with their numbers, from the archive.
 
-    The header of a file is line 1; records in JSON are counted from 1. Whose lines they are, and the header, are printed
-    before them, to standard error. Example: otc-assets captures lines 52 --symbol AAPL
+    The header of a file is line 1; records in JSON are counted from 1. Whose lines they are, and the header, are
+    printed before them, to standard error. Example: otc-assets captures lines 52 --symbol AAPL
     """
     from otc_assets.archive.opening import open_archive
     from otc_assets.local import setup

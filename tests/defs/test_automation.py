@@ -164,7 +164,7 @@ def test_the_revision_sensor_goes_round_all_publications_a_few_at_a_time(dagster
 
 
 def test_the_tiers_of_a_week_are_looked_at_together_the_newest_weeks_first() -> None:
-    """A week that was missing as a whole was computed from its T2 alone, and graded A: T1 was looked at an hour later."""
+    """A week that was missing as a whole was computed from its T2 alone: T1 was looked at an hour later."""
     candidates = changes.look_back(WEDNESDAY, dt.date(2024, 1, 5), 26)
     assert len(set(candidates)) == 3 * 27
     weeks = [week for _, week in candidates]
