@@ -62,6 +62,7 @@ class Terminal(Console):
         written = json_text(value, indent=indent)
         if not self.is_terminal:
             self.file.write(f"{written}\n")  # looking for colours takes a quarter of a minute for a full-size capture
+            self.file.flush()  # who follows reads each line at once
             return
         text = Text(written)
         JSONHighlighter().highlight(text)
