@@ -20,7 +20,6 @@ from otc_assets.defs.internals import (
     SqlEventLogStorageMetadata,
     share_engine,
 )
-from otc_assets.warehouse.server import ping_after_idling
 
 #: Dagster's tables.
 TABLES = sorted(
@@ -39,17 +38,17 @@ _RECYCLE_SECONDS = 300
 def _engine(url: str) -> sa.Engine:
     """The process's engine: instances come and go, in a code server one for each tick of a sensor.
 
-    One connection is kept, and as many as threads need are opened beside it. It is tested after it was idle, so that a
-    restart of the server does not fail a run.
+    One connection is kept, and as many as threads need are opened beside it. It is tested before each use, so that a
+    restart of the server does not fail a run: Dagster does not try a statement again.
     """
     engine = sa.create_engine(
         url,
         isolation_level="AUTOCOMMIT",  # as Dagster's own
         pool_size=1,
         max_overflow=-1,
+        pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
     )
-    ping_after_idling(engine)
     # Two processes must not use one connection: a fork opens its own.
     os.register_at_fork(after_in_child=partial(engine.dispose, close=False))
     return engine

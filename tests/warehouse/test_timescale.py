@@ -312,7 +312,7 @@ def test_a_schema_of_before_definitions_were_stored_keeps_its_hypertables_and_fi
     write(engine, OLD)
     digests = "SELECT name, digest FROM otc.definition WHERE name !~ '_as_of$|comments|^firm$' ORDER BY name"
     before, weekly, ids = ask(engine, digests), ask(engine, _WEEKLY), ask(engine, _AGGREGATE_IDS)
-    assert (len(before), len(weekly)) == (len(hypertables()) + 2, 40)
+    assert (len(before), len(weekly)) == (len(hypertables()) + 3, 40)
     migrate(community_database, "030", start=NEVER)
     migrate(community_database, start=NEVER)
     assert ask(engine, digests) == before
