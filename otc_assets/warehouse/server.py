@@ -7,7 +7,6 @@ tables are in ``load`` and ``read``.
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -27,10 +26,6 @@ _SLICE_ROWS = 50_000
 
 #: The schema of Dagster's own tables: not ``otc``, so that a reader can be granted everything in ``otc``.
 DAGSTER_SCHEMA = "dagster"
-
-#: A connection that was idle for longer is tested before it is used.
-_IDLE_SECONDS = 1.0
-_RETURNED = "otc_returned_at"
 
 #: The first key of our advisory locks: no other program uses it.
 LOCK_SPACE = 0x07C0
@@ -119,28 +114,6 @@ def ensure_schema(connection: sa.Connection, name: str) -> None:
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
 
 
-def ping_after_idling(engine: sa.Engine) -> None:
-    """Has the pool test a connection that was idle, and replace it if it is broken, before it is used.
-
-    ``pool_pre_ping`` tests it before every use: a tenth of the time of a run that stores a thousand events.
-    """
-
-    def returned(_: Any, record: sa.pool.ConnectionPoolEntry) -> None:
-        record.info[_RETURNED] = time.monotonic()
-
-    def taken(connection: Any, record: sa.pool.ConnectionPoolEntry, _: Any) -> None:
-        since = record.info.get(_RETURNED)
-        if since is None or time.monotonic() - since < _IDLE_SECONDS:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.InvalidatePoolError from error
-
-    sa.event.listen(engine, "checkin", returned)
-    sa.event.listen(engine, "checkout", taken)
-
-
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     """An engine for the server at ``url``; it connects when it is first used."""
     address = sa.make_url(database_url(url, "psycopg"))
@@ -148,6 +121,7 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
         address.difference_update_query(["options"]),
         pool_size=pool_size,
         max_overflow=4,
+        pool_pre_ping=True,
         connect_args={
             "application_name": "otc-assets",
             "connect_timeout": 10,
@@ -155,7 +129,6 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
         },
     )
     sa.event.listen(engine, "connect", lambda connection, _: prepare_session(connection))
-    ping_after_idling(engine)
     instrument_engine(engine)
     return engine
 
