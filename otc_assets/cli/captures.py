@@ -128,7 +128,7 @@ def lines(
     """
     from otc_assets.archive.opening import open_archive
     from otc_assets.local import setup
-    from otc_assets.pipeline.lines import capture_lines, header_line
+    from otc_assets.pipeline.lines import capture_lines
     from otc_assets.reports import captures as reports
 
     archive = open_archive(settings().archive)
@@ -137,15 +137,15 @@ def lines(
         found = capture_lines(database, archive, capture_id, **span, symbol=symbol)
         whose = reports.capture(database, capture_id)
     err.print(f"capture {capture_id}: {whose['tier']} of the week ending {whose['week_ending']}, {whose['status']}")
-    if (header := header_line(archive, whose["digest"])) is not None:
-        err.print(header)
+    if found.header is not None:
+        err.print(found.header)
     if as_json:
-        out.print_as_json(found.to_dicts())
-    elif found.is_empty():
+        out.print_as_json(found.rows.to_dicts())
+    elif found.rows.is_empty():
         err.print("no rows")
     else:
-        width = len(str(found["line"].max()))
-        for line, record in found.iter_rows():
+        width = len(str(found.rows["line"].max()))
+        for line, record in found.rows.iter_rows():
             print(f"{line:>{width}}  {printable(record)}")
 
 

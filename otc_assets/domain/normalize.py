@@ -143,7 +143,7 @@ def _split(parsed: Parsed) -> dict[tuple[dt.date, Tier], Parsed]:
 
         week, tier = group
         parts[week, by_name[tier]] = Parsed(
-            parsed.name, parsed.layout, parsed.columns, records, rejected, parsed.truncated, raw
+            parsed.name, parsed.layout, parsed.columns, records, rejected, parsed.truncated, raw, parsed.header
         )
     return parts
 

@@ -5,10 +5,11 @@ What a line is, is up to ``domain.parsing``. The rows that were not accepted are
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 
 from otc_assets.archive.store import Archive
-from otc_assets.domain.parsing.json_records import is_json
 from otc_assets.errors import OtcError
 from otc_assets.pipeline.captures import parsed_capture
 from otc_assets.warehouse.database import Database
@@ -19,14 +20,17 @@ class NoSuchLine(OtcError):
     """There is no such capture, or it has no such line. The message says which there are."""
 
 
-def header_line(archive: Archive, digest: str) -> str | None:
-    """The first line of an archived file of delimited text, which names its columns; None of records in JSON.
+@dataclass(frozen=True)
+class Lines:
+    """Lines of a capture.
 
-    Raises:
-        ArchiveError: the archive does not have its bytes, or they are damaged.
+    Attributes:
+        header: the line that names the columns; None in files that have none.
+        rows: columns ``line``, as in FINRA's file, and ``record``, verbatim.
     """
-    content = archive.get(digest)
-    return None if is_json(content) else content.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
+
+    header: str | None
+    rows: pl.DataFrame
 
 
 def capture_lines(
@@ -37,8 +41,8 @@ def capture_lines(
     first: int | None = None,
     last: int | None = None,
     symbol: str | None = None,
-) -> pl.DataFrame:
-    """Lines of a capture, verbatim: columns ``line``, as in FINRA's file, and ``record``.
+) -> Lines:
+    """Lines of a capture, verbatim.
 
     Args:
         database: where the capture is recorded.
@@ -71,4 +75,4 @@ def capture_lines(
     if symbol is not None:
         of_symbol = parsed.records.filter(pl.col("symbol") == symbol)["line"]
         chosen = chosen.filter(pl.col("line").is_in(of_symbol.implode()))
-    return chosen
+    return Lines(parsed.header, chosen)

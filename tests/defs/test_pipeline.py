@@ -95,8 +95,8 @@ def test_every_published_row_arrives_and_the_figures_are_those_that_duckdb_compu
     ).fetchone()
     assert received == (rows.height, rows.height, 0)
     numbers = sql.execute("SELECT id FROM otc.publication").fetchall()
-    lines = [capture_lines(installed.database(), installed.archive(), int(str(number))).height for (number,) in numbers]
-    assert sum(lines) == rows.height
+    lines = [capture_lines(installed.database(), installed.archive(), int(str(number))) for (number,) in numbers]
+    assert sum(each.rows.height for each in lines) == rows.height
 
     summary = duck.execute("""
         SELECT week_ending::date, tier, symbol, sum(shares), sum(trades), count(DISTINCT venue_id),
@@ -401,7 +401,7 @@ def test_the_same_week_with_other_content_is_a_revision_and_nothing_of_the_first
         ("AAAA", Decimal(1), "changed")
     ]
     shares = [capture_lines(installed.database(), installed.archive(), number, symbol="AAAA") for number in (1, 2)]
-    assert [frame.rows() for frame in shares] == [
+    assert [each.rows.rows() for each in shares] == [
         [(2, f"OTC|AAAA|A Inc|V ONE|VONE|{count}|1|2026-09-21")] for count in (1, 5)
     ]
 

@@ -47,7 +47,8 @@ def parse_delimited(data: bytes, name: str) -> Parsed:
         refuse_unless_readable(name, records, rejected, "Its rows do not match its header: download it again")
     truncated = trailer_missing or not last_is_whole
     read_lines = panics_refused(name)(lambda: _lines(data))
-    return Parsed(name, header.layout, frozenset(header.fields), records, rejected, truncated, read_lines)
+    text = first.decode(errors="backslashreplace")
+    return Parsed(name, header.layout, frozenset(header.fields), records, rejected, truncated, read_lines, text)
 
 
 def _header(line: bytes, name: str) -> Header:

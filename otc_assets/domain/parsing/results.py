@@ -34,6 +34,7 @@ class Parsed:
         rejected: REJECTED, those that could not.
         truncated: whether the bytes end within a row, or before the trailer.
         read_lines: reads every row verbatim, each time it is called; ``raw`` reads them once.
+        header: the line that names the columns of delimited text, verbatim; None in other layouts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Parsed:
     rejected: pl.DataFrame
     truncated: bool
     read_lines: Callable[[], pl.DataFrame]
+    header: str | None = None
 
     @property
     def received(self) -> int:
