@@ -11,6 +11,7 @@ import hashlib
 import io
 import tempfile
 import weakref
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,6 +20,14 @@ import zstandard
 
 #: Zstandard's default. Of a full-size week, level 6 makes a 6 % smaller object and takes three times as long.
 _LEVEL = 3
+
+
+def joined(pieces: Iterable[bytes]) -> bytes:
+    """All pieces as one."""
+    content = io.BytesIO()  # its value is returned without a copy
+    for piece in pieces:
+        content.write(piece)
+    return content.getvalue()
 
 
 class Content(Protocol):
@@ -98,10 +107,7 @@ class Spool:
 
     def read(self) -> bytes:
         """All that was written."""
-        content = io.BytesIO()  # its value is returned without a copy
-        for piece in zstandard.ZstdDecompressor().read_to_iter(self.packed()):
-            content.write(piece)
-        return content.getvalue()
+        return joined(zstandard.ZstdDecompressor().read_to_iter(self.packed()))
 
     def packed(self) -> BinaryIO:
         """The temporary file; nothing can be written any more."""

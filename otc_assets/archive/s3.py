@@ -41,11 +41,10 @@ from otc_assets.archive.store import (
     MissingObject,
     as_content,
     discard,
-    joined,
     unpacked,
 )
 from otc_assets.archive_url import ArchiveUrl
-from otc_assets.content import Content, Spool
+from otc_assets.content import Content, Spool, joined
 
 log = logging.getLogger(__name__)
 

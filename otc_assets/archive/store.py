@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 
-from otc_assets.content import Content, Held, Spool
+from otc_assets.content import Content, Held, Spool, joined
 from otc_assets.errors import OtcError
 from otc_assets.processes import started, this_process
 
@@ -188,14 +188,6 @@ def unpacked(stored: BinaryIO, digest: str, where: str) -> Iterator[bytes]:
         raise DamagedObject(f"{where} is damaged ({error})", remedy=_RESTORE) from None
     if found.hexdigest() != digest:
         raise DamagedObject(f"{where} is damaged (its bytes have another digest)", remedy=_RESTORE)
-
-
-def joined(pieces: Iterator[bytes]) -> bytes:
-    """All pieces as one."""
-    content = io.BytesIO()  # its value is returned without a copy
-    for piece in pieces:
-        content.write(piece)
-    return content.getvalue()
 
 
 def discard(pieces: Iterator[bytes]) -> None:

@@ -158,7 +158,7 @@ def share_engine(storage: DagsterPostgresStorage, engine: sa.Engine) -> None:
     """Has the three parts of a storage use ``engine``. Waits for a setting of the pool of connections.
 
     The public ``optimize_for_webserver`` makes a pool for each part of each instance, and does not test connections.
-    Which tables there are is asked once per process, and not with every materialization.
+    Which tables there are is asked once per storage, and not with every materialization.
     """
     events = storage.event_log_storage
     events.has_table = cache(events.has_table)  # type: ignore[attr-defined]

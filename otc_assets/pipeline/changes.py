@@ -77,7 +77,7 @@ def look_back(
         newest = newest_due(tier, now)
         start = min(newest, newest_due(tier, since)) if since else newest
         found += [(tier, week) for week in weeks_between(max(first_week, start - weeks_back * _WEEK), newest)]
-    return sorted(found, key=lambda each: (-each[1].toordinal(), TIERS.index(each[0])))
+    return sorted(found, key=lambda each: each[1], reverse=True)  # stable: tiers keep their order
 
 
 def wednesday_of(week_ending: dt.date, tier: Tier) -> dt.datetime:

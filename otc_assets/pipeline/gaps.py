@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 
 import polars as pl
+import sqlalchemy as sa
 
 from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.gaps import classify, split_history
@@ -34,15 +35,24 @@ def current_gaps(database: Database, source: Source, first_week: dt.date, now: d
     except SourceError:
         offered = None
     with database.transaction() as connection:
-        have = captured(connection, first_week, week_containing(now.date()))
-        kept_from = retained_from(connection, "venue_volume")
+        return _gaps(connection, offered, first_week, now, from_files=isinstance(source, DownloadFiles))
+
+
+def _gaps(
+    connection: sa.Connection,
+    offered: set[tuple[dt.date, str]] | None,
+    first_week: dt.date,
+    now: dt.datetime,
+    *,
+    from_files: bool = False,
+) -> pl.DataFrame:
     return classify(
-        have,
+        captured(connection, first_week, week_containing(now.date())),
         offered,
         first_week=first_week,
         now=now,
-        retained_from=kept_from,
-        from_files=isinstance(source, DownloadFiles),
+        retained_from=retained_from(connection, "venue_volume"),
+        from_files=from_files,
     )
 
 
@@ -57,11 +67,9 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
     """
     with database.transaction() as connection:
         stored, first = reported_gaps(connection), first_captured(connection)
-        have = captured(connection, first_week, week_containing(now.date()))
-        kept_from = retained_from(connection, "venue_volume")
+        gaps = _gaps(connection, None, first_week, now)
     if not first:
         return []
-    gaps = classify(have, None, first_week=first_week, now=now, retained_from=kept_from)
     requested, history = split_history(gaps, first)[1], gaps.join(stored, on=["week_ending", "tier"], how="semi")
     found = pl.concat([requested, history]).unique(["week_ending", "tier"])
     both = found.join(stored, on=["week_ending", "tier"], how="left", suffix="_stored")

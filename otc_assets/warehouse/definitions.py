@@ -26,7 +26,7 @@ def reconcile(connection: sa.Connection, digests: Digests) -> None:
     functions |= {name: text(name) for name in others}
     for name, definition in functions.items():
         if digests.differs(name, definition):
-            _replace_as_of(connection, name, definition)
+            _replace(connection, name, definition)
             digests.save(name, definition)
     if digests.differs("comments", comments := text("comments")):
         connection.exec_driver_sql(comments)
@@ -34,17 +34,18 @@ def reconcile(connection: sa.Connection, digests: Digests) -> None:
     save_comments(connection)
 
 
-def _replace_as_of(connection: sa.Connection, name: str, definition: str) -> None:
+def _replace(connection: sa.Connection, name: str, definition: str) -> None:
+    written = definition.replace("%", "%%")  # psycopg would take it for a placeholder
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(definition.replace("%", "%%"))
+            connection.exec_driver_sql(written)
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _INVALID_FUNCTION_DEFINITION:
             raise
-        # Other columns than before: such a function can't be replaced in place.
+        # Other columns than before: such a function, of a table as of a moment, can't be replaced in place.
         with kept_grants(connection, [name]):
             connection.exec_driver_sql(f"DROP FUNCTION otc.{name}(timestamptz)")
-            connection.exec_driver_sql(definition.replace("%", "%%"))
+            connection.exec_driver_sql(written)
 
 
 # COMMENT takes no bound parameters: the server quotes the text.
