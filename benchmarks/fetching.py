@@ -9,17 +9,16 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import math
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
+from benchmarks.publications import simulated_finra
 from benchmarks.results import Measured, Row, Table, Value
 from benchmarks.servers import Stopwatch, prepared
 from otc_assets.archive.store import LocalArchive
@@ -42,25 +41,6 @@ _SETTINGS = (
     (PAGES_IN_FLIGHT, FINRA_REQUESTS_PER_MINUTE),
     (2 * PAGES_IN_FLIGHT, FINRA_REQUESTS_PER_MINUTE),
 )
-
-
-@contextmanager
-def finra(scale: float) -> Iterator[str]:
-    """The address of a simulated FINRA."""
-    command = "from otc_assets.cli import main; main()"
-    traps = f"latency_seconds={LATENCY}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, "simulate", "--serve", "--port", "0", "--trap", traps],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200", "OTC_SIMULATOR_SCALE": str(scale)},
-    )
-    try:
-        assert process.stdout is not None
-        yield next(word for word in process.stdout.readline().split() if word.startswith("http"))
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def limit(pages: list[int], page: float, in_flight: int, per_minute: int) -> float:
@@ -191,7 +171,7 @@ def again(url: str) -> list[Row]:
 
 def run() -> Measured:
     """All of them."""
-    with finra(1.0) as url:
+    with simulated_finra(1.0, latency=LATENCY) as url:
         warm = QueryApi(url, pages_in_flight=12)
         for tier in TIERS:  # the simulator makes its rows when they are requested first
             warm.fetch(WEEK, tier)

@@ -20,7 +20,7 @@ def run() -> Measured:
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTC_")}
     with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
         Path(folder).chmod(0o755)
-        env |= {"OTC_HOME": folder, "OTC_SIMULATOR_SCALE": "1"}
+        env |= {"OTC_HOME": folder}
         command = [sys.executable, "-m", "benchmarks.one_week", str(WEEK)]
         said = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
     peak = float(said.split()[-1])

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from benchmarks.fetching import peak_memory
+from benchmarks.publications import simulated_finra
 from otc_assets.definitions import make_launcher
 from otc_assets.defs.instance import clean_instance
 from otc_assets.defs.materialize import materialize
@@ -21,27 +19,10 @@ from otc_assets.local import setup
 from otc_assets.settings import settings
 
 
-@contextmanager
-def simulated_finra() -> Iterator[str]:
-    """The address of a simulated FINRA in a process of its own."""
-    finra = subprocess.Popen(
-        [sys.executable, "-c", "from otc_assets.cli import main; main()", "simulate", "--serve", "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    try:
-        assert finra.stdout is not None
-        yield next(word for word in finra.stdout.readline().split() if word.startswith("http"))
-    finally:
-        finra.terminate()
-        finra.wait()
-
-
 def main() -> None:
     """The week named on the command line."""
     week = dt.date.fromisoformat(sys.argv[1])
-    with simulated_finra() as address:
+    with simulated_finra(1.0) as address:
         os.environ |= {"OTC_SOURCE": "api", "OTC_FINRA_URL": address, "OTC_REQUESTS_PER_MINUTE": "1200"}
         settings.cache_clear()
         with setup.database(settings()) as url:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from benchmarks.publications import WEEK
+from benchmarks.publications import WEEK, simulated_finra
 from benchmarks.results import Measured, Row, Table
 from benchmarks.servers import WholeServer
 from otc_assets.domain.weeks import NEW_YORK, TIERS
@@ -67,6 +67,7 @@ def bare(week: dt.date) -> None:
     from otc_assets.pipeline.gaps import current_gaps, report_gaps
     from otc_assets.pipeline.report import make_report
     from otc_assets.pipeline.volume import compute_volume
+    from otc_assets.warehouse.kept_weeks import weeks_kept
 
     chosen = settings()
     parts = make_resources(chosen)
@@ -78,21 +79,22 @@ def bare(week: dt.date) -> None:
             judge_checks(database, asset, week, names, archive=archive, exports=parts["exports"])
 
     _started()
-    compute_calendar(week, database)
-    for tier in TIERS:
-        capture_publication(week, tier, source, archive, database, "bare", now)
-        judge(f"publication_{tier.slug}")
-    compute_volume(week, database, archive)
-    judge("venue_volume")
-    for figure in figures():
-        compute_figure(figure, week, database)
-        judge(figure.name)
-    gaps = current_gaps(database, source, chosen.first_week, now)
-    report_dataset_gaps(database, source, now)
-    report_gaps(week, gaps, database)
-    judge("gap_report")
-    make_report(week, database, archive, now, announcer(chosen, now))
-    judge(WEEKLY_REPORT.name)
+    with weeks_kept(chosen.home):  # as in a run
+        compute_calendar(week, database)
+        for tier in TIERS:
+            capture_publication(week, tier, source, archive, database, "bare", now)
+            judge(f"publication_{tier.slug}")
+        compute_volume(week, database, archive)
+        judge("venue_volume")
+        for figure in figures():
+            compute_figure(figure, week, database)
+            judge(figure.name)
+        gaps = current_gaps(database, source, chosen.first_week, now)
+        report_dataset_gaps(database, source, now)
+        report_gaps(week, gaps, database)
+        judge("gap_report")
+        make_report(week, database, archive, now, announcer(chosen, now))
+        judge(WEEKLY_REPORT.name)
     database.close()
     assert "dagster" not in sys.modules
 
@@ -172,11 +174,8 @@ def measure(way: str, address: str) -> Cost:
 
 def run() -> Measured:
     """The three ways in turn, and the best of each."""
-    from benchmarks.one_week import simulated_finra  # imports Dagster, which the bare way does without
-
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    os.environ["OTC_SIMULATOR_SCALE"] = "1"
-    with simulated_finra() as address:
+    with simulated_finra(1.0) as address:
         for _ in range(_TIMES):
             for way, found in costs.items():
                 found.append(measure(way, address))
