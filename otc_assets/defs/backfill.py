@@ -47,6 +47,12 @@ query BackfillState($id: String!) {
 """
 _RUNNING = frozenset({"REQUESTED", "CANCELING", "FAILING"})
 _SECONDS = 60
+#: How long the web server may give no answer while a backfill is followed, in seconds: it is busy, or starts again.
+_PATIENCE = 120
+
+
+class NoAnswer(OtcError):
+    """The web server does not answer, or something else answers at its port."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +94,15 @@ def _ask(ui_url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     """The only field of the answer to a query.
 
     Raises:
-        OtcError: the web server does not answer, or refuses.
+        NoAnswer: the web server does not answer.
+        OtcError: it refuses.
     """
     try:
         reply = httpx.post(f"{ui_url}/graphql", json={"query": query, "variables": variables}, timeout=_SECONDS)
         reply.raise_for_status()
         answer = reply.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise OtcError(
+        raise NoAnswer(
             f"the Dagster web server at {ui_url} did not answer as expected: {error}",
             remedy="Set OTC_PORT to the port of the running 'otc-assets up'.",
         ) from error
@@ -141,11 +148,29 @@ def launch_backfill(
 
 
 def follow_backfill(ui_url: str, backfill_id: str) -> Iterator[BackfillState]:
-    """The progress of a backfill, once per second; the last one has ended."""
-    while not (state := backfill_state(ui_url, backfill_id)).ended:
-        yield state
+    """The progress of a backfill, once per second; the last one has ended.
+
+    Raises:
+        OtcError: the web server has not answered for two minutes, or there is no such backfill.
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            state = backfill_state(ui_url, backfill_id)
+        except NoAnswer as error:
+            if time.monotonic() - answered > _PATIENCE:
+                raise OtcError(
+                    f"backfill {backfill_id} can't be followed any more: the Dagster web server at {ui_url} has not "
+                    f"answered for {_PATIENCE} seconds: {error.__cause__}",
+                    remedy="The backfill is stored and goes on while 'otc-assets up' runs. Start that if it has ended, "
+                    f"and open {ui_url}/runs/b/{backfill_id}.",
+                ) from error
+        else:
+            answered = time.monotonic()
+            yield state
+            if state.ended:
+                return
         time.sleep(1)
-    yield state
 
 
 def backfill_state(ui_url: str, backfill_id: str) -> BackfillState:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dagster import DagsterInstance
@@ -11,7 +13,8 @@ from dagster._core.execution.asset_backfill import AssetBackfillData
 from pytest_httpserver import HTTPServer
 from support import installed
 
-from otc_assets.defs.backfill import backfill_state, launch_backfill
+from otc_assets.defs import backfill
+from otc_assets.defs.backfill import backfill_state, follow_backfill, launch_backfill
 from otc_assets.defs.datasets import ASSETS as OTHER_DATASETS
 from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.weeks import OTCE, T1, T2
@@ -72,3 +75,36 @@ def test_another_server_at_the_port_is_named_with_what_to_do(httpserver: HTTPSer
     with pytest.raises(OtcError, match="did not answer as expected") as error:
         backfill_state(httpserver.url_for("").rstrip("/"), "abc")
     assert "OTC_PORT" in str(error.value)
+
+
+def state(status: str, done: int) -> dict[str, object]:
+    counts = {"numPartitionsTargeted": 2, "numPartitionsMaterialized": done, "numPartitionsFailed": 0}
+    found = {"__typename": "PartitionBackfill", "status": status}
+    return {"data": {"partitionBackfillOrError": {**found, "assetBackfillData": {"assetBackfillStatuses": [counts]}}}}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a minute passes whenever the time is asked for, and no pause lasts."""
+    ticks = itertools.count(step=30)
+    monkeypatch.setattr(backfill, "time", SimpleNamespace(monotonic=ticks.__next__, sleep=lambda seconds: None))
+
+
+@pytest.mark.usefixtures("clock")
+def test_following_goes_on_after_the_web_server_gave_no_answer(httpserver: HTTPServer) -> None:
+    """It ended with the first reply that was lost, though the backfill went on."""
+    httpserver.expect_ordered_request("/graphql").respond_with_json(state("REQUESTED", 1))
+    for _ in range(2):
+        httpserver.expect_ordered_request("/graphql").respond_with_data("bad gateway", status=502)
+    httpserver.expect_ordered_request("/graphql").respond_with_json(state("COMPLETED_SUCCESS", 2))
+    seen = list(follow_backfill(httpserver.url_for("").rstrip("/"), "abc"))
+    assert [(each.done, each.of, each.status) for each in seen] == [(1, 2, "REQUESTED"), (2, 2, "COMPLETED_SUCCESS")]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_web_server_that_is_gone_ends_the_following_and_not_the_backfill(httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/graphql").respond_with_data("bad gateway", status=502)
+    with pytest.raises(OtcError, match="backfill abc can't be followed any more: the Dagster web server") as error:
+        list(follow_backfill(httpserver.url_for("").rstrip("/"), "abc"))
+    assert "goes on while 'otc-assets up' runs" in str(error.value)
+    assert len(httpserver.log) == 5  # after 30, 60, 90, 120 and 150 seconds
