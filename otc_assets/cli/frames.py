@@ -104,8 +104,9 @@ def _print_table(frame: pl.DataFrame, most: int | None) -> None:
     count = _that_fit(columns, cells) if len(cells) > 1 else len(columns)
     out.print_table(columns[:count], [row[:count] for row in cells], right=right)
     if left_out := columns[count:]:
+        wider = "make the terminal wider" if out.is_terminal else "set COLUMNS=200"
         err.print(
-            f"\nThe table has no room for {', '.join(left_out)}. Choose fewer columns, make the terminal wider, or "
+            f"\nThe table has no room for {', '.join(left_out)}. Choose fewer columns, {wider}, or "
             "write a file: --output rows.csv"
         )
     if shown.height < frame.height:

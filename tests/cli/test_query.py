@@ -111,6 +111,7 @@ def test_a_long_or_wide_table_says_what_it_left_out(query: Run, monkeypatch: pyt
     assert len(printed.splitlines()) == frames._TABLE_ROWS + 1
     assert max(map(len, printed.splitlines())) <= 80
     assert "no room for" in errors
+    assert "Choose fewer columns, set COLUMNS=200, or write a file" in errors  # the output is not a terminal
     assert "The first 100 rows. More: --limit" in errors
     assert len(query("summary", "--limit", "3")[1].splitlines()) == 4
 
