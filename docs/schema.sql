@@ -1601,14 +1601,13 @@ CREATE VIEW otc.venue_history AS
            FROM otc.venue) numbered
   GROUP BY identity_id, venue_id, venue_kind, venue_name, stretch;
 CREATE VIEW otc.weekly_summary_agg AS
- SELECT otc.bucket('1 day'::text, week_ending) AS week,
+ SELECT week_ending AS week,
     symbol,
     tier,
-    sum(total_volume) AS total_volume,
-    (sum(total_trades))::bigint AS total_trades,
-    max(venue_count) AS venue_count
-   FROM otc.symbol_summary
-  GROUP BY (otc.bucket('1 day'::text, week_ending)), symbol, tier;
+    total_volume,
+    total_trades,
+    venue_count
+   FROM otc.symbol_summary;
 -- otc.append_event(event_type text, aggregate_type text, aggregate_id text, payload jsonb, metadata jsonb DEFAULT '{"schema": 1}'::jsonb, expected_version bigint DEFAULT NULL::bigint)
 --     Appends an event as its aggregate's next version, and projects it. With expected_version (0: there was none) it fails with OTC01 if the aggregate has another version.
 -- otc.apply_retention(today date DEFAULT CURRENT_DATE, metadata jsonb DEFAULT '{"schema": 1}'::jsonb)

@@ -24,9 +24,13 @@ from otc_assets.warehouse.timescale.capabilities import Capabilities
 #: ``sql/<name>.sql``.
 AGGREGATES = ("weekly_summary_agg", "monthly_summary_agg")
 
+#: The queries of those that are another one where they are views.
+_OF_VIEWS = {"weekly_summary_agg": "weekly_summary_view"}
+
 #: The errors of a chunk or an aggregate that a job is working on: deadlock, serialization failure, lock not available,
 #: object in use. They pass.
 _BUSY = ("40P01", "40001", "55P03", "55006")
+_INVALID_TABLE_DEFINITION = "42P16"
 
 _CONTINUOUS = sa.text("SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'otc'")
 _VIEWS = sa.text("SELECT viewname FROM pg_views WHERE schemaname = 'otc' AND viewname = ANY(:names)")
@@ -43,17 +47,35 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
     """
     continuous = set(connection.execute(_CONTINUOUS).scalars()) if can.hypertables else set()
     existing = continuous if can.community else set(connection.execute(_VIEWS, {"names": list(AGGREGATES)}).scalars())
-    if existing == set(AGGREGATES) and not any(digests.differs(name, text(name)) for name in AGGREGATES):
+    queries = {name: text(name if can.community else _OF_VIEWS.get(name, name)) for name in AGGREGATES}
+    if existing == set(AGGREGATES) and not any(digests.differs(name, query) for name, query in queries.items()):
         return False
-    with kept_grants(connection, AGGREGATES):
-        _replace(connection, can, continuous)
-    for name in AGGREGATES:
-        digests.save(name, text(name))
+    bucket = "time_bucket" if can.community else "otc.bucket"
+    written = {name: query.format(bucket=bucket) for name, query in queries.items()}
+    if can.community or continuous or not _replaced_in_place(connection, written):
+        with kept_grants(connection, AGGREGATES):
+            _build_again(connection, written, can, continuous)
+    for name, query in queries.items():
+        digests.save(name, query)
     digests.save("comments", "")  # those on the old views were dropped with them
     return can.community
 
 
-def _replace(connection: sa.Connection, can: Capabilities, continuous: set[str]) -> None:
+def _replaced_in_place(connection: sa.Connection, queries: dict[str, str]) -> bool:
+    """Replaces the queries of views, so that the views of others that read them stay; False if their columns differ."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(text("bucket"))
+            for name, query in queries.items():
+                connection.exec_driver_sql(f"CREATE OR REPLACE VIEW otc.{name} AS {query}")
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _INVALID_TABLE_DEFINITION:
+            raise
+        return False
+    return True
+
+
+def _build_again(connection: sa.Connection, queries: dict[str, str], can: Capabilities, continuous: set[str]) -> None:
     for name in reversed(AGGREGATES):
         kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
         connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
@@ -66,8 +88,7 @@ def _replace(connection: sa.Connection, can: Capabilities, continuous: set[str])
     else:
         create = "CREATE VIEW otc.{name} AS {query}"
         connection.exec_driver_sql(text("bucket"))
-    for name in AGGREGATES:
-        query = text(name).format(bucket="time_bucket" if can.community else "otc.bucket")
+    for name, query in queries.items():
         connection.exec_driver_sql(create.format(name=name, query=query))
 
 
