@@ -24,7 +24,8 @@ from otc_assets.warehouse.timescale.capabilities import Capabilities
 #: ``sql/<name>.sql``.
 AGGREGATES = ("weekly_summary_agg", "monthly_summary_agg")
 
-#: The queries of those that are another one where they are views.
+#: Where they are views, these have a query of their own. The queries of continuous aggregates stay as they were
+#: written: with another text, ``migrate`` would build the aggregates again.
 _OF_VIEWS = {"weekly_summary_agg": "weekly_summary_view"}
 
 #: The errors of a chunk or an aggregate that a job is working on: deadlock, serialization failure, lock not available,
@@ -54,10 +55,13 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
     written = {name: query.format(bucket=bucket) for name, query in queries.items()}
     if can.community or continuous or not _replaced_in_place(connection, written):
         with kept_grants(connection, AGGREGATES):
-            _build_again(connection, written, can, continuous)
+            for name in reversed(AGGREGATES):
+                kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
+                connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
+            (_create_continuous if can.community else _create_views)(connection, written)
     for name, query in queries.items():
         digests.save(name, query)
-    digests.save("comments", "")  # those on the old views were dropped with them
+    digests.save("comments", "")  # those on views that were dropped are gone
     return can.community
 
 
@@ -65,9 +69,7 @@ def _replaced_in_place(connection: sa.Connection, queries: dict[str, str]) -> bo
     """Replaces the queries of views, so that the views of others that read them stay; False if their columns differ."""
     try:
         with connection.begin_nested():
-            connection.exec_driver_sql(text("bucket"))
-            for name, query in queries.items():
-                connection.exec_driver_sql(f"CREATE OR REPLACE VIEW otc.{name} AS {query}")
+            _create_views(connection, queries)
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) != _INVALID_TABLE_DEFINITION:
             raise
@@ -75,21 +77,19 @@ def _replaced_in_place(connection: sa.Connection, queries: dict[str, str]) -> bo
     return True
 
 
-def _build_again(connection: sa.Connection, queries: dict[str, str], can: Capabilities, continuous: set[str]) -> None:
-    for name in reversed(AGGREGATES):
-        kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
-        connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
-    if can.community:
-        create = (
-            "CREATE MATERIALIZED VIEW otc.{name} WITH (timescaledb.continuous, timescaledb.materialized_only = true)"
-            " AS {query} WITH NO DATA"
-        )
-        connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")
-    else:
-        create = "CREATE VIEW otc.{name} AS {query}"
-        connection.exec_driver_sql(text("bucket"))
+def _create_views(connection: sa.Connection, queries: dict[str, str]) -> None:
+    connection.exec_driver_sql(text("bucket"))
     for name, query in queries.items():
-        connection.exec_driver_sql(create.format(name=name, query=query))
+        connection.exec_driver_sql(f"CREATE OR REPLACE VIEW otc.{name} AS {query}")
+
+
+def _create_continuous(connection: sa.Connection, queries: dict[str, str]) -> None:
+    connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")
+    for name, query in queries.items():
+        connection.exec_driver_sql(
+            f"CREATE MATERIALIZED VIEW otc.{name} WITH (timescaledb.continuous, timescaledb.materialized_only = true)"
+            f" AS {query} WITH NO DATA"
+        )
 
 
 def _busy(error: Exception) -> bool:
