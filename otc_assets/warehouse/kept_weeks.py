@@ -1,8 +1,8 @@
-"""Weeks that a run has read, kept in temporary files, so that a week is read once for all its figures and checks.
+"""Weeks that a run has written or read, kept in temporary files for its figures and checks.
 
-A week is kept under the transaction that computed it (``otc.computed_week``), which every load of the week changes, and
-retention deletes. What a transaction reads after it has written something always comes from the tables. How rows are
-read is in ``read``.
+A week that the run itself wrote is not read from its table at all, and any other is read once. A week is kept under the
+transaction that computed it (``otc.computed_week``), which every load of the week changes, and retention deletes. What a
+transaction reads after it has written something always comes from the tables. How rows are read is in ``read``.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _LOADED_WITH = {"published_total": "venue_volume"}
 #: A week, a table that is read by week, and the tier, if the week is read tier by tier.
 Part = tuple[dt.date, str, str | None]
 
+#: The load under which a week that this transaction writes will be found, if it is committed.
+_THIS_LOAD = sa.text("SELECT pg_current_xact_id()::text")
+
 _LOADS = sa.text("""
     SELECT week_ending, xid::text FROM otc.computed_week
     WHERE table_name = :table AND week_ending = ANY(:weeks) AND pg_current_xact_id_if_assigned() IS NULL
@@ -48,7 +51,7 @@ class _Kept:
 
 
 class KeptWeeks:
-    """The weeks of tables that a run has read.
+    """The weeks of tables that a run has written or read.
 
     Args:
         most_bytes: the most that the files may take; the oldest weeks are given up first, because a run over weeks
@@ -91,6 +94,14 @@ class KeptWeeks:
         while self.bytes > self._most_bytes:
             self._drop(min(self._kept, key=lambda kept: kept[0]))
 
+    def keep_written(self, connection: sa.Connection, part: Part, rows: pl.DataFrame) -> None:
+        """Keeps rows that this transaction has written: all of the part, with the columns of the table's schema.
+
+        If the transaction is rolled back, or does not record the week as computed, no load has its number: the rows are
+        not found.
+        """
+        self.keep(part, connection.execute(_THIS_LOAD).scalar_one(), rows)
+
     def _drop(self, part: Part) -> None:
         if kept := self._kept.pop(part, None):
             kept.file.close()
@@ -111,7 +122,7 @@ def kept_weeks() -> KeptWeeks | None:
 
 @contextmanager
 def weeks_kept(folder: Path | None = None) -> Iterator[None]:
-    """In the block, weeks that were read are kept in files in ``folder``.
+    """In the block, weeks that were written or read are kept in files in ``folder``.
 
     By default, or if it does not exist, these are in the folder for temporary files, which may be in memory.
     """

@@ -17,9 +17,10 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.schema import REJECTED
-from otc_assets.domain.tables import figures
+from otc_assets.domain.tables import TABLES, figures
 from otc_assets.warehouse import events
 from otc_assets.warehouse.history import Change, replace_rows
+from otc_assets.warehouse.kept_weeks import kept_weeks
 from otc_assets.warehouse.publication import INSERT, NewPublication, Publication, PublicationFields
 from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import require_kept
@@ -192,8 +193,9 @@ def replace_volume(connection: sa.Connection, week_ending: dt.date, tier: str, v
     """
     lock_week(connection, week_ending)
     require_kept(connection, "venue_volume", week_ending)
-    scope = {"week_ending": week_ending, "tier": tier}
-    return replace_rows(connection, "venue_volume", scope, volume)
+    change = replace_rows(connection, "venue_volume", {"week_ending": week_ending, "tier": tier}, volume)
+    _keep(connection, "venue_volume", week_ending, tier, volume)
+    return change
 
 
 def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, totals: pl.DataFrame) -> None:
@@ -203,6 +205,7 @@ def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, t
         {"week_ending": week_ending, "tier": tier},
     )
     copy_in(connection, "otc.published_total", totals)
+    _keep(connection, "published_total", week_ending, tier, totals)
 
 
 def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str) -> None:
@@ -222,7 +225,14 @@ def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, ro
         copy_in(connection, f"otc.{table}", rows)
     else:
         replace_rows(connection, table, {"week_ending": week_ending}, rows)
+        _keep(connection, table, week_ending, None, rows)
     mark_computed(connection, table, week_ending, version, rows.height)
+
+
+def _keep(connection: sa.Connection, table: str, week_ending: dt.date, tier: str | None, rows: pl.DataFrame) -> None:
+    """Keeps a week that was written for the steps of the run that read it, if a run is under way."""
+    if (kept := kept_weeks()) is not None and rows.schema == TABLES[table].schema:
+        kept.keep_written(connection, (week_ending, table, tier), rows)
 
 
 _DELETE_CALENDAR = sa.text("DELETE FROM otc.week_calendar WHERE week_ending = :week_ending")
