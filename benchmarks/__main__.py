@@ -21,6 +21,7 @@ SHORT: dict[str, tuple[str, ...]] = {name: (name,) for name in ("parse", "load",
 BENCHMARKS = {
     **SHORT,
     **{name: (name,) for name in ("client", "api", "events", "fetching", "overhead", "growth", "queries")},
+    "backfill": ("backfill",),
     "peers_week": ("peers", "week"),
     "load_community": ("load", "community"),
     **{f"layout_{table}": ("layout", table) for table in CASES},

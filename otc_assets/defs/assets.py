@@ -5,7 +5,6 @@ week or several has in common is in ``weekly``.
 """
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from otc_assets.defs.weekly import (
     WeekEvents,
     common_options,
     each_week,
+    if_several,
     publication_metadata,
     table_options,
 )
@@ -122,17 +122,10 @@ def venue_volume(weeks: WeekPartitions) -> AssetsDefinition:
         yield from each_week(
             context,
             lambda week: compute_volume(week, warehouse, archive),
-            _if_several(context, lambda week: current_week("venue_volume", week, warehouse)),
+            if_several(context, lambda week: current_week("venue_volume", week, warehouse)),
         )
 
     return venue_volume
-
-
-def _if_several(
-    context: AssetExecutionContext, current: Callable[[dt.date], WeekResult | None]
-) -> Callable[[dt.date], WeekResult | None]:
-    """In a run over several weeks, the result of a week that is up to date; a week by itself is always computed."""
-    return current if len(context.partition_keys) > 1 else lambda week: None
 
 
 def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
@@ -153,7 +146,7 @@ def figure_asset(figure: Figure, weeks: WeekPartitions) -> AssetsDefinition:
         yield from each_week(
             context,
             lambda week: compute_figure(figure, week, warehouse),
-            _if_several(context, lambda week: current_week(figure.name, week, warehouse)),
+            if_several(context, lambda week: current_week(figure.name, week, warehouse)),
         )
 
     return computed
@@ -205,6 +198,6 @@ def weekly_report(weeks: WeekPartitions) -> AssetsDefinition:
             link = {"page": Link(url) if url else Path(where) if settings.archive.folder else where}
             return replace(made, details={**link, **made.details}) if made.rows else made
 
-        yield from each_week(context, make, _if_several(context, lambda week: current_report(week, warehouse, archive)))
+        yield from each_week(context, make, if_several(context, lambda week: current_report(week, warehouse, archive)))
 
     return report

@@ -25,16 +25,27 @@ from otc_assets.archive.store import Archive
 from otc_assets.defs.attempts import attempts
 from otc_assets.defs.partitions import WeekPartitions, same_week_if_published
 from otc_assets.defs.requests import requests_over_weeks
+from otc_assets.defs.run_events import weeks_done_before
 from otc_assets.defs.spans import traced_step
 from otc_assets.defs.under_way import under_way
-from otc_assets.defs.weekly import CAPTURES, WeekEvents, common_options, each_week, table_metadata, table_options
+from otc_assets.defs.weekly import (
+    CAPTURES,
+    WeekEvents,
+    common_options,
+    each_week,
+    if_several,
+    table_metadata,
+    table_options,
+)
 from otc_assets.domain.datasets import DATASETS, Dataset
 from otc_assets.domain.estimates import ESTIMATES, Estimate
 from otc_assets.domain.weeks import NEW_YORK, week_containing, weeks_between
 from otc_assets.finra.source import DatasetSource, Source
 from otc_assets.pipeline.datasets import (
     capture_week,
+    captured_week,
     compute_estimate,
+    current_estimate,
     report_dataset_gaps,
     weeks_to_capture,
     weeks_to_estimate,
@@ -72,9 +83,12 @@ def dataset_asset(dataset: Dataset, weeks: WeekPartitions) -> AssetsDefinition:
         warehouse: ResourceParam[Database],
     ) -> WeekEvents:
         now, run_id = dt.datetime.now(NEW_YORK), context.run.run_id
+        done = weeks_done_before(context.instance, context.run, context.asset_key)
         try:
             yield from each_week(
-                context, lambda week: capture_week(dataset, week, source, archive, warehouse, run_id, now)
+                context,
+                lambda week: capture_week(dataset, week, source, archive, warehouse, run_id, now),
+                lambda week: captured_week(dataset, week, warehouse) if week in done else None,
             )
         finally:
             # Once, and not for every week: a report asks FINRA which periods of each data set it offers.
@@ -95,7 +109,11 @@ def estimate_asset(estimate: Estimate, weeks: WeekPartitions) -> AssetsDefinitio
     )
     @traced_step
     def estimated(context: AssetExecutionContext, warehouse: ResourceParam[Database]) -> WeekEvents:
-        yield from each_week(context, lambda week: compute_estimate(estimate.name, week, warehouse))
+        yield from each_week(
+            context,
+            lambda week: compute_estimate(estimate.name, week, warehouse),
+            if_several(context, lambda week: current_estimate(estimate.name, week, warehouse)),
+        )
 
     return estimated
 

@@ -165,6 +165,13 @@ def each_week(
         )
 
 
+def if_several(
+    context: AssetExecutionContext, current: Callable[[dt.date], WeekResult | None]
+) -> Callable[[dt.date], WeekResult | None]:
+    """In a run over several weeks, the result of a week that is up to date; a week by itself is always computed."""
+    return current if len(context.partition_keys) > 1 else lambda week: None
+
+
 def _reason(error: Exception) -> str:
     """Why a week failed, in words."""
     if isinstance(error, OtcError):

@@ -25,7 +25,7 @@ from otc_assets.domain.weeks import Tier, due_at
 from otc_assets.finra.source import Capture, RefusedReply, Source
 from otc_assets.pipeline.captures import COMPARED, counts_and_dates, parsed_rows, record
 from otc_assets.pipeline.changes import captured_states
-from otc_assets.pipeline.results import WeekRefused, WeekResult
+from otc_assets.pipeline.results import CAPTURED_BEFORE, WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, FETCH, LOAD, NORMALIZE, Attribute, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import FileRejected, append, event_context
@@ -202,8 +202,7 @@ def captured_publication(week: dt.date, tier: Tier, database: Database, **detail
         found = effective_publications(connection, week, week).get((week, tier.name))
     captures = found.captures if found else []
     version = " ".join(capture.digest[:16] for capture in captures) or NOTHING_EFFECTIVE
-    details = details or {"state": "captured by an earlier attempt of this run"}
-    return WeekResult(sum(capture.rows_received for capture in captures), version, details)
+    return WeekResult(sum(capture.rows_received for capture in captures), version, details or CAPTURED_BEFORE)
 
 
 def _is_unchanged(week: dt.date, tier: Tier, source: Source, archive: Archive, database: Database) -> bool:

@@ -47,7 +47,7 @@ from otc_assets.domain.periods import months_of, weeks_of_month
 from otc_assets.domain.threshold_stay import threshold_stay, weeks_followed
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
-from otc_assets.pipeline.results import WeekRefused, WeekResult
+from otc_assets.pipeline.results import CAPTURED_BEFORE, UP_TO_DATE, WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, COMPUTE, FETCH, LOAD, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.datasets import (
@@ -60,7 +60,7 @@ from otc_assets.warehouse.datasets import (
 )
 from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
-from otc_assets.warehouse.read import computed_version, week_rows
+from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
 
@@ -101,6 +101,20 @@ def capture_week(
             refused.append(f"{dataset.name} {period}: {state}")
     if refused:
         raise WeekRefused("; ".join(refused))
+    return captured_week(dataset, week_ending, database, states)
+
+
+def captured_week(
+    dataset: Dataset, week_ending: dt.date, database: Database, states: Mapping[str, object] = CAPTURED_BEFORE
+) -> WeekResult:
+    """What is captured of a week of a data set: its rows, and the digests of its captures.
+
+    Args:
+        dataset: the data set.
+        week_ending: the week.
+        database: where its captures are recorded.
+        states: what is shown of its periods; by default, that an earlier attempt has captured them.
+    """
     with database.transaction() as connection:
         captures = effective_captures(connection, dataset, week_ending, week_ending)
     version = " ".join(c["digest"][:8] for c in captures) or NOTHING_EFFECTIVE
@@ -336,6 +350,17 @@ ESTIMATES: Mapping[
 
 
 _SOURCES = {estimate.name: estimate.sources for estimate in DECLARED}
+
+
+def current_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult | None:
+    """The week of an estimate as it is stored, if computing it would store the same; None otherwise."""
+    version_of, _ = ESTIMATES[table]
+    with database.transaction() as connection:
+        version = version_of(connection, week_ending)
+        if version is None or computed_version(connection, table, week_ending) != version:
+            return None
+        rows = intact_rows(connection, table, week_ending)
+    return None if rows is None else WeekResult(rows, version, UP_TO_DATE)
 
 
 def compute_estimate(table: str, week_ending: dt.date, database: Database) -> WeekResult:

@@ -18,7 +18,7 @@ from otc_assets.domain.table import Figure
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import TIERS, weeks_up_to
 from otc_assets.pipeline.grading import grade_of_week
-from otc_assets.pipeline.results import WeekRefused, WeekResult
+from otc_assets.pipeline.results import UP_TO_DATE, WeekRefused, WeekResult
 from otc_assets.tracing import COMPUTE, LOAD, set_attributes, span
 from otc_assets.warehouse import events
 from otc_assets.warehouse.database import Database
@@ -85,7 +85,7 @@ def current_week(table: str, week_ending: dt.date, database: Database) -> WeekRe
         rows = intact_rows(connection, table, week_ending)
     if rows is None or week_ending in known.blocked:
         return None
-    return WeekResult(rows, version, {"state": "up to date: not computed again"})
+    return WeekResult(rows, version, UP_TO_DATE)
 
 
 def compute_figure(figure: Figure, week_ending: dt.date, database: Database) -> WeekResult:

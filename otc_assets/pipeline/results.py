@@ -37,3 +37,8 @@ class WeekResult:
     rows: int
     version: str
     details: Mapping[str, object] = field(default_factory=dict)
+
+
+#: What is shown of a captured week, and of a computed one, that needed no work.
+CAPTURED_BEFORE: Mapping[str, object] = {"state": "captured by an earlier attempt of this run"}
+UP_TO_DATE: Mapping[str, object] = {"state": "up to date: not computed again"}

@@ -1,8 +1,8 @@
 """Weeks that a run has written or read, kept in temporary files for its figures and checks.
 
-A week that the run itself wrote is not read from its table at all, and any other is read once. A week is kept under the
-transaction that computed it (``otc.computed_week``), which every load of the week changes, and retention deletes. What a
-transaction reads after it has written something always comes from the tables. How rows are read is in ``read``.
+A week that the run itself wrote is not read from its table at all, and any other is read once. A week is kept under
+the transaction that computed it (``otc.computed_week``), which every load of the week changes, and retention deletes.
+What a transaction reads after it has written something always comes from the tables. How rows are read is in ``read``.
 """
 
 from __future__ import annotations

@@ -19,10 +19,19 @@ from support import installed
 from otc_assets.defs import launch
 from otc_assets.defs.internals import ActiveExecution, InMemoryJob, execute_run
 from otc_assets.defs.jobs import DOWNSTREAM
-from otc_assets.domain.datasets import DATASETS
+from otc_assets.domain.datasets import DATASETS, THRESHOLD_LIST, Dataset
+from otc_assets.domain.estimates import STAY
 from otc_assets.domain.tables import figures, in_order
 from otc_assets.domain.weeks import Tier, weeks_between
-from otc_assets.finra.source import Capture, PermanentSourceError, PublicationState, Source, SourceError
+from otc_assets.finra.source import (
+    Capture,
+    DatasetCapture,
+    DatasetSource,
+    PermanentSourceError,
+    PublicationState,
+    Source,
+    SourceError,
+)
 from otc_assets.settings import settings
 
 Sql = psycopg.Connection[tuple[Any, ...]]
@@ -306,6 +315,77 @@ def test_a_run_that_dagster_starts_again_after_a_crash_goes_on_at_the_week_where
     third = _continue(dagster, again, T1_ASSETS, **{"dagster/retry_number": "2"})
     assert source.fetched == WEEKS[3:]
     assert materialized(dagster, third)["publication_t1"] == WEEKS
+
+
+class Periods(Recorded):
+    """A source of the other data sets that records which periods it is asked for, and ends the process at some."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.periods: list[dt.date] = []
+        self.ends_at: dt.date | None = None
+
+    def offered_periods(self, dataset: Dataset) -> set[dt.date]:
+        return self._datasets.offered_periods(dataset)
+
+    def fetch_period(self, dataset: Dataset, period: dt.date, **more: Any) -> DatasetCapture | None:
+        if self.ends_at is not None and period >= self.ends_at:
+            raise KeyboardInterrupt
+        self.periods.append(period)
+        return self._datasets.fetch_period(dataset, period, **more)
+
+    @property
+    def _datasets(self) -> DatasetSource:
+        assert isinstance(self._source, DatasetSource)
+        return self._source
+
+
+@pytest.fixture
+def periods(installation: object, monkeypatch: pytest.MonkeyPatch) -> Periods:
+    recorded = Periods(installed.source())
+    installed.replace(monkeypatch, source=recorded)
+    return recorded
+
+
+def test_a_run_over_another_data_set_that_is_started_again_captures_no_week_twice(
+    dagster: DagsterInstance, periods: Periods
+) -> None:
+    table = THRESHOLD_LIST.table
+    periods.ends_at = THRESHOLD_LIST.periods(WEEKS[3])[0]
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - the process ends
+        installed.launcher(dagster).run_assets([table], FIRST, LAST, retries=False)
+    (killed,) = dagster.get_run_ids(limit=1)
+    assert materialized(dagster, killed)[table] == WEEKS[:3]
+    periods.ends_at, periods.periods = None, []
+    again = _continue(dagster, killed, [table], **{"dagster/retry_number": "1"})
+    assert materialized(dagster, again)[table] == WEEKS
+    assert periods.periods == [period for week in WEEKS[3:] for period in THRESHOLD_LIST.periods(week)]
+    known = newest(dagster, table, FIRST)
+    assert known.metadata["state"].value == "captured by an earlier attempt of this run"
+    assert known.metadata["dagster/partition_row_count"].value > 0
+
+
+def test_a_range_computes_only_the_weeks_of_an_estimate_that_are_not_up_to_date_or_lack_rows(
+    dagster: DagsterInstance, periods: Periods, sql: Sql
+) -> None:
+    run(dagster, THRESHOLD_LIST.table, STAY.name)
+    before = {week: newest(dagster, STAY.name, week) for week in WEEKS}
+    assert sql.execute("DELETE FROM otc.threshold_stay WHERE week_ending = %s", [BAD]).rowcount > 0
+    run(dagster, STAY.name)
+    after = {week: newest(dagster, STAY.name, week) for week in WEEKS}
+    known = [week for week in WEEKS if "state" in after[week].metadata]
+    assert known == GOOD
+    assert {after[week].metadata["state"].value for week in GOOD} == {"up to date: not computed again"}
+    for week in WEEKS:
+        assert after[week].tags["dagster/data_version"] == before[week].tags["dagster/data_version"]
+        assert rows_of(after[week]) == rows_of(before[week])
+    counted = "SELECT count(*) FROM otc.threshold_stay WHERE week_ending = %s"
+    assert sql.execute(counted, [BAD]).fetchone() == (rows_of(before[BAD]),)
+
+
+def rows_of(materialization: Any) -> int:
+    """The rows of a week, as its materialization states them."""
+    return int(materialization.metadata["dagster/partition_row_count"].value)
 
 
 def test_captured_weeks_of_a_range_are_asked_for_and_not_fetched_unless_they_changed_or_their_bytes_are_lost_or_damaged(

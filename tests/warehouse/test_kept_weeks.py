@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,19 @@ def load_week(engine: sa.Engine, rows: pl.DataFrame, version: str, week: dt.date
     with transaction(engine) as connection:
         load.replace_volume(connection, week, tier, rows)
         load.mark_computed(connection, "venue_volume", week, version, rows.height)
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """In the block, the files are those of another run."""
+    with weeks_kept():
+        yield
+
+
+def load_elsewhere(engine: sa.Engine, rows: pl.DataFrame, version: str) -> None:
+    """Another run loads the week."""
+    with elsewhere():
+        load_week(engine, rows, version)
 
 
 def symbols(engine: sa.Engine, tier: str | None = None) -> list[str]:
@@ -66,7 +80,9 @@ def test_files_are_in_the_folder_that_is_given_if_it_is_there(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("run")
-def test_a_run_reads_a_week_once_whichever_columns_and_tier_are_asked_for(engine: sa.Engine, asked: list[str]) -> None:
+def test_a_run_reads_once_what_it_did_not_write_whichever_columns_and_tier_are_asked_for(
+    engine: sa.Engine, asked: list[str]
+) -> None:
     rows = frame(row("A", "V1", "5.25"), row("B", "V1", "10", issue_name="a | b", notional=None))
     late = frame(row("C", "V2", "1")).with_columns(tier=pl.lit(T2.name))
     load_week(engine, rows, "1")
@@ -77,19 +93,34 @@ def test_a_run_reads_a_week_once_whichever_columns_and_tier_are_asked_for(engine
     assert found.schema == VENUE_VOLUME
     assert found.sort("symbol").equals(pl.concat([rows, late]).sort("symbol"))
     assert (symbols(engine, T1), symbols(engine, T2.name)) == (["A", "B"], ["C"])
-    assert len(asked) == len(TIERS)  # each tier once
+    assert len(asked) == len(TIERS) - 1  # each tier once, but for the one that was loaded last
 
 
 @pytest.mark.usefixtures("run")
 def test_what_another_run_has_loaded_since_is_read(engine: sa.Engine, asked: list[str]) -> None:
     load_week(engine, frame(row("A", "V1", "5")), "1")
     assert symbols(engine) == ["A"]
-    load_week(engine, frame(row("B", "V1", "5")), "2")
+    load_elsewhere(engine, frame(row("B", "V1", "5")), "2")
     assert symbols(engine) == ["B"]
     # The same rows again are a load, too: whether they are the same is not known without reading them.
-    load_week(engine, frame(row("B", "V1", "5")), "2")
+    load_elsewhere(engine, frame(row("B", "V1", "5")), "2")
     assert symbols(engine) == ["B"]
-    assert len(asked) == 3 * len(TIERS)
+    assert len(asked) == 3 * len(TIERS) - 1  # what this run loaded of T1 was not read
+
+
+@pytest.mark.usefixtures("run")
+def test_what_a_run_has_written_is_found_as_the_tables_have_it_and_is_not_read(
+    engine: sa.Engine, asked: list[str]
+) -> None:
+    rows = frame(row("A", "V1", "5.25"), row("", "V1", "0.000001", issue_name='a | "b"\n', notional=None))
+    load_week(engine, rows, "1")
+    with transaction(engine) as connection:
+        found = read.week_rows(connection, "venue_volume", [WEEK], T1)
+    assert asked == []
+    with elsewhere(), transaction(engine) as connection:
+        stored = read.week_rows(connection, "venue_volume", [WEEK], T1)
+    assert found.schema == stored.schema
+    assert found.sort("symbol").equals(stored.sort("symbol"))
 
 
 @pytest.mark.usefixtures("run")
