@@ -1,0 +1,41 @@
+"""Memory that a process has freed is returned to the system."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+#: Publications of 24 MiB, one after another; a small block that is still used lies behind the place of each.
+_CHILD = """
+import {module}
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 / 2**20
+
+held, before = [], resident()
+for _ in range(4):
+    content = b"x" * (24 * 2**20)
+    held.append(bytearray(100_000))
+    del content
+print(resident() - before)
+"""
+
+
+def _kept(module: str, **env: str) -> float:
+    """The MiB that a process keeps after it has imported ``module`` and freed everything that is large."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", _CHILD.format(module=module)]
+    return float(subprocess.run(command, env=inherited | env, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the parameters are glibc's")
+def test_freed_blocks_are_returned_although_smaller_ones_are_still_in_use() -> None:
+    assert _kept("sys") > 20
+    assert _kept("otc_assets.memory") < 4
+    # The user's own value is left alone.
+    assert _kept("otc_assets.memory", MALLOC_MMAP_THRESHOLD_=str(32 * 2**20)) > 20
