@@ -1478,15 +1478,21 @@ CREATE INDEX week_changes_by_venue ON otc.week_changes USING btree (venue_id, we
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON otc.events FOR EACH STATEMENT EXECUTE FUNCTION otc.refuse_to_rewrite_events();
 CREATE TRIGGER project AFTER INSERT ON otc.events FOR EACH ROW EXECUTE FUNCTION otc.project_appended_event();
 CREATE VIEW otc.monthly_summary_agg AS
- SELECT otc.bucket('1 month'::text, week) AS month,
-    symbol,
-    tier,
-    sum(total_volume) AS total_volume,
-    (sum(total_trades))::bigint AS total_trades,
-    max(venue_count) AS max_venue_count,
+ SELECT of.month,
+    w.symbol,
+    w.tier,
+    sum(w.total_volume) AS total_volume,
+    (sum(w.total_trades))::bigint AS total_trades,
+    max(w.venue_count) AS max_venue_count,
     count(*) AS weeks
-   FROM otc.weekly_summary_agg
-  GROUP BY (otc.bucket('1 month'::text, week)), symbol, tier;
+   FROM (( SELECT (day.day)::date AS week,
+            (date_trunc('month'::text, day.day))::date AS month
+           FROM ( SELECT (min(weekly_summary_agg.week))::timestamp without time zone AS first,
+                    (max(weekly_summary_agg.week))::timestamp without time zone AS last
+                   FROM otc.weekly_summary_agg) stored,
+            LATERAL generate_series(stored.first, stored.last, '1 day'::interval) day(day)) of
+     JOIN otc.weekly_summary_agg w ON ((w.week = of.week)))
+  GROUP BY of.month, w.symbol, w.tier;
 CREATE VIEW otc.newest_week_changes AS
  SELECT c.week_ending,
     c.tier,
@@ -1616,7 +1622,6 @@ CREATE VIEW otc.weekly_summary_agg AS
 --     ats_block as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.block_share_as_of(moment timestamp with time zone)
 --     block_share as it was known at a moment before otc.known_until(), without what retention has deleted.
--- otc.bucket(width text, day date)
 -- otc.compress_again(tables text[], week date)
 --     Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.
 -- otc.drop_expired_weeks(today date DEFAULT CURRENT_DATE)

@@ -124,6 +124,15 @@ def test_a_condition_on_the_weekly_aggregate_reads_an_index(engine: sa.Engine, c
     assert f"Index Cond: ({found})" in plan
 
 
+def test_a_condition_on_the_month_reads_an_index(engine: sa.Engine) -> None:
+    """A month that was computed from each week hid it: one month read the whole history."""
+    with transaction(engine) as connection:
+        connection.execute(sa.text("SET LOCAL enable_seqscan = off"))  # the table is empty
+        query = "EXPLAIN (COSTS OFF) SELECT sum(total_volume) FROM otc.monthly_summary_agg WHERE month = '2026-08-01'"
+        plan = "\n".join(connection.execute(sa.text(query)).scalars())
+    assert "Index Cond: (week_ending = (day.day)::date)" in plan
+
+
 def test_migrate_restores_aggregates_whose_stored_digest_differs(engine: sa.Engine, database: str) -> None:
     with transaction(engine) as connection:
         connection.execute(sa.text("DROP VIEW otc.monthly_summary_agg"))

@@ -21,12 +21,11 @@ from otc_assets.warehouse.timescale import capabilities
 from otc_assets.warehouse.timescale.capabilities import Capabilities
 
 #: In the order in which they are refreshed: the second is computed from the first. Their queries are in
-#: ``sql/<name>.sql``.
+#: ``sql/<name>.sql``; ``migrate`` builds an aggregate again if its query has changed.
 AGGREGATES = ("weekly_summary_agg", "monthly_summary_agg")
 
-#: Where they are views, these have a query of their own. The queries of continuous aggregates stay as they were
-#: written: with another text, ``migrate`` would build the aggregates again.
-_OF_VIEWS = {"weekly_summary_agg": "weekly_summary_view"}
+#: The queries of views of the same names: those of continuous ones would hide the index of the week.
+_OF_VIEWS = {"weekly_summary_agg": "weekly_summary_view", "monthly_summary_agg": "monthly_summary_view"}
 
 #: The errors of a chunk or an aggregate that a job is working on: deadlock, serialization failure, lock not available,
 #: object in use. They pass.
@@ -48,17 +47,16 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
     """
     continuous = set(connection.execute(_CONTINUOUS).scalars()) if can.hypertables else set()
     existing = continuous if can.community else set(connection.execute(_VIEWS, {"names": list(AGGREGATES)}).scalars())
-    queries = {name: text(name if can.community else _OF_VIEWS.get(name, name)) for name in AGGREGATES}
+    queries = {name: text(name if can.community else _OF_VIEWS[name]) for name in AGGREGATES}
     if existing == set(AGGREGATES) and not any(digests.differs(name, query) for name, query in queries.items()):
         return False
-    bucket = "time_bucket" if can.community else "otc.bucket"
-    written = {name: query.format(bucket=bucket) for name, query in queries.items()}
-    if can.community or continuous or not _replaced_in_place(connection, written):
+    if can.community or continuous or not _replaced_in_place(connection, queries):
         with kept_grants(connection, AGGREGATES):
             for name in reversed(AGGREGATES):
                 kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
                 connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
-            (_create_continuous if can.community else _create_views)(connection, written)
+            (_create_continuous if can.community else _create_views)(connection, queries)
+    connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")  # views of earlier versions used it
     for name, query in queries.items():
         digests.save(name, query)
     digests.save("comments", "")  # those on views that were dropped are gone
@@ -78,13 +76,11 @@ def _replaced_in_place(connection: sa.Connection, queries: dict[str, str]) -> bo
 
 
 def _create_views(connection: sa.Connection, queries: dict[str, str]) -> None:
-    connection.exec_driver_sql(text("bucket"))
     for name, query in queries.items():
         connection.exec_driver_sql(f"CREATE OR REPLACE VIEW otc.{name} AS {query}")
 
 
 def _create_continuous(connection: sa.Connection, queries: dict[str, str]) -> None:
-    connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")
     for name, query in queries.items():
         connection.exec_driver_sql(
             f"CREATE MATERIALIZED VIEW otc.{name} WITH (timescaledb.continuous, timescaledb.materialized_only = true)"
