@@ -25,6 +25,11 @@ class Layout:
     segment_by: str
     order_by: str
 
+    @property
+    def first(self) -> str:
+        """The first column of the order: batches are found by its values."""
+        return self.order_by.partition(",")[0]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:

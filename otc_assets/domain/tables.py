@@ -52,15 +52,19 @@ _OF_SCOPE = {
     "total_trades": Note("number of trades at the venues of venue_scope; ALL contains ATS and NON_ATS", "trades"),
 }
 
-# The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. A week has its own
-# segment (or chunk), so that it is deleted and revised without decompressing others. The symbol comes first in the
-# order, so that it is found in one or two batches of a week. Chunks are few, because each adds planning time to every
-# query over years.
+# The layouts are measured by ``benchmarks/layout.py``; the figures are in docs/benchmarks.md. What is mostly read by
+# week has a segment for each week: no other week is decompressed for it. The symbol comes first in the order, so it is
+# in one or two batches. Chunks are few, because each adds planning time to every query over years.
+
+
+def _of_weeks(key: str) -> Layout:
+    """For some ten thousand rows per week, read by week: a quarter per chunk, with one segment per week and tier."""
+    return Layout(91, "week_ending, tier", key)
 
 
 def _of_symbols(key: str) -> Layout:
-    """For some ten thousand rows per week: a quarter per chunk, with one segment per week and tier."""
-    return Layout(91, "week_ending, tier", key)
+    """For figures of symbols, read over years: a quarter per chunk, with a symbol's thirteen weeks in one batch."""
+    return Layout(91, "tier", f"{key}, week_ending")
 
 
 def _of_venues(key: str) -> Layout:
@@ -117,7 +121,7 @@ _ALL_TABLES = (
             "symbol": Note("ticker; '' unless total_of is SYMBOL"),
             "venue_id": Note("the venue, as in venue_volume; '' unless total_of is VENUE"),
         },
-        layout=_of_symbols("total_of, symbol, venue_id"),
+        layout=_of_weeks("total_of, symbol, venue_id"),
         retention=Retention.VENUE_VOLUME,
     ),
     Figure(
@@ -336,7 +340,7 @@ _ALL_TABLES = (
             "symbol": Note("the symbol that has changed; null for changes of venues and tiers"),
             "venue_id": Note("the venue that has changed; null for changes of symbols and tiers"),
         },
-        layout=Layout(91, "week_ending, tier", "kind, subject"),
+        layout=_of_weeks("kind, subject"),
         revisions=Layout(364, "week_ending", "tier, kind, subject, known_to"),
         sources=("symbol", "venue", "venue_succession", "symbol_summary", "venue_share", "venue_volume"),
         weeks=WINDOW_WEEKS,

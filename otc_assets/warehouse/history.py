@@ -17,6 +17,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets.domain.enums import RowChange
+from otc_assets.domain.table import Table
 from otc_assets.domain.tables import TABLES
 from otc_assets.warehouse.server import copy_in, copy_out
 
@@ -68,12 +69,26 @@ class Change:
 
 
 #: The scope is given as values, and not only in a join: otherwise TimescaleDB would decompress other chunks, and other
-#: segments of the same one. The keys are arrays because the planner knows their length: for rows of a temporary table
-#: it would expect one, and scan the week once for each.
+#: segments and batches of the same one. The keys are arrays because the planner knows their length: for rows of a
+#: temporary table it would expect one, and scan the week once for each.
 _DELETE = """
     DELETE FROM otc.{table} old USING unnest({arrays}) AS gone ({names})
     WHERE {scope} AND {same_key}
 """
+
+
+#: Up to so many symbols (or venues) are deleted by a statement each, which decompresses the batches that have the
+#: symbol. One statement for all of them decompresses every batch within the scope. With 100 symbols of symbol_summary,
+#: the first takes half the time of the second; with one, a fiftieth.
+_ONE_BY_ONE = 100
+
+
+def _parts(gone: pl.DataFrame, table: Table) -> list[tuple[dict[str, object], pl.DataFrame]]:
+    """The rows to delete with one statement each, and the value that they have in common, by column."""
+    if table.layout is None or gone[table.layout.first].n_unique() > _ONE_BY_ONE:
+        return [({}, gone)]
+    first = table.layout.first
+    return [({first: value}, rows) for (value,), rows in gone.group_by(first, maintain_order=True)]
 
 
 @cache
@@ -132,8 +147,10 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
     if gone.height:
         copy_in(connection, f"otc.{table}_revision", gone)
         within = tuple(name for name in key if name not in scope)
-        keys = {f"{name}_s": gone[name].to_list() for name in within}
-        connection.execute(_delete(table, tuple(scope), within), {**scope, **keys})
+        for common, part in _parts(gone, declared):
+            keys = {f"{name}_s": part[name].to_list() for name in within}
+            values = {**scope, **common}
+            connection.execute(_delete(table, tuple(values), within), {**values, **keys})
     if new.height:
         copy_in(connection, f"otc.{table}", new.with_columns(pl.lit(when.isoformat()).alias("known_from")))
     changed = int((gone["change"] == RowChange.CHANGED).sum())

@@ -411,6 +411,35 @@ def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: 
     ]
 
 
+@pytest.mark.parametrize(("symbols", "decompressed"), [(1, 1000), (101, 2700)])
+def test_a_week_with_few_revised_symbols_is_decompressed_only_where_they_are(
+    engine: sa.Engine, symbols: int, decompressed: int
+) -> None:
+    """Thirteen weeks of a symbol are in one batch: a revision of any row decompressed all of them."""
+    weeks = [dt.date(2025, 5, day) for day in (2, 9, 16)]
+
+    def summary(week: dt.date, changed: int = 0) -> pl.DataFrame:
+        shares = (f"{1000 + s + (s < changed)}" for s in range(900))
+        return symbol_summary(frame(*(row(f"S{s:03}", "V1", n, week_ending=week) for s, n in enumerate(shares))))
+
+    def replaced(week: dt.date, rows: pl.DataFrame) -> None:
+        with transaction(engine) as connection:
+            load.replace_week(connection, "symbol_summary", week, rows, "v")
+
+    for week in weeks:
+        replaced(week, summary(week))
+    ((chunk,),) = ask(engine, "SELECT compress_chunk(c)::text FROM show_chunks('otc.symbol_summary') c")
+    replaced(weeks[1], summary(weeks[1], changed=symbols))
+    assert ask(engine, f"SELECT count(*) FROM ONLY {chunk}") == [(decompressed,)]
+    refresh_after_load(engine, weeks[1], ["symbol_summary"])
+    assert ask(engine, f"SELECT count(*) FROM ONLY {chunk}") == [(0,)]
+    for week in weeks:
+        expected = summary(week, changed=symbols if week == weeks[1] else 0)
+        assert stored(engine, "symbol_summary", week) == sorted(expected.rows(), key=str)
+    kept = ask(engine, "SELECT week_ending, symbol, total_volume FROM otc.symbol_summary_revision ORDER BY symbol")
+    assert kept == [(weeks[1], f"S{s:03}", 1000 + s) for s in range(symbols)]
+
+
 def test_a_load_into_a_compressed_week_that_fails_leaves_it_as_it_was(engine: sa.Engine) -> None:
     write(engine, OLD)
     run_jobs(engine, "policy_compression")
