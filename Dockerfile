@@ -28,7 +28,9 @@ COPY otc_assets otc_assets
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir wheels . \
     && tools/bin/pip --python /opt/otc-assets/bin/python install --no-cache-dir --no-deps --no-index --no-compile \
         wheels/*.whl \
-    && python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/otc-assets
+    && python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/otc-assets \
+    && tools/bin/cyclonedx-py environment /opt/otc-assets/bin/python --pyproject pyproject.toml \
+        --output-reproducible --output-file /opt/otc-assets/sbom.cdx.json
 
 # hadolint ignore=DL3006 -- the argument has the tag
 FROM ${BASE_IMAGE}

@@ -3,12 +3,13 @@ PYTHON ?= $(firstword $(foreach p,python3.12 python3.13 python3.11 python3,$(if 
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOCK := uv pip compile --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
+UPGRADE ?= --upgrade
 
 # Some machines set it. Each process would then compile the package again, which takes as long as Dagster's own start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint docs links bench fuzz-api lock clean
+.PHONY: help venv run test test-fast check lint audit sbom docs links bench fuzz-api lock clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,13 @@ lint: venv ## run ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: venv ## check the pinned packages for known vulnerabilities, and their licences: docs/security.md
+	$(BIN)/python -m supply_chain.audit
+
+sbom: venv ## write the bill of materials of the package to dist/sbom.cdx.json (CycloneDX)
+	@mkdir -p dist
+	$(BIN)/python -m supply_chain.sbom dist/sbom.cdx.json
+
 docs: venv ## build the documentation site into docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
@@ -50,10 +58,10 @@ bench: venv ## run the short benchmarks and compare their ratios with the record
 fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: about ten minutes
 	OTC_TEST_API_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest tests/api/test_description.py $(ARGS)
 
-lock: ## upgrade the lock files to the newest versions (needs uv): of developers, of servers, and of what builds the package
-	$(LOCK) pyproject.toml --upgrade --extra embedded --extra client --group dev --output-file requirements.lock
+lock: ## upgrade the lock files to the newest versions (needs uv); with UPGRADE= only what pyproject.toml needs changes
+	$(LOCK) pyproject.toml $(UPGRADE) --extra embedded --extra client --group dev --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-server.lock
-	$(LOCK) --group pyproject.toml:build --constraint requirements.lock --output-file requirements-build.lock
+	$(LOCK) --group pyproject.toml:image --constraint requirements.lock --output-file requirements-build.lock
 
 clean: ## remove the Python environment
 	rm -rf $(VENV)

@@ -104,8 +104,11 @@ def test_the_lock_file_of_servers_has_what_the_package_needs_and_nothing_else() 
 
 
 def test_the_lock_file_of_the_build_has_what_the_build_needs_and_nothing_else() -> None:
-    assert applying("requirements-build.lock") == reachable(PROJECT["dependency-groups"]["build"])
-    assert PROJECT["build-system"]["requires"] == PROJECT["dependency-groups"]["build"]
+    groups = PROJECT["dependency-groups"]
+    (included, *others) = groups["image"]
+    assert included == {"include-group": "build"}
+    assert applying("requirements-build.lock") == reachable(groups["build"] + others)
+    assert PROJECT["build-system"]["requires"] == groups["build"]
 
 
 def test_the_builder_is_sent_only_what_the_dockerfile_copies() -> None:
