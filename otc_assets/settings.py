@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
@@ -52,10 +53,33 @@ class _SecretFiles(SecretsSettingsSource):
         return {name: value for name, value in super().__call__().items() if value}
 
 
+class _NamedFiles(PydanticBaseSettingsSource):
+    """The files that ``OTC_<NAME>_FILE`` names, one for each setting that is a secret."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = {}
+        for name in self.settings_cls.model_fields:
+            if _is_secret(name) and (path := os.environ.get(f"{_variable(name)}_FILE")):
+                try:
+                    text = Path(path).read_text().strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+                    raise InvalidSettings(f"{_variable(name)}_FILE: {path} can't be read: {reason}") from None
+                if not text:
+                    raise InvalidSettings(f"{_variable(name)}_FILE: {path} is empty")
+                found[name] = text
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Pydantic's interface; ``__call__`` reads all fields at once."""
+        raise NotImplementedError(field_name)
+
+
 class Settings(BaseSettings):
     """The settings, each read from ``OTC_<NAME>`` in the environment.
 
-    A setting whose variable is unset is read from the file ``otc_<name>`` in ``OTC_SECRETS_DIR``, if there is one.
+    A secret whose variable is unset is read from the file that ``OTC_<NAME>_FILE`` names. Any setting that neither
+    has is read from the file ``otc_<name>`` in ``OTC_SECRETS_DIR``, if there is one.
 
     Attributes:
         database_url: the URL of a PostgreSQL server; if it is unset, an embedded one is started.
@@ -151,11 +175,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Adds the files of the folder that the environment names."""
+        """Adds the files that the environment names, and those of the folder that it names."""
         del dotenv_settings, file_secret_settings
         folder = os.environ.get("OTC_SECRETS_DIR", "")
         files = (_SecretFiles(settings_cls, folder),) if os.path.isdir(folder) else ()
-        return init_settings, env_settings, *files
+        return init_settings, env_settings, _NamedFiles(settings_cls), *files
 
     @field_validator("first_week")
     @classmethod
@@ -280,6 +304,16 @@ class Settings(BaseSettings):
         }
 
 
+def _variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"OTC_{name}".upper()
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a setting is a secret, which its type says."""
+    return SecretStr in (annotation := Settings.model_fields[name].annotation, *get_args(annotation))
+
+
 def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]
 
@@ -304,31 +338,82 @@ def settings() -> Settings:
     raise InvalidSettings("\n".join(f"{variable}: {message}" for variable, message in problems))
 
 
-# --- secrets in texts ----------------------------------------------------------------------------------
+# --- secrets in texts and in the environment of other processes ------------------------------------------
 
 # Up to the last @ of a word, because a password that was not percent-encoded may contain one. Our own messages have
 # the placeholder PASSWORD.
 _PASSWORD_IN_URL = re.compile(r"(://[^\s:/@]*:)(?!PASSWORD@)\S+(?=@)|(\b\w*(?i:password)=)[^\s&]+")
-_URLS = ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL")
-_SECRETS = ("OTC_FINRA_CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+#: Secrets that libraries read from the environment: boto3's credentials, and the headers of OpenTelemetry's requests.
+_OF_LIBRARIES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+)
 #: A shorter secret might be an ordinary word.
 _SECRET_LENGTH = 8
 
 
+def secret_variables() -> frozenset[str]:
+    """The environment variables whose values are secrets."""
+    return frozenset({_variable(name) for name in Settings.model_fields if _is_secret(name)} | {*_OF_LIBRARIES})
+
+
+def public_environment(*keep: str) -> dict[str, str]:
+    """The environment of this process for a child that needs no secrets but those of the variables ``keep``."""
+    hidden = secret_variables() - {*keep}
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def child_environment(chosen: Settings) -> dict[str, str]:
+    """The environment for a child that works with ``chosen``; a secret that it can read from a file is in no variable.
+
+    Every process of the same account can read the variables of a process.
+    """
+    given = chosen.environment()
+    from_files = {name for name in secret_variables() & given.keys() if given[name] in _in_files(name)}
+    return {**os.environ, **{name: value for name, value in given.items() if name not in from_files}}
+
+
 def without_secrets(text: str) -> str:
-    """``text`` without passwords: those of the settings, as written and decoded, and those of any URL in it."""
-    secrets = {value for name in _SECRETS for value in _written(name)}
-    for url in (value for name in _URLS for value in _written(name)):
-        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-        secrets |= {password, unquote(password)}
+    """``text`` without secrets: those of the settings, as written and decoded, and passwords of any URL in it."""
+    secrets = {piece for name in secret_variables() for value in _written(name) for piece in _pieces(value)}
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SECRET_LENGTH:
             text = text.replace(secret, "***")
     return _PASSWORD_IN_URL.sub(r"\1\2***", text)
 
 
+def _pieces(value: str) -> Iterator[str]:
+    """The parts of a secret that may appear in a text.
+
+    Of a database's URL that is the password. Of a destination of alerts, each part of the path may be a token, and so
+    may what is in the place of the host.
+    """
+    yield value
+    for one in re.split(r"[\s,]+", value):
+        scheme, _, rest = one.partition("://")
+        of_database = scheme.startswith("postgres")
+        # The options of a destination may have an @; in a database's URL, it may be in the password.
+        user, _, address = (rest if of_database else rest.partition("?")[0]).rpartition("@")
+        found = [user.partition(":")[2], one.partition("=")[2]]
+        if not of_database:
+            host, *path = address.split("/")
+            found += [rest, *path, *([host] if "." not in host and host != "localhost" else [])]
+        for piece in found:
+            yield from (piece, unquote(piece))
+
+
 def _written(name: str) -> Iterator[str]:
-    """What the environment and ``OTC_SECRETS_DIR`` have of a setting, valid or not."""
+    """What the environment and files have of a setting, valid or not."""
     yield os.environ.get(name, "")
-    with suppress(OSError, UnicodeDecodeError):
-        yield (Path(os.environ.get("OTC_SECRETS_DIR", "")) / name.lower()).read_text().strip()
+    yield from _in_files(name)
+
+
+def _in_files(name: str) -> Iterator[str]:
+    """What ``<NAME>_FILE`` and ``OTC_SECRETS_DIR`` have of a setting."""
+    paths = [Path(named)] if (named := os.environ.get(f"{name}_FILE")) else []
+    paths += [Path(folder, name.lower())] if (folder := os.environ.get("OTC_SECRETS_DIR")) else []
+    for path in paths:
+        with suppress(OSError, UnicodeDecodeError):
+            yield path.read_text().strip()

@@ -118,7 +118,8 @@ def vulnerable(service: str, locks: list[Path], entries: Allowed) -> Iterator[st
             fixed = ", ".join(advisory["fix_versions"]) or "no version"
             yield (
                 f"{one['name']} {one['version']}: {advisory['id']} ({fixed} fixes it): "
-                f"{advisory['description'][:200]}. Upgrade the pin, or add [advisories.{advisory['id']}] to {ALLOWED.name}"
+                f"{advisory['description'][:200]}. Upgrade the pin, or add [advisories.{advisory['id']}] to "
+                f"{ALLOWED.name}"
             )
 
 

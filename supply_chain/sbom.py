@@ -23,9 +23,9 @@ def document() -> dict[str, Any]:
         SystemExit: the environment does not have the versions of the lock file.
     """
     found = described()
-    wanted = dict(pins(ROOT / "requirements-server.lock"))
+    wanted: dict[str, str] = dict(pins(ROOT / "requirements-server.lock"))
     found["components"] = [one for one in found["components"] if canonicalize_name(one["name"]) in wanted]
-    installed = {canonicalize_name(one["name"]): one["version"] for one in found["components"]}
+    installed: dict[str, str] = {canonicalize_name(one["name"]): one["version"] for one in found["components"]}
     if different := sorted(name for name in wanted if installed.get(name) != wanted[name]):
         raise SystemExit(
             f"sbom: the environment differs from requirements-server.lock: {', '.join(different)}. "

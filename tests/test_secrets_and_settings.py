@@ -12,10 +12,19 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from dagster_postgres import DagsterPostgresStorage
+from pydantic import SecretStr
 
 from otc_assets.exporter.server import Exporter, exposition
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.settings import InvalidSettings, Settings, settings, without_secrets
+from otc_assets.settings import (
+    InvalidSettings,
+    Settings,
+    child_environment,
+    public_environment,
+    secret_variables,
+    settings,
+    without_secrets,
+)
 from otc_assets.warehouse.server import (
     DatabaseUnreachable,
     connect,
@@ -210,3 +219,88 @@ def test_a_folder_of_secrets_that_does_not_exist_is_named(
     assert code == 2
     assert errors.startswith("OTC_SECRETS_DIR: ")
     assert "directory" in errors
+
+
+SECRETS = sorted(name for name in secret_variables() if name.startswith("OTC_"))
+
+
+def value_of(variable: str) -> str:
+    """A value that the setting accepts, with a secret in it."""
+    secret = f"canary-{variable.lower().replace('_', '-')}"
+    if variable.endswith("_URL") and "ALERT" not in variable:
+        return f"postgresql://otc:{secret}@127.0.0.1:1/otc"
+    return f"json://user:{secret}@127.0.0.1:1/hook-{secret}" if "ALERT" in variable else secret
+
+
+def test_every_secret_setting_is_known_by_its_type() -> None:
+    assert {"OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL", "OTC_ALERT_URL", "OTC_FINRA_CLIENT_SECRET"} <= {*SECRETS}
+    assert "OTC_FINRA_CLIENT_ID" not in SECRETS
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_every_secret_is_read_from_the_file_that_its_variable_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """The variable itself comes first, then the named file, then the folder of secrets."""
+    name, value = variable.removeprefix("OTC_").lower(), value_of(variable)
+    (tmp_path / "named").write_text(f"{value}\n")
+    (tmp_path / variable.lower()).write_text("of the folder\n")
+    monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("OTC_SECRETS_DIR", str(tmp_path))
+    assert getattr(Settings(), name).get_secret_value() == "of the folder"
+    monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "named"))
+    assert getattr(Settings(), name).get_secret_value() == value
+    assert "canary" not in without_secrets(f"{value} canary-{variable.lower().replace('_', '-')}")
+    monkeypatch.setenv(variable, "of the variable")
+    assert getattr(Settings(), name).get_secret_value() == "of the variable"
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_a_named_file_that_has_no_secret_is_an_error_that_names_it(
+    otc: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Without OTC_DATABASE_URL an embedded database would be started instead."""
+    monkeypatch.delenv(variable, raising=False)
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for file, reason in (
+        ("missing", "No such file"),
+        ("empty", "is empty"),
+        ("binary", "not text in UTF-8"),
+    ):
+        monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / file))
+        code, _, errors = otc("status")
+        assert code == 2
+        assert errors.startswith(f"{variable}_FILE: {tmp_path / file} ")
+        assert reason in errors
+
+
+def test_a_setting_that_is_no_secret_has_no_file_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "port").write_text("4321")
+    monkeypatch.setenv("OTC_PORT_FILE", str(tmp_path / "port"))
+    assert Settings().port == 3000
+
+
+def test_a_child_gets_only_the_secrets_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in secret_variables():
+        monkeypatch.setenv(variable, value_of(variable))
+    monkeypatch.setenv("OTC_PORT", "3456")
+    assert not secret_variables() & public_environment().keys()
+    assert public_environment()["OTC_PORT"] == "3456"
+    assert secret_variables() & public_environment("OTC_DATABASE_URL").keys() == {"OTC_DATABASE_URL"}
+    # A secret that comes from a file is not copied to a variable.
+    monkeypatch.delenv("OTC_DATABASE_URL")
+    (tmp_path / "url").write_text(value_of("OTC_DATABASE_URL"))
+    monkeypatch.setenv("OTC_DATABASE_URL_FILE", str(tmp_path / "url"))
+    chosen = Settings()
+    assert "OTC_DATABASE_URL" not in child_environment(chosen)
+    other = chosen.model_copy(update={"database_url": SecretStr("postgresql://otc_app:x@127.0.0.1:1/otc")})
+    assert child_environment(other)["OTC_DATABASE_URL"] == "postgresql://otc_app:x@127.0.0.1:1/otc"
+
+
+def test_the_parts_of_a_destination_of_alerts_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_ALERT_URL", "slack://TokenAaaa/TokenBbbb/TokenCccc, mailtos://u:hunter2hunter2@h/?to=a@b.c")
+    for text in ("TokenAaaa", "slack://TokenAaaa/TokenBbbb/TokenCccc", "TokenCccc", "login hunter2hunter2 refused"):
+        hidden = without_secrets(text)
+        assert "Token" not in hidden
+        assert "hunter2" not in hidden

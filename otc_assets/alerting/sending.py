@@ -18,6 +18,8 @@ from typing import Any
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
 
+from otc_assets.settings import public_environment
+
 
 def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
     """Sends a message in a child process, which has ended when this returns.
@@ -39,6 +41,7 @@ def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
             input=json.dumps({**request, "seconds": seconds}),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # its traceback may have the URL
+            env=public_environment(),
             text=True,
             timeout=seconds,
             check=False,

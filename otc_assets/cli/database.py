@@ -11,7 +11,7 @@ import typer
 
 from otc_assets.cli.output import err
 from otc_assets.errors import OtcError
-from otc_assets.settings import settings
+from otc_assets.settings import public_environment, settings
 
 if TYPE_CHECKING:
     from otc_assets.local.logins import LoginRole
@@ -67,7 +67,7 @@ def shell(role: _Role = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     # These two would lead to another server than that of the URL.
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PGHOSTADDR", "PGSERVICE")}
+    inherited = {name: text for name, text in public_environment().items() if name not in ("PGHOSTADDR", "PGSERVICE")}
     os.execve(program, [program], inherited | psql_environment(found, read_only=read_only))  # noqa: S606
 
 

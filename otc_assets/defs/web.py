@@ -20,7 +20,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from otc_assets.http_guard import Guard
-from otc_assets.settings import settings
+from otc_assets.settings import public_environment, settings
+
+#: The secrets that web server and daemon need: both read the database, and the web server the logs of steps on S3.
+_OF_WEB_AND_DAEMON = (
+    "OTC_DATABASE_URL",
+    "OTC_DAGSTER_STORAGE_URL",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 
 
 def serve() -> None:
@@ -49,13 +57,16 @@ def dev(arguments: Sequence[str]) -> None:
 
 
 def _with_our_webserver(start: Callable[..., Any]) -> Callable[..., Any]:
+    environment = public_environment(*_OF_WEB_AND_DAEMON)
+
     def start_guarded(parts: Sequence[str], **options: Any) -> Any:
         python, flag, module, *rest = parts
         if (flag, module) not in (("-m", "dagster_webserver"), ("-m", "dagster._daemon")):
             raise RuntimeError(f"this release of Dagster starts an unknown process: {module}")
         if module == "dagster_webserver":
             module = "otc_assets.defs.web"
-        return start([python, flag, module, *rest], **options)
+        # Only the code server, which is running already, asks FINRA and sends alerts.
+        return start([python, flag, module, *rest], env=environment, **options)
 
     return start_guarded
 

@@ -25,7 +25,7 @@ from otc_assets.local.daemon import OnlyDaemon, wait_until_silent
 from otc_assets.local.server_folder import is_free, tail
 from otc_assets.local.setup import NotStarted, project_file, write_whole
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
-from otc_assets.settings import Settings
+from otc_assets.settings import Settings, child_environment
 
 #: The time limits for the first response of the UI, and for the end of the processes.
 _READY_SECONDS = 300
@@ -114,7 +114,7 @@ def serve(chosen: Settings, waiting: Callable[[], None] = lambda: None) -> Serve
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **chosen.environment()},
+            env=child_environment(chosen),
             # In a session of its own, Ctrl-C does not reach it: it has to be stopped before the database. A shell's
             # background jobs inherit an ignored SIGINT, and Dagster would ignore it too.
             start_new_session=True,

@@ -24,7 +24,7 @@ from websockets.sync.client import connect
 
 from otc_assets.defs.web import _with_our_webserver
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name, is_allowed
-from otc_assets.settings import Settings
+from otc_assets.settings import Settings, secret_variables
 
 pytestmark = pytest.mark.slow
 
@@ -238,12 +238,19 @@ def test_a_public_url_without_a_host_is_refused() -> None:
         Settings(public_url="dagster.example.org")
 
 
-def test_a_dagster_that_starts_its_web_server_in_another_way_is_not_served_unguarded() -> None:
+def test_a_dagster_that_starts_its_web_server_in_another_way_is_not_served_unguarded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The guard depends on the name of Dagster's module: a release that renames it must not run without the guard."""
-    started: list[list[str]] = []
-    start: Callable[..., Any] = _with_our_webserver(lambda parts, **options: started.append(list(parts)))
+    for variable in secret_variables():
+        monkeypatch.setenv(variable, "a secret")
+    started: list[tuple[str, dict[str, str]]] = []
+    start: Callable[..., Any] = _with_our_webserver(lambda parts, env: started.append((parts[2], env)))
     start(["python", "-m", "dagster_webserver", "--port", "1"])
     start(["python", "-m", "dagster._daemon", "run"])
-    assert [parts[2] for parts in started] == ["otc_assets.defs.web", "dagster._daemon"]
+    assert [module for module, _ in started] == ["otc_assets.defs.web", "dagster._daemon"]
+    for _, environment in started:
+        assert "OTC_DATABASE_URL" in environment
+        assert not {"OTC_FINRA_CLIENT_SECRET", "OTC_ALERT_URL"} & environment.keys()
     with pytest.raises(RuntimeError, match="dagster_ui"):
         start(["python", "-m", "dagster_ui"])
