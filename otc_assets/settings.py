@@ -57,22 +57,28 @@ class _NamedFiles(PydanticBaseSettingsSource):
     """The files that ``OTC_<NAME>_FILE`` names, one for each setting that is a secret."""
 
     def __call__(self) -> dict[str, Any]:
-        found = {}
-        for name in self.settings_cls.model_fields:
-            if _is_secret(name) and (path := os.environ.get(f"{_variable(name)}_FILE")):
-                try:
-                    text = Path(path).read_text().strip()
-                except (OSError, UnicodeDecodeError) as error:
-                    reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-                    raise InvalidSettings(f"{_variable(name)}_FILE: {path} can't be read: {reason}") from None
-                if not text:
-                    raise InvalidSettings(f"{_variable(name)}_FILE: {path} is empty")
-                found[name] = text
-        return found
+        fields = self.settings_cls.model_fields.items()
+        found = [(name, self.get_field_value(field, name)[0]) for name, field in fields if _is_secret(name)]
+        return {name: value for name, value in found if value is not None}
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Pydantic's interface; ``__call__`` reads all fields at once."""
-        raise NotImplementedError(field_name)
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """The secret, its name, and that it is not JSON; None if no file is named.
+
+        Raises:
+            InvalidSettings: the file can't be read, or is empty. The default would be another database.
+        """
+        del field
+        variable = f"{_variable(field_name)}_FILE"
+        if not (path := os.environ.get(variable)):
+            return None, field_name, False
+        try:
+            text = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise InvalidSettings(f"{variable}: {path} can't be read: {reason}") from None
+        if not text:
+            raise InvalidSettings(f"{variable}: {path} is empty")
+        return text, field_name, False
 
 
 class Settings(BaseSettings):

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -262,19 +263,31 @@ class LocalArchive:
 
     def _write(self, path: Path, content: BinaryIO) -> None:
         """Writes a file completely or not at all, also if the machine stops in between."""
-        _ensure_folder(path.parent)
+        rights = self._prepare_folder(path.parent)
         descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=_prefix())
         try:
             with os.fdopen(descriptor, "wb") as handle:
                 shutil.copyfileobj(content, handle, _PIECE_BYTES)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.chmod(partial, 0o444)
+            os.chmod(partial, rights & 0o444)
             os.replace(partial, path)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+    def _prepare_folder(self, folder: Path) -> int:
+        """Creates a folder of the archive. Returns the rights of the archive's own, which all others have.
+
+        Who may read the archive is decided where its folder is created: by the umask, or by an administrator.
+        """
+        _ensure_folder(self.folder)
+        rights = stat.S_IMODE(self.folder.stat().st_mode)
+        for missing in [part for part in reversed((folder, *folder.parents)) if not part.is_dir()]:
+            _ensure_folder(missing)
+            missing.chmod(rights)
+        return rights
 
     def prepare(self) -> None:
         """Removes the partial files of killed processes, not those that are being written."""

@@ -12,6 +12,7 @@ import typer
 from otc_assets.cli.installation import prepared_archive
 from otc_assets.cli.options import Json, Yes
 from otc_assets.cli.output import err, out, print_remarks, print_waiting
+from otc_assets.embedded_files import ANALYST
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings, settings
 
@@ -33,11 +34,15 @@ def metrics(
     from otc_assets.local.embedded import url_of_running
 
     chosen = settings()
+
+    def reader() -> str:
+        return url_of_running(chosen, ANALYST)
+
     if once:
         from otc_assets.local import setup
 
         with setup.database(chosen):
-            exporter = exporter_of(chosen, lambda: url_of_running(chosen))
+            exporter = exporter_of(chosen, reader)
             print(exposition(exporter), end="")
             exporter.close()
         if not exporter.up:
@@ -45,7 +50,7 @@ def metrics(
         return
     listen = chosen.metrics_port if port is None else port
     try:
-        with serving(exporter_of(chosen, lambda: url_of_running(chosen)), host, listen, chosen.host_names) as where:
+        with serving(exporter_of(chosen, reader), host, listen, chosen.host_names) as where:
             err.print(f"metrics   {where}   Ctrl-C stops it")
             while True:
                 time.sleep(1)

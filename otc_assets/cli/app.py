@@ -35,6 +35,7 @@ from otc_assets.cli import (
     serve,
 )
 from otc_assets.cli.output import err
+from otc_assets.cli.private_files import private_files
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
 from otc_assets.settings import InvalidSettings, without_secrets
@@ -104,7 +105,7 @@ def _global_options(
 
 def main() -> None:
     """The console script. Errors written for users are shown without a traceback, and any other as a bug."""
-    with interruption.handled():
+    with interruption.handled(), private_files():
         code = _run()
         # Whatever error an interrupted command ended with: it was interrupted.
         if code and interruption.received() is not None:

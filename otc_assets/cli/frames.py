@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otc_assets.cli.output import err, out
+from otc_assets.cli.private_files import users_files
 from otc_assets.errors import OtcError
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def show(frame: pl.DataFrame, shown: Format | None, output: Path | None, most: i
     chosen = format_of(shown, output)
     if output is not None:
         try:
-            _WRITERS[chosen](frame, output)
+            with users_files():
+                _WRITERS[chosen](frame, output)
         except OSError as error:
             raise CannotWrite(f"{output}: {error.strerror or error}") from None
         err.print(f"{output}: {frame.height:,} rows")

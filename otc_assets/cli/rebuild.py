@@ -67,7 +67,8 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
 
     chosen = settings()
     archive = prepared_archive(chosen.archive)
-    with setup.installation(chosen) as prepared, closing(Database(prepared.database_url)) as database:
+    with setup.database(chosen) as url, closing(Database(url)) as database:
+        setup.prepare(chosen, url)  # it fills tables that only their owner changes
         replay.refuse_used(database)
         with progress("checking the archive") as tick:
             plan = replay.plan(
@@ -77,8 +78,7 @@ def _rebuild_from_archive(weeks: WeekRange | None, journal: str | None, leave_ou
                 weeks=weeks.weeks if weeks else None,
                 leave_out_damaged=leave_out_damaged,
             )
-        assert prepared.database_url is not None
-        only = OnlyDaemon(prepared.database_url.get_secret_value(), "rebuild")
+        only = OnlyDaemon(url, "rebuild")
         only.take()
         try:
             with progress("rebuilding", len(plan.entries)) as tick:

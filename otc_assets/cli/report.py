@@ -13,6 +13,7 @@ import typer
 from otc_assets.cli.installation import prepared_archive
 from otc_assets.cli.options import friday
 from otc_assets.cli.output import err, out
+from otc_assets.cli.private_files import users_files
 from otc_assets.domain.weeks import NEW_YORK, T1, due_at
 from otc_assets.errors import OtcError
 from otc_assets.settings import settings
@@ -66,7 +67,8 @@ def report(
         # It is as it was made: for example, retention has dropped the rows that it was made of.
         err.note("not current", "yellow", f"  the report can't be made again: {reason}")
     if pdf is not None:
-        pdf.write_bytes(found.pdf)
+        with users_files():
+            pdf.write_bytes(found.pdf)
     out.print(address(chosen.archive, wanted))
     if open_page:
         webbrowser.open(_page(Path(address(chosen.archive, wanted)), found.html, wanted).as_uri())

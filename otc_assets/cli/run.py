@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from otc_assets import interruption
+from otc_assets import embedded_files, interruption
 from otc_assets.cli.admin import complete_journal
 from otc_assets.cli.installation import launcher, launcher_of, prepared_archive
 from otc_assets.cli.options import Json, OptionalWeeks, TierOption, Weeks, Yes, tiers_of
@@ -65,7 +65,8 @@ def up(
         err.print(f"database  {where}; {done.server}; schema {done.after}{migrated}")
         print_remarks(done, indent=" " * 10)
         err.print(f"source    {chosen.source}" + (f", {chosen.files_folder}" if chosen.source == "files" else ""))
-        resolved = setup.resolved(chosen, url)
+        of_owner = setup.resolved(chosen, url)
+        resolved = setup.resolved(chosen, setup.url_for(chosen, url, embedded_files.APP))
         _print_connection(chosen)
         if database_only:
             _wait_for_interrupt()
@@ -75,8 +76,8 @@ def up(
                 served = services.serve(resolved, lambda: tick(0, ""))
             try:
                 err.print(f"UI        {served.url}   log {served.log}   Ctrl-C stops everything")
-                with _serve_metrics(resolved, url):
-                    complete_journal(resolved)
+                with _serve_metrics(resolved, setup.url_for(chosen, url, embedded_files.ANALYST)):
+                    complete_journal(of_owner)
                     with launcher_of(resolved) as opened:
                         for text in _materialize_newest(opened, newest):
                             err.note("failed", "yellow", text)

@@ -261,8 +261,12 @@ class EmbeddedServer:
                 run("ALTER ROLE {login} SET {name} = {value}", **parts, value=sql.Literal(value))
 
 
-def url_of_running(chosen: Settings) -> str:
+def url_of_running(chosen: Settings, login: str = embedded_files.OWNER) -> str:
     """The URL of the database that the settings name, or of the embedded server if it is running. Starts nothing.
+
+    Args:
+        chosen: the settings.
+        login: the login of the embedded server (``embedded_files``).
 
     Raises:
         DatabaseUnreachable: the embedded server is not running.
@@ -272,4 +276,4 @@ def url_of_running(chosen: Settings) -> str:
     server = EmbeddedServer(chosen.home / embedded_files.FOLDER)
     if not server.running():
         raise DatabaseUnreachable("no database runs here. Start 'otc-assets up', or set OTC_DATABASE_URL.")
-    return server.url
+    return server.url_for(login)

