@@ -24,7 +24,7 @@ from apprise import Apprise
 from apprise.utils.parse import parse_urls
 from pydantic import SecretStr
 
-from otc_assets.alerting.sending import send_in_child
+from otc_assets.alerting.sending import UntrustedServer, send_in_child
 from otc_assets.domain.enums import AlertKind
 from otc_assets.errors import OtcError
 from otc_assets.settings import Settings
@@ -147,6 +147,12 @@ def _fingerprint(url: str) -> str:
     return hashlib.pbkdf2_hmac("sha256", url.encode(), b"otc.alert", 200_000, 8).hex()
 
 
+_UNTRUSTED = (
+    "the server's certificate is not trusted, or is for another host. Name the certificate of its authority in "
+    "SSL_CERT_FILE for mail, and in REQUESTS_CA_BUNDLE for other services (docs/security.md)"
+)
+
+
 class Destination:
     """One of Apprise's URLs, which is shown nowhere.
 
@@ -192,6 +198,8 @@ class Destination:
             reasons = send_in_child(request, seconds)
         except TimeoutError:
             return f"{self.name}: no answer within {seconds:.0f} s"
+        except UntrustedServer:
+            return f"{self.name}: {_UNTRUSTED}"
         except RuntimeError as error:
             return f"{self.name}: {error}"
         if reasons is None:

@@ -21,6 +21,25 @@ from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
 from otc_assets.settings import public_environment
 
 
+class UntrustedServer(Exception):
+    """The server of the service has a certificate that is not trusted, or that is for another host."""
+
+
+class _Certificates(logging.Filter):
+    """Leaves out lines for debugging, which may have the message and the URL, and finds in them a refused certificate.
+
+    Apprise reports that as a failed connection.
+    """
+
+    refused = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.DEBUG:
+            return True
+        self.refused |= "CERTIFICATE_VERIFY_FAILED" in record.getMessage()
+        return False
+
+
 def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
     """Sends a message in a child process, which has ended when this returns.
 
@@ -33,6 +52,7 @@ def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
 
     Raises:
         TimeoutError: it was not sent in time.
+        UntrustedServer: the server's certificate was refused.
         RuntimeError: the process failed.
     """
     try:
@@ -52,11 +72,16 @@ def send_in_child(request: dict[str, Any], seconds: float) -> list[str] | None:
         raise TimeoutError
     with suppress(ValueError):
         reply = json.loads(done.stdout)
+        if reply["untrusted"]:
+            raise UntrustedServer
         return None if reply["sent"] else list(reply["reasons"])
     raise RuntimeError(f"the process that sends alerts ended with exit code {done.returncode}")
 
 
 def _send(request: dict[str, Any]) -> dict[str, Any]:
+    certificates, logger = _Certificates(), logging.getLogger("apprise")
+    logger.setLevel(logging.DEBUG)
+    logger.addFilter(certificates)
     service = Apprise(asset=AppriseAsset(app_id="otc-assets", app_desc="otc-assets", app_url=request["ui_url"]))
     service.add(request["url"])
     result = service.notify(
@@ -65,12 +90,12 @@ def _send(request: dict[str, Any]) -> dict[str, Any]:
         notify_type=NotifyType(request["kind"]),
         body_format=NotifyFormat.TEXT,
     )
-    return {"sent": bool(result), "reasons": list(dict.fromkeys(entry.message.strip() for entry in result.logs()))}
+    reasons = list(dict.fromkeys(entry.message.strip() for entry in result.logs()))
+    return {"sent": bool(result), "reasons": reasons, "untrusted": certificates.refused and not result}
 
 
 def main() -> None:
     """Reads the request from standard input, and writes the reply to standard output."""
-    logging.disable(logging.DEBUG)
     request = json.load(sys.stdin)
     # Ends this process even if the one that started it was killed.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])

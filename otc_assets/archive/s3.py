@@ -29,6 +29,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSLError,
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as ConnectionFailed
@@ -79,6 +80,10 @@ _REGION = "Set AWS_REGION to the region of the bucket."
 _LATER = "It is overloaded or has a fault. Try again later."
 _CODE = "The documentation of the S3 server explains the code."
 _SETTINGS = "Check the settings of boto3: AWS_ENDPOINT_URL (https://host:port), AWS_REGION, AWS_PROFILE."
+_TLS = (
+    "Set AWS_CA_BUNDLE to a file with the certificate of the authority that has signed the server's, and use a name in "
+    "the server's certificate in AWS_ENDPOINT_URL (docs/security.md)."
+)
 _NETWORK = "Check AWS_ENDPOINT_URL and the network."
 
 #: What to do, by the code of S3's error; ``setting`` is the variable that names the bucket.
@@ -283,6 +288,8 @@ class S3Archive:
             raise self._unavailable(done, name, error, remedy.format(setting=self._setting)) from None
         except _CREDENTIAL_ERRORS as error:
             raise self._unavailable(done, name, error, _CREDENTIALS) from None
+        except SSLError as error:
+            raise self._unavailable(done, name, error, _TLS) from None
         except (ConnectionFailed, HTTPClientError, IncompleteReadError) as error:
             raise self._unavailable(done, name, error, _NETWORK) from None
         except BotoCoreError as error:

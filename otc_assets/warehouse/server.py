@@ -143,6 +143,13 @@ def opened(url: str) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
+#: What to do about a server whose certificate was refused.
+_CERTIFICATE = (
+    "In OTC_DATABASE_URL, sslrootcert must be the file with the certificate of the authority that has signed the "
+    "server's, and the host must be a name in the server's certificate (docs/security.md)."
+)
+
+
 def _open(engine: sa.Engine) -> sa.Connection:
     try:
         return engine.connect()
@@ -154,7 +161,7 @@ def _open(engine: sa.Engine) -> sa.Connection:
         reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
         raise DatabaseUnreachable(
             f"no connection to {where}: {without_secrets(reason)}",
-            remedy="Check OTC_DATABASE_URL and that the server runs.",
+            remedy=_CERTIFICATE if "certificate" in reason else "Check OTC_DATABASE_URL and that the server runs.",
         ) from None
 
 
