@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,11 +15,11 @@ import pytest
 from otc_assets.settings import PROJECT_ROOT
 
 
-def install(venv: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def install(venv: Path, project: Path = PROJECT_ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     """Runs the script as the Makefile does."""
     given = os.environ | {"PYTHON": sys.executable, "VENV": str(venv), "PIP_CONFIG_FILE": os.devnull} | env
-    command = ["sh", str(PROJECT_ROOT / "install.sh")]
-    return subprocess.run(command, cwd=PROJECT_ROOT, env=given, capture_output=True, text=True, check=False)
+    command = ["sh", str(project / "install.sh")]
+    return subprocess.run(command, cwd=project, env=given, capture_output=True, text=True, check=False)
 
 
 def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
@@ -26,6 +29,36 @@ def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "a folder with other files, which would be deleted" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.slow
+def test_a_package_that_differs_from_the_lock_file_is_not_installed(tmp_path: Path) -> None:
+    """The file at the index was replaced, or the lock file was changed."""
+    project = tmp_path / "project"
+    project.mkdir()
+    shutil.copy(PROJECT_ROOT / "install.sh", project)
+    wheel = tmp_path / "index" / "harmless-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("harmless.py", "")
+        archive.writestr("harmless-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: harmless\nVersion: 1.0\n")
+        archive.writestr(
+            "harmless-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("harmless-1.0.dist-info/RECORD", "")
+    right = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    options = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
+    for digest, hashes in ((right[::-1], True), (right, False), (right, True)):
+        line = "harmless==1.0" + (f" --hash=sha256:{digest}" if hashes else "")
+        (project / "requirements.lock").write_text(f"{line}\n")
+        done = install(tmp_path / "venv", project, **options)
+        # The project itself is not there, so that the last step fails.
+        is_installed = "3 of 3" in done.stdout
+        assert is_installed == (digest == right and hashes), done.stdout + done.stderr
+        if not is_installed:
+            assert done.returncode == 1
+            assert "a package differs from the lock file" in done.stderr
+            assert not list((tmp_path / "venv").rglob("harmless.py"))
 
 
 @pytest.mark.slow

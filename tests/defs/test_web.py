@@ -36,7 +36,7 @@ PATIENCE = 300
 class Server:
     """A web server of ours without any code location."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
+    def __init__(self, home: Path, *options: str, **environment: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -45,7 +45,7 @@ class Server:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("OTC_", "DAGSTER_"))}
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "otc_assets.defs.web", "--empty-workspace", "--port", str(self.port)],
+                [sys.executable, "-m", "otc_assets.defs.web", "--empty-workspace", "--port", str(self.port), *options],
                 env=env | {"DAGSTER_HOME": str(home)} | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -99,6 +99,20 @@ def test_programs_and_our_own_pages_are_served_and_change_things(tmp_path: Path)
         ):
             assert server.graphql(MUTATION, **headers).json() == {"data": {"setNuxSeen": True}}
         assert server.was_changed()
+    finally:
+        server.stop()
+
+
+def test_a_read_only_server_shows_everything_and_launches_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--read-only")
+    try:
+        found = server.graphql("{ permissions { permission value } }").json()["data"]["permissions"]
+        granted = {one["permission"] for one in found if one["value"]}
+        assert not {name for name in granted if "launch" in name or "delete" in name or "edit" in name}, granted
+        assert len(found) > 20
+        wipe = 'mutation { deleteRun(runId: "x") { __typename } }'
+        assert server.graphql(wipe).json()["data"]["deleteRun"]["__typename"] == "UnauthorizedError"
+        assert server.graphql("{ version }").json()["data"] == {"version": "1.13.27"}
     finally:
         server.stop()
 
