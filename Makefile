@@ -9,7 +9,7 @@ UPGRADE ?= --upgrade
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint audit sbom docs links bench fuzz-api lock clean
+.PHONY: help venv run test test-fast check lint audit sbom docs links bench fuzz-api lock clean faults
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: venv ## run all tests, one process per CPU
 
 test-fast: venv ## run the tests that are not marked slow, one process per CPU: under a minute
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal $(ARGS)
+
+faults: venv ## make every fault at every point of every asset, and compare what is left: some hours
+	OTC_TEST_FAULTS=all $(BIN)/python -m pytest tests/faults --numprocesses logical --dist worksteal $(ARGS)
 
 check: lint ## run lint, and look for dead code and imports that run upward
 	$(BIN)/vulture

@@ -132,7 +132,6 @@ def _run() -> int:
 
 def _show_error(error: Exception) -> int:
     """Prints an error. Returns the exit code."""
-    from psycopg import Error as PsycopgError
     from sqlalchemy.exc import DBAPIError
 
     from otc_assets.warehouse.roles import explained
@@ -144,8 +143,8 @@ def _show_error(error: Exception) -> int:
         return 2
     if isinstance(error, OtcError):
         text = str(error)
-    elif isinstance(error, DBAPIError | PsycopgError):
-        cause = error.orig if isinstance(error, DBAPIError) else error
+    elif (found := _database_error(error)) is not None:
+        cause = found.orig if isinstance(found, DBAPIError) else found
         text = ". ".join(filter(None, [f"database error: {first_line(cause)}", explained(cause)]))
     elif isinstance(error, OSError):
         text = str(error)
@@ -158,3 +157,14 @@ def _show_error(error: Exception) -> int:
         )
     err.note("", "red", without_secrets(text))
     return 2 if isinstance(error, InvalidSettings) else 1
+
+
+def _database_error(error: BaseException) -> Exception | None:
+    """The database's error among an error and its causes: Dagster raises its own errors from those of its storage."""
+    from psycopg import Error as PsycopgError
+    from sqlalchemy.exc import DBAPIError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError | PsycopgError):
+        cause = cause.__cause__
+    return cause

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import sqlalchemy as sa
 import time_machine
+from dagster_postgres.utils import DagsterPostgresException
 
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.errors import OtcError
@@ -80,6 +82,16 @@ def test_any_other_error_is_shown_as_a_bug_with_how_to_report_it(
     assert code == 1
     assert errors.startswith("Traceback (most recent call last):\n")
     assert errors.splitlines()[-1] == line
+
+
+def test_an_error_that_dagster_raises_from_one_of_the_database_is_no_bug(
+    otc: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped server was shown as 'bug in otc-assets: DagsterPostgresException: too many retries'."""
+    error = DagsterPostgresException("too many retries for DB connection")
+    error.__cause__ = sa.exc.OperationalError("SELECT 1", {}, Exception("connection refused"))
+    monkeypatch.setattr(reports, "storage_by_table", raising(error))
+    assert otc("storage") == (1, "", "database error: connection refused\n")
 
 
 def test_a_bug_and_its_traceback_have_no_password(otc: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,89 @@
+"""A fault at any point of a materialization: it is explained, and the materialization after it repairs everything.
+
+The installation is then as if nothing had happened: rows, events, archive and what Dagster stores, with no run, slot,
+lock or file left behind. `make faults` tries all faults at all points of all assets, and `make test` a sample of them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from faults.forks import Forks
+from faults.lines import Case, Disturbed, Installation, Line
+from faults.operations import ASSETS
+from faults.points import Fault, Place, Point, faults_at
+
+pytestmark = pytest.mark.slow
+
+#: The last week with days of June: it has periods of every data set. Its T2 is revised on REVISED_ON.
+WEEK = "2026-07-03"
+NOW = dt.datetime(2026, 10, 14, 16, tzinfo=dt.UTC)
+
+_ALL = os.environ.get("OTC_TEST_FAULTS") == "all"
+
+#: By asset of the sample, the places whose faults are tried there: files of the archive are written by a capture.
+_SAMPLE = {"publication_t1": (Place.FILES, Place.STORAGE), "venue_volume": (Place.DATABASE,)}
+
+_SHOWN = 5
+
+
+@pytest.fixture(scope="module")
+def line(forks: Forks, prepared: Installation) -> Iterator[Assets]:
+    """The assets of a week, one after another."""
+    here = prepared.copy("line")
+    yield Assets(Line(forks, here))
+    here.remove()
+
+
+class Assets:
+    """The assets in their order: those before one are materialized when it is their turn."""
+
+    def __init__(self, line: Line) -> None:
+        self._line, self._done = line, 0
+
+    def disturbed(self, asset: str) -> Any:
+        for before in ASSETS[self._done : ASSETS.index(asset)]:
+            self._line.go_on(NOW, "materialize", before, WEEK)
+        self._done = ASSETS.index(asset) + 1
+        return self._line.disturbed(NOW, "materialize", asset, WEEK)
+
+
+def cases_of(disturbed: Disturbed) -> list[Case]:
+    """All cases of an operation."""
+    return [disturbed.case(fault, point) for point in disturbed.points for fault in faults_at(point)]
+
+
+def sample_of(cases: list[Case], places: tuple[Place, ...]) -> list[Case]:
+    """One case of every kind: the one in the middle, because connections are made at the beginning."""
+    kinds: dict[tuple[Fault, Place, str], list[Case]] = {}
+    for case in cases:
+        if case.at.place in places:
+            kinds.setdefault((case.fault, case.at.place, _kind(case.at)), []).append(case)
+    return [of_kind[len(of_kind) // 2] for of_kind in kinds.values()]
+
+
+def _kind(point: Point) -> str:
+    word = point.what.split()[0]
+    if point.place == Place.FILES:
+        return word
+    if word in ("commit", "within", "COPY"):
+        return word
+    return "change" if word in ("INSERT", "UPDATE", "DELETE") or "append" in point.what else "read"
+
+
+@pytest.mark.parametrize("asset", ASSETS if _ALL else list(_SAMPLE))
+def test_after_a_fault_an_asset_is_materialized_as_if_nothing_had_happened(
+    asset: str, line: Assets, record_property: Any
+) -> None:
+    with line.disturbed(asset) as disturbed:
+        cases = cases_of(disturbed)
+        chosen = cases if _ALL else sample_of(cases, _SAMPLE[asset])
+        record_property("points", len(disturbed.points))
+        record_property("cases", len(chosen))
+        failed = {str(case): problems for case in chosen if (problems := disturbed.problems(case))}
+    shown = "\n\n".join("\n".join([case, *problems]) for case, problems in list(failed.items())[:_SHOWN])
+    assert not failed, f"{len(failed)} of {len(chosen)} cases:\n{shown}\n\n" + "\n".join(failed)
