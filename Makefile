@@ -9,7 +9,7 @@ UPGRADE ?= --upgrade
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint audit sbom docs links bench fuzz-api lock clean faults
+.PHONY: help venv run test test-fast check lint audit sbom docs links bench fuzz-api lock clean faults fuzz
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,13 @@ links: venv ## check the links of the documentation to other sites (needs the ne
 bench: venv ## run the short benchmarks and compare their ratios with the recorded ones: docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements-fuzz.lock
+	@touch $@
+
+fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes, guided by coverage (Linux, x86-64): EACH=45 seconds for each, TARGETS="..." for some
+	$(BIN)/python tests/fuzz/run.py --seconds $(or $(EACH),45) $(TARGETS)
+
 fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: about ten minutes
 	OTC_TEST_API_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest tests/api/test_description.py $(ARGS)
 
@@ -65,6 +72,7 @@ lock: ## upgrade the lock files to the newest versions (needs uv); with UPGRADE=
 	$(LOCK) pyproject.toml $(UPGRADE) --extra embedded --extra client --group dev --output-file requirements.lock
 	$(LOCK) pyproject.toml --constraint requirements.lock --output-file requirements-server.lock
 	$(LOCK) --group pyproject.toml:image --constraint requirements.lock --output-file requirements-build.lock
+	$(LOCK) --group pyproject.toml:fuzz $(UPGRADE) --output-file requirements-fuzz.lock
 
 clean: ## remove the Python environment
 	rm -rf $(VENV)
