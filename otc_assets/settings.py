@@ -22,8 +22,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 from otc_assets.archive_url import ArchiveUrl, parse_archive_url
+from otc_assets.domain.closures import read_closures
 from otc_assets.domain.enums import SourceKind
-from otc_assets.domain.weeks import WINDOW_WEEKS, week_start_of
+from otc_assets.domain.reviewed import BadList
+from otc_assets.domain.weeks import WINDOW_WEEKS, use_closures, week_start_of
 from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
 
@@ -96,6 +98,8 @@ class Settings(BaseSettings):
         source: where publications come from: the offline ``simulator``, FINRA's ``api``, or ``files``.
         files: the folder of downloaded files, for ``source = files`` and the file-drop sensor.
         first_week: the first week to capture, a Friday; the first partition, and the start of gap detection.
+        extra_closures: a file with days on which the NYSE is closed and that the package does not know yet: a CSV list
+            with the columns `day`, `source` and `reviewed`.
         finra_url: the URL of the Query API.
         finra_client_id, finra_client_secret: OAuth2 client credentials, for networks from which FINRA requires them.
         requests_per_minute: the limit of one process for requests to FINRA; by default, a quarter of what FINRA
@@ -141,6 +145,7 @@ class Settings(BaseSettings):
     source: SourceKind = SourceKind.SIMULATOR
     files: Path | None = None
     first_week: dt.date = dt.date(2021, 12, 10)
+    extra_closures: Path | None = None
     finra_url: str = "https://api.finra.org"
     finra_client_id: str | None = None
     finra_client_secret: SecretStr | None = None
@@ -191,6 +196,12 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_friday(cls, value: dt.date) -> dt.date:
         week_start_of(value)
+        return value
+
+    @field_validator("extra_closures")
+    @classmethod
+    def _lists_closures(cls, value: Path | None) -> Path | None:
+        _closures(value)
         return value
 
     @field_validator("archive_url", "export_url")
@@ -320,6 +331,24 @@ def _is_secret(name: str) -> bool:
     return SecretStr in (annotation := Settings.model_fields[name].annotation, *get_args(annotation))
 
 
+def _closures(path: Path | None) -> frozenset[dt.date]:
+    """The days in the file of ``extra_closures``.
+
+    Raises:
+        ValueError: the file can't be read, or a line of it is not usable.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        return read_closures(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise ValueError("the file is not UTF-8 text: it must be a CSV list of days") from None
+    except OSError as error:
+        raise ValueError(f"the file can't be read: {error.strerror}") from None
+    except BadList as error:
+        raise ValueError(str(error)) from None
+
+
 def _separated(value: str) -> list[str]:
     return [name for part in value.split(",") if (name := part.strip().lower())]
 
@@ -330,14 +359,16 @@ class InvalidSettings(OtcError):
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once.
+    """The settings of this process, read once. The calendar of trading days gets the closures in them.
 
     Raises:
         InvalidSettings: a variable has an invalid value. It is not a ValueError, because the command line reports
             those as errors of the option that it is parsing.
     """
     try:
-        return Settings()
+        chosen = Settings()
+        use_closures(_closures(chosen.extra_closures))
+        return chosen
     except ValidationError as error:
         # The error's own message has the values, and those may be secret.
         problems = [(f"OTC_{'_'.join(map(str, problem['loc']))}".upper(), problem["msg"]) for problem in error.errors()]

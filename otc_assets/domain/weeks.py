@@ -132,9 +132,26 @@ def _nyse(year: int) -> frozenset[dt.date]:
     return frozenset(holidays.financial_holidays("NYSE", years=year))
 
 
+#: Closures that the calendar above does not have. A process sets them once, before it computes anything: the calendar
+#: is the same for all its callers, as its holidays are.
+_announced: frozenset[dt.date] = frozenset()
+
+
+def use_closures(days: frozenset[dt.date]) -> None:
+    """Adds days on which the NYSE is closed to the calendar of this process, in place of those that were added before.
+
+    Everything that depends on trading days follows: publication days, due dates, expected days, and figures per day.
+
+    Args:
+        days: as ``closures.read_closures`` reads them.
+    """
+    global _announced
+    _announced = days
+
+
 def is_trading_day(day: dt.date) -> bool:
     """Whether the NYSE trades on ``day``. Columbus Day and Veterans' Day are trading days."""
-    return day.weekday() < 5 and day not in _nyse(day.year)
+    return day.weekday() < 5 and day not in _nyse(day.year) and day not in _announced
 
 
 def trading_days(week_ending: dt.date) -> int:

@@ -97,7 +97,7 @@ def stated_rows(reply: httpx.Response, header: str) -> int | None:
     stated = reply.headers.get(header)
     if stated is None:
         return None
-    if not _ROWS.fullmatch(stated.strip()):
+    if not _ROWS.fullmatch(stated.strip(" \t")):  # HTTP's blanks: Python's are more than int() takes
         raise SourceError(f"{shown(reply.request.url)}: the reply's {header} is {stated[:40]!r}, not a number of rows")
     return int(stated)
 

@@ -161,6 +161,40 @@ def test_a_cut_or_damaged_table_is_refused_by_name() -> None:
             assert str(error).startswith("f")  # noqa: PT017 - either is right
 
 
+_UNREAD = frozenset({"docProps/app.xml", "_rels/.rels"})
+
+
+@pytest.mark.parametrize("damage", ["deflated", "encrypted", "method"])
+def test_a_workbook_with_a_damaged_member_is_refused_by_name_whichever_it_is(damage: str) -> None:
+    """A changed byte was a zlib.error, and an encrypted member a RuntimeError: both were shown as bugs."""
+    whole = workbook([WEBSITE_NAMES, WEBSITE_ROW])
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        # openpyxl does not read the others.
+        members = [member for member in archive.infolist() if member.filename not in _UNREAD]
+    for member in members:
+        data = bytearray(whole)
+        names = len(member.filename.encode())
+        if damage == "deflated":  # the type of the first block of the compressed data
+            data[member.header_offset + 30 + names] |= 0b110
+        at = _directory_entry(data, member.filename)
+        if damage == "encrypted":
+            data[member.header_offset + 6] |= 1
+            data[at + 8] |= 1
+        elif damage == "method":  # LZMA, whose properties the data does not begin with
+            data[member.header_offset + 8] = data[at + 10] = 14
+        with pytest.raises(UnreadableFile, match=r"^f.xlsx: the Excel workbook is damaged \("):
+            parse(bytes(data), name="f.xlsx")
+
+
+def _directory_entry(data: bytearray, filename: str) -> int:
+    """Where the entry of a member in the directory at the end of a zip archive begins."""
+    at = data.find(b"PK\x01\x02")
+    while data[at + 46 : at + 46 + len(filename)] != filename.encode():
+        at = data.find(b"PK\x01\x02", at + 4)
+        assert at >= 0
+    return at
+
+
 def test_a_workbook_with_several_tables_of_finras_is_refused_by_their_names() -> None:
     data = workbook([WEBSITE_NAMES, WEBSITE_ROW], [WEBSITE_NAMES, WEBSITE_ROW])
     with pytest.raises(UnreadableFile, match=r"2 worksheets have FINRA's columns \('Sheet 0', 'Sheet 1'\)"):

@@ -325,7 +325,7 @@ def test_a_redirect_is_not_followed_and_the_error_names_its_target() -> None:
 
 
 @pytest.mark.parametrize("header", ["Total-Records-On-Page", "Record-Total"])
-@pytest.mark.parametrize("stated", ["abc", "-1", "1e3", "1_0", "", "\u0661"])
+@pytest.mark.parametrize("stated", ["abc", "-1", "1e3", "1_0", "", "\u0661", "\x1d1"])
 def test_a_header_that_is_not_a_number_of_rows_is_an_error_that_names_it(header: str, stated: str) -> None:
     """It was a ValueError of int()."""
     headers = {"Record-Total": "1", header: stated.encode()}

@@ -238,6 +238,7 @@ _STATUS = (200, 200, 200, 200, 204, 301, 400, 401, 404, 429, 500, 600)
         b"\5Location: https://example.org/a?b\n\n",
         b"\x09Retry-After: Wed, 21 Oct 2026 07:28:00 -0000\n\n",
         b"\4\n\n",
+        b"\0Record-Total:\x1d1\n\n" + API_HEADER + _API_ROW,
     ],
     (b"Retry-After: ", b"Record-Total: ", b"Content-Encoding: gzip", b"charset=", b"Location: ", b"9" * 20,
      b"nan", b"inf", b"[]", b"null", b'{"availablePartitions":'),
@@ -248,17 +249,23 @@ def api_reply(data: bytes) -> None:
     head, _, body = data[1:].partition(b"\n\n")
     headers = [(k.strip(), v.strip()) for k, _, v in (line.partition(b":") for line in head.split(b"\n")) if k.strip()]
 
-    def reply(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body), request=request)
+    _reply[:] = [lambda: httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))]
+    api = _api()
+    for ask in (lambda: api.fetch(WEEK, T1), lambda: api.state(WEEK, T1), api.offered):
+        with contextlib.suppress(SourceError, UnreadableFile):
+            ask()
 
-    api = QueryApi("http://finra", transport=httpx.MockTransport(reply), requests_per_minute=10**9, pages_in_flight=1)
+
+_reply: list[Callable[[], httpx.Response]] = []
+
+
+@cache
+def _api() -> QueryApi:
+    """One client for all inputs: creating one takes longer than a request."""
+    transport = httpx.MockTransport(lambda request: _reply[0]())
+    api = QueryApi("http://finra", transport=transport, requests_per_minute=10**9, pages_in_flight=1)
     api._budget.pause = lambda seconds: None  # type: ignore[method-assign]
-    try:
-        for ask in (lambda: api.fetch(WEEK, T1), lambda: api.state(WEEK, T1), api.offered):
-            with contextlib.suppress(SourceError, UnreadableFile):
-                ask()
-    finally:
-        api.close()
+    return api
 
 
 def _dataset_seeds() -> Iterator[bytes]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import lzma
 import math
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -31,6 +34,22 @@ _MOST_XML_BYTES = 4 * MAX_UNPACKED_BYTES
 #: What Excel shows where a formula, or a text that it took for one, has no value.
 _ERRORS = frozenset({"#NAME?", "#VALUE!", "#REF!", "#DIV/0!", "#NUM!", "#NULL!", "#GETTING_DATA"})
 _BATCH_ROWS = 20_000
+#: What openpyxl, zipfile and the decompressors below them raise for damaged bytes.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ElementTree.ParseError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    OSError,
+    EOFError,
+    RuntimeError,  # an encrypted member, an unknown compression, or XML that is nested too deeply
+)
 
 #: A cell's text, or why it has none; None where it is empty.
 Cell = str | BadValue | None
@@ -41,7 +60,7 @@ def is_workbook(data: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+    except _DAMAGED:
         return False
 
 
@@ -184,20 +203,6 @@ def _open_workbook(data: bytes, name: str) -> _Table:
     return _Table(names, _rows_of_sheet(sheet, number + 1, len(names), where, name), number + 1, where)
 
 
-_DAMAGED = (
-    zipfile.BadZipFile,
-    ElementTree.ParseError,
-    KeyError,
-    ValueError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-)
-
-
 def _damaged(name: str, error: BaseException) -> UnreadableFile:
     why = f"{type(error).__name__}: {error}"[:200]
     return UnreadableFile(name, f"the Excel workbook is damaged ({why})", "Open it in Excel, and save it again")
@@ -207,7 +212,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             size = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except _DAMAGED as error:
         raise _damaged(name, error) from None
     # No member gives more than it states here: zipfile stops there.
     if size > _MOST_XML_BYTES:
