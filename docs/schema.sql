@@ -1623,7 +1623,7 @@ CREATE VIEW otc.weekly_summary_agg AS
 -- otc.block_share_as_of(moment timestamp with time zone)
 --     block_share as it was known at a moment before otc.known_until(), without what retention has deleted.
 -- otc.compress_again(tables text[], week date)
---     Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.
+--     Compresses chunks again that loads have decompressed, if the week is their last, with the rights of the owner.
 -- otc.drop_expired_weeks(today date DEFAULT CURRENT_DATE)
 --     Deletes the weeks that are no longer kept, by retention class.
 -- otc.firm_month_as_of(moment timestamp with time zone)

@@ -125,6 +125,17 @@ def compressed(engine: sa.Engine, table: str) -> dict[dt.date, bool]:
     return dict(rows)  # type: ignore[arg-type]
 
 
+def last_of_chunk(engine: sa.Engine, table: str, week: dt.date) -> dt.date:
+    """The last week that is in the week's chunk."""
+    query = """
+        SELECT range_end::date FROM timescaledb_information.chunks
+        WHERE hypertable_name = :table AND range_start <= :week AND range_end > :week
+    """
+    ((end,),) = ask(engine, query, table=table, week=week)
+    assert isinstance(end, dt.date)
+    return week + dt.timedelta(weeks=((end - week).days - 1) // 7)
+
+
 def stored(engine: sa.Engine, table: str, week: dt.date, columns: list[str] | None = None) -> list[tuple[object, ...]]:
     with transaction(engine) as connection:
         return sorted(read.week_rows(connection, table, [week], columns=columns).rows(), key=str)
@@ -345,7 +356,7 @@ def test_six_week_figures_of_compressed_weeks_get_the_columns_per_trading_day_an
     assert ask(engine, columns.format("symbol_rolling")) == [("down", None, None, -50)]
     with transaction(engine) as connection:
         load.replace_week(connection, "symbol_rolling", OLD, computed, "v")
-    refresh_after_load(engine, OLD, ["symbol_rolling"])
+    refresh_after_load(engine, last_of_chunk(engine, "symbol_rolling", OLD), ["symbol_rolling"])
     assert compressed(engine, "symbol_rolling")[OLD]
     assert ask(engine, columns.format("symbol_rolling")) == [(None, "too_few_weeks", trading_days(OLD), 0)]
     assert ask(engine, columns.format("symbol_rolling_revision")) == [("down", None, None, -50)]
@@ -401,7 +412,10 @@ def test_a_compressed_week_is_revised_as_any_other_and_compressed_again(engine: 
         change = load.replace_volume(connection, OLD, T1, revised)
     assert (change.added, change.changed, change.removed, change.unchanged) == (0, 1, 3, 116)
     assert not compressed(engine, "venue_volume")[OLD]
-    refresh_after_load(loader, OLD, ["venue_volume"])
+    last = last_of_chunk(engine, "venue_volume", OLD)
+    refresh_after_load(loader, last - dt.timedelta(weeks=1), ["venue_volume"])
+    assert not compressed(engine, "venue_volume")[OLD]
+    refresh_after_load(loader, last, ["venue_volume"])
     assert compressed(engine, "venue_volume")[OLD]
     assert stored(engine, "venue_volume", OLD) == sorted(revised.rows(), key=str)
     kept = ask(engine, "SELECT symbol, venue_id, share_volume, change FROM otc.venue_volume_revision ORDER BY 1, 2")
@@ -431,7 +445,7 @@ def test_a_week_with_few_revised_symbols_is_decompressed_only_where_they_are(
     ((chunk,),) = ask(engine, "SELECT compress_chunk(c)::text FROM show_chunks('otc.symbol_summary') c")
     replaced(weeks[1], summary(weeks[1], changed=symbols))
     assert ask(engine, f"SELECT count(*) FROM ONLY {chunk}") == [(decompressed,)]
-    refresh_after_load(engine, weeks[1], ["symbol_summary"])
+    refresh_after_load(engine, last_of_chunk(engine, "symbol_summary", weeks[1]), ["symbol_summary"])
     assert ask(engine, f"SELECT count(*) FROM ONLY {chunk}") == [(0,)]
     for week in weeks:
         expected = summary(week, changed=symbols if week == weeks[1] else 0)

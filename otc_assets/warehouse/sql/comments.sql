@@ -218,7 +218,7 @@ COMMENT ON FUNCTION otc.append_event IS
 COMMENT ON FUNCTION otc.project_event IS 'Applies an event to week_state, file_ledger and gap_ledger.';
 COMMENT ON FUNCTION otc.replay_events IS 'Rebuilds week_state, file_ledger and gap_ledger from the events alone.';
 COMMENT ON FUNCTION otc.compress_again IS
-    'Compresses the chunks of a week again that a load has decompressed, with the rights of the owner.';
+    'Compresses chunks again that loads have decompressed, if the week is their last, with the rights of the owner.';
 COMMENT ON FUNCTION otc.refresh_aggregates IS
     'Refreshes the continuous aggregates of a week and its month, with the rights of the owner, inside a transaction.';
 COMMENT ON TABLE otc.dataset_capture IS

@@ -106,9 +106,10 @@ _IS_OWNER = sa.text("""
 
 
 def refresh_after_load(engine: sa.Engine, week_ending: dt.date, tables: Sequence[str]) -> None:
-    """Refreshes the week's aggregates and compresses its chunks again, after the transaction that wrote the week.
+    """Refreshes the week's aggregates, after the transaction that wrote the week, and compresses what is complete.
 
-    The server's jobs would do both within a day.
+    Chunks that were compressed before are compressed again if the week is their last one. The server's jobs do all of
+    this within a day, too.
 
     Args:
         engine: the server's.
