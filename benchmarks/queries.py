@@ -59,6 +59,9 @@ QUERIES = {
         SELECT week_ending, total_volume, venue_count, top_venue FROM otc.symbol_summary
         WHERE symbol = :symbol ORDER BY week_ending, tier
     """,
+    "those five years, every column": """
+        SELECT * FROM otc.symbol_summary WHERE symbol = :symbol ORDER BY week_ending, tier
+    """,
     "those five years, from weekly_summary_agg": """
         SELECT week, total_volume, total_trades, venue_count FROM otc.weekly_summary_agg
         WHERE symbol = :symbol ORDER BY week, tier
