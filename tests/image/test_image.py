@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from containers import ACCOUNT, HOME, Image, Platform
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support.web_server import launch, status_of, until
 
 from otc_assets.settings import PROJECT_ROOT
@@ -131,6 +132,10 @@ def test_the_packages_are_those_of_the_lock_file_of_servers_and_nothing_else(ima
     assert len(expected) > 80
     assert packages.pop("otc-assets")
     assert packages == expected
+    # The image has a bill of materials, which was made of what is in it.
+    bill = json.loads((image.files / "opt/otc-assets/sbom.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "otc-assets")
+    assert {canonicalize_name(one["name"]): one["version"] for one in bill["components"]} == expected
 
 
 def test_no_tool_that_builds_or_tests_is_in_the_image(image: Image) -> None:
