@@ -15,6 +15,9 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.pipeline.figures import BLOCKED
 
+#: The class of an error, before its message.
+_CLASS = re.compile(r"\A\w+(\.\w+)+: ")
+
 #: Before the reason why a week was refused, in the description of a failed step.
 _WEEK = re.compile(r"\b(\d{4}-\d{2}-\d{2}): ")
 
@@ -55,13 +58,14 @@ def why_it_failed(instance: DagsterInstance, run_id: str) -> str:
         if event.event_type == DagsterEventType.RUN_FAILURE:
             data = event.event_specific_data
             error = data.error if isinstance(data, JobFailureData) else None
-            # Where no step failed, the error that stopped the run is there: "module.Class: message".
-            text = error.message.strip() if error else event.message or ""
-            run = (text.partition(": ")[2] or text) if error else text
+            # Where no step failed, the error that stopped the run is there.
+            run = _CLASS.sub("", what_went_wrong(error)) if error else event.message or ""
             continue
         failure = event.step_failure_data
         said = failure.user_failure_data.description if failure.user_failure_data else None
         if said is None and failure.error is not None:
+            if failure.error.cls_name == GeneratorExit.__name__:
+                continue  # Dagster gave up the step because of an error of its own, which is the run's
             said = what_went_wrong(failure.error)
         steps.append(f"{event.step_key}: {said}")
     return "; ".join(steps) or run or "the run did not succeed"

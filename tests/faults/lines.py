@@ -10,7 +10,7 @@ import datetime as dt
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,10 +60,13 @@ class Installation:
             admin.execute(f"DROP DATABASE IF EXISTS {self.database} WITH (FORCE)")  # type: ignore[arg-type]
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def task(self, now: dt.datetime, *operation: str, **options: Any) -> Task:
-        """A task on this installation."""
+    def task(
+        self, now: dt.datetime, *operation: str, settings: Mapping[str, str] | None = None, **options: Any
+    ) -> Task:
+        """A task on this installation, with settings in place of its own."""
         postmaster = self.server._folder.pid() or 0
-        return Task(operation, self.environment, now, admin=self.admin, postmaster=postmaster, **options)
+        environment = self.environment | dict(settings or {})
+        return Task(operation, environment, now, admin=self.admin, postmaster=postmaster, **options)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 from faults.points import Points
 
@@ -13,8 +14,11 @@ from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.defs.launch import Launcher
 from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.weeks import TIERS
+from otc_assets.local.setup import migrate_schema
 from otc_assets.pipeline.journaling import verify, write_missing
 from otc_assets.settings import Settings
+from otc_assets.warehouse.events import replay
+from otc_assets.warehouse.retention import apply_retention
 
 #: All assets, in the order in which data flows.
 ASSETS = (
@@ -25,6 +29,9 @@ ASSETS = (
     EXPORT,
 )
 
+#: What processes compute at the same time: a table from captures, one from it, and one over six weeks.
+COMPUTED = ("venue_volume", "symbol_summary", "symbol_rolling")
+
 
 def perform(operation: tuple[str, ...], chosen: Settings, points: Points) -> None:
     """Performs an operation; points count from the beginning of its work.
@@ -32,9 +39,8 @@ def perform(operation: tuple[str, ...], chosen: Settings, points: Points) -> Non
     Raises:
         Exception: as the command would show it.
     """
-    name, *arguments = operation
     with launcher(chosen) as opened, points.watched():
-        {"materialize": _materialize}[name](opened, *arguments)
+        _perform(opened, *operation)
 
 
 def perform_again(operation: tuple[str, ...], chosen: Settings) -> None:
@@ -42,15 +48,57 @@ def perform_again(operation: tuple[str, ...], chosen: Settings) -> None:
 
     'migrate' and 'up' copy the events that the journal lacks, at their beginning. That it is complete then is checked.
     """
-    perform(operation, chosen, Points(chosen.home))
     with launcher(chosen) as opened:
+        _perform(opened, *operation)
         archive = open_archive(chosen.archive)
         write_missing(opened.database, archive)
         found = verify(opened.database, archive)
         assert (found.written, found.problems) == (0, [])
 
 
+def _perform(opened: Launcher, name: str, *arguments: str) -> None:
+    _BY_NAME[name](opened, *arguments)
+
+
 def _materialize(opened: Launcher, asset: str, week: str) -> None:
     """Materializes a week of an asset, without trying again after an error."""
     day = dt.date.fromisoformat(week)
     opened.run_assets([asset], day, day, retries=False)
+
+
+def _capture_and_compute(opened: Launcher, week: str) -> None:
+    """Captures a week and computes some of its figures, as 'materialize' does with all of them."""
+    day = dt.date.fromisoformat(week)
+    for assets in (["publication_t1"], ["publication_t2", "publication_otce"], list(COMPUTED)):
+        opened.run_assets(assets, day, day)
+
+
+def _compute_stale(opened: Launcher, *weeks: str) -> None:
+    """Computes those figures of weeks until none is of other inputs than there are."""
+    days = [dt.date.fromisoformat(week) for week in weeks]
+    opened.run_assets(list(COMPUTED), days[0], days[-1])
+
+
+def _retention(opened: Launcher) -> None:
+    with opened.database.transaction() as connection:
+        apply_retention(connection)
+
+
+def _migrate(opened: Launcher) -> None:
+    assert opened.settings.database_url is not None
+    migrate_schema(opened.settings, opened.settings.database_url.get_secret_value())
+
+
+def _replay(opened: Launcher) -> None:
+    with opened.database.transaction() as connection:
+        replay(connection)
+
+
+_BY_NAME: dict[str, Callable[..., None]] = {
+    "materialize": _materialize,
+    "capture and compute": _capture_and_compute,
+    "compute stale": _compute_stale,
+    "retention": _retention,
+    "migrate": _migrate,
+    "replay": _replay,
+}

@@ -5,7 +5,7 @@ Columns that must differ are left out, each kind with its reason:
 - moments, because the operations happen at different times; so do ``seconds`` and the like in an event's payload;
 - ``xid``, ``run_id``, ``event_id`` and ``journal_id``, which are new in each transaction, run, event and database;
 - ids of sequences, which a transaction that is rolled back uses up;
-- versions of the aggregates of events, and what is counted per event, because an operation that is repeated after it
+- versions of the aggregates of events, and whether a report is the week's first: an operation that is repeated after it
   was committed appends that it happened again.
 """
 
@@ -22,7 +22,7 @@ import psycopg
 from otc_assets.warehouse.server import session_options
 
 #: Columns by name that are left out, in any table: see above.
-_LEFT_OUT = {"xid", "run_id", "event_id", "journal_id", "publication_id", "version_of_event"}
+_LEFT_OUT = {"xid", "run_id", "event_id", "journal_id", "publication_id"}
 #: By table, columns that are left out there.
 _LEFT_OUT_OF = {
     "publication": {"id"},
@@ -33,7 +33,7 @@ _LEFT_OUT_OF = {
 }
 #: Compared as a sequence, below.
 _EVENTS = "events"
-_OF_PAYLOAD = {"seconds", "publication_id", "capture_id"}
+_OF_PAYLOAD = {"seconds", "publication_id", "capture_id", "is_first"}
 
 _COLUMNS = """
     SELECT c.relname, array_agg(a.attname::text ORDER BY a.attnum)
@@ -43,7 +43,7 @@ _COLUMNS = """
     GROUP BY c.relname ORDER BY 1
 """
 #: Objects of the archive whose content states when it was made: of these, the names are compared.
-_WITH_TIMES = ("export/", "archive/report/")
+_WITH_TIMES = ("export/", "archive/reports/")
 
 
 @dataclass

@@ -1,0 +1,138 @@
+"""Eight processes at once: the same week twice, its neighbours, a revision, retention, a migration and a replay.
+
+Whatever their order, the outcome is that of one after another. Meanwhile a reader sees each week as a whole, and a
+follower every event once and in order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from faults.forks import Forks
+from faults.lines import Installation, Line
+
+from otc_assets.warehouse.events import START, Event, read
+from otc_assets.warehouse.server import opened, session_options, transaction
+
+pytestmark = pytest.mark.slow
+
+BEFORE, WEEK, AFTER = WEEKS = ("2026-06-26", "2026-07-03", "2026-07-10")
+NOW = dt.datetime(2026, 10, 14, 16, tzinfo=dt.UTC)
+#: T2 of WEEK is revised the day before.
+REVISED = dt.datetime(2026, 11, 28, 16, tzinfo=dt.UTC)
+
+_ROUNDS = 200 if os.environ.get("OTC_TEST_FAULTS") == "all" else 1
+_WAITING = {"OTC_SLOT_WAIT_SECONDS": "600"}
+
+#: What does not depend on the order: the tables of the present, and not what they were before.
+_TABLES = ("venue_volume", "published_total", "symbol_summary", "symbol_rolling")
+
+#: Weeks and tiers whose rows are not those of FINRA's total: both are written by one transaction.
+_TORN = sa.text("""
+    SELECT v.week_ending, v.tier, v.shares, p.shares
+    FROM (SELECT week_ending, tier, sum(share_volume) AS shares FROM otc.venue_volume GROUP BY 1, 2) AS v
+    FULL JOIN (SELECT week_ending, tier, sum(share_volume) AS shares FROM otc.published_total
+        WHERE total_of = 'SYMBOL' GROUP BY 1, 2) AS p USING (week_ending, tier)
+    WHERE v.shares IS DISTINCT FROM p.shares
+""")
+
+
+class Watcher(threading.Thread):
+    """Reads an installation over and over, and follows its events."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url, self._ended = url, threading.Event()
+        self.reads = 0
+        self.torn: list[object] = []
+        self.events: list[Event] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            with opened(self._url) as engine:
+                while not self._ended.wait(0.05):
+                    self._look(engine)
+                self._look(engine)
+        except BaseException as error:
+            self.error = error
+
+    def _look(self, engine: sa.Engine) -> None:
+        with transaction(engine) as connection:
+            self.torn += connection.execute(_TORN).all()
+            self.reads += 1
+        with transaction(engine) as connection:
+            after = self.events[-1].cursor if self.events else START
+            self.events += read(connection, after)
+
+    def end(self) -> None:
+        self._ended.set()
+        self.join()
+        assert self.error is None, self.error
+
+
+@contextmanager
+def watched(place: Installation) -> Iterator[Watcher]:
+    watcher = Watcher(place.url)
+    watcher.start()
+    try:
+        yield watcher
+    finally:
+        watcher.end()
+
+
+@pytest.fixture(scope="module")
+def one_after_another(forks: Forks, prepared: Installation) -> dict[str, list[str]]:
+    """The tables after the same operations, one after another."""
+    here = prepared.copy("one_after_another")
+    line = Line(forks, here)
+    for week in WEEKS:
+        line.go_on(NOW, "capture and compute", week)
+    line.go_on(REVISED, "capture and compute", WEEK)
+    line.go_on(REVISED, "compute stale", *WEEKS)
+    tables = here.state().tables
+    here.remove()
+    assert all(tables[table] for table in _TABLES)
+    return {table: tables[table] for table in _TABLES}
+
+
+@pytest.mark.parametrize("number", range(_ROUNDS))
+def test_eight_processes_at_once_do_what_they_do_one_after_another(
+    number: int, forks: Forks, prepared: Installation, one_after_another: dict[str, list[str]]
+) -> None:
+    here = prepared.copy("at_once")
+    tasks = [
+        *(here.task(NOW, "capture and compute", week, settings=_WAITING) for week in (BEFORE, WEEK, WEEK, AFTER)),
+        here.task(REVISED, "capture and compute", WEEK, settings=_WAITING),
+        *(here.task(NOW, operation, settings=_WAITING) for operation in ("retention", "migrate", "replay")),
+    ]
+    with watched(here) as watcher:
+        ended = forks.perform(*tasks)
+        assert [(outcome.code, outcome.error) for outcome in ended] == [(0, "")] * len(tasks)
+        (again,) = forks.perform(here.task(REVISED, "compute stale", *WEEKS, is_again=True))
+        assert (again.code, again.error) == (0, "")
+    assert here.remains() == []
+    tables = here.state().tables
+    assert {table: tables[table] for table in _TABLES} == one_after_another
+    assert watcher.torn == []
+    assert watcher.reads > 5
+    assert _stored(here.url) == [event.id for event in watcher.events]
+    # Of a file that two processes capture at once, and of a check that both judge, the versions alone have the order.
+    versions = [(event.aggregate_id, event.version) for event in watcher.events if event.aggregate_type == "week"]
+    for week in WEEKS:
+        of_week = [version for name, version in versions if name == week]
+        assert of_week == list(range(1, len(of_week) + 1))
+    here.remove()
+
+
+def _stored(url: str) -> list[int]:
+    """The ids of all events, in the order in which they are followed."""
+    with psycopg.connect(url, options=session_options()) as connection:
+        return [number for (number,) in connection.execute("SELECT id FROM otc.events ORDER BY xid, id")]
