@@ -84,11 +84,14 @@ class KeptWeeks:
     def keep(self, part: Part, load: str, rows: pl.DataFrame) -> None:
         """Keeps rows, with all columns, if there is room for them."""
         self._drop(part)
-        file = self._open_file()
+        try:
+            file = self._open_file()
+        except OSError:
+            return  # the disk is full: the week is read again
         try:
             rows.write_ipc(file, compression="lz4")
         except (OSError, pl.exceptions.ComputeError):
-            file.close()  # the disk is full: the week is read again
+            file.close()  # likewise
             return
         self._kept[part] = _Kept(load, file, file.tell())
         while self.bytes > self._most_bytes:

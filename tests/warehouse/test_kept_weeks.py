@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 import pytest
@@ -181,6 +182,17 @@ def test_a_full_disk_keeps_nothing_and_fails_nothing() -> None:
     kept.keep((WEEK, "venue_volume", T1), "1", frame(row("A", "V1", "5")))
     assert kept.find((WEEK, "venue_volume", T1), "1", ["symbol"]) is None
     assert kept.bytes == 0
+
+
+def test_a_disk_without_room_for_another_file_fails_nothing_either() -> None:
+    """Only writing was caught: with no inode left, every figure failed that could have been read again."""
+
+    def refuse() -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    kept = KeptWeeks(open_file=refuse)
+    kept.keep((WEEK, "venue_volume", T1), "1", frame(row("A", "V1", "5")))
+    assert kept.find((WEEK, "venue_volume", T1), "1", ["symbol"]) is None
 
 
 def test_nothing_is_kept_outside_of_a_run(engine: sa.Engine, asked: list[str]) -> None:
