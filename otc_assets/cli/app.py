@@ -31,6 +31,7 @@ from otc_assets.cli import (
     query,
     rebuild,
     report,
+    restore,
     run,
     serve,
 )
@@ -75,6 +76,8 @@ app.add_typer(captures.app, name="captures", rich_help_panel=_INGEST)
 app.command(rich_help_panel=_ADMIN)(admin.env)
 app.command(rich_help_panel=_ADMIN)(admin.metrics)
 app.command(rich_help_panel=_ADMIN)(admin.migrate)
+app.command(rich_help_panel=_ADMIN)(restore.restore)
+app.command("restore-check", rich_help_panel=_ADMIN)(restore.restore_check)
 app.add_typer(archive.app, name="archive", rich_help_panel=_ADMIN)
 
 

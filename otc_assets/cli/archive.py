@@ -54,7 +54,8 @@ def verify(
         raise typer.Exit(4)
 
 
-def _url(text: str) -> ArchiveUrl:
+def archive_url(text: str) -> ArchiveUrl:
+    """An archive, from its URL."""
     try:
         return parse_archive_url(text)
     except ValueError as error:
@@ -64,7 +65,8 @@ def _url(text: str) -> ArchiveUrl:
 @app.command()
 def copy(
     to: Annotated[
-        ArchiveUrl, typer.Option("--to", parser=_url, metavar="URL", help="file:///folder or s3://bucket/prefix.")
+        ArchiveUrl,
+        typer.Option("--to", parser=archive_url, metavar="URL", help="file:///folder or s3://bucket/prefix."),
     ],
     as_json: Json = False,
 ) -> None:

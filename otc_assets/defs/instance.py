@@ -11,7 +11,7 @@ from dagster import DagsterInstance
 
 from otc_assets.archive.opening import open_archive
 from otc_assets.defs.internals import InstanceRef
-from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs, fail_restored_runs
+from otc_assets.defs.liveness import cancel_runs_of_renamed_jobs, fail_dead_runs, fail_restored_runs, has_no_process
 from otc_assets.defs.pooling import TABLES, PooledStorage, close_idle
 from otc_assets.defs.storage import storage_url
 from otc_assets.settings import Settings
@@ -102,3 +102,34 @@ def clean_instance(chosen: Settings, *, no_code_server: bool = False) -> Iterato
 def newest_heartbeat(instance: DagsterInstance) -> float | None:
     """The time of the newest heartbeat of any daemon, in seconds since 1970; None if there is none."""
     return max((beat.timestamp for beat in instance.get_daemon_heartbeats().values()), default=None)
+
+
+#: Runs that are read at a time.
+_RUNS = 500
+
+
+def storage_problems(instance: DagsterInstance, newest_event: int) -> list[tuple[str, str]]:
+    """What is wrong with a restored storage of Dagster's: each problem with what to do. Reads every run.
+
+    Args:
+        instance: the instance.
+        newest_event: the newest id of ``otc.events``, behind which no sensor may be.
+    """
+    found: list[tuple[str, str]] = []
+    stored, newest = instance.event_log_storage.alembic_version() or (None, None)
+    if stored != newest:
+        found.append((f"its tables have the version {stored}, not {newest}", "Run 'otc-assets migrate'."))
+    unfinished, last = 0, None
+    while runs := instance.get_runs(cursor=last, limit=_RUNS):
+        unfinished += sum(has_no_process(run) for run in runs)
+        last = runs[-1].run_id
+    if unfinished:
+        problem = f"{unfinished:,} runs are in progress, though no process of this installation executes them"
+        found.append((problem, "Run 'otc-assets migrate --restored', which marks them as failed."))
+    for state in instance.all_instigator_state():
+        cursor = getattr(state.instigator_data, "cursor", None)
+        if state.name == "failed_checks" and cursor and int(cursor.rpartition("-")[2]) > newest_event:
+            problem = f"the sensor failed_checks has read event {cursor}, and the newest is {newest_event}"
+            remedy = "The events are of an older dump than Dagster's storage: restore both from the same dump."
+            found.append((problem, remedy))
+    return found

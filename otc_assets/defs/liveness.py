@@ -49,6 +49,14 @@ def _has_dead_process(run: DagsterRun) -> bool:
     return process is not None and is_dead(process)
 
 
+def has_no_process(run: DagsterRun) -> bool:
+    """Whether the run is unfinished, and no process of this machine is known to execute it."""
+    if run.status not in UNFINISHED:
+        return False
+    process = process_of(run)
+    return process is None or process.host != this_process().host or is_dead(process)
+
+
 def fail_dead_runs(instance: DagsterInstance, *, no_code_server: bool = False) -> list[str]:
     """Ends the runs whose process no longer exists, and frees the slots of pools that they held.
 

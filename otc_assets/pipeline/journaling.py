@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from otc_assets.archive.journal import Entry, Journal, journals
+from otc_assets.archive.journal import Contents, Entry, Journal, journals
 from otc_assets.archive.store import Archive, ArchiveError, ArchiveUnavailable
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.journal import event_ids, journal_id, missing_events
@@ -69,20 +69,44 @@ class Verified:
     problems: list[str]
 
 
+@dataclass(frozen=True)
+class Compared:
+    """The difference between a database's events and its journal.
+
+    Attributes:
+        lacking: how many events the journal lacks, or has damaged.
+        problems: what the database can't repair, in sentences.
+    """
+
+    lacking: int
+    problems: list[str]
+
+
+def compare(database: Database, archive: Archive) -> Compared:
+    """Reads the whole journal, and compares it with the database's events. Writes nothing."""
+    with database.transaction() as connection:
+        found, stored = Journal(archive, journal_id(connection)).read(), event_ids(connection)
+    return Compared(len(stored.keys() - found.event_ids().keys()), _problems(found, stored))
+
+
 def verify(database: Database, archive: Archive) -> Verified:
     """Reads the whole journal, compares it with the database's events, and writes those that are missing or damaged."""
     with database.transaction() as connection:
         journal = Journal(archive, journal_id(connection))
         written = _write_missing(connection, journal, set(journal.read().event_ids()))
         found, stored = journal.read(), event_ids(connection)
+    return Verified(len(found.event_ids()), written, _problems(found, stored))
+
+
+def _problems(found: Contents, stored: dict[int, str]) -> list[str]:
+    """What is wrong with a journal apart from what it lacks."""
     problems = [text for texts in found.problems.values() for text in texts]
-    known = found.event_ids()
-    if others := sorted(number for number, name in known.items() if stored.get(number) != name):
+    if others := sorted(number for number, name in found.event_ids().items() if stored.get(number) != name):
         problems.append(
             f"the journal has {len(others):,} events that are not in the database, the first with the id {others[0]}: "
             "the database was restored from an older copy. Run 'otc-assets migrate --restored'"
         )
-    return Verified(len(known), written, problems)
+    return problems
 
 
 def lost_databases(database: Database, archive: Archive) -> list[str]:

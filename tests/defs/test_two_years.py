@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 
+import polars as pl
 import psycopg
 import pytest
 import time_machine
@@ -32,9 +34,22 @@ from support.published import Published
 from otc_assets.defs.jobs import COMPUTE_WEEK
 from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.tables import in_order, rolling_figures
-from otc_assets.domain.weeks import NEW_YORK, T1, TIER_BY_ID, TIERS, newest_due, weeks_between
+from otc_assets.domain.weeks import (
+    NEW_YORK,
+    T1,
+    T2,
+    TIER_BY_ID,
+    TIERS,
+    Tier,
+    is_trading_day,
+    newest_due,
+    publication_date,
+    use_closures,
+    weeks_between,
+)
 from otc_assets.finra.source import SourceError
 from otc_assets.pipeline.capture import capture_publication
+from otc_assets.pipeline.gaps import current_gaps
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
@@ -189,3 +204,111 @@ def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_ca
     again = sum(source.fetched.values()) - len(source.fetched)
     assert again <= daemon.ended[DagsterRunStatus.FAILURE]
     assert daemon.ended[DagsterRunStatus.FAILURE] > 40
+
+
+#: Seven months with a leap day, New Year, the change to summer time, and Juneteenth on a Monday.
+ODD_BEGIN = dt.datetime(2027, 12, 13, 7, tzinfo=NEW_YORK)
+ODD_END = dt.datetime(2028, 7, 15, 7, tzinfo=NEW_YORK)
+#: Three days with a Wednesday in which the machine sleeps.
+ASLEEP = (dt.date(2028, 2, 8), dt.date(2028, 2, 10))
+#: A Wednesday on which the clock goes back an hour, and a Sunday on which it is a day ahead: FINRA publishes on Monday.
+CLOCK_BACK, CLOCK_AHEAD = dt.date(2028, 3, 15), dt.date(2028, 4, 9)
+#: A Monday on which T1 of a week is due, and on which the NYSE is closed, as it announces on the Friday before.
+CLOSED = dt.date(2028, 5, 8)
+#: T1 of this week is a week late, and T2 of that is published on the Sunday before it is due.
+LATE, EARLY = dt.date(2028, 3, 31), dt.date(2028, 4, 14)
+
+
+class Irregular(Published):
+    """A source that publishes one week a week late, and one a day early."""
+
+    def days(self, week: dt.date, tier: Tier) -> list[dt.date]:
+        first, *revised = super().days(week, tier)
+        if (week, tier) == (LATE, T1):
+            first += dt.timedelta(weeks=1)
+        if (week, tier) == (EARLY, T2):
+            first -= dt.timedelta(days=1)
+        return [first, *(day for day in revised if day > first)]
+
+    def _rows(self, week: dt.date, tier: Tier, day: dt.date) -> pl.DataFrame:
+        return super()._rows(week, tier, max(day, publication_date(week, tier)))
+
+    def offered(self) -> set[tuple[Tier, dt.date]]:
+        raise SourceError("it is not asked")
+
+
+@pytest.fixture
+def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dt.date], None]]:
+    """Enters a closure of the NYSE, and removes it from the calendar after the test."""
+
+    def announced(day: dt.date) -> None:
+        closures = tmp_path / "closures.csv"
+        closures.write_text(f"day,source,reviewed\n{day},a notice of the NYSE,{day}\n")
+        monkeypatch.setenv("OTC_EXTRA_CLOSURES", str(closures))
+        settings.cache_clear()
+        settings()
+
+    yield announced
+    use_closures(frozenset())
+
+
+def test_leap_days_holidays_odd_clocks_and_a_closure_at_short_notice_leave_no_week_out_and_only_late_weeks_are_late(
+    dagster: DagsterInstance,
+    clock: time_machine.Traveller,
+    sql: psycopg.Connection[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    announce: Callable[[dt.date], None],
+) -> None:
+    """Every state of a publication is captured exactly once, and a gap is reported for what FINRA publishes late."""
+    clock.move_to(ODD_BEGIN)
+    first = newest_due(T1, ODD_BEGIN) + dt.timedelta(weeks=1)
+    monkeypatch.setenv("OTC_FIRST_WEEK", first.isoformat())
+    settings.cache_clear()
+    monkeypatch.setattr(build_resources, "ephemeral_instance_if_missing", lambda _: nullcontext(dagster))
+    today = ODD_BEGIN.date()  # FINRA's, whatever the clock of the machine says
+    source = Irregular(lambda: today)
+    installed.replace(monkeypatch, source=source)
+    daemon = Daemon(dagster, source)
+    monkeypatch.setattr(daemon.random, "random", lambda: 1.0)  # no run fails
+    looked: list[dt.date] = []
+    late: set[tuple[str, dt.date]] = set()
+    for number in range((ODD_END - ODD_BEGIN).days):
+        day = ODD_BEGIN + dt.timedelta(days=number)
+        today = day.date()
+        if today == CLOSED - dt.timedelta(days=3):
+            announce(CLOSED)
+        after_holiday = today.weekday() == 1 and not is_trading_day(today - dt.timedelta(days=1))
+        if ASLEEP[0] <= today <= ASLEEP[1] or not (today.weekday() in (0, 2) or after_holiday or today == CLOCK_AHEAD):
+            continue
+        clock.move_to(day)
+        if today.weekday() == 2:
+            daemon.wednesday()
+        for hours in {CLOCK_BACK: (3, -1), CLOCK_AHEAD: (24, 1, -24)}.get(today, (3,)):
+            daemon.sensor("late_and_revised")
+            clock.shift(dt.timedelta(hours=hours))
+        daemon.sensor("late_and_revised")
+        looked.append(today)
+        found = current_gaps(installed.database(), source, first, dt.datetime.now(NEW_YORK))
+        rows = found.filter(pl.col("status") != "pending").select("tier", "week_ending", "status").rows()
+        late |= {(tier, week) for tier, week, status in rows if status in ("late", "missing_inside", "missing_at_end")}
+        assert len(rows) <= 3
+
+    published = source.everything(first, newest_due(T1, ODD_END), ODD_END.date() - dt.timedelta(days=4))
+    captured = sql.execute(
+        "SELECT tier, week_ending, rows_received, last_update_date, count(*) FROM otc.publication GROUP BY 1, 2, 3, 4"
+    ).fetchall()
+    names = {tier.id: tier.name for tier in TIERS}
+    expected = {(names[tier], week, s.rows, s.last_update_date) for ((tier, week), _), s in published.items()}
+    assert len(expected) > 70
+    assert sorted(expected - {row[:4] for row in captured}) == []  # type: ignore[type-var]
+    assert {row[4] for row in captured} == {1}
+    assert set(source.fetched.values()) == {1}
+    due = {
+        (tier.name, week)
+        for tier in TIERS
+        for week in weeks_between(first, newest_due(T1, ODD_END))[1:]
+        if any(publication_date(week, tier) <= day < source.days(week, tier)[0] for day in looked)
+    }
+    assert (T1.name, LATE) in due
+    # A tier begins with the Wednesday run: its first week is late until then, and no other week is.
+    assert {(tier, week) for tier, week in late if week > first} == due

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import time_machine
+from dumps import program, rows
 from support import installed
 
 from otc_assets.local.embedded import EmbeddedServer
@@ -22,10 +21,6 @@ pytestmark = pytest.mark.slow
 Command = Callable[..., tuple[int, str, str]]
 
 LATER = dt.date(2026, 8, 21)
-
-_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'otc' ORDER BY table_name"
-#: What the restored database gets anew.
-_ANEW = {"events": ["xid"], "computed_week": ["xid"], "journal": ["journal_id"]}
 
 
 @pytest.fixture(autouse=True)
@@ -41,34 +36,6 @@ def other_server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
     with EmbeddedServer(folder, durable=False) as running:
         yield running
     shutil.rmtree(folder)
-
-
-def program(server: EmbeddedServer, name: str, url: str, *arguments: str) -> None:
-    """Runs a program of PostgreSQL's. The password is not among its arguments, which every account can see."""
-    parts = urlsplit(url)
-    subprocess.run(
-        [
-            server._folder.program(name), "--host", str(parts.hostname), "--port", str(parts.port),
-            "--username", str(parts.username), *arguments,
-        ],
-        env={**os.environ, "PGPASSWORD": str(parts.password)},
-        check=True,
-    )  # fmt: skip
-
-
-def rows(url: str) -> dict[str, list[str]]:
-    """All rows of every table and view of the schema, without what a restored database gets anew."""
-    with psycopg.connect(url, autocommit=True, options="-c TimeZone=UTC") as connection:
-        return {
-            table: [
-                row
-                for (row,) in connection.execute(
-                    f"SELECT (to_jsonb(t) - %s::text[])::text AS row FROM otc.{table} t ORDER BY row",
-                    [_ANEW.get(table, [])],
-                )
-            ]
-            for (table,) in connection.execute(_TABLES).fetchall()
-        }
 
 
 def answers(url: str, moment: dt.datetime) -> list[tuple[object, ...]]:

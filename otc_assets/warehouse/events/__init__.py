@@ -45,6 +45,7 @@ from otc_assets.warehouse.events.store import (
     last_types,
     metadata_of,
     newest,
+    newest_id,
     read,
     restored,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "last_types",
     "metadata_of",
     "newest",
+    "newest_id",
     "read",
     "replay",
     "restored",

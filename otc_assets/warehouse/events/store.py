@@ -282,6 +282,11 @@ def newest(
     return [_event(row) for row in connection.execute(statement("events_newest"), values)][::-1]
 
 
+def newest_id(connection: sa.Connection) -> int:
+    """The highest id of all events, in whatever order they are; 0 if there are none."""
+    return int(connection.execute(sa.text("SELECT coalesce(max(id), 0) FROM otc.events")).scalar_one())
+
+
 _BY_ID = sa.text("SELECT * FROM otc.events WHERE id = CAST(:id AS bigint) OR event_id = CAST(:event_id AS uuid)")
 
 

@@ -9,6 +9,12 @@ import sqlalchemy as sa
 
 _FEATURE_NOT_SUPPORTED = "0A000"
 
+_INSTALLED = sa.text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+_STATE = sa.text("""
+    SELECT coalesce(current_setting('timescaledb.restoring', true), 'off') = 'on' AS restoring,
+        (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb') AS offered
+""")
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -36,7 +42,7 @@ def detect(connection: sa.Connection) -> Capabilities:
     The edition is detected by calling a function of the community edition with an invalid argument: not every build
     has the settings that name the edition, and some errors name the wrong one.
     """
-    version = connection.scalar(sa.text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"))
+    version = connection.scalar(_INSTALLED)
     if version is None:
         return Capabilities()
     try:
@@ -80,3 +86,37 @@ def install(connection: sa.Connection) -> str:
             "timescaledb in this database, and run 'otc-assets migrate' again."
         )
     return ""
+
+
+def before_restore(connection: sa.Connection) -> str:
+    """Creates TimescaleDB in an empty database, and prepares it for ``pg_restore``.
+
+    Args:
+        connection: in autocommit mode, and not used for anything afterwards.
+
+    Returns:
+        Why the server can't use it; otherwise an empty text.
+    """
+    if why_not := install(connection):
+        return why_not
+    if connection.scalar(_INSTALLED) is None:
+        return "it does not offer the extension"
+    connection.execute(sa.text("SELECT timescaledb_pre_restore()"))
+    return ""
+
+
+def after_restore(connection: sa.Connection) -> None:
+    """Returns TimescaleDB to work after ``pg_restore``."""
+    connection.execute(sa.text("SELECT timescaledb_post_restore()"))
+
+
+def unfinished_restore(connection: sa.Connection) -> tuple[str, str] | None:
+    """What is wrong with TimescaleDB in a restored database, and what to do; None if nothing is."""
+    state = connection.execute(_STATE).one()
+    installed = connection.scalar(_INSTALLED)
+    if installed is None and state.offered is not None:
+        problem = f"the server offers TimescaleDB {state.offered}, and the database does not have the extension"
+        return problem, "Run 'otc-assets migrate', which creates it and converts the tables."
+    if installed is not None and state.restoring:
+        return "TimescaleDB is still prepared for a restore", "Run SELECT timescaledb_post_restore() in the database."
+    return None

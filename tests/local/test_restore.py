@@ -1,0 +1,123 @@
+"""``otc-assets restore`` and ``restore-check``: an equal system by one command, and what it lacks if not whole."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+import time_machine
+from dumps import program, rows
+from support import installed
+
+from otc_assets.local.embedded import EmbeddedServer
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., tuple[int, str, str]]
+
+WEEK = dt.date(2026, 8, 14)
+
+
+@pytest.fixture(autouse=True)
+def _today() -> Iterator[None]:
+    with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
+        yield
+
+
+@pytest.fixture
+def other_server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
+    """A server that has never had a database of ours; its transaction numbers start low."""
+    folder = folder_for_all / "server-to-restore-on"
+    with EmbeddedServer(folder, durable=False) as running:
+        yield running
+    shutil.rmtree(folder)
+
+
+def lacking(otc: Command) -> list[tuple[str, str]]:
+    """What restore-check says: the part of the installation, and the problem."""
+    code, output, errors = otc("restore-check", "--json")
+    assert output, errors
+    told = json.loads(output)
+    assert (code, told["whole"]) == ((0, True) if not told["lacking"] else (1, False)), errors
+    assert all(item["remedy"] for item in told["lacking"])
+    return [(item["what"], item["problem"]) for item in told["lacking"]]
+
+
+def test_one_command_restores_an_equal_system_and_its_check_names_whatever_is_then_lost(
+    otc: Command,
+    database: str,
+    server: EmbeddedServer,
+    other_server: EmbeddedServer,
+    installation: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN FOR i IN 1..20000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$")
+    assert otc("materialize", "--weeks", f"2026-08-07..{WEEK}")[0] == 0
+    assert lacking(otc) == []
+    before = rows(database)
+    kept = tmp_path_factory.mktemp("backup")
+    dump, name = str(kept / "otc.dump"), urlsplit(database).path[1:]
+    program(server, "pg_dump", database, "--format=custom", "--no-owner", "--no-acl", f"--file={dump}", name)
+    shutil.copytree(installation / "archive", kept / "archive")
+
+    home = tmp_path_factory.mktemp("elsewhere")
+    installed.close()
+    monkeypatch.setenv("OTC_DATABASE_URL", other_server.url)
+    monkeypatch.setenv("OTC_HOME", str(home))
+    code, output, errors = otc("restore", dump, "--archive", (kept / "archive").as_uri())
+    assert (code, output.splitlines()[-1].partition(":")[0]) == (0, "the installation is whole"), errors
+    assert rows(other_server.url) == before
+    assert otc("materialize", "--weeks", "2026-08-21")[0] == 0
+    assert lacking(otc) == []
+
+    code, _, errors = otc("restore", dump)
+    assert (code, errors.count("is restored into an empty one")) == (1, 1)
+
+    with psycopg.connect(other_server.url, autocommit=True) as connection:
+        # A row of a table, a capture's rejected rows and an event are lost, and the next id is one that is taken.
+        connection.execute("DELETE FROM otc.symbol_summary WHERE week_ending = %s", [WEEK])
+        (lost,) = connection.execute(
+            "SELECT aggregate_id FROM otc.events WHERE aggregate_type = 'check' AND version = 1 ORDER BY id LIMIT 1"
+        ).fetchone() or connection.execute(
+            "SELECT aggregate_id FROM otc.events WHERE event_type = 'otc.week.normalized' LIMIT 1"
+        ).fetchone() or (None,)  # fmt: skip
+        connection.execute("ALTER TABLE otc.events DISABLE TRIGGER append_only")
+        connection.execute("DELETE FROM otc.events WHERE aggregate_id = %s AND version = 1", [lost])
+        connection.execute("ALTER TABLE otc.events ENABLE ALWAYS TRIGGER append_only")
+        connection.execute("SELECT setval(pg_get_serial_sequence('otc.events', 'id'), 5)")
+        (digest, number) = connection.execute(
+            "SELECT digest, id FROM otc.publication WHERE week_ending = %s AND tier = 'NMS Tier 1'", [WEEK]
+        ).fetchone() or ("", 0)
+        connection.execute(
+            "DELETE FROM otc.computed_week WHERE table_name = 'venue_share' AND week_ending = %s", [WEEK]
+        )
+        connection.execute(
+            # As if another machine had executed it: the process of this test still runs.
+            """UPDATE dagster.runs SET status = 'STARTED',
+                   run_body = replace(replace(run_body, 'SUCCESS', 'STARTED'), 'otc/process', 'otc/other')
+               WHERE id = (SELECT min(id) FROM dagster.runs)"""
+        )
+    archived = home / "archive" / digest[:2] / f"{digest}.zst"
+    archived.chmod(0o644)
+    flipped = bytearray(archived.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    archived.write_bytes(flipped)
+    found = lacking(otc)
+    assert {what for what, _ in found} == {"tables", "events", "lineage", "archive", "Dagster"}
+    texts = " / ".join(problem for _, problem in found)
+    assert f"otc.symbol_summary has other numbers of rows than were loaded, in 1 weeks, the first {WEEK}: 0" in texts
+    assert f"events of {'check' if '.' in str(lost) else 'week'} {lost} are missing" in texts
+    assert "the next id of otc.events would be 6" in texts
+    assert f"the bytes of capture {number} (NMS Tier 1, week ending {WEEK}) are damaged: {digest}" in texts
+    assert f"1 weeks of otc.venue_share are missing or stale: {WEEK} to {WEEK}" in texts
+    assert "1 runs are in progress" in texts
+    archived.unlink()
+    assert any("are missing: " + digest in problem for _, problem in lacking(otc))
