@@ -44,6 +44,13 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
 
+def flip_a_bit(path: Path) -> None:
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def test_an_intact_archive_is_verified(otc: Command, objects: dict[dt.date, Path], sql: Sql) -> None:
     assert len(objects) == 3
     code, output, errors = otc("archive", "verify")
@@ -58,6 +65,7 @@ def test_an_intact_archive_is_verified(otc: Command, objects: dict[dt.date, Path
 
 def test_missing_and_damaged_objects_are_listed_and_exit_with_4(otc: Command, objects: dict[dt.date, Path]) -> None:
     objects[WEEKS[0]].unlink()
+    flip_a_bit(objects[WEEKS[1]])
     cut_off(objects[WEEKS[2]])
     code, output, _ = otc("archive", "verify", "--json")
     assert code == 4
@@ -65,16 +73,19 @@ def test_missing_and_damaged_objects_are_listed_and_exit_with_4(otc: Command, ob
     assert told["verified"] == 3
     assert [(row["week_ending"], row["tier"], row["problem"]) for row in told["damaged"]] == [
         ("2026-08-07", "NMS Tier 1", "missing"),
+        ("2026-08-14", "NMS Tier 1", "damaged"),
         ("2026-08-21", "NMS Tier 1", "damaged"),
     ]
-    assert str(objects[WEEKS[2]]) in told["damaged"][1]["detail"]
+    assert str(objects[WEEKS[2]]) in told["damaged"][2]["detail"]
     code, output, _ = otc("archive", "verify")
     assert code == 4
     lines = output.splitlines()
     assert lines[1].startswith("2026-08-07   NMS Tier 1")
     assert "missing" in lines[1]
-    assert lines[2].startswith("2026-08-21   NMS Tier 1")
+    assert lines[2].startswith("2026-08-14   NMS Tier 1")
+    assert lines[3].startswith("2026-08-21   NMS Tier 1")
     assert "damaged" in lines[2]
+    assert "damaged" in lines[3]
     assert "capture the publication again" in lines[-1]
 
 
