@@ -146,6 +146,21 @@ def test_migrate_restores_aggregates_whose_stored_digest_differs(engine: sa.Engi
         ]  # fmt: skip
 
 
+def test_a_function_of_earlier_versions_stays_where_a_view_of_a_users_uses_it(engine: sa.Engine, database: str) -> None:
+    with transaction(engine) as connection:
+        connection.execute(sa.text("CREATE FUNCTION otc.bucket(text, date) RETURNS date LANGUAGE sql AS 'SELECT $2'"))
+        connection.execute(sa.text("CREATE VIEW public.mine AS SELECT otc.bucket('1 month', '2026-08-28') AS month"))
+    for is_used in (True, False):
+        with transaction(engine) as connection:
+            if not is_used:
+                connection.execute(sa.text("DROP VIEW public.mine"))
+            connection.execute(sa.text("UPDATE otc.definition SET digest = 'x' WHERE name = 'monthly_summary_agg'"))
+        migrate(database)
+        with transaction(engine) as connection:
+            found = connection.execute(sa.text("SELECT to_regprocedure('otc.bucket(text, date)') IS NOT NULL"))
+            assert found.scalar() is is_used
+
+
 def test_definitions_of_before_digests_were_stored_are_not_built_again(empty_database: str) -> None:
     """Continuous aggregates would lose their rows, and readers their grants."""
     migrate(empty_database)

@@ -218,7 +218,7 @@ DEFINERS_AND_WHY = {
     "replay_events": "rebuilds the projections of events",
 }
 #: Functions that are inlined into a caller's query, and so can't have settings. They run with the caller's rights.
-INLINED = re.compile(r"bucket|\w+_as_of")
+INLINED = re.compile(r"\w+_as_of")
 OURS = """
     SELECT proname::text, prosecdef, coalesce(proconfig, '{}'), has_function_privilege('public', oid, 'EXECUTE'),
         prolang = (SELECT oid FROM pg_language WHERE lanname = 'sql')

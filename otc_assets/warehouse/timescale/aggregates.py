@@ -31,6 +31,7 @@ _OF_VIEWS = {"weekly_summary_agg": "weekly_summary_view", "monthly_summary_agg":
 #: object in use. They pass.
 _BUSY = ("40P01", "40001", "55P03", "55006")
 _INVALID_TABLE_DEFINITION = "42P16"
+_OTHERS_DEPEND_ON_IT = "2BP01"
 
 _CONTINUOUS = sa.text("SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'otc'")
 _VIEWS = sa.text("SELECT viewname FROM pg_views WHERE schemaname = 'otc' AND viewname = ANY(:names)")
@@ -56,7 +57,7 @@ def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) ->
                 kind = "MATERIALIZED VIEW" if name in continuous else "VIEW"
                 connection.exec_driver_sql(f"DROP {kind} IF EXISTS otc.{name}")
             (_create_continuous if can.community else _create_views)(connection, queries)
-    connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")  # views of earlier versions used it
+    _drop_bucket(connection)
     for name, query in queries.items():
         digests.save(name, query)
     digests.save("comments", "")  # those on views that were dropped are gone
@@ -73,6 +74,16 @@ def _replaced_in_place(connection: sa.Connection, queries: dict[str, str]) -> bo
             raise
         return False
     return True
+
+
+def _drop_bucket(connection: sa.Connection) -> None:
+    """Drops the function that our views of earlier versions used, unless a view of a user's uses it, too."""
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql("DROP FUNCTION IF EXISTS otc.bucket(text, date)")
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _OTHERS_DEPEND_ON_IT:
+            raise
 
 
 def _create_views(connection: sa.Connection, queries: dict[str, str]) -> None:
