@@ -29,15 +29,6 @@ def _today() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def other_server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
-    """A server that has never had a database of ours; its transaction numbers start low."""
-    folder = folder_for_all / "other-server"
-    with EmbeddedServer(folder, durable=False) as running:
-        yield running
-    shutil.rmtree(folder)
-
-
 def answers(url: str, moment: dt.datetime) -> list[tuple[object, ...]]:
     """Venue volume and its six-week figures as they were known at a moment."""
     found: list[tuple[object, ...]] = []

@@ -30,15 +30,6 @@ def _today() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def other_server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
-    """A server that has never had a database of ours; its transaction numbers start low."""
-    folder = folder_for_all / "server-to-restore-on"
-    with EmbeddedServer(folder, durable=False) as running:
-        yield running
-    shutil.rmtree(folder)
-
-
 def lacking(otc: Command) -> list[tuple[str, str]]:
     """What restore-check says: the part of the installation, and the problem."""
     code, output, errors = otc("restore-check", "--json")
