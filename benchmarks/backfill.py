@@ -137,7 +137,7 @@ def run(scale: str = "1", most: str = "520") -> Measured:
             higher_is_better=True,
         ),
     ]
-    return Measured({"years": Table("weeks", rows), "runs": Table("runs", whole)})
+    return Measured({"years": Table("year", rows), "runs": Table("runs", whole)})
 
 
 def _values(weeks: int, cost: _Cost) -> dict[str, float | int]:

@@ -13,7 +13,7 @@ os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0"
 #: Parameters of glibc's allocator, which Python uses: their numbers (malloc.h), the variables in which a user sets
 #: them, and our values. By default, freeing a block of up to 32 MiB makes glibc take the next ones of that size from
 #: its heap, which it can't return while anything smaller is behind them; and each thread that fetches pages has a heap
-#: of its own. The peak of a full-size week was 95 MiB higher, in the same processor time.
+#: of its own. The peak of a full-size week was 65 to 95 MiB higher, in the same processor time.
 _GLIBC = (
     (-3, "MALLOC_MMAP_THRESHOLD_", 2**20),
     (-1, "MALLOC_TRIM_THRESHOLD_", 2**20),
