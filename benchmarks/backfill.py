@@ -10,28 +10,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
-import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
-import psycopg
-
+from benchmarks.installation import Installation, Spent, installation
 from benchmarks.publications import simulated_finra
 from benchmarks.results import Measured, Row, Table
-from benchmarks.servers import WholeServer
 from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.defs.partitions import key_of, range_tags
 from otc_assets.defs.weekly import CAPTURES, YEAR
 from otc_assets.domain.weeks import TIERS, newest_due, weeks_between
 from otc_assets.finra.simulator.generator import FIRST_WEEK
-from otc_assets.local import setup
-from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.settings import Settings
 
 #: A week may cost a tenth more in the last year than in the first.
 _MOST_GROWTH = 1.1
@@ -39,36 +29,15 @@ _MOST_GROWTH = 1.1
 _LEAST_FASTER = 10
 
 
-class _Cost(NamedTuple):
-    """Processor seconds of our processes and of PostgreSQL."""
-
-    ours: float
-    server: float
-
-    @property
-    def whole(self) -> float:
-        return self.ours + self.server
-
-
-class _Installation:
-    """Where the runs are executed, and what they cost."""
-
-    def __init__(self, env: dict[str, str], url: str) -> None:
-        self._env = env
-        with psycopg.connect(url) as connection:
-            self._watch = WholeServer(connection.info.backend_pid)
-
-    def cost(self, commands: Sequence[Sequence[str]]) -> _Cost:
-        """Executes ``dagster`` with each of ``commands``, one after another, and returns what all cost."""
-        before, server = resource.getrusage(resource.RUSAGE_CHILDREN), self._watch.server()
-        for command in commands:
-            whole = [sys.executable, "-m", "dagster", *command, "-m", "otc_assets.definitions"]
-            done = subprocess.run(whole, env=self._env, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ours = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return _Cost(ours, (self._watch.server() - server) / 1000)
+def _cost(at: Installation, commands: Sequence[Sequence[str]]) -> Spent:
+    """Executes ``dagster`` with each of ``commands``, one after another, and returns what all cost."""
+    before = at.spent()
+    for command in commands:
+        whole = [sys.executable, "-m", "dagster", *command, "-m", "otc_assets.definitions"]
+        done = subprocess.run(whole, env=at.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+    return at.spent().since(before)
 
 
 def _job(name: str, weeks: Sequence[dt.date]) -> list[str]:
@@ -98,24 +67,16 @@ def run(scale: str = "1", most: str = "520") -> Measured:
     """
     newest = min(newest_due(tier, dt.datetime.now(dt.UTC)) for tier in TIERS)
     chosen = weeks_between(FIRST_WEEK, newest)[-int(most) :]
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder, simulated_finra(float(scale)) as address:
-        home = Path(folder)
-        home.chmod(0o755)
-        given = Settings(home=home, first_week=chosen[0], keep_venue_volume_weeks=0)
-        with EmbeddedServer(home / "postgres") as server:
-            setup.upgrade(given, server.url)
-            env = {name: value for name, value in os.environ.items() if not name.startswith("OTC_")}
-            env |= {**setup.resolved(given, server.url).environment(), "OTC_SOURCE": "api", "OTC_FINRA_URL": address}
-            env |= {"OTC_REQUESTS_PER_MINUTE": "1200"}
-            installation = _Installation(env, server.url)
-            years = []
-            for part in _parts(chosen, YEAR):
-                years.append((part, cost := installation.cost(_year(part))))
-                # It takes hours at full size.
-                print(
-                    f"{part[0]} to {part[-1]}: {cost.whole / len(part):.1f} CPU s a week", file=sys.stderr, flush=True
-                )
-            single = installation.cost(_asset_by_asset(chosen[-1]))
+    with (
+        simulated_finra(float(scale)) as address,
+        installation(address, first_week=chosen[0], keep_venue_volume_weeks=0) as at,
+    ):
+        years = []
+        for part in _parts(chosen, YEAR):
+            years.append((part, cost := _cost(at, _year(part))))
+            # It takes hours at full size.
+            print(f"{part[0]} to {part[-1]}: {cost.whole / len(part):.1f} CPU s a week", file=sys.stderr, flush=True)
+        single = _cost(at, _asset_by_asset(chosen[-1]))
     first, total = years[0][1].whole / len(years[0][0]), sum(cost.whole for _, cost in years)
     rows = [
         Row(
@@ -140,5 +101,5 @@ def run(scale: str = "1", most: str = "520") -> Measured:
     return Measured({"years": Table("year", rows), "runs": Table("runs", whole)})
 
 
-def _values(weeks: int, cost: _Cost) -> dict[str, float | int]:
+def _values(weeks: int, cost: Spent) -> dict[str, float | int]:
     return {"weeks": weeks, "our CPU s a week": cost.ours / weeks, "PostgreSQL CPU s a week": cost.server / weeks}

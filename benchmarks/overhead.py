@@ -12,23 +12,18 @@ import argparse
 import datetime as dt
 import json
 import os
-import resource
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 
+from benchmarks.installation import installation
 from benchmarks.publications import WEEK, simulated_finra
 from benchmarks.results import Measured, Row, Table
-from benchmarks.servers import WholeServer
 from otc_assets.domain.weeks import NEW_YORK, TIERS
-from otc_assets.local import setup
-from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.settings import Settings, settings
+from otc_assets.settings import settings
 
 _TIMES = 3
 
@@ -150,27 +145,12 @@ def measure(way: str, address: str) -> Cost:
         way: of WAYS.
         address: the simulated FINRA's.
     """
-    with tempfile.TemporaryDirectory(prefix="otc-bench-") as folder:
-        home = Path(folder)
-        home.chmod(0o755)
-        chosen = Settings(home=home)
-        with EmbeddedServer(home / "postgres") as server:
-            setup.upgrade(chosen, server.url)
-            prepared = setup.resolved(chosen, server.url)
-            env = {name: value for name, value in os.environ.items() if not name.startswith("OTC_")}
-            env |= {**prepared.environment(), "OTC_SOURCE": "api", "OTC_FINRA_URL": address}
-            env |= {"OTC_REQUESTS_PER_MINUTE": "1200"}
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            sessions = _sessions(server.url)
-            with psycopg.connect(server.url) as connection:
-                watch = WholeServer(connection.info.backend_pid)
-            of_server = watch.server()
-            way_run = [sys.executable, "-m", "benchmarks.overhead", "--way", way]
-            said = subprocess.run(way_run, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            ours = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            of_server = (watch.server() - of_server) / 1000
-            return Cost(ours, float(said.split()[0]), of_server, _sessions(server.url) - sessions - 2)
+    with installation(address) as at:
+        before, sessions = at.spent(), _sessions(at.url)
+        way_run = [sys.executable, "-m", "benchmarks.overhead", "--way", way]
+        said = subprocess.run(way_run, env=at.environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+        spent = at.spent().since(before)
+        return Cost(spent.ours, float(said.split()[0]), spent.server, _sessions(at.url) - sessions - 1)
 
 
 def run() -> Measured:

@@ -284,9 +284,7 @@ class LocalArchive:
         """
         _ensure_folder(self.folder)
         rights = stat.S_IMODE(self.folder.stat().st_mode)
-        for missing in [part for part in reversed((folder, *folder.parents)) if not part.is_dir()]:
-            _ensure_folder(missing)
-            missing.chmod(rights)
+        _ensure_folder(folder, rights)
         return rights
 
     def prepare(self) -> None:
@@ -319,11 +317,13 @@ class LocalArchive:
             yield from unpacked(stored, digest, str(path))
 
 
-def _ensure_folder(folder: Path) -> None:
-    """Creates a folder with its parents, each durably."""
+def _ensure_folder(folder: Path, rights: int | None = None) -> None:
+    """Creates a folder with its parents, each durably, and with these rights instead of those of the umask."""
     if not folder.is_dir():
-        _ensure_folder(folder.parent)
+        _ensure_folder(folder.parent, rights)
         folder.mkdir(exist_ok=True)
+        if rights is not None:
+            folder.chmod(rights)
         _sync_folder(folder.parent)
 
 

@@ -56,10 +56,10 @@ from otc_assets.warehouse.datasets import (
     newest_captures,
     replace_gaps,
     save_capture,
-    save_estimate,
 )
 from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
+from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import lock_week
@@ -382,7 +382,7 @@ def compute_estimate(table: str, week_ending: dt.date, database: Database) -> We
             rows = rows_of(connection, week_ending)
             set_attributes(rows=rows.height)
         with span(LOAD, rows=rows.height):
-            save_estimate(connection, table, week_ending, rows, version)
+            replace_week(connection, table, week_ending, rows, version)
     database.refresh_after_load(week_ending, table)
     return WeekResult(rows.height, version, {"preview": rows.head(5)})
 

@@ -86,7 +86,8 @@ def compare(database: Database, archive: Archive) -> Compared:
     """Reads the whole journal, and compares it with the database's events. Writes nothing."""
     with database.transaction() as connection:
         found, stored = Journal(archive, journal_id(connection)).read(), event_ids(connection)
-    return Compared(len(stored.keys() - found.event_ids().keys()), _problems(found, stored))
+    lacking = len(stored.keys() - found.event_ids().keys())
+    return Compared(lacking, [*_damages(found), *_foreign(found, stored)])
 
 
 def verify(database: Database, archive: Archive) -> Verified:
@@ -95,18 +96,24 @@ def verify(database: Database, archive: Archive) -> Verified:
         journal = Journal(archive, journal_id(connection))
         written = _write_missing(connection, journal, set(journal.read().event_ids()))
         found, stored = journal.read(), event_ids(connection)
-    return Verified(len(found.event_ids()), written, _problems(found, stored))
+    foreign = (f"{text}. Run 'otc-assets migrate --restored'" for text in _foreign(found, stored))
+    return Verified(len(found.event_ids()), written, [*_damages(found), *foreign])
 
 
-def _problems(found: Contents, stored: dict[int, str]) -> list[str]:
-    """What is wrong with a journal apart from what it lacks."""
-    problems = [text for texts in found.problems.values() for text in texts]
-    if others := sorted(number for number, name in found.event_ids().items() if stored.get(number) != name):
-        problems.append(
-            f"the journal has {len(others):,} events that are not in the database, the first with the id {others[0]}: "
-            "the database was restored from an older copy. Run 'otc-assets migrate --restored'"
-        )
-    return problems
+def _damages(found: Contents) -> list[str]:
+    """What is damaged, missing or contradictory within a journal."""
+    return [text for texts in found.problems.values() for text in texts]
+
+
+def _foreign(found: Contents, stored: dict[int, str]) -> list[str]:
+    """That a journal has events that its database has not; empty otherwise."""
+    others = sorted(number for number, name in found.event_ids().items() if stored.get(number) != name)
+    if not others:
+        return []
+    return [
+        f"the journal has {len(others):,} events that are not in the database, the first with the id {others[0]}: "
+        "the database was restored from an older copy"
+    ]
 
 
 def lost_databases(database: Database, archive: Archive) -> list[str]:

@@ -66,7 +66,7 @@ def lacking(database: Database, archive: Archive, progress: Callable[[int, str],
     remedy = (
         "Run 'otc-assets archive verify', which writes damaged ones; if this lasts, 'otc-assets migrate --restored'."
     )
-    found += [Lacking("archive", text.partition(". Run ")[0], remedy) for text in journal.problems]
+    found += [Lacking("archive", text, remedy) for text in journal.problems]
     return found
 
 

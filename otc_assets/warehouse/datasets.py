@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from otc_assets.domain.datasets import ATS_BLOCKS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.warehouse.history import Change, replace_rows
-from otc_assets.warehouse.load import mark_computed
 from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 from otc_assets.warehouse.sql import statement
@@ -111,15 +110,6 @@ def inputs_version(
     values = {"weeks": list(weeks), "table": table}
     inputs += [f"{week}={version}" for week, version in connection.execute(_VERSIONS, values)]
     return f"{hashlib.sha256(chr(10).join(inputs).encode()).hexdigest()[:16]} @{code_version}"
-
-
-def save_estimate(
-    connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str
-) -> Change:
-    """Replaces the week's rows of an estimate, which were computed as ``version``."""
-    change = replace_rows(connection, table, {"week_ending": week_ending}, rows)
-    mark_computed(connection, table, week_ending, version, rows.height)
-    return change
 
 
 def replace_gaps(connection: sa.Connection, gaps: pl.DataFrame) -> None:

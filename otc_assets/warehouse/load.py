@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
+from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.tables import TABLES, figures
 from otc_assets.warehouse import events
@@ -209,12 +210,12 @@ def replace_totals(connection: sa.Connection, week_ending: dt.date, tier: str, t
 
 
 def replace_week(connection: sa.Connection, table: str, week_ending: dt.date, rows: pl.DataFrame, version: str) -> None:
-    """Replaces the week's rows of a figure or of the calendar with ``rows``, which were computed as ``version``.
+    """Replaces the week's rows of a figure, an estimate or the calendar with ``rows``, which are of ``version``.
 
     Raises:
-        ValueError: ``table`` is neither, or a row is of another week.
+        ValueError: ``table`` is none of these, or a row is of another week.
     """
-    names = ["week_calendar", *(figure.name for figure in figures())]
+    names = ["week_calendar", *(figure.name for figure in figures()), *(estimate.name for estimate in ESTIMATES)]
     if table not in names:
         raise ValueError(f"{table!r} is not a computed table; those are {', '.join(names)}")
     if rows.height and not (rows["week_ending"] == week_ending).all():

@@ -3,7 +3,7 @@
 A point is just before a statement, a commit, a COPY or the change of a file. What happens after one point and before
 the next changes nothing outside the process: a fault after a statement is a fault at the next point. A commit is the
 exception: it can take effect while its answer is lost (``Fault.UNCONFIRMED``). Which cases there are is in
-``matrix``; this module is for processes that end after one operation, because an audit hook can't be removed.
+``test_fault_matrix``; this module is for processes that end after one operation: an audit hook can't be removed.
 """
 
 from __future__ import annotations

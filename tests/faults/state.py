@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,19 +88,7 @@ def _differences(what: str, expected: list[Any], found: list[Any]) -> list[str]:
 
 def _without(rows: list[Any], others: list[Any]) -> list[Any]:
     """The rows that others lack, counting how often each is there."""
-    left = list(others)
-    lacking = []
-    if rows == others:
-        return []
-    counts: dict[Any, int] = {}
-    for row in left:
-        counts[row] = counts.get(row, 0) + 1
-    for row in rows:
-        if counts.get(row, 0):
-            counts[row] -= 1
-        else:
-            lacking.append(row)
-    return lacking
+    return list((Counter(rows) - Counter(others)).elements())
 
 
 def state_of(url: str, home: Path) -> State:

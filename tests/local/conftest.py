@@ -7,8 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import time_machine
 
 from otc_assets.local.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def in_october() -> Iterator[None]:
+    """A day on which the weeks up to 21 August are published."""
+    with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
+        yield
 
 
 @pytest.fixture

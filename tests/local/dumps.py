@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 
@@ -15,17 +15,23 @@ _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema =
 _ANEW = {"events": ["xid"], "computed_week": ["xid"], "journal": ["journal_id"]}
 
 
-def program(server: EmbeddedServer, name: str, url: str, *arguments: str) -> None:
-    """Runs a program of PostgreSQL's. The password is not among its arguments, which every account can see."""
+def program(server: EmbeddedServer, name: str, url: str, *arguments: str) -> str:
+    """Runs a program of PostgreSQL's, and returns what it printed.
+
+    The password is not among its arguments, which every account can see.
+    """
     parts = urlsplit(url)
-    subprocess.run(
+    return subprocess.run(
         [
             server._folder.program(name), "--host", str(parts.hostname), "--port", str(parts.port),
             "--username", str(parts.username), *arguments,
         ],
-        env={**os.environ, "PGPASSWORD": str(parts.password)},
+        env={**os.environ, "PGPASSWORD": unquote(str(parts.password))},
+        stdout=subprocess.PIPE,
+        text=True,
+        errors="replace",
         check=True,
-    )  # fmt: skip
+    ).stdout  # fmt: skip
 
 
 def rows(url: str) -> dict[str, list[str]]:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import time_machine
 from dumps import program, rows
 from support import installed
 
 from otc_assets.local.embedded import EmbeddedServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_october")]
 
 Command = Callable[..., tuple[int, str, str]]
 
 LATER = dt.date(2026, 8, 21)
-
-
-@pytest.fixture(autouse=True)
-def _today() -> Iterator[None]:
-    with time_machine.travel("2026-10-14T12:00:00Z", tick=True):
-        yield
 
 
 def answers(url: str, moment: dt.datetime) -> list[tuple[object, ...]]:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
-import os
 import re
 import signal
-import subprocess
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +23,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 import zstandard
+from dumps import program
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from support.s3_server import SECRET_KEY, S3Server
@@ -36,7 +35,6 @@ from otc_assets.domain.weeks import T1
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.source import PermanentSourceError
 from otc_assets.local.embedded import EmbeddedServer
-from otc_assets.local.server_folder import binaries_of_the_wheel
 from otc_assets.settings import secret_variables
 
 pytestmark = pytest.mark.slow
@@ -125,24 +123,6 @@ def processes_of(*roots: int) -> list[psutil.Process]:
     return [*found, *(child for root in found for child in root.children(recursive=True))]
 
 
-def dump(url: str) -> str:
-    """All tables of a database."""
-    address = sa.make_url(url)
-    command = [
-        str(binaries_of_the_wheel() / "bin" / "pg_dump"),
-        "--inserts",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(address.port),
-    ]
-    environment = {"PGPASSWORD": address.password or "", "PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        [*command, "-U", str(address.username), str(address.database)], env=environment, capture_output=True, check=True
-    )
-    return done.stdout.decode(errors="replace")
-
-
 def files(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -172,7 +152,12 @@ def variables(
 
 
 def test_no_secret_leaves_the_settings_while_everything_runs_and_fails(
-    variables: dict[str, str], s3: S3Server, bucket: str, received: list[tuple[str, bytes]], tmp_path: Path
+    variables: dict[str, str],
+    server: EmbeddedServer,
+    s3: S3Server,
+    bucket: str,
+    received: list[tuple[str, bytes]],
+    tmp_path: Path,
 ) -> None:
     found = Found()
     up = Terminal("up", "--newest", "1", settings=variables)
@@ -197,7 +182,9 @@ def test_no_secret_leaves_the_settings_while_everything_runs_and_fails(
     for name, content in files(tmp_path):
         found.add(f"file {name}", content)
     for variable in ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL"):
-        found.add(f"dump of {variable}", dump(variables[variable]))
+        url = variables[variable]
+        tables = program(server, "pg_dump", url, "--inserts", str(sa.make_url(url).database))
+        found.add(f"dump of {variable}", tables)
     for key in s3.keys(bucket):
         found.add(f"object {key}", unpacked(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()))
     for number, (path, content) in enumerate(received):
