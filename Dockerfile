@@ -46,7 +46,7 @@ RUN python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash \
     && mkdir /var/lib/otc-assets \
     && chown 10001:10001 /var/lib/otc-assets
 COPY --from=build /opt/otc-assets /opt/otc-assets
-# The account has no home, and Altair asks for one when it is imported.
+# The account has no home. Libraries that ask for one may use /tmp.
 ENV PATH=/opt/otc-assets/bin:$PATH \
     HOME=/tmp \
     OTC_HOME=/var/lib/otc-assets \

@@ -181,7 +181,7 @@ def weekly_report(weeks: WeekPartitions) -> AssetsDefinition:
         partitions_def=weeks.of_figures,
         description=WEEKLY_REPORT.description,
         code_version=WEEKLY_REPORT.code_version,
-        kinds={"html", "altair"},
+        kinds={"html"},
     )
     @traced_step
     def report(

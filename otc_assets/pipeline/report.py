@@ -58,7 +58,7 @@ def make_report(
     Raises:
         WeekRefused: the week is graded F, which blocks downstream assets.
     """
-    # Altair takes a second to import, which every process with the definitions would wait for.
+    # Both load native libraries of 20 MB, which every process with the definitions would hold.
     from otc_assets.report.page import render
     from otc_assets.report.pdf import to_pdf
 
