@@ -58,12 +58,14 @@ links: venv ## check the links of the documentation to other sites (needs the ne
 bench: venv ## run the short benchmarks and compare their ratios with the recorded ones: docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
-$(VENV)/.fuzz: requirements-fuzz.lock $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements-fuzz.lock
+# In a folder of its own, so that the environment has no package that requirements.lock does not have.
+FUZZ := $(VENV)/fuzz
+$(FUZZ)/.ready: requirements-fuzz.lock $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --upgrade --target $(FUZZ) --requirement requirements-fuzz.lock
 	@touch $@
 
-fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes, guided by coverage (Linux, x86-64): EACH=45 seconds for each, TARGETS="..." for some
-	$(BIN)/python tests/fuzz/run.py --seconds $(or $(EACH),45) $(TARGETS)
+fuzz: $(FUZZ)/.ready ## fuzz every reader of foreign bytes, guided by coverage (Linux, x86-64): EACH=45 seconds for each, TARGETS="..." for some
+	PYTHONPATH=$(FUZZ) $(BIN)/python tests/fuzz/run.py --seconds $(or $(EACH),45) $(TARGETS)
 
 fuzz-api: venv ## make many requests from the description of the HTTP API, and check each response: about ten minutes
 	OTC_TEST_API_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/python -m pytest tests/api/test_description.py $(ARGS)
