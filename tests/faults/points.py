@@ -254,7 +254,8 @@ class Points:
             return None
         for pattern, shown in _VARIABLE:
             name = pattern.sub(shown, name)
-        return self._reach(Place.FILES, f"{what} {name.removeprefix(self._home)}")
+        below = f"{name}/".removeprefix(self._home).rstrip("/")
+        return self._reach(Place.FILES, f"{what} {below or 'OTC_HOME'}")
 
     # --- faults ----------------------------------------------------------------------------------------
 

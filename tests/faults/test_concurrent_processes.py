@@ -7,7 +7,6 @@ follower every event once and in order.
 from __future__ import annotations
 
 import datetime as dt
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 import sqlalchemy as sa
+from faults.extent import EXTENT, Extent
 from faults.forks import Forks
 from faults.lines import Installation, Line
 
@@ -28,7 +28,7 @@ NOW = dt.datetime(2026, 10, 14, 16, tzinfo=dt.UTC)
 #: T2 of WEEK is revised the day before.
 REVISED = dt.datetime(2026, 11, 28, 16, tzinfo=dt.UTC)
 
-_ROUNDS = 200 if os.environ.get("OTC_TEST_FAULTS") == "all" else 1
+_ROUNDS = {Extent.SAMPLE: 1, Extent.KINDS: 10, Extent.ALL: 200}[EXTENT]
 _WAITING = {"OTC_SLOT_WAIT_SECONDS": "600"}
 
 #: What does not depend on the order: the tables of the present, and not what they were before.

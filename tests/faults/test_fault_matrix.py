@@ -7,11 +7,11 @@ lock or file left behind. `make faults` tries all faults at all points of all as
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from faults.extent import EXTENT, Extent
 from faults.forks import Forks
 from faults.lines import Case, Disturbed, Installation, Line
 from faults.operations import ASSETS
@@ -23,10 +23,9 @@ pytestmark = pytest.mark.slow
 WEEK = "2026-07-03"
 NOW = dt.datetime(2026, 10, 14, 16, tzinfo=dt.UTC)
 
-_ALL = os.environ.get("OTC_TEST_FAULTS") == "all"
-
 #: By asset of the sample, the places whose faults are tried there: files of the archive are written by a capture.
 _SAMPLE = {"publication_t1": (Place.FILES, Place.STORAGE), "venue_volume": (Place.DATABASE,)}
+_CHOSEN: dict[str, tuple[Place, ...]] = _SAMPLE if EXTENT == Extent.SAMPLE else dict.fromkeys(ASSETS, tuple(Place))
 
 _SHOWN = 5
 
@@ -78,13 +77,13 @@ def _kind(fault: Fault, point: Point) -> str:
     return word if point.place == Place.FILES or word in ("commit", "within", "INSERT", "UPDATE", "DELETE") else "other"
 
 
-@pytest.mark.parametrize("asset", ASSETS if _ALL else list(_SAMPLE))
+@pytest.mark.parametrize("asset", _CHOSEN)
 def test_after_a_fault_an_asset_is_materialized_as_if_nothing_had_happened(
     asset: str, line: Assets, record_property: Any
 ) -> None:
     with line.disturbed(asset) as disturbed:
         cases = cases_of(disturbed)
-        chosen = cases if _ALL else sample_of(cases, _SAMPLE[asset])
+        chosen = cases if EXTENT == Extent.ALL else sample_of(cases, _CHOSEN[asset])
         record_property("points", len(disturbed.points))
         record_property("cases", len(chosen))
         failed = {str(case): problems for case in chosen if (problems := disturbed.problems(case))}
