@@ -12,7 +12,6 @@ Requesting one page, with its attempts, is in ``query_api``; how often requests 
 from __future__ import annotations
 
 import contextvars
-import hashlib
 import threading
 import time
 from collections import deque
@@ -190,8 +189,11 @@ class Reading:
         return page
 
     def _is_repeated(self, page: Page) -> bool:
-        """Whether these rows came before, at another place: rows are unique, so a proxy repeated a reply."""
-        digest = hashlib.sha256(page.rows).digest()
-        is_repeated = page.count > 1 and digest in self._seen
-        self._seen.add(digest)
+        """Whether its first row was that of another page: rows are unique, so a proxy repeated a reply or a part of it.
+
+        Pages of one row are left out: if FINRA had a row twice, each would be a page, and they would never be whole.
+        """
+        first = page.rows.partition(b"\n")[0]
+        is_repeated = page.count > 1 and first in self._seen
+        self._seen.add(first)
         return is_repeated

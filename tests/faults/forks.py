@@ -31,6 +31,8 @@ from faults.points import Fault, Place, Point, Points
 
 from otc_assets import cli
 from otc_assets.cli.app import _show_error
+from otc_assets.finra.exchange import Deadlines
+from otc_assets.finra.query_api import QueryApi
 from otc_assets.settings import settings
 
 #: A process that takes longer hangs.
@@ -49,6 +51,7 @@ class Task:
         fault, at: what happens to it, and where.
         admin: the URL of the database for a superuser.
         postmaster: the process of the database server.
+        patience: how many seconds FINRA may be silent, and twice as many a reply may take; None for as many as usual.
     """
 
     operation: tuple[str, ...]
@@ -59,6 +62,7 @@ class Task:
     at: Point | None = None
     admin: str = ""
     postmaster: int = 0
+    patience: float | None = None
 
 
 @dataclass
@@ -144,6 +148,11 @@ def _perform(task: Task, folder: Path) -> int:
     stamina.set_testing(True, attempts=6)
     dagster_postgres.utils.time = SimpleNamespace(sleep=lambda seconds: None)
     cli.err._width = 1000
+    if task.patience is not None:
+        assert QueryApi.__init__.__kwdefaults__ is not None
+        QueryApi.__init__.__kwdefaults__["deadlines"] = Deadlines(
+            silence=task.patience, reply=2 * task.patience, tries=3 * task.patience
+        )
     points = Points(
         Path(task.environment["OTC_HOME"]),
         task.fault,

@@ -158,6 +158,23 @@ def test_a_reply_that_a_proxy_repeats_for_another_page_starts_over_and_is_an_err
         answering(handler, pages_in_flight=3).fetch(WEEK, T2)
 
 
+def test_the_first_rows_in_place_of_the_last_ones_start_over() -> None:
+    """The last page is shorter than the first, so the pages differ; their first rows do not."""
+    repeats = 1
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal repeats
+        first, limit = asked(request)
+        if first == 2 * PAGE and repeats:
+            repeats -= 1
+            first = 0
+        return reply(first, first + limit, 2 * PAGE + 700)
+
+    (capture,) = answering(handler, pages_in_flight=3).fetch(WEEK, T2)
+    assert_whole(capture, 2 * PAGE + 700)
+    assert repeats == 0
+
+
 def test_more_rows_than_requested_are_never_taken() -> None:
     """They would be rows of the next range, and come twice."""
     with pytest.raises(SourceError, match="changed while they were read"):

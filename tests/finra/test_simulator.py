@@ -385,6 +385,33 @@ def test_a_huge_total_and_a_changed_schema_leave_the_rows_unchanged(small: Simul
     assert changed.text.splitlines()[1:] == good.text.splitlines()[1:]
 
 
+def test_429_can_lack_retry_after_and_500_is_an_error_of_finras_in_json(small: Simulator) -> None:
+    _, many = _second_reply(small, Traps(too_many_requests=2, retry_after=""))
+    assert (many.status_code, "Retry-After" in many.headers) == (429, False)
+    _, error = _second_reply(small, Traps(internal_errors=2))
+    assert (error.status_code, error.json()["statusCode"]) == (500, 500)
+
+
+def test_a_page_can_be_half_of_what_it_could_be_or_the_first_one_again(small: Simulator) -> None:
+    with _client(small) as client:
+        first, second = (
+            client.post(DATA + "weeklySummary", json=_week(limit=50, offset=offset)).text.splitlines()[1:]
+            for offset in (0, 50)
+        )
+    _, half = _second_reply(small, Traps(halved=2), json=_week(limit=50, offset=50))
+    assert half.text.splitlines()[1:] == second[:25]
+    assert half.headers["Total-Records-On-Page"] == "25"
+    _, again = _second_reply(small, Traps(repeated=2), json=_week(limit=50, offset=50))
+    assert again.text.splitlines()[1:] == first
+    assert again.headers["Record-Offset"] == "50"
+
+
+def test_faults_end_after_the_last_one(small: Simulator) -> None:
+    with _client(small, Traps(server_errors=2, last_fault=5)) as client:
+        replies = [client.post(DATA + "weeklySummary", json=_week(limit=1)) for _ in range(6)]
+    assert [reply.status_code for reply in replies] == [200, 504, 200, 504, 200, 200]
+
+
 def test_a_body_that_is_not_gzip_is_a_decoding_error(small: Simulator) -> None:
     with pytest.raises(httpx.DecodingError):
         _second_reply(small, Traps(wrong_gzip=2))
@@ -396,6 +423,17 @@ def test_a_connection_is_reset_or_stalls_within_the_body(small: Simulator) -> No
         _second_reply(small, Traps(reset=2))
     with pytest.raises(httpx.ReadTimeout):
         _second_reply(small, Traps(stall=2, stall_seconds=30), timeout=httpx.Timeout(60, read=5))
+
+
+@pytest.mark.slow
+def test_a_trickling_body_comes_byte_by_byte(small: Simulator) -> None:
+    app = make_app(small, clock=lambda: LATER, traps=Traps(trickle=1))
+    asked = _week(limit=50)
+    with serve(app) as address, httpx.stream("POST", address + DATA + "weeklySummary", json=asked, timeout=60) as reply:
+        pieces = reply.iter_raw()
+        began = time.monotonic()
+        assert [len(next(pieces)) for _ in range(3)] == [1, 1, 1]
+        assert time.monotonic() - began >= 1.5
 
 
 @pytest.mark.slow

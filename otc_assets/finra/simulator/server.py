@@ -79,12 +79,12 @@ def make_app(simulator: Simulator, *, clock: Callable[[], dt.date], traps: Traps
 
 def _faulty(reply: _Reply, traps: Traps, connection: socket.socket | None) -> Iterator[bytes]:
     """A body with a fault of the connection. Without a socket, a reset is an error of the application."""
-    if reply.fault == "slow":
-        size = max(1, len(reply.body) // 100)
+    if reply.fault in ("slow", "trickle"):
+        size = max(1, len(reply.body) // 100) if reply.fault == "slow" else 1
         starts = range(0, len(reply.body), size)
         for start in starts:
             yield reply.body[start : start + size]
-            time.sleep(traps.slow_seconds / len(starts))
+            time.sleep(traps.slow_seconds / len(starts) if reply.fault == "slow" else 1)
         return
     yield reply.body[: len(reply.body) // 2]
     if reply.fault == "stall":
@@ -118,15 +118,19 @@ class _Api:
             raise _Refused("404 Not Found", f"no such resource: {path}")
         number = next(self.requests)
         time.sleep(self.traps.latency_seconds)
-        if _hits(self.traps.too_many_requests, number):
-            return _Reply("429 Too Many Requests", b"", (("Retry-After", self.traps.retry_after),))
-        if _hits(self.traps.server_errors, number):
+        if self._hits(self.traps.too_many_requests, number):
+            waits = (("Retry-After", self.traps.retry_after),) if self.traps.retry_after else ()
+            return _Reply("429 Too Many Requests", b"", waits)
+        if self._hits(self.traps.server_errors, number):
             return _Reply("504 Gateway Timeout", b"<html><body>504 Gateway Time-out</body></html>")
-        if _hits(self.traps.html, number):
+        if self._hits(self.traps.internal_errors, number):
+            message = json.dumps({"statusCode": 500, "message": "Internal Server Error"})
+            return _Reply("500 Internal Server Error", message.encode(), (("Content-Type", "application/json"),))
+        if self._hits(self.traps.html, number):
             return _Reply("200 OK", _LOGIN_PAGE, (("Content-Type", "text/html"),))
-        if _hits(self.traps.empty, number):
+        if self._hits(self.traps.empty, number):
             return _Reply("200 OK", b"", (("Content-Type", "text/plain"),))
-        if _hits(self.traps.redirect, number):
+        if self._hits(self.traps.redirect, number):
             return _Reply("302 Found", _LOGIN_PAGE, (("Location", "/login"), ("Content-Type", "text/html")))
         # Like FINRA, this ignores the filters of a GET request.
         length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -140,6 +144,10 @@ class _Api:
             query = {"compareFilters": [_equal("weekStartDate", start.isoformat()), _equal("tierIdentifier", tier_id)]}
         as_json = "application/json" in environ.get("HTTP_ACCEPT", "")
         return self._page(dataset, query, as_json, number)
+
+    def _hits(self, every: int, number: int) -> bool:
+        """Whether a request has a fault that every so many have."""
+        return bool(every) and number % every == 0 and number <= (self.traps.last_fault or number)
 
     def _partitions(self, name: str) -> dict[str, Any] | None:
         """The partitions of a data set; None if there is no such one."""
@@ -167,16 +175,19 @@ class _Api:
         offset = int(query.get("offset", 0))
         if not rows.lines:
             return _json([]) if self.traps.empty_as_list else _Reply("204 No Content")
-        page = rows.lines[offset : offset + limit]
+        if self._hits(self.traps.halved, number):
+            limit = max(1, min(limit, len(rows.lines) - offset) // 2)
+        begins = 0 if self._hits(self.traps.repeated, number) else offset
+        page = rows.lines[begins : begins + limit]
         while sum(map(len, page)) > MAX_BYTES:
             page = page[: len(page) // 2]
-        total = len(rows.lines) + _hits(self.traps.moving_total, number)
-        if _hits(self.traps.huge_total, number):
+        total = len(rows.lines) + self._hits(self.traps.moving_total, number)
+        if self._hits(self.traps.huge_total, number):
             total = 999_999_999_999
         body = rows.join(page)
-        if _hits(self.traps.truncated, number) and page:
+        if self._hits(self.traps.truncated, number) and page:
             body = body[: -(len(page[-1]) // 2 + 2)]
-        if _hits(self.traps.changed_schema, number):
+        if self._hits(self.traps.changed_schema, number):
             body = body.replace(b"totalWeeklyShareQuantity", b"weeklyShareQuantity")
         headers: tuple[tuple[str, str], ...] = (
             ("Content-Type", "application/json" if as_json else "text/plain"),
@@ -187,10 +198,12 @@ class _Api:
             ("Total-Records-On-Page", str(len(page))),
             ("Response-Payload-Max-Size", "3mb"),
         )
-        if _hits(self.traps.wrong_gzip, number):
+        if self._hits(self.traps.wrong_gzip, number):
             headers += (("Content-Encoding", "gzip"),)
-        faults = [name for name in ("reset", "stall", "slow") if _hits(getattr(self.traps, name), number)]
-        return _Reply("200 OK", body, headers, faults[0] if faults else "")
+        traps = self.traps
+        faults = {"reset": traps.reset, "stall": traps.stall, "slow": traps.slow, "trickle": traps.trickle}
+        fault = next((name for name, every in faults.items() if self._hits(every, number)), "")
+        return _Reply("200 OK", body, headers, fault)
 
     def _render(self, dataset: str, asked: str, as_json: bool, today: dt.date) -> _Rendered:
         query = json.loads(asked)
@@ -320,10 +333,6 @@ def _weeks_asked_for(query: dict[str, Any], exact: dict[str, str]) -> list[dt.da
             if len(mondays) <= _WIDEST_RANGE:
                 return mondays
     raise _Refused("504 Gateway Timeout", "the range is too wide")
-
-
-def _hits(every: int, number: int) -> bool:
-    return bool(every) and number % every == 0
 
 
 def _json(value: Any) -> _Reply:

@@ -30,6 +30,7 @@ class Traps:
 
     too_many_requests: int = _every("429 with Retry-After")
     server_errors: int = _every("504")
+    internal_errors: int = _every("500")
     truncated: int = _every("the reply ends within a row")
     moving_total: int = _every("Record-Total is one more than before")
     huge_total: int = _every("Record-Total is 999,999,999,999")
@@ -41,13 +42,17 @@ class Traps:
     reset: int = _every("the connection is reset within the body")
     stall: int = _every("the body stops half-way, and the connection stays open for stall_seconds")
     slow: int = _every("the body is sent in small pieces, over slow_seconds")
+    trickle: int = _every("the body is sent byte by byte, one a second")
+    repeated: int = _every("the rows are those of the first page")
+    halved: int = _every("the page has half as many rows as it could have")
     stall_seconds: float = _value(600.0, "how long a stalled connection stays open")
     slow_seconds: float = _value(30.0, "how long a slow body takes")
     latency_seconds: float = _value(0.0, "how long each reply takes to begin")
+    last_fault: int = _value(0, "the number of the request after which no such fault happens; 0 if they do not end")
     short_pages: int = _value(0, "rows that a page has at most; 0 for FINRA's own limit")
     needs_token: bool = _value(False, "true: requests without an access token get 401")
     empty_as_list: bool = _value(False, "true: no data is `200 []`, as in 2021 and 2022, and not 204")
-    retry_after: str = _value("0", "the value of Retry-After")
+    retry_after: str = _value("0", "the value of Retry-After; with no value, there is no such header")
 
 
 NO_TRAPS = Traps()
