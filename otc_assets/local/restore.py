@@ -18,7 +18,7 @@ from otc_assets.local.server_folder import EmbeddedServerError, binaries_of_the_
 from otc_assets.settings import without_secrets
 from otc_assets.warehouse.migrate import is_unmigrated
 from otc_assets.warehouse.server import autocommit, database_url, opened
-from otc_assets.warehouse.timescale.capabilities import after_restore, before_restore
+from otc_assets.warehouse.timescale.capabilities import after_restore, before_restore, install
 
 
 class NotRestored(OtcError):
@@ -49,7 +49,10 @@ def restore_dump(dump: Path, url: str, *, is_embedded: bool) -> None:
     why_not = ""
     if needs_timescale:
         with opened(url) as engine, autocommit(engine) as connection:
-            why_not = before_restore(connection)
+            why_not = install(connection)
+        if not why_not:
+            with opened(url) as engine, autocommit(engine) as connection:
+                why_not = before_restore(connection)
     if why_not:
         raise NotRestored(
             f"the dump is of a server with TimescaleDB, and this one can't use it: {why_not}",

@@ -89,16 +89,15 @@ def install(connection: sa.Connection) -> str:
 
 
 def before_restore(connection: sa.Connection) -> str:
-    """Creates TimescaleDB in an empty database, and prepares it for ``pg_restore``.
+    """Prepares TimescaleDB for ``pg_restore`` into an empty database.
 
     Args:
-        connection: in autocommit mode, and not used for anything afterwards.
+        connection: in autocommit mode, of a session that began after ``install``: the path of an earlier one lacks
+            the schema of the extension.
 
     Returns:
         Why the server can't use it; otherwise an empty text.
     """
-    if why_not := install(connection):
-        return why_not
     if connection.scalar(_INSTALLED) is None:
         return "it does not offer the extension"
     connection.execute(sa.text("SELECT timescaledb_pre_restore()"))
