@@ -15,6 +15,7 @@ _.log_message  # finra/simulator/server.py: http.server calls it
 _.settings_customise_sources  # settings.py: pydantic-settings calls it
 _.secrets_dir  # settings.py: validated there; the files in it are read before it is a field
 _.exc_info  # exporter/http.py: an argument that WSGI prescribes
+_.should_exit  # exporter/http.py: uvicorn's server reads it
 
 # Read through a dictionary or getattr.
 _.stall, _.slow  # finra/simulator/traps.py: the server reads the traps by name

@@ -61,7 +61,8 @@ def make_app(
         reports.install(app, archive)
     problems.install(app)
     openapi.install(app, with_keys=keys is not None)
-    edge = Edge(app, keys=keys, limiter=Limiter(requests_per_minute), names=names, measures=measures)
+    limiter = Limiter(requests_per_minute)
+    edge = Edge(app, keys=keys, limiter=limiter, names=names, measures=measures, turns=client.connections)
     if not origins:
         return edge
     # In front of the keys: browsers send none with the request that asks whether they may.

@@ -1,11 +1,12 @@
-"""What is done with every request before and after its path: host, key, rate limit, and metrics.
+"""What is done with every request before and after its path: host, key, rate limit, its turn, and metrics.
 
 It is one ASGI middleware, because each part needs what another knows: the limit needs the key's name, the metrics the
-status. It also cuts responses into parts; how long a client may take for one is in ``serving``.
+status. It also cuts responses into parts; how long a client may take for one is in ``http_server``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -16,6 +17,7 @@ from otc_assets.api.access import Keys, Limiter, caller_at
 from otc_assets.api.observing import Measures
 from otc_assets.api.problems import Problem, rendered
 from otc_assets.http_guard import check_host
+from otc_assets.http_server import is_crowded
 from otc_assets.settings import without_secrets
 
 if TYPE_CHECKING:
@@ -23,10 +25,27 @@ if TYPE_CHECKING:
 
 #: The largest part of a response that is sent at a time.
 PART_BYTES = 256 << 10
+#: Seconds that a request waits for its turn.
+TURN_SECONDS = 10.0
 #: Paths that need no key and have no limit: probes must work without.
 _OPEN = frozenset({"/health"})
+#: Paths that do not wait for a turn: how busy the server is can be seen while it is.
+_NO_TURN = _OPEN | {"/metrics"}
 
 log = logging.getLogger(__name__)
+
+_CROWDED = Problem(
+    "busy",
+    "too many connections are open, and all of them are in use",
+    remedy="Try again later, over fewer connections.",
+    headers={"Retry-After": "5", "Connection": "close"},
+)
+_BUSY = Problem(
+    "busy",
+    f"the server is still working on other requests, and this one has waited {TURN_SECONDS:g} s",
+    remedy="Try again later, with fewer requests at a time.",
+    headers={"Retry-After": "5"},
+)
 
 
 class Edge:
@@ -38,12 +57,22 @@ class Edge:
         limiter: of the requests of a key, or without one of an address.
         names: the host names that requests may use; None for any.
         measures: where requests are counted.
+        turns: how many requests are worked on at a time. A request gives its turn back when its response is there:
+            one that the client reads slowly takes none.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: Keys | None, limiter: Limiter, names: Iterable[str] | None, measures: Measures
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys | None,
+        limiter: Limiter,
+        names: Iterable[str] | None,
+        measures: Measures,
+        turns: int,
     ) -> None:
         self._app, self._keys, self._limiter, self._measures = app, keys, limiter, measures
+        self._turns = asyncio.Semaphore(turns)
         self._names = None if names is None else frozenset(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,9 +84,17 @@ class Edge:
         status = 500
         headers: list[tuple[bytes, bytes]] = [(b"x-content-type-options", b"nosniff")]
         without_body = scope["method"] == "HEAD"
+        has_turn = False
+
+        def end_turn() -> None:
+            nonlocal has_turn
+            if has_turn:
+                has_turn = False
+                self._turns.release()
 
         async def send_on(message: Message) -> None:
             nonlocal status
+            end_turn()
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *headers]
@@ -69,7 +106,11 @@ class Edge:
 
         with self._measures.open.track_inprogress():
             try:
-                if problem := self._refusal(scope, headers):
+                problem = self._refusal(scope, headers)
+                if problem is None and scope["path"] not in _NO_TURN:
+                    has_turn = await self._turn()
+                    problem = None if has_turn else _BUSY
+                if problem is not None:
                     await rendered(problem, scope["path"])(scope, receive, send_on)
                 else:
                     inner = {**scope, "method": "GET"} if without_body else scope
@@ -79,8 +120,17 @@ class Edge:
                 # The response has been sent by the application; here the error is logged, without secrets.
                 log.error("%s", without_secrets(traceback.format_exc()))
             finally:
+                end_turn()
                 path = getattr(scope.get("route"), "path", "other")
                 self._measures.count(path, status, time.perf_counter() - begun)
+
+    async def _turn(self) -> bool:
+        """Waits until the request may be worked on; False if that took too long."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                return await self._turns.acquire()
+        except TimeoutError:
+            return False
 
     def _refusal(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> Problem | None:
         """Why the request is refused. Adds the headers of the rate limit to those of the response."""
@@ -91,6 +141,8 @@ class Edge:
             return Problem("forbidden", refusal.reason.removesuffix("."))
         if scope["path"] in _OPEN:
             return None
+        if is_crowded(scope):
+            return _CROWDED
         name = self._keys.name_of(_presented(given)) if self._keys is not None else None
         # Requests without a valid key are those of an address, so that keys can't be tried at any speed.
         caller = f"key {name}" if name else caller_at((scope.get("client") or ("unknown",))[0])

@@ -71,6 +71,7 @@ KINDS = {
     "invalid-query": (422, "the parameters have the right form, but not together, or name no week"),
     "rate-limited": (429, "too many requests; Retry-After says when the next one is accepted"),
     "internal-error": (500, "a bug, or an error of the database; the log of the server has it"),
+    "busy": (503, "too many requests at a time, of all callers together; Retry-After says when to try again"),
     "unavailable": (503, "the database or the archive does not respond"),
     "timed-out": (504, "the database stopped the statement after its time-out"),
 }

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 import uvicorn
 from support.first_run import FirstRun
 
+from otc_assets import http_server
 from otc_assets.api import edge, serving
 from otc_assets.settings import settings
 
@@ -78,6 +84,21 @@ def connected(port: int, request: bytes = b"", *, small: bool = False) -> socket
     return connection
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """What the server sends until it closes the connection."""
+    connection.settimeout(60)
+    received = b""
+    while block := connection.recv(1 << 16):
+        received += block
+    return received
+
+
+def answer_to(address: str, request: bytes) -> bytes:
+    """The answer to a request over a connection of its own, which it closes."""
+    with connected(int(address.rpartition(":")[2]), request) as connection:
+        return read_all(connection)
+
+
 def wait_for_status(url: str, status: int) -> None:
     """Requests until the status is this one."""
     for _ in range(300):
@@ -90,9 +111,9 @@ def wait_for_status(url: str, status: int) -> None:
 def test_a_client_that_sends_or_reads_too_slowly_is_disconnected_and_others_are_served(
     first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 1.0)
-    monkeypatch.setattr(serving, "PART_SECONDS", 2.0)
-    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(http_server, "PART_SECONDS", 2.0)
+    monkeypatch.setattr(serving, "MAX_CONNECTIONS", 3)
     wanted = b"GET /v1/venue_volume?limit=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with served(first_run, monkeypatch) as address:
         port = int(address.rpartition(":")[2])
@@ -115,6 +136,68 @@ def test_a_client_that_sends_or_reads_too_slowly_is_disconnected_and_others_are_
                         received += len(block)
                 connection.close()
                 assert received < len(whole.content)
+
+
+def test_requests_beyond_those_worked_on_wait_for_a_while_and_are_then_refused(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database does not answer 2 requests. Before there were turns, others waited as long as it took."""
+    monkeypatch.setattr(edge, "TURN_SECONDS", 0.5)
+    monkeypatch.setattr(serving, "DATABASE_CONNECTIONS", 2)
+    with served(first_run, monkeypatch) as address, ThreadPoolExecutor(42) as pool:
+        with psycopg.connect(first_run.url) as owner:
+            owner.execute("LOCK TABLE otc.symbol_summary IN ACCESS EXCLUSIVE MODE")
+            get = b"GET /v1/summary?limit=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            answers = [pool.submit(answer_to, address, get) for _ in range(42)]
+            refused = [done.result() for done in itertools.islice(as_completed(answers), 40)]
+            for reply in refused:
+                assert reply.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+                assert b"\r\nretry-after: 5\r\n" in reply
+                assert json.loads(reply.partition(b"\r\n\r\n")[2])["type"] == "urn:otc-assets:busy"
+            assert httpx.get(f"{address}/health", timeout=60).status_code == 200
+            counted = httpx.get(f"{address}/metrics", timeout=60).text
+            assert re.search(r'otc_api_requests_total\{path="other",status="503"\} 40\.0', counted)
+            assert not any(reply.startswith(b"HTTP/1.1 200") for reply in refused)
+        replies = [answer.result() for answer in answers]
+        assert sum(reply.startswith(b"HTTP/1.1 200 OK\r\n") for reply in replies) == 2
+        assert httpx.get(f"{address}/v1/summary?limit=1", timeout=60).status_code == 200
+
+
+def test_500_connections_are_answered_or_told_to_come_again_and_health_is_answered(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 500 connections at once, those beyond twice the limit are closed at once: their number is bounded."""
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 600.0)
+    with served(first_run, monkeypatch) as address, ExitStack() as stack:
+        port = int(address.rpartition(":")[2])
+        open_ones = [stack.enter_context(connected(port)) for _ in range(500)]
+        closed = [each for each in open_ones if select.select([each], [], [], 0)[0]]
+        while len(closed) < 500 - 2 * serving.MAX_CONNECTIONS:
+            closed = [each for each in open_ones if select.select([each], [], [], 0.01)[0]]
+        assert len(closed) == 500 - 2 * serving.MAX_CONNECTIONS
+        waiting = [each for each in open_ones if each not in closed]
+        head = b"GET /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        healthy, *others = waiting
+        healthy.sendall(head % b"health")
+        assert read_all(healthy).startswith(b"HTTP/1.1 200 OK\r\n")
+        for each in others:
+            each.sendall(head % b"v1/tables")
+        replies = [read_all(each) for each in others]
+        refused = [reply for reply in replies if reply.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")]
+        assert refused
+        assert all(b"urn:otc-assets:busy" in reply and b"\r\nretry-after: 5\r\n" in reply for reply in refused)
+        served_ones = sum(reply.startswith(b"HTTP/1.1 200 OK\r\n") for reply in replies)
+        assert served_ones == len(others) - len(refused)
+        assert served_ones >= serving.MAX_CONNECTIONS
+        assert httpx.get(f"{address}/v1/tables", timeout=60).status_code == 200
+
+
+def test_a_large_head_is_refused_with_a_reason(first_run: FirstRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(first_run, monkeypatch) as address:
+        found = httpx.get(f"{address}/v1/tables", headers={"X-Large": "x" * 20_000}, timeout=60)
+        assert (found.status_code, found.headers["connection"]) == (431, "close")
+        assert "16,384 bytes" in found.text
+        assert httpx.get(f"{address}/v1/tables", headers={"X-Large": "x" * 10_000}, timeout=60).status_code == 200
 
 
 def test_a_client_can_not_choose_the_address_whose_allowance_it_uses(

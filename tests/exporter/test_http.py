@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import os
 import resource
 import signal
@@ -13,13 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from otc_assets import http_server
 from otc_assets.exporter import http
 from otc_assets.exporter.http import serve
 from otc_assets.exporter.server import Exporter, serving
@@ -73,19 +75,46 @@ def test_metrics_under_another_sites_name_are_refused_on_loopback_alone() -> Non
         assert httpx.get(f"{url}/metrics", headers={"Host": "10.1.2.3:9464"}, timeout=PATIENCE).is_success
 
 
-def test_what_is_not_http_closes_its_connection_alone() -> None:
-    with counting() as (url, _):
+def whole_answer(connection: socket.socket) -> bytes:
+    """What the server sends until it closes the connection."""
+    received = b""
+    while block := connection.recv(1 << 16):
+        received += block
+    return received
+
+
+def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the largest heads, the client gets the reason although it has not sent all of it."""
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 600.0)
+    begun = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "
+    large = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    with counting() as (url, made):
         port = int(url.rpartition(":")[2])
-        for sent in (b"\x16\x03\x01 not HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 40_000):
+        for sent, status, reason in (
+            (b"\x16\x03\x01 not HTTP\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"not a request in HTTP/1.1"),
+            (begun + b"x" * 20_000, large, b"may have 16,384 bytes"),
+            (begun + b"x" * 20_000 + b"\r\n\r\n", large, b"may have 16,384 bytes"),
+            (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\n\r\n", large, b"may have 16,384 bytes"),
+            (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000, large, b"may have 16,384 bytes"),
+        ):
             with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
                 client.sendall(sent)
-                with contextlib.suppress(ConnectionResetError):
-                    assert client.recv(100) == b""
-        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).text == "answer 1\n"
+                received = whole_answer(client)
+                assert received.startswith(status)
+                assert reason in received
+                assert b"connection: close\r\n" in received
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+            # Two requests in one piece, and a third that arrives in small ones: each head is counted by itself.
+            client.sendall((begun + b"x" * 10_000 + b"\r\n\r\n") * 2 + begun)
+            for _ in range(100):
+                client.sendall(b"x" * 100)
+            client.sendall(b"\r\nConnection: close\r\n\r\n")
+            assert whole_answer(client).count(b"HTTP/1.1 200 OK") == 3
+        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).text == f"answer {len(made)}\n"
 
 
 def test_a_connection_that_sends_no_whole_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.3)
     with counting() as (url, _):
         port = int(url.rpartition(":")[2])
         for sent in (b"", b"GET /metrics HTTP/1.1\r\nHost:"):
@@ -95,17 +124,69 @@ def test_a_connection_that_sends_no_whole_request_is_closed(monkeypatch: pytest.
                     assert client.recv(100) == b""
 
 
-def test_where_there_are_too_many_connections_idle_ones_make_room_for_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_connections_make_room_before_one_that_was_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prometheus keeps its connection, and is silent on it most of the time."""
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(http_server, "IDLE_SECONDS", 600.0)
     with counting() as (url, _), contextlib.ExitStack() as stack:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
-        idle = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(30)]
+        get = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        kept = stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
+        kept.sendall(get)
+        assert b"answer 1" in kept.recv(1 << 16)
+        silent = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(12)]
+        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).status_code == 503  # they may still send their requests
+        monkeypatch.setattr(http_server, "IDLE_SECONDS", 0.0)
         for _ in range(5):
             assert httpx.get(f"{url}/metrics", timeout=PATIENCE).is_success
-        with contextlib.suppress(ConnectionResetError):
-            assert idle[0].recv(1) == b""
-        idle[-1].sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert idle[-1].recv(15) == b"HTTP/1.1 200 \r\n"
+        kept.sendall(get)
+        assert b"HTTP/1.1 200 OK" in kept.recv(1 << 16)
+        answered = 0
+        for connection in silent:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(get)
+                answered += b"HTTP/1.1 200 OK" in connection.recv(1 << 16)
+        assert 1 <= answered <= 8  # no more were closed than had to be
+
+
+def test_a_client_that_reads_nothing_makes_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(http_server, "UNREAD_SECONDS", 0.0)
+
+    def large(environ: object, start: Callable[..., object]) -> Iterable[bytes]:
+        start("200 OK", [])
+        return [b"x" * 8_000_000]
+
+    with serve(large, "127.0.0.1", 0, LOOPBACK_NAMES) as port, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert deaf.recv(1) == b"H"
+        assert len(httpx.get(f"http://127.0.0.1:{port}", timeout=PATIENCE).content) == 8_000_000
+
+
+def test_500_scrapes_over_connections_of_their_own_are_answered_or_told_to_come_again() -> None:
+    """More than are served at a time. None is closed without an answer, and afterwards all is as before."""
+    gate = threading.Event()
+    with counting(gate) as (url, made), ThreadPoolExecutor(500) as pool:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+
+        def scrape() -> bytes:
+            with socket.create_connection(address, timeout=PATIENCE) as connection:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return whole_answer(connection)
+
+        answers = [pool.submit(scrape) for _ in range(500)]
+        refused = [done.result() for done in itertools.islice(as_completed(answers), 500 - http.MAX_CONNECTIONS)]
+        gate.set()
+        replies = [answer.result() for answer in answers]
+        for reply in refused:
+            assert reply.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert b"retry-after: 1\r\n" in reply
+            assert b"\r\n\r\n256 connections are open" in reply
+        assert sum(reply.startswith(b"HTTP/1.1 200 OK\r\n") for reply in replies) == http.MAX_CONNECTIONS
+        assert len(made) < 10
+        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).is_success
 
 
 def test_200_scrapes_at_once_are_all_answered_from_a_few_scrapes_of_the_database(
@@ -179,6 +260,7 @@ def test_more_idle_connections_than_a_process_may_have_files_stop_nothing(
         with contextlib.ExitStack() as stack:
             for _ in range(1_100):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE))
+            time.sleep(http_server.IDLE_SECONDS)  # until then they may be about to send their requests
             for _ in range(3):
                 assert "otc_up 1.0" in httpx.get(url, timeout=PATIENCE).text
             assert len(os.listdir(f"/proc/{served.pid}/fd")) < http.MAX_CONNECTIONS + 50
