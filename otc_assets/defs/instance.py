@@ -69,6 +69,20 @@ def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
         return remark or roles.grant(connection, schema, roles.rights_in_dagster, [*TABLES, "alembic_version"])
 
 
+_MAY_READ_STORAGE = sa.text("SELECT coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false)")
+
+
+def is_storage_ready(chosen: Settings) -> bool:
+    """Whether ``upgrade_storage`` has created Dagster's tables, and given the role of the settings its rights on them.
+
+    Args:
+        chosen: settings in which the URL of the database is set.
+    """
+    engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
+    with transaction(engine) as connection:
+        return bool(connection.execute(_MAY_READ_STORAGE).scalar_one())
+
+
 def _limit_pools(instance: DagsterInstance) -> None:
     storage = instance.event_log_storage
     limited = {pool.name for pool in storage.get_pool_limits() if not pool.from_default}

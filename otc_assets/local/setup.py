@@ -123,7 +123,7 @@ def upgrade(
 def prepare(chosen: Settings, url: str) -> Settings:
     """Checks an installation for a command that leaves schema and retention as they are.
 
-    An embedded database without a schema is initialized first, because it has no data that could be lost.
+    What a new embedded database lacks, our schema and Dagster's tables, is created first: nothing in it could be lost.
 
     Returns:
         The settings with the URL of the database: of the embedded one, for the login that writes.
@@ -131,8 +131,12 @@ def prepare(chosen: Settings, url: str) -> Settings:
     Raises:
         SchemaMismatch: the schema is of another version; 'otc-assets migrate' has to run first.
     """
+    from otc_assets.defs.instance import is_storage_ready, upgrade_storage
+
     checked = _check(chosen, url)
     _write_files(chosen, replace=False)
+    if chosen.database_url is None and not is_storage_ready(checked):
+        upgrade_storage(resolved(chosen, url))
     return checked
 
 
