@@ -734,6 +734,30 @@ def test_an_error_does_not_wait_because_a_warning_was_told(
     assert [message["type"] for message in receiver.messages] == ["warning", "failure"]
 
 
+def test_a_clock_that_was_a_day_ahead_delays_no_alert_recovery_or_retry(
+    daemon: Daemon, receiver: Receiver, clock: time_machine.Traveller
+) -> None:
+    """What had been sent, or was to be sent again, on the next day by the clock was waited for."""
+    clock.shift(dt.timedelta(days=1))
+    report(daemon, WEEKS[0])
+    daemon.tick("failed_checks")
+    assert daemon.tick("deliver_alerts") == "alerts delivered: 1"
+    clock.shift(dt.timedelta(minutes=6))
+    receiver.answers = [500]
+    report(daemon, WEEKS[1])
+    daemon.tick("failed_checks")
+    assert daemon.tick("deliver_alerts").startswith("next attempt at ")
+    clock.move_to(NOW)
+    said = [daemon.tick("deliver_alerts")]
+    for week, passed in ((WEEKS[0], True), (WEEKS[0], False)):
+        clock.shift(dt.timedelta(minutes=6))
+        report(daemon, week, passed=passed)
+        daemon.tick("failed_checks")
+        said.append(daemon.tick("deliver_alerts"))
+    assert said == ["alerts delivered: 1"] * 3
+    assert [message["type"] for message in receiver.messages] == ["failure", "failure", "success", "failure"]
+
+
 def test_the_most_serious_are_listed_first_and_long_words_are_cut() -> None:
     def alert(number: int, severity: str) -> Alert:
         body = f"{severity.upper()}\n" + "x" * 5000
