@@ -42,6 +42,22 @@ _PARAMETERS = {
 _MOMENT = "%Y-%m-%d %H:%M:%S%.f%#z"
 
 
+#: Words of the server where it refuses a connection because there are as many as there may be: of the server, of the
+#: role, or of the database. Drivers give no code of the error for a connection that was never made.
+_FULL = ("too many clients", "too many connections", "remaining connection slots are reserved")
+
+#: What to do about it, for people.
+MAKE_ROOM = (
+    "The server, the login or the database has as many connections as it may: max_connections, or CONNECTION LIMIT. "
+    "Run less at a time, or raise that limit (docs/deploy.md, Connections)."
+)
+
+
+def is_full(reason: str) -> bool:
+    """Whether the server refused a connection because it has as many as it may. Its messages must be in English."""
+    return any(words in reason for words in _FULL)
+
+
 def session_options(given: str = "", **other: str) -> str:
     """The ``options`` of a connection string that set every session parameter our results depend on.
 

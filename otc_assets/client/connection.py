@@ -19,7 +19,7 @@ import polars as pl
 from otc_assets import embedded_files
 from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
-from otc_assets.postgres import copied, session_options
+from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
 from otc_assets.text import first_line
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:
         reason, password = first_line(error), str(address.get("password") or "")
         raise Unreachable(
             f"no connection to {where}: {reason.replace(password, '***') if password else reason}",
-            remedy="Check that 'otc-assets up' runs, or the URL.",
+            remedy=MAKE_ROOM if is_full(reason) else "Check that 'otc-assets up' runs, or the URL.",
         ) from None
     if connection.execute("SELECT current_setting('otc.parameters', true)").fetchone() != ("received",):
         connection.close()

@@ -20,6 +20,7 @@ from otc_assets.defs.internals import (
     SqlEventLogStorageMetadata,
     share_engine,
 )
+from otc_assets.warehouse.server import wait_where_full
 
 #: Dagster's tables.
 TABLES = sorted(
@@ -49,6 +50,7 @@ def _engine(url: str) -> sa.Engine:
         pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
     )
+    wait_where_full(engine)
     # Two processes must not use one connection: a fork opens its own.
     os.register_at_fork(after_in_child=partial(engine.dispose, close=False))
     return engine

@@ -14,11 +14,13 @@ from typing import Any, LiteralString
 import polars as pl
 import psycopg
 import sqlalchemy as sa
+import stamina
 from psycopg import sql
 
 from otc_assets.errors import OtcError
-from otc_assets.postgres import copied, session_options
+from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
 from otc_assets.settings import without_secrets
+from otc_assets.text import first_line
 from otc_assets.tracing import copy_span, instrument_engine
 
 #: Rows per slice of COPY: enough to be fast, few enough that a week is never in memory twice.
@@ -26,6 +28,9 @@ _SLICE_ROWS = 50_000
 
 #: The schema of Dagster's own tables: not ``otc``, so that a reader can be granted everything in ``otc``.
 DAGSTER_SCHEMA = "dagster"
+
+#: How long a connection is tried for while the server has as many as it may. Runs end meanwhile, and others begin.
+FULL_SECONDS = 30.0
 
 #: The first key of our advisory locks: no other program uses it.
 LOCK_SPACE = 0x07C0
@@ -114,6 +119,36 @@ def ensure_schema(connection: sa.Connection, name: str) -> None:
         connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {name}")
 
 
+def wait_where_full(engine: sa.Engine) -> None:
+    """Has an engine wait, and try again, where the server has as many connections as it may.
+
+    Without that, a step would fail that needs a connection while another process has one more than usual. Connections
+    that are refused for other reasons are refused at once.
+
+    Args:
+        engine: of any driver. After FULL_SECONDS it raises DatabaseUnreachable, which names the limit.
+    """
+
+    def made(dialect: Any, _: object, args: Any, parameters: Any) -> Any:
+        failure = dialect.loaded_dbapi.OperationalError
+
+        def full(error: Exception) -> bool:
+            return isinstance(error, failure) and is_full(str(error))
+
+        try:
+            for attempt in stamina.retry_context(
+                on=full, attempts=None, timeout=FULL_SECONDS, wait_initial=0.5, wait_max=5
+            ):
+                with attempt:
+                    return dialect.connect(*args, **parameters)
+        except failure as error:
+            if not full(error):
+                raise
+            raise _unreachable(engine.url, error) from None
+
+    sa.event.listen(engine, "do_connect", made)
+
+
 def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
     """An engine for the server at ``url``; it connects when it is first used."""
     address = sa.make_url(database_url(url, "psycopg"))
@@ -128,6 +163,7 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
             "options": session_options(options_in(address)),
         },
     )
+    wait_where_full(engine)
     sa.event.listen(engine, "connect", lambda connection, _: prepare_session(connection))
     instrument_engine(engine)
     return engine
@@ -150,18 +186,26 @@ _CERTIFICATE = (
 )
 
 
+def _unreachable(at: sa.URL, error: BaseException | None) -> DatabaseUnreachable:
+    # Not as a URL: its query may have a password, too.
+    host, port = at.query.get("host", at.host) or "the local socket", at.query.get("port", at.port) or 5432
+    reason = without_secrets(first_line(error)) if error else "no answer"
+    remedy = "Check OTC_DATABASE_URL and that the server runs."
+    if "certificate" in reason:
+        remedy = _CERTIFICATE
+    elif is_full(str(error)):
+        remedy = MAKE_ROOM
+    return DatabaseUnreachable(f"no connection to {host}:{port}/{at.database or ''}: {reason}", remedy=remedy)
+
+
 def _open(engine: sa.Engine) -> sa.Connection:
     try:
         return engine.connect()
     except sa.exc.OperationalError as error:
-        # Not as a URL: its query may have a password, too.
-        at = engine.url
-        host, port = at.query.get("host", at.host) or "the local socket", at.query.get("port", at.port) or 5432
-        where = f"{host}:{port}/{at.database or ''}"
-        reason = str(error.orig).strip().splitlines()[0] if error.orig else "no answer"
+        raise _unreachable(engine.url, error.orig) from None
+    except sa.exc.TimeoutError as error:
         raise DatabaseUnreachable(
-            f"no connection to {where}: {without_secrets(reason)}",
-            remedy=_CERTIFICATE if "certificate" in reason else "Check OTC_DATABASE_URL and that the server runs.",
+            f"no connection of this process became free: {first_line(error)}", remedy="Run less at a time in it."
         ) from None
 
 

@@ -1,0 +1,121 @@
+"""A server, a login or a database that has as many connections as it may: who waits, and what is said in the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+import stamina
+from support.logins import login
+
+from otc_assets.client import Client, Unreachable
+from otc_assets.defs.pooling import _engine, close_idle
+from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.warehouse import server as warehouse_server
+from otc_assets.warehouse.roles import READER
+from otc_assets.warehouse.server import DatabaseUnreachable, connect, dagster_storage_url, transaction
+
+#: How each limit is reached, by the words of the server.
+LIMITS = {
+    "too many connections for role": "ALTER ROLE {login} CONNECTION LIMIT 1",
+    "too many connections for database": "ALTER DATABASE {database} CONNECTION LIMIT 2",
+    "remaining connection slots are reserved": "SELECT 1",
+}
+
+
+@contextmanager
+def _full(url: str, words: str) -> Iterator[ExitStack]:
+    """The login has all connections that it may have, until the stack is closed."""
+
+    def take_all(taken: ExitStack) -> None:
+        while True:
+            taken.enter_context(psycopg.connect(url))
+
+    with ExitStack() as taken:
+        with pytest.raises(psycopg.OperationalError, match=words):
+            take_all(taken)
+        yield taken
+
+
+@pytest.fixture(params=LIMITS)
+def limited(request: pytest.FixtureRequest, server: EmbeddedServer, database: str) -> Iterator[tuple[str, str]]:
+    """A login whose connections are limited, and the words with which the server refuses one more."""
+    with server._connect(database.rpartition("/")[2]) as admin, login(admin, database, READER) as url:
+        names = {"login": sa.make_url(url).username, "database": database.rpartition("/")[2]}
+        admin.execute(LIMITS[request.param].format(**names).encode())
+        yield url, request.param
+
+
+def _of_ours(url: str) -> tuple[sa.Engine, Callable[[], None]]:
+    engine = connect(url)
+    return engine, engine.dispose
+
+
+def _of_dagster(url: str) -> tuple[sa.Engine, Callable[[], None]]:
+    address = dagster_storage_url(url)
+    return _engine(address), lambda: close_idle(address)
+
+
+@pytest.mark.parametrize("opened", [_of_ours, _of_dagster])
+def test_a_connection_is_waited_for_while_there_are_as_many_as_there_may_be(
+    limited: tuple[str, str],
+    opened: Callable[[str], tuple[sa.Engine, Callable[[], None]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url, words = limited
+    engine, close = opened(url)
+    with _full(url, words) as taken:
+        # Tests do not wait between attempts, of which there are six.
+        with pytest.raises(DatabaseUnreachable) as refused, transaction(engine):
+            pass
+        assert words in str(refused.value)
+        assert "max_connections, or CONNECTION LIMIT" in str(refused.value)
+        assert str(sa.make_url(url).password) not in str(refused.value)
+        # A client of analysts says so, too, and does not wait.
+        with Client(url) as client, pytest.raises(Unreachable, match="CONNECTION LIMIT"):
+            client.sql("SELECT 1 AS one")
+        # Now another process ends while this one waits.
+        stamina.set_testing(False)
+        monkeypatch.setattr(warehouse_server, "FULL_SECONDS", 60.0)
+        ending = threading.Timer(0.2, taken.close)
+        ending.start()
+        try:
+            with transaction(engine) as connection:
+                assert connection.scalar(sa.text("SELECT 1")) == 1
+        finally:
+            stamina.set_testing(True, attempts=6)
+            ending.join()
+            close()
+
+
+def test_what_is_refused_for_another_reason_is_not_waited_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[object] = []
+    engine = connect(sa.make_url(database).set(port=1).render_as_string(hide_password=False))
+    connecting = engine.dialect.connect
+
+    def counted(*args: object, **parameters: object) -> object:
+        attempts.append(args)
+        return connecting(*args, **parameters)
+
+    monkeypatch.setattr(engine.dialect, "connect", counted)
+    with pytest.raises(DatabaseUnreachable, match="that the server runs"), transaction(engine):
+        pass
+    assert len(attempts) == 1
+
+
+def test_where_all_connections_of_a_process_are_in_use_the_error_says_so(database: str) -> None:
+    engine = connect(database)
+    engine.pool._timeout = 0.01  # type: ignore[attr-defined] # not 30 seconds
+    refused = pytest.raises(DatabaseUnreachable, match="no connection of this process became free: QueuePool limit")
+    with ExitStack() as stack:
+        for _ in range(engine.pool.size() + engine.pool._max_overflow):  # type: ignore[attr-defined]
+            stack.enter_context(transaction(engine))
+        with refused, transaction(engine):
+            pass
+    with transaction(engine) as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+    engine.dispose()
