@@ -30,7 +30,7 @@ test-fast: venv ## run the tests that are not marked slow, one process per CPU: 
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal $(ARGS)
 
 faults: venv ## try every fault at every point of every asset, and 200 rounds of processes at once: some hours; LEVEL=kinds for one of each kind: half an hour
-	OTC_TEST_FAULTS=$(or $(LEVEL),all) $(BIN)/python -m pytest tests/faults --numprocesses logical --dist worksteal $(ARGS)
+	OTC_TEST_FAULTS=$(or $(LEVEL),all) $(BIN)/python -m pytest tests/faults tests/defs/test_two_years.py --numprocesses logical --dist worksteal $(ARGS)
 
 check: lint ## run lint, and look for dead code and imports that run upward
 	$(BIN)/vulture

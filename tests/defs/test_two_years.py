@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import psycopg
@@ -28,20 +31,23 @@ from dagster import (
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.execution import build_resources
 from dagster._core.utils import make_new_run_id
+from faults.extent import EXTENT, Extent
 from support import installed
 from support.published import Published
 
-from otc_assets.defs.jobs import COMPUTE_WEEK
+from otc_assets.alerting import delivery
+from otc_assets.defs.jobs import COMPUTE_WEEK, REPORT_GAPS
+from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.tables import in_order, rolling_figures
 from otc_assets.domain.weeks import (
     NEW_YORK,
+    OTCE,
     T1,
     T2,
     TIER_BY_ID,
     TIERS,
     Tier,
-    is_trading_day,
     newest_due,
     publication_date,
     use_closures,
@@ -49,7 +55,8 @@ from otc_assets.domain.weeks import (
 )
 from otc_assets.finra.source import SourceError
 from otc_assets.pipeline.capture import capture_publication
-from otc_assets.pipeline.gaps import current_gaps
+from otc_assets.pipeline.checks import judge_checks
+from otc_assets.pipeline.gaps import current_gaps, report_gaps
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
@@ -80,6 +87,7 @@ class Daemon:
         self.random = random.Random(11)  # noqa: S311
         self.cursors: dict[str, str | None] = {}
         self.ended = {DagsterRunStatus.SUCCESS: 0, DagsterRunStatus.FAILURE: 0}
+        self.with_gaps: set[dt.date] = set()
 
     def sensor(self, name: str) -> int:
         """One tick of a sensor, and the runs that it requests. Returns their number."""
@@ -98,15 +106,19 @@ class Daemon:
     def wednesday(self) -> None:
         """The ticks of the Wednesday schedules."""
         for tier in TIERS:
-            context = build_schedule_context(
-                self.dagster,
-                scheduled_execution_time=dt.datetime.now(NEW_YORK).replace(hour=6, minute=0),
-                resources=installed.resources(),
-                repository_def=self.repository,
-            )
-            result = self.definitions.resolve_schedule_def(f"wednesday_{tier.slug}").evaluate_tick(context)
-            for request in result.run_requests or []:
-                self.run(f"capture_{tier.slug}", request, {"dagster/schedule_name": f"wednesday_{tier.slug}"})
+            self.schedule(f"wednesday_{tier.slug}", dt.datetime.now(NEW_YORK).replace(hour=6, minute=0))
+
+    def schedule(self, name: str, at: dt.datetime) -> None:
+        """One tick of a schedule, and the runs that it requests."""
+        context = build_schedule_context(
+            self.dagster,
+            scheduled_execution_time=at,
+            resources=installed.resources(),
+            repository_def=self.repository,
+        )
+        chosen = self.definitions.resolve_schedule_def(name)
+        for request in chosen.evaluate_tick(context).run_requests or []:
+            self.run(chosen.job_name, request, {"dagster/schedule_name": name})
 
     def run(self, job: str, request: RunRequest, requested_by: dict[str, str]) -> None:
         """A run from its request to its end, as the storage sees it; a used key is ignored, as by Dagster's daemon."""
@@ -138,6 +150,9 @@ class Daemon:
         last = run.tags.get("dagster/partition") or run.tags["dagster/asset_partition_range_end"]
         weeks = weeks_between(dt.date.fromisoformat(first), dt.date.fromisoformat(last))
         database, now = installed.database(), dt.datetime.now(NEW_YORK)
+        if run.job_name == REPORT_GAPS.name:
+            self.report_gaps(weeks, now)
+            return True
         if run.job_name.startswith("capture_"):
             tier = TIER_BY_ID[run.job_name.removeprefix("capture_").upper()]
             try:
@@ -155,6 +170,17 @@ class Daemon:
                     if version is not None:
                         mark_computed(connection, table, week, version, 1)
         return True
+
+    def report_gaps(self, weeks: list[dt.date], now: dt.datetime) -> None:
+        """What the run of the gap report does, for those weeks whose report is, or was, of a gap that is due."""
+        database = installed.database()
+        gaps = current_gaps(database, self.source, settings().first_week, now)
+        found = set(gaps.filter(pl.col("status") != GapStatus.PENDING)["week_ending"])
+        assert self.with_gaps | found <= set(weeks)
+        for week in sorted(self.with_gaps | found):
+            report_gaps(week, gaps, database)
+            judge_checks(database, "gap_report", week)
+        self.with_gaps = found
 
 
 def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_captured(
@@ -206,17 +232,28 @@ def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_ca
     assert daemon.ended[DagsterRunStatus.FAILURE] > 40
 
 
-#: Seven months with a leap day, New Year, the change to summer time, and Juneteenth on a Monday.
-ODD_BEGIN = dt.datetime(2027, 12, 13, 7, tzinfo=NEW_YORK)
-ODD_END = dt.datetime(2028, 7, 15, 7, tzinfo=NEW_YORK)
-#: Three days with a Wednesday in which the machine sleeps.
-ASLEEP = (dt.date(2028, 2, 8), dt.date(2028, 2, 10))
+#: A leap day, New Year, both changes of the clock, and Juneteenth on a Monday; in the second year New Year on a Monday.
+ODD_BEGIN = dt.date(2027, 12, 13)
+ODD_END = dt.date(2029, 12, 15) if EXTENT != Extent.SAMPLE else dt.date(2028, 7, 15)
+#: Three days each in which the machine sleeps: a week without anything due, and one in which weeks are.
+ASLEEP = ((dt.date(2028, 2, 8), dt.date(2028, 2, 10)), (dt.date(2028, 10, 2), dt.date(2028, 10, 4)))
+#: Days, with those on which weeks are due, on which FINRA does not answer.
+SILENT = ((dt.date(2028, 6, 5), dt.date(2028, 6, 7)), (dt.date(2029, 1, 2), dt.date(2029, 1, 3)))
 #: A Wednesday on which the clock goes back an hour, and a Sunday on which it is a day ahead: FINRA publishes on Monday.
 CLOCK_BACK, CLOCK_AHEAD = dt.date(2028, 3, 15), dt.date(2028, 4, 9)
 #: A Monday on which T1 of a week is due, and on which the NYSE is closed, as it announces on the Friday before.
 CLOSED = dt.date(2028, 5, 8)
 #: T1 of this week is a week late, and T2 of that is published on the Sunday before it is due.
 LATE, EARLY = dt.date(2028, 3, 31), dt.date(2028, 4, 14)
+
+#: Mondays on which the NYSE is closed, by its calendar: FINRA publishes on the Tuesday.
+_CLOSED_MONDAYS = {
+    *(dt.date(2028, month, day) for month, day in ((1, 17), (2, 21), (5, 29), (6, 19), (9, 4), (12, 25))),
+    *(dt.date(2029, month, day) for month, day in ((1, 1), (1, 15), (2, 19), (5, 28), (9, 3))),
+    CLOSED,
+}
+#: FINRA's rule: weeks from the Monday of a week to the Monday on which a tier is published.
+_LAGS = {T1: 3, T2: 5, OTCE: 5}
 
 
 class Irregular(Published):
@@ -228,6 +265,8 @@ class Irregular(Published):
             first += dt.timedelta(weeks=1)
         if (week, tier) == (EARLY, T2):
             first -= dt.timedelta(days=1)
+        if first == CLOSED:  # whatever the calendar of this process says
+            first += dt.timedelta(days=1)
         return [first, *(day for day in revised if day > first)]
 
     def _rows(self, week: dt.date, tier: Tier, day: dt.date) -> pl.DataFrame:
@@ -235,6 +274,67 @@ class Irregular(Published):
 
     def offered(self) -> set[tuple[Tier, dt.date]]:
         raise SourceError("it is not asked")
+
+
+class Witness:
+    """Which alerts are due, by the calendar of the simulation alone, one day after another.
+
+    A publication is captured on the first look on which it is due and published; the first one of a tier from the
+    Wednesday on that follows on its Monday. A week is reported once a day; it fails while one is due and not captured.
+    """
+
+    def __init__(self, source: Published, first: dt.date) -> None:
+        self._source, self._first = source, first
+        self._captured: set[tuple[Tier, dt.date]] = set()
+        self._reported: set[dt.date] = set()
+        self._failing: set[dt.date] = set()
+        self.alerts: list[tuple[dt.date, str]] = []
+
+    def look(self, here: dt.date, finra: dt.date) -> None:
+        """A look on a day by the machine's clock, and by FINRA's."""
+        due = {(tier, week) for tier, lag in _LAGS.items() for week in self._due(lag, here)}
+        if _within(finra, SILENT):
+            if here.weekday() == 2:
+                newest = {tier: max(week for each, week in due if each == tier) for tier in _LAGS}
+                self.alerts += [
+                    (here, f"the run of capture_{tier.slug} failed for week {week}")
+                    for tier, week in newest.items()
+                    if (tier, week) not in self._captured
+                ]
+        else:
+            self._captured |= {
+                (tier, week)
+                for tier, week in due
+                if self._source.days(week, tier)[0] <= finra
+                and (
+                    here >= _wednesday(due_by_hand(week, _LAGS[tier]))
+                    or any(each == tier for each, _ in self._captured)
+                )
+            }
+        if here in self._reported:
+            return
+        self._reported.add(here)
+        failing = {week for _, week in due - self._captured}
+        self.alerts += [(here, f"gap_report.no_gap failed for week {week}") for week in failing - self._failing]
+        self.alerts += [(here, f"gap_report.no_gap passed again for week {week}") for week in self._failing - failing]
+        self._failing = failing
+
+    def _due(self, lag: int, day: dt.date) -> Iterator[dt.date]:
+        """The Fridays of the weeks that are due on a day."""
+        friday = self._first
+        while due_by_hand(friday, lag) <= day:
+            yield friday
+            friday += dt.timedelta(weeks=1)
+
+
+def due_by_hand(friday: dt.date, lag: int) -> dt.date:
+    """The Monday so many weeks after that of a week, or the Tuesday after it."""
+    monday = friday + dt.timedelta(days=7 * lag - 4)
+    return monday + dt.timedelta(days=monday in _CLOSED_MONDAYS)
+
+
+def _within(day: dt.date, spans: tuple[tuple[dt.date, dt.date], ...]) -> bool:
+    return any(first <= day <= last for first, last in spans)
 
 
 @pytest.fixture
@@ -252,63 +352,119 @@ def announce(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     use_closures(frozenset())
 
 
-def test_leap_days_holidays_odd_clocks_and_a_closure_at_short_notice_leave_no_week_out_and_only_late_weeks_are_late(
+class Receiver:
+    """Receives messages in place of the service that OTC_ALERT_URL names."""
+
+    def __init__(self) -> None:
+        self.alerts: list[tuple[dt.date, str]] = []
+
+    def take(self, request: dict[str, Any], seconds: float) -> None:
+        """A message of one alert, which is its title, or of several, one in a line with its kind and a link."""
+        assert seconds > 0
+        today = dt.datetime.now(NEW_YORK).date()
+        title = request["title"].removeprefix("otc-assets: ")
+        lines = _LINE.findall(request["body"])
+        if lines:
+            assert len(lines) == request["body"].count("\n") + 1
+        self.alerts += [(today, line) for line in lines or [title]]
+
+
+_LINE = re.compile(r"^(?:ERROR|WARN|RECOVERED) (.+? week [0-9-]{10})\b.* http\S+$", re.MULTILINE)
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Receiver:
+    """Where alerts and warnings are sent."""
+    receiver = Receiver()
+    monkeypatch.setattr(delivery, "send_in_child", receiver.take)
+    monkeypatch.setenv("OTC_ALERT_URL", "json://receiver.test/")
+    monkeypatch.setenv("OTC_ALERT_SEVERITY", "warn")
+    return receiver
+
+
+def test_leap_days_holidays_odd_clocks_and_a_closure_at_short_notice_leave_no_week_out_and_every_alert_is_due(
     dagster: DagsterInstance,
     clock: time_machine.Traveller,
     sql: psycopg.Connection[tuple[object, ...]],
     monkeypatch: pytest.MonkeyPatch,
     announce: Callable[[dt.date], None],
+    receiver: Receiver,
 ) -> None:
-    """Every state of a publication is captured exactly once, and a gap is reported for what FINRA publishes late."""
-    clock.move_to(ODD_BEGIN)
-    first = newest_due(T1, ODD_BEGIN) + dt.timedelta(weeks=1)
+    """Every state of a publication is captured exactly once, and each alert that is due is sent once, and no other."""
+    clock.move_to(_at(ODD_BEGIN, 7))
+    first = newest_due(T1, _at(ODD_BEGIN, 7)) + dt.timedelta(weeks=1)
     monkeypatch.setenv("OTC_FIRST_WEEK", first.isoformat())
     settings.cache_clear()
     monkeypatch.setattr(build_resources, "ephemeral_instance_if_missing", lambda _: nullcontext(dagster))
-    today = ODD_BEGIN.date()  # FINRA's, whatever the clock of the machine says
-    source = Irregular(lambda: today)
+    today = ODD_BEGIN  # FINRA's, whatever the clock of the machine says
+    source = Irregular(lambda: today, down=lambda day: _within(day, SILENT))
     installed.replace(monkeypatch, source=source)
-    daemon = Daemon(dagster, source)
-    monkeypatch.setattr(daemon.random, "random", lambda: 1.0)  # no run fails
-    looked: list[dt.date] = []
-    late: set[tuple[str, dt.date]] = set()
+    daemon, witness = Daemon(dagster, source), Witness(source, first)
+    monkeypatch.setattr(daemon.random, "random", lambda: 1.0)  # no run fails but those that FINRA does not answer
+
+    def look(day: dt.date) -> None:
+        """A morning of the machine."""
+        clock.move_to(_at(day, 5, 45))
+        for tick in range(3):  # in so many, the sensor has looked at all weeks
+            if day.weekday() == 2 and tick == 1:
+                daemon.wednesday()
+            daemon.sensor("late_and_revised")
+            clock.shift(dt.timedelta(minutes=15))
+        clock.move_to(_at(day, 6, 30))
+        daemon.schedule("daily_gap_report", _at(day, 6, 30))
+        for minute in (31, 41):
+            clock.move_to(_at(day, 6, minute))
+            for name in ("failed_checks", "failed_runs", "deliver_alerts"):
+                daemon.sensor(name)
+        clock.move_to(_at(day, 10))
+        daemon.sensor("late_and_revised")
+        witness.look(day, today)
+
     for number in range((ODD_END - ODD_BEGIN).days):
-        day = ODD_BEGIN + dt.timedelta(days=number)
-        today = day.date()
+        today = ODD_BEGIN + dt.timedelta(days=number)
         if today == CLOSED - dt.timedelta(days=3):
             announce(CLOSED)
-        after_holiday = today.weekday() == 1 and not is_trading_day(today - dt.timedelta(days=1))
-        if ASLEEP[0] <= today <= ASLEEP[1] or not (today.weekday() in (0, 2) or after_holiday or today == CLOCK_AHEAD):
+        if _within(today, ASLEEP):
             continue
-        clock.move_to(day)
-        if today.weekday() == 2:
-            daemon.wednesday()
-        for hours in {CLOCK_BACK: (3, -1), CLOCK_AHEAD: (24, 1, -24)}.get(today, (3,)):
+        if today == CLOCK_AHEAD:
+            for machine in (today, today + dt.timedelta(days=1), today):
+                look(machine)
+        elif today.weekday() < 4:
+            look(today)
+        if today == CLOCK_BACK:
+            clock.shift(-dt.timedelta(hours=1))
             daemon.sensor("late_and_revised")
-            clock.shift(dt.timedelta(hours=hours))
-        daemon.sensor("late_and_revised")
-        looked.append(today)
-        found = current_gaps(installed.database(), source, first, dt.datetime.now(NEW_YORK))
-        rows = found.filter(pl.col("status") != "pending").select("tier", "week_ending", "status").rows()
-        late |= {(tier, week) for tier, week, status in rows if status in ("late", "missing_inside", "missing_at_end")}
-        assert len(rows) <= 3
 
-    published = source.everything(first, newest_due(T1, ODD_END), ODD_END.date() - dt.timedelta(days=4))
+    published = source.everything(first, newest_due(T1, _at(ODD_END, 7)), ODD_END - dt.timedelta(days=4))
     captured = sql.execute(
         "SELECT tier, week_ending, rows_received, last_update_date, count(*) FROM otc.publication GROUP BY 1, 2, 3, 4"
     ).fetchall()
     names = {tier.id: tier.name for tier in TIERS}
     expected = {(names[tier], week, s.rows, s.last_update_date) for ((tier, week), _), s in published.items()}
-    assert len(expected) > 70
+    assert all(
+        publication_date(week, tier) == due_by_hand(week, lag)
+        for tier, lag in _LAGS.items()
+        for week in weeks_between(first, newest_due(tier, _at(ODD_END, 7)))
+    )
+    assert len(expected) > (300 if EXTENT != Extent.SAMPLE else 70)
     assert sorted(expected - {row[:4] for row in captured}) == []  # type: ignore[type-var]
     assert {row[4] for row in captured} == {1}
     assert set(source.fetched.values()) == {1}
-    due = {
-        (tier.name, week)
-        for tier in TIERS
-        for week in weeks_between(first, newest_due(T1, ODD_END))[1:]
-        if any(publication_date(week, tier) <= day < source.days(week, tier)[0] for day in looked)
-    }
-    assert (T1.name, LATE) in due
-    # A tier begins with the Wednesday run: its first week is late until then, and no other week is.
-    assert {(tier, week) for tier, week in late if week > first} == due
+
+    received, due = Counter(receiver.alerts), Counter(witness.alerts)
+    assert (received - due, due - received) == (Counter(), Counter())
+    said = [text for _, text in witness.alerts]
+    # The week that FINRA published late, once failed and once passed; the runs to which it did not answer.
+    assert said.count(f"gap_report.no_gap failed for week {LATE}") == 1
+    assert (due_by_hand(LATE, 3), f"gap_report.no_gap failed for week {LATE}") in witness.alerts
+    assert said.count("the run of capture_t1 failed for week 2028-05-19") == 1
+    assert not any(str(EARLY) in text for text in said)
+
+
+def _at(day: dt.date, hour: int, minute: int = 0) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(hour, minute), NEW_YORK)
+
+
+def _wednesday(due: dt.date) -> dt.date:
+    """The first Wednesday on which something is captured that is due on a Monday or Tuesday."""
+    return due + dt.timedelta(days=2 - due.weekday())
