@@ -108,11 +108,15 @@ class _File:
     mark: bytes
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: Path, warn: Callable[[str], None]) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             for number, entry in enumerate(entries):
                 if number == ENTRIES_A_TICK:
+                    warn(
+                        f"{folder} has more than {ENTRIES_A_TICK:,} entries, and the others are not looked at: move "
+                        "the files away that are ingested"
+                    )
                     return
                 yield entry
     except FileNotFoundError:
@@ -126,13 +130,13 @@ def look(folder: Path, progress: Progress, now: float, warn: Callable[[str], Non
         folder: where files are dropped.
         progress: what is known; entries that are no files are added to it, and those that are gone removed.
         now: seconds since 1970.
-        warn: called once with words about each entry that is left out.
+        warn: called once with words about each entry that is left out, and each time if the folder has too many.
     """
     taken = {bytes.fromhex(mark) for batch in progress.pending for mark in batch.marks}
     inside = os.path.realpath(folder)
     there: set[bytes] = set()
     new: list[_File] = []
-    for entry in _entries(folder):
+    for entry in _entries(folder, warn):
         if entry.name.startswith("."):
             continue
         try:

@@ -205,6 +205,21 @@ def test_large_files_make_small_batches(folder: Path, monkeypatch: pytest.Monkey
     ]
 
 
+def test_a_folder_with_too_many_entries_is_warned_of_as_long_as_it_has_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_drop, "ENTRIES_A_TICK", 2)
+    for name in "abc":
+        drop(folder, f"{name}.csv")
+    warned: list[str] = []
+    progress = Progress()
+    for times in (1, 2):
+        (batch,) = file_drop.look(folder, progress, time.time(), warned.append)
+        assert len(batch.paths) == 2
+        assert len(warned) == times
+        assert "has more than 2 entries, and the others are not looked at" in warned[-1]
+
+
 def test_a_cursor_of_an_earlier_version_is_understood(folder: Path) -> None:
     path = drop(folder, "a.csv")
     state = path.stat()
