@@ -19,7 +19,6 @@ from otc_assets.archive.store import LocalArchive
 from otc_assets.client import VERBS, Client, select
 from otc_assets.content import Held
 from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
-from otc_assets.domain.estimates import ESTIMATES
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.domain.schema import REJECTED, VENUE_VOLUME
 from otc_assets.domain.summaries import symbol_summary
@@ -224,8 +223,6 @@ def test_the_version_of_every_table_with_history_changes_with_a_load_of_its_week
                 period = {"dataset": dataset.name, "period": week, "week_ending": week, "run_id": None}
                 rows = DatasetRows(nothing, pl.DataFrame(schema=REJECTED))
                 datasets.save_capture(connection, dataset, {**period, **counts, "digest": "", "origin": ""}, rows)
-            elif table.name in {each.name for each in ESTIMATES}:
-                datasets.save_estimate(connection, table.name, week, nothing, "v")
             elif table.name == "venue_volume":
                 load.mark_computed(connection, table.name, week, "v", 0)  # as pipeline.volume does
             else:
