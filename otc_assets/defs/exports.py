@@ -4,6 +4,7 @@ What is written is in ``pipeline.export``. The weeks are those of the data sets 
 """
 
 import datetime as dt
+from functools import cache
 
 from dagster import (
     AssetDep,
@@ -32,6 +33,7 @@ from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.parquet import exported_tables
 from otc_assets.domain.weeks import NEW_YORK, week_containing
 from otc_assets.pipeline.export import Target, export_week, weeks_to_export
+from otc_assets.pipeline.results import WeekResult
 from otc_assets.settings import Settings
 from otc_assets.warehouse.database import Database
 
@@ -76,7 +78,13 @@ def parquet_export(weeks: WeekPartitions) -> AssetsDefinition:
         # Someone's request, mostly; the sensor requests single weeks, too. All files of the week are read, and damaged
         # ones are replaced: of one week, this is cheap.
         repair = len(context.partition_keys) == 1
-        yield from each_week(context, lambda week: export_week(week, warehouse, exports, now, repair=repair))
+        prepare = cache(exports.prepare)  # once a run, as an error of the first week that has it
+
+        def export(week: dt.date) -> WeekResult:
+            prepare()
+            return export_week(week, warehouse, exports, now, repair=repair)
+
+        yield from each_week(context, export)
 
     return exported
 

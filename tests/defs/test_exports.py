@@ -6,6 +6,9 @@ import datetime as dt
 import errno
 import json
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from dagster import (
 from support import installed
 from support.s3_server import S3Server
 
+from otc_assets.archive import store
 from otc_assets.domain.checks import EXPORT
 from otc_assets.domain.parquet import exported_tables
 from otc_assets.pipeline.calendar import compute_calendar
@@ -149,6 +153,21 @@ def gap(installation: Path, sql: Sql) -> None:
         "VALUES (%s, 'OTC', 'late', '2026-09-21', true, 0, 'not captured')",
         [WEEK],
     )
+
+
+def test_a_run_removes_what_a_killed_export_left_half_written_and_not_what_is_being_written(
+    computed: DagsterInstance, installation: Path
+) -> None:
+    """Only the command did, and not the runs of the daemon."""
+    folder = installation / "export" / "venue_volume" / f"week_ending={WEEK}"
+    folder.mkdir(parents=True)
+    write = "import sys, tempfile; from otc_assets.archive import store; "
+    write += "tempfile.mkstemp(dir=sys.argv[1], prefix=store._prefix())"
+    subprocess.run([sys.executable, "-c", write, str(folder)], check=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=store._prefix()) as under_way:
+        assert len(list(folder.iterdir())) == 2
+        installed.launcher(computed).run_assets([EXPORT], WEEK, WEEK)
+        assert {path.name for path in folder.iterdir()} == {"part.parquet", Path(under_way.name).name}
 
 
 @pytest.mark.usefixtures("gap")
