@@ -1,4 +1,4 @@
-"""Two years of real ticks of schedules and sensors, with runs that fail and two outages: nothing is left out.
+"""Years of real ticks of schedules and sensors, with failures, outages and revisions of all weeks: nothing is left out.
 
 Runs are simulated: a capture records the publication, a computation records the versions of its weeks. What was
 published is taken from the simulator of FINRA.
@@ -37,6 +37,8 @@ from support.published import Published
 
 from otc_assets.alerting import delivery
 from otc_assets.defs.jobs import COMPUTE_WEEK, REPORT_GAPS
+from otc_assets.defs.partitions import range_tags
+from otc_assets.defs.stale import RUNS_AT_ONCE
 from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.report import WEEKLY_REPORT
 from otc_assets.domain.tables import in_order, rolling_figures
@@ -468,3 +470,77 @@ def _at(day: dt.date, hour: int, minute: int = 0) -> dt.datetime:
 def _wednesday(due: dt.date) -> dt.date:
     """The first Wednesday on which something is captured that is due on a Monday or Tuesday."""
     return due + dt.timedelta(days=2 - due.weekday())
+
+
+#: The day on which FINRA revises every publication, and the number of weeks that there are. By default, 104 are kept.
+REVISED_ON = dt.date(2026, 10, 14)
+REVISED_WEEKS = 100 if EXTENT != Extent.SAMPLE else 60
+#: How many publications the sensor asks FINRA about in a tick; so many of them may not be the next of its round.
+_ASKED, _ABOUT_OTHERS = 30, 13
+
+
+class RevisedAtOnce(Published):
+    """A source that publishes each publication once, and revises all of them on one day."""
+
+    def days(self, week: dt.date, tier: Tier) -> list[dt.date]:
+        return [super().days(week, tier)[0], REVISED_ON]
+
+    def _rows(self, week: dt.date, tier: Tier, day: dt.date) -> pl.DataFrame:
+        rows = super()._rows(week, tier, self.days(week, tier)[0])
+        return rows.with_columns(lastUpdateDate=pl.lit(REVISED_ON)) if day == REVISED_ON else rows
+
+
+def test_a_revision_of_every_week_at_once_is_captured_once_a_week_by_a_bounded_number_of_runs_at_a_time(
+    dagster: DagsterInstance,
+    clock: time_machine.Traveller,
+    sql: psycopg.Connection[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = _at(REVISED_ON, 0)
+    weeks = weeks_between(newest_due(T1, now) - dt.timedelta(weeks=REVISED_WEEKS - 1), newest_due(T1, now))
+    monkeypatch.setenv("OTC_FIRST_WEEK", weeks[0].isoformat())
+    monkeypatch.setenv("OTC_LOOKBACK_WEEKS", str(REVISED_WEEKS))
+    settings.cache_clear()
+    monkeypatch.setattr(build_resources, "ephemeral_instance_if_missing", lambda _: nullcontext(dagster))
+    today = REVISED_ON - dt.timedelta(days=1)
+    source = RevisedAtOnce(lambda: today)
+    installed.replace(monkeypatch, source=source)
+    daemon = Daemon(dagster, source)
+    monkeypatch.setattr(daemon.random, "random", lambda: 1.0)  # no run fails
+    clock.move_to(now - dt.timedelta(days=1))
+    publications = []
+    for tier in TIERS:  # a backfill
+        of_tier = weeks_between(weeks[0], newest_due(tier, now))
+        publications += [(tier.id, week) for week in of_tier]
+        daemon.work(_range_run(f"capture_{tier.slug}", of_tier))
+    daemon.work(_range_run(COMPUTE_WEEK.name, weeks))
+    assert installed.stale_weeks() == []
+    before = source.fetched.copy()
+    assert sorted(key for key, _ in before) == sorted(publications)
+
+    today = REVISED_ON
+    requested, computing = [], []
+    # A tick asks about the newest week of each tier and what is missing, too.
+    for tick in range(len(publications) // (_ASKED - _ABOUT_OTHERS) + 1):
+        clock.move_to(now + tick * dt.timedelta(minutes=15))
+        requested.append(daemon.sensor("late_and_revised"))
+        computing.append(daemon.sensor("stale_weeks"))
+    while installed.stale_weeks() and len(computing) < REVISED_WEEKS:
+        clock.shift(dt.timedelta(minutes=15))
+        computing.append(daemon.sensor("stale_weeks"))
+
+    assert installed.stale_weeks() == []
+    assert sum(requested) == len(publications)
+    assert max(requested) <= _ASKED
+    assert max(computing) <= RUNS_AT_ONCE
+    revised = source.fetched - before
+    assert sorted(key for key, _ in revised.elements()) == sorted(publications)
+    assert {state.last_update_date for _, state in revised} == {REVISED_ON}
+    captured = sql.execute(
+        "SELECT last_update_date = %s, count(*) FROM otc.publication GROUP BY 1 ORDER BY 1", [REVISED_ON]
+    )
+    assert captured.fetchall() == [(False, len(publications)), (True, len(publications))]
+
+
+def _range_run(job: str, weeks: list[dt.date]) -> DagsterRun:
+    return DagsterRun(job, run_id=make_new_run_id(), tags=range_tags(weeks[0], weeks[-1]))
