@@ -20,6 +20,7 @@ from otc_assets.domain.parsing.limits import MAX_LINE_BYTES, UnreadableFile, joi
 from otc_assets.domain.weeks import TIER_BY_NAME
 from otc_assets.finra.file_weeks import TierRows, refuse_future
 from otc_assets.finra.source import Capture, PermanentSourceError
+from otc_assets.finra.trial import refuse_fatal
 from otc_assets.text import printable_name
 
 #: FINRA's names of ATSs begin with the MPID, which no other venue has, followed by words.
@@ -79,6 +80,7 @@ def read_captures_and_rows(
 ) -> tuple[list[Capture], Parsed]:
     """Like ``read_file``, with the file's rows."""
     content, file_name = read_bounded(path), printable_name(path.name)
+    refuse_fatal(content, file_name)
     parsed = parse(content, name=file_name)
     if parsed.layout in (FileLayout.API, FileLayout.API_JSON):
         scope = CaptureScope.PARTIAL

@@ -42,6 +42,7 @@ from otc_assets.errors import OtcError
 from otc_assets.finra.file_reader import read_captures_and_rows
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.source import PermanentSourceError, SourceError
+from otc_assets.finra.trial import refuse_fatal
 from otc_assets.pipeline.file_drop import Progress, decode_path, encode_path, look
 from otc_assets.settings import InvalidSettings, Settings, settings, without_secrets
 from otc_assets.text import printable_name
@@ -218,11 +219,16 @@ _COLUMNS: dict[str, list[Any]] = {name: [text] for name, text in _RECORD.items()
         _parquet(_COLUMNS, compression="uncompressed"),
         _parquet({**_COLUMNS, "weekStartDate": [dt.date(2026, 8, 17)]}, compression="zstd"),
         _parquet({"a": [1]}, compression="snappy"),
+        # A page of -1 rows, for which Polars asks for more memory than there is.
+        _parquet({"a": ["x"]}, compression="uncompressed").replace(b"\x2c\x15\x02", b"\x2c\x15\x01"),
     ]
 )
 def parquet_file(data: bytes) -> None:
-    """Damaged Parquet files."""
-    _every_row_is_counted(data if data[:4] == b"PAR1" else b"PAR1" + data)
+    """Damaged Parquet files. Some end the process that reads them, which is therefore not this one."""
+    data = data if data[:4] == b"PAR1" else b"PAR1" + data
+    with contextlib.suppress(UnreadableFile):
+        refuse_fatal(data, "damaged")
+        _every_row_is_counted(data)
 
 
 # --- FINRA's replies -----------------------------------------------------------------------------------

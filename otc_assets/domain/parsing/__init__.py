@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from contextlib import suppress
 
 from otc_assets.domain.parsing.delimited import parse_delimited
 from otc_assets.domain.parsing.json_records import is_json, parse_json
@@ -29,7 +30,7 @@ from otc_assets.domain.parsing.limits import (
 from otc_assets.domain.parsing.results import Parsed, panics_refused
 from otc_assets.domain.parsing.spreadsheets import is_workbook, parse_table
 
-__all__ = ["FIELDS", "Parsed", "UnreadableFile", "panics_refused", "parse"]
+__all__ = ["FIELDS", "Parsed", "UnreadableFile", "is_parquet", "panics_refused", "parse"]
 
 _UNPACK = "Unpack it, and ingest the files in it"
 #: Formats that are recognized by their first bytes and not read: what they are, and what to do.
@@ -69,6 +70,14 @@ def parse(data: bytes, *, name: str) -> Parsed:
             return parse_table(data, name)
         text = _text(data, name)
         return parse_json(text, name) if is_json(text) else parse_delimited(text, name)
+
+
+def is_parquet(data: bytes) -> bool:
+    """Whether ``parse`` reads the file as Parquet; it may be packed with gzip."""
+    if data[:2] == GZIP:
+        with suppress(OSError, EOFError, zlib.error), gzip.open(io.BytesIO(data)) as packed:
+            return packed.read(len(PARQUET)) == PARQUET
+    return data.startswith(PARQUET)
 
 
 def _gunzip(data: bytes, name: str) -> bytes:
