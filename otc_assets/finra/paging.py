@@ -178,12 +178,14 @@ class Reading:
             self._rows += page.count
             self._bytes += len(page.rows)
             if page.total > MAX_ROWS or self._pages > _MAX_PAGES or self._bytes > MAX_UNPACKED_BYTES:
-                raise RefusedReply(
+                # The first of the threads that find this is right about the number of pages.
+                self._failure = self._failure or RefusedReply(
                     self._origin,
                     f"larger than any publication: {page.total:,} rows by Record-Total, {self._rows:,} of them in "
                     f"{self._pages:,} pages; the limits are {MAX_ROWS:,} rows, {_MAX_PAGES:,} pages and "
                     f"{MAX_UNPACKED_BYTES >> 20} MiB",
                 )
+                raise self._failure
             if page.count > min(most, page.total - start) or self._is_repeated(page):
                 raise Changed
         return page
