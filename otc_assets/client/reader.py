@@ -28,6 +28,7 @@ class Reader:
         self, url: str | None = None, *, decimals: bool = True, timeout: float = 60, connections: int = 4
     ) -> None:
         self._connections = Connections(default_url if url is None else lambda: url, timeout=timeout, most=connections)
+        #: How many statements it executes at a time.
         self.connections = connections
         self._decimals = decimals
 

@@ -61,12 +61,17 @@ def upgrade_storage(chosen: Settings, *, restored: bool = False) -> str:
         _limit_pools(opened)
         if restored:
             fail_restored_runs(opened)
-    engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
+    engine = _engine_of_storage(chosen)
     with autocommit(engine) as connection:
         remark = roles.create(connection)
     with transaction(engine) as connection:
         schema = connection.execute(sa.text("SELECT current_schema()")).scalar_one()
         return remark or roles.grant(connection, schema, roles.rights_in_dagster, [*TABLES, "alembic_version"])
+
+
+def _engine_of_storage(chosen: Settings) -> sa.Engine:
+    """For a few statements; the instance itself has a pool."""
+    return sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
 
 
 _MAY_READ_STORAGE = sa.text("SELECT coalesce(has_table_privilege(to_regclass('alembic_version'), 'SELECT'), false)")
@@ -78,8 +83,7 @@ def is_storage_ready(chosen: Settings) -> bool:
     Args:
         chosen: settings in which the URL of the database is set.
     """
-    engine = sa.create_engine(storage_url(chosen) or "", poolclass=sa.NullPool)
-    with transaction(engine) as connection:
+    with transaction(_engine_of_storage(chosen)) as connection:
         return bool(connection.execute(_MAY_READ_STORAGE).scalar_one())
 
 

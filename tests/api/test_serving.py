@@ -22,6 +22,7 @@ import psycopg
 import pytest
 import uvicorn
 from support.first_run import FirstRun
+from support.sockets import read_to_end
 
 from otc_assets import http_server
 from otc_assets.api import edge, serving
@@ -84,19 +85,10 @@ def connected(port: int, request: bytes = b"", *, small: bool = False) -> socket
     return connection
 
 
-def read_all(connection: socket.socket) -> bytes:
-    """What the server sends until it closes the connection."""
-    connection.settimeout(60)
-    received = b""
-    while block := connection.recv(1 << 16):
-        received += block
-    return received
-
-
 def answer_to(address: str, request: bytes) -> bytes:
     """The answer to a request over a connection of its own, which it closes."""
     with connected(int(address.rpartition(":")[2]), request) as connection:
-        return read_all(connection)
+        return read_to_end(connection, 60)
 
 
 def wait_for_status(url: str, status: int) -> None:
@@ -179,10 +171,10 @@ def test_500_connections_are_answered_or_told_to_come_again_and_health_is_answer
         head = b"GET /%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         healthy, *others = waiting
         healthy.sendall(head % b"health")
-        assert read_all(healthy).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert read_to_end(healthy, 60).startswith(b"HTTP/1.1 200 OK\r\n")
         for each in others:
             each.sendall(head % b"v1/tables")
-        replies = [read_all(each) for each in others]
+        replies = [read_to_end(each, 60) for each in others]
         refused = [reply for reply in replies if reply.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")]
         assert refused
         assert all(b"urn:otc-assets:busy" in reply and b"\r\nretry-after: 5\r\n" in reply for reply in refused)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.sockets import read_to_end
 
 from otc_assets import http_server
 from otc_assets.exporter import http
@@ -75,14 +76,6 @@ def test_metrics_under_another_sites_name_are_refused_on_loopback_alone() -> Non
         assert httpx.get(f"{url}/metrics", headers={"Host": "10.1.2.3:9464"}, timeout=PATIENCE).is_success
 
 
-def whole_answer(connection: socket.socket) -> bytes:
-    """What the server sends until it closes the connection."""
-    received = b""
-    while block := connection.recv(1 << 16):
-        received += block
-    return received
-
-
 def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the largest heads, the client gets the reason although it has not sent all of it."""
     monkeypatch.setattr(http_server, "HEAD_SECONDS", 600.0)
@@ -99,7 +92,7 @@ def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch
         ):
             with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
                 client.sendall(sent)
-                received = whole_answer(client)
+                received = read_to_end(client, PATIENCE)
                 assert received.startswith(status)
                 assert reason in received
                 assert b"connection: close\r\n" in received
@@ -109,7 +102,7 @@ def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch
             for _ in range(100):
                 client.sendall(b"x" * 100)
             client.sendall(b"\r\nConnection: close\r\n\r\n")
-            assert whole_answer(client).count(b"HTTP/1.1 200 OK") == 3
+            assert read_to_end(client, PATIENCE).count(b"HTTP/1.1 200 OK") == 3
         assert httpx.get(f"{url}/metrics", timeout=PATIENCE).text == f"answer {len(made)}\n"
 
 
@@ -174,7 +167,7 @@ def test_500_scrapes_over_connections_of_their_own_are_answered_or_told_to_come_
         def scrape() -> bytes:
             with socket.create_connection(address, timeout=PATIENCE) as connection:
                 connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return whole_answer(connection)
+                return read_to_end(connection, PATIENCE)
 
         answers = [pool.submit(scrape) for _ in range(500)]
         refused = [done.result() for done in itertools.islice(as_completed(answers), 500 - http.MAX_CONNECTIONS)]

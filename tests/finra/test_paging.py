@@ -140,39 +140,37 @@ def test_a_total_that_changes_in_the_middle_starts_over_and_mixes_nothing() -> N
     assert_whole(capture, 6 * PAGE + 1, "new")
 
 
-def test_a_reply_that_a_proxy_repeats_for_another_page_starts_over_and_is_an_error_if_it_stays() -> None:
-    repeats = 1
+class Repeating:
+    """A proxy that gives the rows of another page for the one that begins at ``at``, so many times."""
 
-    def handler(request: httpx.Request) -> httpx.Response:
-        nonlocal repeats
+    def __init__(self, at: int, instead: int, total: int) -> None:
+        self._at, self._instead, self._total = at, instead, total
+        self.times = 1
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         first, limit = asked(request)
-        if first == 3 * PAGE and repeats:
-            repeats -= 1
-            first = 2 * PAGE
-        return reply(first, first + limit, 5 * PAGE)
+        if first == self._at and self.times:
+            self.times -= 1
+            first = self._instead
+        return reply(first, first + limit, self._total)
 
-    (capture,) = answering(handler, pages_in_flight=3).fetch(WEEK, T2)
+
+def test_a_reply_that_a_proxy_repeats_for_another_page_starts_over_and_is_an_error_if_it_stays() -> None:
+    proxy = Repeating(3 * PAGE, 2 * PAGE, 5 * PAGE)
+    (capture,) = answering(proxy, pages_in_flight=3).fetch(WEEK, T2)
     assert_whole(capture, 5 * PAGE)
-    repeats = 1_000
+    assert proxy.times == 0
+    proxy.times = 1_000
     with pytest.raises(SourceError, match="changed while they were read, 5 times in a row"):
-        answering(handler, pages_in_flight=3).fetch(WEEK, T2)
+        answering(proxy, pages_in_flight=3).fetch(WEEK, T2)
 
 
 def test_the_first_rows_in_place_of_the_last_ones_start_over() -> None:
     """The last page is shorter than the first, so the pages differ; their first rows do not."""
-    repeats = 1
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        nonlocal repeats
-        first, limit = asked(request)
-        if first == 2 * PAGE and repeats:
-            repeats -= 1
-            first = 0
-        return reply(first, first + limit, 2 * PAGE + 700)
-
-    (capture,) = answering(handler, pages_in_flight=3).fetch(WEEK, T2)
+    proxy = Repeating(2 * PAGE, 0, 2 * PAGE + 700)
+    (capture,) = answering(proxy, pages_in_flight=3).fetch(WEEK, T2)
     assert_whole(capture, 2 * PAGE + 700)
-    assert repeats == 0
+    assert proxy.times == 0
 
 
 def test_more_rows_than_requested_are_never_taken() -> None:
