@@ -16,10 +16,10 @@ from otc_assets.settings import settings
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Says how many cases there were."""
-    found = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
-    found += [dict(report.user_properties) for report in terminalreporter.getreports("failed")]
-    points, cases = (sum(int(properties.get(what, 0)) for properties in found) for what in ("points", "cases"))
-    if cases:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    found = [properties for report in reports if "cases" in (properties := dict(report.user_properties))]
+    if found:
+        points, cases = (sum(int(properties[what]) for properties in found) for what in ("points", "cases"))
         terminalreporter.write_line(f"{points:,} points of {len(found)} assets: {cases:,} cases")
 
 

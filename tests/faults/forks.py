@@ -121,7 +121,7 @@ class Forks:
 
 
 def _point(found: dict[str, Any]) -> Point:
-    return Point(Place(found["place"]), found["what"], found["number"])
+    return Point(Place(found["place"]), found["what"], found["number"], found["reads"])
 
 
 def _outcome(code: int | None, folder: str) -> Outcome:

@@ -2,7 +2,8 @@
 
 A point is just before a statement, a commit, a COPY or the change of a file. What happens after one point and before
 the next changes nothing outside the process: a fault after a statement is a fault at the next point. A commit is the
-exception: it can take effect while its answer is lost (``Fault.UNCONFIRMED``). Which cases there are is in
+exception: it can take effect while its answer is lost (``Fault.UNCONFIRMED``). Between two statements that only read,
+no fault is made: it would find what a fault before the first of them finds. Which cases there are is in
 ``test_fault_matrix``; this module is for processes that end after one operation: an audit hook can't be removed.
 """
 
@@ -17,9 +18,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -58,6 +59,7 @@ class Point:
     place: Place
     what: str
     number: int
+    reads: bool = field(default=False, compare=False)  # whether what follows it changes nothing
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}" + (f" ({self.number})" if self.number > 1 else "")
@@ -73,8 +75,20 @@ class Point:
         return self.what.startswith("write ")
 
 
-def faults_at(point: Point) -> list[Fault]:
-    """The faults that are possible at a point."""
+def cases_of(points: Sequence[Point]) -> Iterator[tuple[Fault, Point]]:
+    """The faults before and after everything that changes something.
+
+    A process that is killed before a change is in the state that the change before it left. That is its case.
+    """
+    after_read = False
+    for point in points:
+        for fault in _faults_at(point):
+            if not (after_read and (point.reads or fault == Fault.KILLED)):
+                yield fault, point
+        after_read = point.reads
+
+
+def _faults_at(point: Point) -> list[Fault]:
     if point.place == Place.FILES:
         return [Fault.FULL] if point.is_write else [Fault.KILLED, Fault.FULL] if _fills(point) else [Fault.KILLED]
     if point.place == Place.STORAGE:
@@ -100,6 +114,17 @@ _VARIABLE = [
 ]
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _SHOWN = 70
+
+
+#: Statements that only read: those that call no function of ours, which may write, and take no lock.
+_COMMENT = re.compile(r"--[^\n]*\n|/\*.*?\*/", re.DOTALL)
+_READING = re.compile(
+    r"\s*(SELECT|SHOW|SET|NOTIFY)\b(?!.*(\botc\.\w+|\bpg_advisory_\w+)\s*\()", re.DOTALL | re.IGNORECASE
+)
+
+
+def _only_reads(statement: str) -> bool:
+    return _READING.match(_COMMENT.sub(" ", statement)) is not None
 
 
 def _of_statement(statement: str) -> str:
@@ -161,7 +186,7 @@ class Points:
         original = getattr(DefaultDialect, name)
 
         def execute(dialect: Any, cursor: Any, statement: str, *arguments: Any, **options: Any) -> Any:
-            self._reach(_place_of(dialect), _of_statement(statement))
+            self._reach(_place_of(dialect), _of_statement(statement), reads=_only_reads(statement))
             self._refuse_if_down(dialect)
             return original(dialect, cursor, statement, *arguments, **options)
 
@@ -259,13 +284,13 @@ class Points:
 
     # --- faults ----------------------------------------------------------------------------------------
 
-    def _reach(self, place: Place, what: str) -> Fault | None:
+    def _reach(self, place: Place, what: str, *, reads: bool = False) -> Fault | None:
         """Records a point, and makes the fault that happens there. Returns a fault that the caller has to make."""
         if not self._active:
             return None
         with self._lock:
             self._counts[place, what] += 1
-            point = Point(place, what, self._counts[place, what])
+            point = Point(place, what, self._counts[place, what], reads)
             self.found.append(point)
         if point != self._at:
             return None

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from faults.extent import EXTENT, Extent
 from faults.forks import Forks
-from faults.lines import Case, Disturbed, Installation, Line
+from faults.lines import Case, Installation, Line
 from faults.operations import ASSETS
-from faults.points import Fault, Place, Point, faults_at
+from faults.points import Fault, Place, Point, cases_of
 
 pytestmark = pytest.mark.slow
 
@@ -51,11 +51,6 @@ class Assets:
         return self._line.disturbed(NOW, "materialize", asset, WEEK)
 
 
-def cases_of(disturbed: Disturbed) -> list[Case]:
-    """All cases of an operation."""
-    return [disturbed.case(fault, point) for point in disturbed.points for fault in faults_at(point)]
-
-
 def sample_of(cases: list[Case], places: tuple[Place, ...]) -> list[Case]:
     """One case of every kind: the one in the middle, because connections are made at the beginning."""
     kinds: dict[tuple[Fault, Place, str], list[Case]] = {}
@@ -82,7 +77,7 @@ def test_after_a_fault_an_asset_is_materialized_as_if_nothing_had_happened(
     asset: str, line: Assets, record_property: Any
 ) -> None:
     with line.disturbed(asset) as disturbed:
-        cases = cases_of(disturbed)
+        cases = [disturbed.case(fault, point) for fault, point in cases_of(disturbed.points)]
         chosen = cases if EXTENT == Extent.ALL else sample_of(cases, _CHOSEN[asset])
         record_property("points", len(disturbed.points))
         record_property("cases", len(chosen))
