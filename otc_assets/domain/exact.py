@@ -13,9 +13,12 @@ import polars as pl
 from otc_assets.domain.schema import AMOUNT
 
 _WHOLE = pl.Int128
-_HUNDRED = pl.Series([100], dtype=_WHOLE)
-_MILLION = pl.Series([1_000_000], dtype=AMOUNT)
-_WHOLE_MILLION = pl.Series([1_000_000], dtype=_WHOLE)
+#: The first whole number that is too large for ``_WHOLE``.
+_OVERFLOW = 2**127
+
+
+def _constant(number: int) -> pl.Series:
+    return pl.Series([number], dtype=_WHOLE)
 
 
 def millionths(amount: pl.Expr) -> pl.Expr:
@@ -33,44 +36,48 @@ def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.
     """``numerator / denominator * 10**shift`` as a decimal of six places, rounded half up.
 
     Polars rounds half to even, and PostgreSQL half up (away from zero, as here): the same figure would differ
-    between a frame and SQL. Two digits are divided at a time, so that no intermediate result overflows.
+    between a frame and SQL. Where an intermediate result would overflow, a few digits are divided at a time.
 
     Args:
         numerator: whole numbers, of either sign.
         denominator: whole numbers, not negative, below 10**36; the quotient is null where it is zero.
-        shift: an even number, -6 or more.
+        shift: -6 or more.
 
     Returns:
         Decimal(38, 6).
     """
     return pl.map_batches(
         [numerator.cast(_WHOLE), denominator.cast(_WHOLE)],
-        lambda columns: _divide(columns[0], columns[1], (6 + shift) // 2),
+        lambda columns: _divide(columns[0], columns[1], 6 + shift),
         return_dtype=AMOUNT,
         is_elementwise=True,
     )
 
 
-def _divide(numerator: pl.Series, denominator: pl.Series, digit_pairs: int) -> pl.Series:
-    rest = numerator.abs()
-    result = rest // denominator
-    rest = rest - result * denominator  # a product costs a fraction of a division
-    for _ in range(digit_pairs):
-        rest = rest * _HUNDRED
-        digits = rest // denominator
-        result, rest = result * _HUNDRED + digits, rest - digits * denominator
-    result = result + (rest + rest >= denominator).cast(_WHOLE)
-    return _of_millionths(result, numerator.sign())
+def _divide(numerator: pl.Series, denominator: pl.Series, digits: int) -> pl.Series:
+    size, scale, largest = numerator.abs(), 10**digits, denominator.max() or 1
+    if 2 * scale * (size.max() or 0) + largest < _OVERFLOW:
+        # n/d + 1/2 as one division, because a division costs as much as six other operations.
+        result = (size * _constant(2 * scale) + denominator) // (denominator + denominator)
+    else:
+        result = size // denominator
+        rest = size - result * denominator
+        # A rest is less than its denominator: so many digits more do not overflow.
+        at_once = len(str(_OVERFLOW // largest)) - 1
+        for start in range(0, digits, at_once):
+            power = _constant(10 ** min(at_once, digits - start))
+            rest = rest * power
+            quotients = rest // denominator
+            result, rest = result * power + quotients, rest - quotients * denominator
+        result = result + (rest + rest >= denominator).cast(_WHOLE)
+    return _of_millionths(result * numerator.sign())
 
 
-def _of_millionths(size: pl.Series, sign: pl.Series) -> pl.Series:
-    # Whole part and millionths separately: as one number, millionths may have more digits than a decimal.
-    whole = size // _WHOLE_MILLION
-    millionths_left = size - whole * _WHOLE_MILLION
-    return (whole * sign).cast(AMOUNT) + (millionths_left * sign).cast(AMOUNT) / _MILLION
+def _of_millionths(number: pl.Series) -> pl.Series:
+    return number.reinterpret(dtype=AMOUNT)
 
 
-#: Below it, terms are divided as 128-bit integers: a rest of the division is multiplied by a hundred.
+#: Below it, terms are divided as 128-bit integers.
 _NARROW = 1e35
 
 
@@ -83,16 +90,16 @@ def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[Any, A
         parts: whole numbers, not negative.
         fraction: takes ``parts``, and returns numerator and denominator by additions and multiplications alone: it is
             called with columns, and with the integers of rows that need more than 128 bits.
-        shift: an even number, -6 or more.
+        shift: -6 or more.
     """
 
     def divide(columns: Sequence[pl.Series]) -> pl.Series:
         sizes = fraction(*(column.cast(pl.Float64) for column in columns))
         is_narrow = ((sizes[0] < _NARROW) & (sizes[1] < _NARROW)).fill_null(True)
         if is_narrow.all():
-            return _divide(*fraction(*columns), (6 + shift) // 2)
+            return _divide(*fraction(*columns), 6 + shift)
         table = pl.DataFrame(list(columns), schema=[str(number) for number in range(len(columns))])
-        narrow = _divide(*fraction(*table.filter(is_narrow)), (6 + shift) // 2)
+        narrow = _divide(*fraction(*table.filter(is_narrow)), 6 + shift)
         wide = _divide_rows(table.filter(~is_narrow), fraction, 10 ** (6 + shift))
         place = pl.int_range(len(is_narrow), eager=True)
         order = pl.concat([place.filter(is_narrow), place.filter(~is_narrow)])
@@ -104,7 +111,7 @@ def wide_quotient(parts: Sequence[pl.Expr], fraction: Callable[..., tuple[Any, A
 def _divide_rows(table: pl.DataFrame, fraction: Callable[..., tuple[int, int]], scale: int) -> pl.Series:
     terms = (fraction(*row) for row in table.iter_rows())
     sizes = pl.Series([(2 * n * scale + d) // (2 * d) if d else None for n, d in terms], dtype=_WHOLE)
-    return _of_millionths(sizes, sizes.sign())
+    return _of_millionths(sizes)
 
 
 def percent(part: pl.Expr, whole: pl.Expr) -> pl.Expr:

@@ -33,6 +33,8 @@ def divided(numerator: int, denominator: int, shift: int) -> int | None:
     shift=st.sampled_from([-6, 0, 2, 4]),
 )
 @example(numerator=10**22, denominator=1, shift=4)
+@example(numerator=2**127 // (2 * 10**10) - 1, denominator=1, shift=4)  # the largest that one division takes
+@example(numerator=2**127 // (2 * 10**10), denominator=10**20, shift=4)
 def test_a_quotient_is_the_exact_one_rounded_half_up(numerator: int, denominator: int, shift: int) -> None:
     """Guards every average, share and index against float noise; the witness is Python's Fraction."""
     exact = Fraction(numerator, denominator) * Fraction(10) ** shift
