@@ -55,7 +55,8 @@ def quotient(numerator: pl.Expr, denominator: pl.Expr, *, shift: int = 0) -> pl.
 
 
 def _divide(numerator: pl.Series, denominator: pl.Series, digits: int) -> pl.Series:
-    size, scale, largest = numerator.abs(), 10**digits, denominator.max() or 1
+    size, scale = numerator.abs(), 10**digits
+    largest: Any = denominator.max() or 1
     if 2 * scale * (size.max() or 0) + largest < _OVERFLOW:
         # n/d + 1/2 as one division, because a division costs as much as six other operations.
         result = (size * _constant(2 * scale) + denominator) // (denominator + denominator)
