@@ -220,6 +220,11 @@ def _wait(process: int, deadline: float) -> int | None:
 
 def _warm_up() -> None:
     """Does once what every process would do: imports, and what Dagster derives from type hints."""
+    import dagster as dg
+    import psycopg2.extras
+    import upath.implementations.local  # noqa: F401
+
+    import otc_assets.defs.compute_logs
     import otc_assets.defs.instance
     import otc_assets.local.setup
     import otc_assets.report.page
@@ -231,6 +236,9 @@ def _warm_up() -> None:
     due_at(dt.date(2026, 7, 3), TIERS[0])  # the holidays
     definitions = build_definitions(Settings(database_url="postgresql://nobody@127.0.0.1/nowhere", home=Path()))
     definitions.resolve_implicit_global_asset_job_def()
+    nothing = dg.asset(lambda: None, name="nothing", partitions_def=dg.StaticPartitionsDefinition(["it"]))
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([nothing], instance=instance, partition_key="it")
     gc.collect()
     gc.freeze()
 
