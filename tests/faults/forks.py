@@ -221,7 +221,7 @@ def _wait(process: int, deadline: float) -> int | None:
 def _warm_up() -> None:
     """Does once what every process would do: imports, and what Dagster derives from type hints."""
     import dagster as dg
-    import psycopg2.extras
+    import psycopg2.extras  # noqa: F401
     import upath.implementations.local  # noqa: F401
 
     import otc_assets.defs.compute_logs
