@@ -24,7 +24,7 @@ run: venv ## start the database, the Dagster UI and the first weeks; Ctrl-C stop
 	@exec $(BIN)/otc-assets up
 
 test: venv ## run all tests, one process per CPU
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: venv ## run the tests that are not marked slow, one process per CPU: under a minute
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --dist worksteal $(ARGS)
