@@ -37,6 +37,9 @@ _BEYOND = 2
 _CROWDED = "otc_assets.crowded"
 
 log = logging.getLogger(__name__)
+#: uvicorn's, of one connection: its errors. It also warns of each request that is not HTTP or asks for a WebSocket.
+_errors = logging.getLogger("uvicorn.error.connection")
+_errors.setLevel(logging.ERROR)
 
 
 def is_crowded(scope: Scope) -> bool:
@@ -99,6 +102,7 @@ class _Protocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = _errors
         assert self.limit_concurrency is not None
         self._most, self.limit_concurrency = self.limit_concurrency, None  # not uvicorn's, which counts idle ones
 
@@ -166,6 +170,7 @@ class _Protocol(HttpToolsProtocol):
         if (self._head_bytes or 0) > MAX_HEAD_BYTES:
             status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
             reason = f"The first line and the headers of a request may have {MAX_HEAD_BYTES:,} bytes."
+        log.info("refused what %s sent: %s", self.client, reason)
         self._refused = True
         self._in_time()
         if self._working:  # the response to an earlier request is under way

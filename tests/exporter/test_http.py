@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import logging
 import os
 import resource
 import signal
@@ -76,8 +77,10 @@ def test_metrics_under_another_sites_name_are_refused_on_loopback_alone() -> Non
         assert httpx.get(f"{url}/metrics", headers={"Host": "10.1.2.3:9464"}, timeout=PATIENCE).is_success
 
 
-def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the largest heads, the client gets the reason although it has not sent all of it."""
+def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the largest heads, the client gets the reason although it has not sent all of it. The log has no warning."""
     monkeypatch.setattr(http_server, "HEAD_SECONDS", 600.0)
     begun = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: "
     large = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
@@ -103,7 +106,11 @@ def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(monkeypatch
                 client.sendall(b"x" * 100)
             client.sendall(b"\r\nConnection: close\r\n\r\n")
             assert read_to_end(client, PATIENCE).count(b"HTTP/1.1 200 OK") == 3
-        assert httpx.get(f"{url}/metrics", timeout=PATIENCE).text == f"answer {len(made)}\n"
+        # A request that asks for a WebSocket gets what it would get without.
+        asking = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        for headers in (asking, {}):
+            assert httpx.get(f"{url}/metrics", headers=headers, timeout=PATIENCE).text == f"answer {len(made)}\n"
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_connection_that_sends_no_whole_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
