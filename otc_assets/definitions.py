@@ -20,6 +20,7 @@ from otc_assets.defs.schedules import SCHEDULES
 from otc_assets.defs.sensors import SENSORS
 from otc_assets.defs.spans import traced_executor
 from otc_assets.defs.step_pods import by_tag
+from otc_assets.retries import log_retries
 from otc_assets.settings import Settings, settings
 
 
@@ -57,4 +58,5 @@ def make_launcher(instance: DagsterInstance, chosen: Settings) -> Launcher:
 @definitions
 def defs() -> Definitions:
     """The definitions that Dagster's web server, daemon and runs load: those of the process's settings."""
+    log_retries()
     return build_definitions(settings())

@@ -39,6 +39,7 @@ from otc_assets.cli.output import err
 from otc_assets.cli.private_files import private_files
 from otc_assets.errors import OtcError
 from otc_assets.finra.simulator import traps
+from otc_assets.retries import log_retries
 from otc_assets.settings import InvalidSettings, without_secrets
 from otc_assets.text import first_line, printable
 
@@ -122,6 +123,7 @@ def _run() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal of another encoding shows escapes in place of characters that it lacks.
             stream.reconfigure(errors="backslashreplace")
+    log_retries()
     invocation = _Invocation()
     try:
         return int(app(standalone_mode=False, obj=invocation) or 0)

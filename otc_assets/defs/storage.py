@@ -23,6 +23,7 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.defs.pooling import TABLES, PooledStorage
 from otc_assets.errors import OtcError
+from otc_assets.retries import log_retries
 from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.migrate import require_current
 from otc_assets.warehouse.server import (
@@ -51,6 +52,7 @@ class Storage(DagsterStorage, ChosenBySettings):
                 show it in one line.
         """
         del config_value
+        log_retries()  # the web server and the daemon import nothing else of ours
         try:
             chosen = settings()
             if chosen.database_url is not None:
