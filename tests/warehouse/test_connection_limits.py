@@ -119,3 +119,28 @@ def test_where_all_connections_of_a_process_are_in_use_the_error_says_so(databas
     with transaction(engine) as connection:
         assert connection.scalar(sa.text("SELECT 1")) == 1
     engine.dispose()
+
+
+@pytest.mark.slow
+def test_a_run_needs_three_connections_and_names_the_limit_where_it_has_fewer(
+    otc: Callable[..., tuple[int, str, str]], server: EmbeddedServer, database: str
+) -> None:
+    """The number that docs/deploy.md gives. What failed is complete after the next command, and no run is left."""
+
+    def materialized(week: str, connections: int) -> tuple[int, str]:
+        with server._connect("postgres") as admin:
+            admin.execute(f"ALTER DATABASE {database.rpartition('/')[2]} CONNECTION LIMIT {connections}".encode())
+        code, _, said = otc("materialize", "--weeks", week)
+        return code, said
+
+    assert materialized("2026-08-14", 3)[0] == 0
+    code, said = materialized("2026-08-21", 2)
+    assert code == 1
+    assert "max_connections, or CONNECTION LIMIT" in said
+    assert "bug" not in said
+    assert materialized("2026-08-21", 3)[0] == 0
+    with psycopg.connect(database) as connection:
+        runs = connection.execute("SELECT count(*) FROM dagster.runs WHERE status NOT IN ('SUCCESS', 'FAILURE')")
+        assert runs.fetchall() == [(0,)]
+        weeks = connection.execute("SELECT DISTINCT week_ending::text FROM otc.symbol_rolling ORDER BY 1")
+        assert weeks.fetchall() == [("2026-08-14",), ("2026-08-21",)]
