@@ -354,8 +354,8 @@ def _without_duplicates(rows: pl.DataFrame, key: tuple[str, ...]) -> tuple[pl.Da
     reasons = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
     # Week and tier are the same in all rows: hashing them would take as long as everything else.
     varying = [name for name in key if name not in ("week_ending", "tier")]
-    # If the hashes of symbol and venue are unique, so are the keys; otherwise the keys are compared.
-    few = rows.select("symbol", "venue_id").hash_rows()
+    # If hashes of the short columns are unique, so are the keys; otherwise the keys are compared.
+    few = rows.select(name for name in varying if name not in ("issue_name", "product_type")).hash_rows()
     if few.n_unique() == rows.height or rows.select(varying).n_unique() == rows.height:
         return rows.drop("line"), reasons
     first = pl.col("line").first().over(varying)
