@@ -20,7 +20,7 @@ from otc_assets.defs.internals import (
     SqlEventLogStorageMetadata,
     share_engine,
 )
-from otc_assets.warehouse.server import wait_where_full
+from otc_assets.warehouse.server import check_before_use, wait_where_full
 
 #: Dagster's tables.
 TABLES = sorted(
@@ -47,10 +47,10 @@ def _engine(url: str) -> sa.Engine:
         isolation_level="AUTOCOMMIT",  # as Dagster's own
         pool_size=1,
         max_overflow=-1,
-        pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
     )
     wait_where_full(engine)
+    check_before_use(engine)
     # Two processes must not use one connection: a fork opens its own.
     os.register_at_fork(after_in_child=partial(engine.dispose, close=False))
     return engine
