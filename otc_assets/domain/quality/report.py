@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from html.parser import HTMLParser
 
 from otc_assets.domain.quality.evidence import Finding, none_of
@@ -72,13 +73,19 @@ class _Reader(HTMLParser):
             self.problems.append(f"<{tag}> loads something")
 
 
+@lru_cache(maxsize=1)
+def _read(html: str) -> _Reader:
+    """The page, read once for all of its checks."""
+    return _Reader(html)
+
+
 def totals_match_summaries(page: ReportPage) -> Finding:
     """Judges whether the page's totals equal the sums of symbol_summary, to the share."""
     if page.html is None:
         return _no_page(page)
     if page.sums is None:
         return Finding(True, "the page stays: symbol_summary has no figures of this week to compare it with")
-    stated = _Reader(page.html).figures
+    stated = _read(page.html).figures
     expected = {(tier, name): value for tier, sums in page.sums.items() for name, value in sums.items()}
     differs = sorted({*stated, *expected}, key=str)
     differs = [key for key in differs if stated.get(key) != expected.get(key)]
@@ -94,7 +101,7 @@ def sections_present(page: ReportPage) -> Finding:
     """Judges whether every section is on the page, once and in order."""
     if page.html is None:
         return _no_page(page)
-    found, wanted = _Reader(page.html).sections, list(WEEKLY_REPORT.sections)
+    found, wanted = _read(page.html).sections, list(WEEKLY_REPORT.sections)
     missing = [name for name in wanted if name not in found]
     detail = f"missing: {', '.join(missing)}" if missing else f"sections: {', '.join(found)}"
     return Finding(found == wanted, detail, observed=float(len(found)), threshold=float(len(wanted)))
@@ -112,7 +119,7 @@ def _problems(html: str) -> Iterator[str]:
         yield "no doctype"
     if not html.rstrip().endswith("</html>"):
         yield "the end is missing"
-    read = _Reader(html)
+    read = _read(html)
     yield from (f"no <{name}>" for name in _NEEDED if name not in read.elements)
     yield from read.problems
     if "@import" in html or "url(http" in html:
