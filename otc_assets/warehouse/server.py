@@ -166,11 +166,9 @@ def check_before_use(engine: sa.Engine) -> None:
     """
     dialect: Any = engine.dialect
 
-    @sa.event.listens_for(engine, "checkin")
     def returned(_: object, record: Any) -> None:
         record.info["since"] = time.monotonic()
 
-    @sa.event.listens_for(engine, "checkout")
     def taken(connection: Any, record: Any, _: object) -> None:
         since = record.info.get("since")
         if since is None:
@@ -180,6 +178,9 @@ def check_before_use(engine: sa.Engine) -> None:
                 dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error as error:
             raise sa.exc.InvalidatePoolError(first_line(error)) from None
+
+    sa.event.listen(engine, "checkin", returned)
+    sa.event.listen(engine, "checkout", taken)
 
 
 def _has_sent_something(connection: Any) -> bool:
