@@ -9,6 +9,7 @@ import datetime as dt
 import os
 import sys
 
+import otc_assets.memory  # noqa: F401 - before what imports Polars, as in a run
 from benchmarks.fetching import peak_memory
 from benchmarks.publications import simulated_finra
 from otc_assets.definitions import make_launcher

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -14,10 +15,11 @@ from otc_assets.domain.enums import SourceKind
 from otc_assets.domain.weeks import NEW_YORK, TIERS, Tier
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.query_api import QueryApi
-from otc_assets.finra.simulator.generator import Simulator
-from otc_assets.finra.simulator.server import make_app
 from otc_assets.finra.source import Source
 from otc_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from otc_assets.finra.simulator.generator import Simulator
 
 
 def today_in_new_york() -> dt.date:
@@ -40,10 +42,15 @@ def _open_api(chosen: Settings) -> Source:
 
 
 def _simulator(chosen: Settings) -> Simulator:
+    # Here, because it loads NumPy, which processes that ask FINRA would hold, too: 11 MiB.
+    from otc_assets.finra.simulator.generator import Simulator
+
     return Simulator(seed=chosen.simulator_seed, scale=chosen.simulator_scale)
 
 
 def _open_simulator(chosen: Settings, clock: Callable[[], dt.date] = today_in_new_york) -> Source:
+    from otc_assets.finra.simulator.server import make_app
+
     # The client of FINRA's API reads the simulator in this process, without a socket.
     app = make_app(_simulator(chosen), clock=clock)
     return QueryApi("http://simulator", transport=httpx.WSGITransport(app=app), requests_per_minute=60_000)

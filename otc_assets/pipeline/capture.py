@@ -81,12 +81,12 @@ def capture_all(
             if capture.scope != CaptureScope.PARTIAL:
                 # Only the call has references to the bytes and the rows, so that it can free them early.
                 yield _record(
-                    capture, parsed_rows(capture.content.read(), capture.origin), archive, database, run_id, since
+                    capture, parsed_rows(capture.content.read, capture.origin), archive, database, run_id, since
                 )
                 continue
             if capture.content is not content:
                 content = capture.content
-                parts = split(parsed_rows(content.read(), capture.origin))
+                parts = split(parsed_rows(content.read, capture.origin))
             yield _record(capture, parts[capture.week_ending, capture.tier], archive, database, run_id, since)
         except UnreadableFile as error:
             record_rejection(

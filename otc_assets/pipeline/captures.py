@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,23 +41,33 @@ class CaptureNotChangeable(OtcError):
 # --- rows of a capture ---------------------------------------------------------------------------------
 
 
-def parsed_rows(content: bytes, origin: str) -> Parsed:
+def parsed_rows(read: Callable[[], bytes], origin: str) -> Parsed:
     """The rows of a publication's bytes, in any known layout.
+
+    The bytes are not kept: few publications have rejected rows, whose lines are needed.
+
+    Args:
+        read: reads the bytes. It is called again for the lines.
+        origin: where they are from.
 
     Raises:
         UnreadableFile: the bytes are no publication.
     """
+    content = read()
     with span(PARSE, origin=origin):
         parsed = parse(content, name=origin)
         set_attributes(rows=parsed.received, rejected=parsed.rejected.height)
-        return parsed
+        return replace(parsed, read_lines=lambda: parse(read(), name=origin).raw)
 
 
 def _archived_rows(archive: Archive, digest: str, origin: str) -> Parsed:
-    with span(ARCHIVE, digest=digest):
-        content = archive.get(digest)
-        set_attributes(bytes=len(content))
-    return parsed_rows(content, origin)
+    def read() -> bytes:
+        with span(ARCHIVE, digest=digest):
+            content = archive.get(digest)
+            set_attributes(bytes=len(content))
+            return content
+
+    return parsed_rows(read, origin)
 
 
 @lru_cache(maxsize=2)

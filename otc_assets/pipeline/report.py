@@ -77,6 +77,7 @@ def make_report(
         return WeekResult(0, NOTHING_EFFECTIVE, {"state": "the tables of the report are not computed of this week yet"})
     with span(COMPUTE):
         page = contents(inputs)
+        del inputs  # tens of megabytes, which the charts and the PDF need
         html = render(page)
         files = report.Report(html.encode(), to_pdf(html))
         set_attributes(rows=1)

@@ -105,6 +105,23 @@ def _delete(table: str, scope: tuple[str, ...], key: tuple[str, ...]) -> sa.Text
     )
 
 
+#: Comparing a full-size week at once takes 50 MiB.
+_COMPARED_AT_ONCE = 32_768
+
+
+def _without(rows: pl.DataFrame, others: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """The rows that ``others`` lacks, or has with other values, ``known_from`` aside. Compared part by part."""
+    columns = [name for name in rows.columns if name != "known_from"]
+    parts = 1 + rows.height // _COMPARED_AT_ONCE
+    part, part_of_others = (frame.select(key).hash_rows() % parts for frame in (rows, others))
+    return pl.concat(
+        rows.filter(part == number).join(
+            others.filter(part_of_others == number), on=columns, how="anti", nulls_equal=True
+        )
+        for number in range(parts)
+    )
+
+
 def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, object], rows: pl.DataFrame) -> Change:
     """Replaces the rows of ``otc.<table>`` within ``scope`` with ``rows``; those that differ are kept as a revision.
 
@@ -133,19 +150,18 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
     if old.is_empty():
         new, gone = rows, old  # no copy of a full-size week, all of which is new
     else:
-        new = rows.join(old, on=columns, how="anti", nulls_equal=True)
-        gone = old.join(rows, on=columns, how="anti", nulls_equal=True)
+        new, gone = _without(rows, old, key), _without(old, rows, key)
     unchanged = old.height - gone.height
     if new.height + unchanged != rows.height:
         raise ValueError(f"a row of otc.{table} occurs twice: {scope}")
     when = moment(connection)
-    is_changed = pl.struct(key).is_in(new.select(pl.struct(key)).to_series().implode())
-    gone = gone.with_columns(
-        pl.lit(when.isoformat()).alias("known_to"),
-        pl.when(is_changed).then(pl.lit(RowChange.CHANGED)).otherwise(pl.lit(RowChange.REMOVED)).alias("change"),
-    )
+    changed = gone.clear()
     if gone.height:
-        copy_in(connection, f"otc.{table}_revision", gone)
+        changed = gone.join(new, on=key, how="semi")
+        removed = gone.join(new, on=key, how="anti")
+        for replaced, change in ((changed, RowChange.CHANGED), (removed, RowChange.REMOVED)):
+            of_change = pl.lit(when.isoformat()).alias("known_to"), pl.lit(change).alias("change")
+            copy_in(connection, f"otc.{table}_revision", replaced.with_columns(of_change))
         within = tuple(name for name in key if name not in scope)
         for common, part in _parts(gone, declared):
             keys = {f"{name}_s": part[name].to_list() for name in within}
@@ -153,11 +169,10 @@ def replace_rows(connection: sa.Connection, table: str, scope: Mapping[str, obje
             connection.execute(_delete(table, tuple(values), within), {**values, **keys})
     if new.height:
         copy_in(connection, f"otc.{table}", new.with_columns(pl.lit(when.isoformat()).alias("known_from")))
-    changed = int((gone["change"] == RowChange.CHANGED).sum())
     return Change(
-        added=new.height - changed,
-        changed=changed,
-        removed=gone.height - changed,
+        added=new.height - changed.height,
+        changed=changed.height,
+        removed=gone.height - changed.height,
         unchanged=unchanged,
         shares_before=Decimal(old[shares].sum() or 0) if shares else Decimal(0),
         shares_after=Decimal(rows[shares].sum() or 0) if shares else Decimal(0),

@@ -26,7 +26,7 @@ from otc_assets.text import first_line
 from otc_assets.tracing import copy_span, instrument_engine
 
 #: Rows per slice of COPY: enough to be fast, few enough that a week is never in memory twice.
-_SLICE_ROWS = 50_000
+_SLICE_ROWS = 20_000
 
 #: The schema of Dagster's own tables: not ``otc``, so that a reader can be granted everything in ``otc``.
 DAGSTER_SCHEMA = "dagster"
