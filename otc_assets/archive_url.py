@@ -35,6 +35,10 @@ class ArchiveUrl:
         """The key of the object ``name`` in the bucket."""
         return f"{self.prefix}/{name}" if self.prefix else name
 
+    def place(self, name: str) -> str:
+        """Where the object ``name`` is, as other programs take it: a path, or an ``s3://`` address."""
+        return str(self.folder / name) if self.folder else f"s3://{self.bucket}/{self.key(name)}"
+
     def below(self, name: str) -> ArchiveUrl:
         """The address of a folder or prefix within this one."""
         return ArchiveUrl(folder=self.folder / name) if self.folder else ArchiveUrl(None, self.bucket, self.key(name))

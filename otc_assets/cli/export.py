@@ -98,6 +98,8 @@ def export(
         out.print(f"{target.url} is up to date")
     else:
         out.print(f"{files:,} files ({written:,} bytes) of {len(wanted):,} weeks were written to {target.url}")
+        glob = target.url.place(f"{(names or ['symbol_summary'])[0]}/*/*.parquet").replace("'", "''")
+        err.print(f"In DuckDB: SELECT * FROM read_parquet('{glob}', hive_partitioning = true)")  # noqa: S608 - shown, not executed
     exit_on_failures(failed)
 
 

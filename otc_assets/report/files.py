@@ -71,8 +71,7 @@ def newest_week(archive: Archive) -> dt.date | None:
 
 def address(url: ArchiveUrl, week_ending: dt.date, kind: str = "html") -> str:
     """Where a file of the week's report is: a path, or an ``s3://`` address."""
-    name = _name(week_ending, kind)
-    return str(url.folder / name) if url.folder else f"s3://{url.bucket}/{url.key(name)}"
+    return url.place(_name(week_ending, kind))
 
 
 def _name(week_ending: dt.date, kind: str) -> str:

@@ -172,10 +172,12 @@ def test_a_run_removes_what_a_killed_export_left_half_written_and_not_what_is_be
 
 @pytest.mark.usefixtures("gap")
 def test_the_command_exports_some_tables_to_a_folder_continues_and_verifies(otc: Command, tmp_path: Path) -> None:
-    to = ("--to", (tmp_path / "copy").as_uri())
+    copy = tmp_path / "Anna's copy"
+    to = ("--to", copy.as_uri())
     code, output, errors = otc("export", "--tables", "gap, venue_share", "--weeks", str(WEEK), *to)
     assert (code, output.startswith("1 files (")) == (0, True), errors
-    assert {path.name for path in (tmp_path / "copy").iterdir() if path.is_dir()} == {"gap"}
+    assert duckdb.sql(errors.partition("In DuckDB: ")[2]).fetchall() == pl.read_parquet(copy / "gap").rows()
+    assert {path.name for path in copy.iterdir() if path.is_dir()} == {"gap"}
     code, output, errors = otc("export", *to, "--json")
     shown = json.loads(output)
     assert (code, shown["weeks"], shown["files"], shown["failed"]) == (0, [str(WEEK)], 1, []), errors
@@ -183,13 +185,13 @@ def test_the_command_exports_some_tables_to_a_folder_continues_and_verifies(otc:
     assert otc("export", "verify", *to)[:2] == (0, f"2 files in {to[1]} verified: each matches its digest\n")
     code, _, errors = otc("export", *to, "verify")
     assert (code, "write options after 'verify'" in errors) == (2, True)
-    (tmp_path / f"copy/gap/week_ending={WEEK}/part.parquet").unlink()
+    (copy / f"gap/week_ending={WEEK}/part.parquet").unlink()
     code, output, _ = otc("export", "verify", *to, "--json")
     problems = [{"path": f"gap/week_ending={WEEK}/part.parquet", "problem": "missing"}]
     assert (code, json.loads(output)["problems"]) == (4, problems)
     assert otc("export", "--repair", *to)[0] == 0
     assert otc("export", "verify", *to)[0] == 0
-    assert pl.read_parquet(tmp_path / f"copy/gap/week_ending={WEEK}/part.parquet").height == 1
+    assert pl.read_parquet(copy / f"gap/week_ending={WEEK}/part.parquet").height == 1
 
 
 @pytest.mark.usefixtures("gap")
