@@ -39,3 +39,25 @@ def test_freed_blocks_are_returned_although_smaller_ones_are_still_in_use() -> N
     assert _kept("otc_assets.memory") < 4
     # The user's own value is left alone.
     assert _kept("otc_assets.memory", MALLOC_MMAP_THRESHOLD_=str(32 * 2**20)) > 20
+
+
+@pytest.mark.parametrize(
+    ("given", "applies"),
+    [
+        (None, "dirty_decay_ms:100,muzzy_decay_ms:0"),
+        # A process that was started by one with Polars, which has set its own.
+        ("dirty_decay_ms:500,muzzy_decay_ms:1000", "dirty_decay_ms:100,muzzy_decay_ms:0"),
+        ("dirty_decay_ms:500,muzzy_decay_ms:1000,thp:always", "dirty_decay_ms:100,muzzy_decay_ms:0"),
+        ("dirty_decay_ms:7", "dirty_decay_ms:7"),
+        ("dirty_decay_ms:500,muzzy_decay_ms:1000,dirty_decay_ms:7", "dirty_decay_ms:7"),
+    ],
+)
+def test_the_allocator_of_polars_has_our_values_or_those_of_the_user(given: str | None, applies: str) -> None:
+    """Of a value that is given twice, jemalloc takes the last."""
+    name = "_RJEM_MALLOC_CONF"
+    code = f"import os, otc_assets.memory; print(os.environ['{name}']); import polars; print(os.environ['{name}'])"
+    env = {key: value for key, value in os.environ.items() if key != name} | ({name: given} if given else {})
+    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
+    before, after = done.stdout.split()
+    assert before.endswith(applies)
+    assert after.endswith(applies)
