@@ -115,9 +115,8 @@ _VARIABLE = [
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _SHOWN = 70
 
-
-#: Statements that only read: those that call no function of ours, which may write, and take no lock.
 _COMMENT = re.compile(r"--[^\n]*\n|/\*.*?\*/", re.DOTALL)
+#: Statements that only read: those that call no function of ours, which may write, and take no lock.
 _READING = re.compile(
     r"\s*(SELECT|SHOW|SET|NOTIFY)\b(?!.*(\botc\.\w+|\bpg_advisory_\w+)\s*\()", re.DOTALL | re.IGNORECASE
 )
