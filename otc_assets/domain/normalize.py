@@ -167,8 +167,10 @@ def normalize(parsed: Parsed, *, week_ending: dt.date, tier: Tier, summary_type:
 def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: str | None) -> Normalized:
     records = _with_summary_type(parsed, summary_type)
     reasons = _reasons(parsed, week_ending, tier)
-    # All rows are tested; the reason is written for the rejected ones only.
-    is_bad = records.select(pl.any_horizontal(condition for condition, _ in reasons).fill_null(False)).to_series()
+    # All rows are tested; the reason is written for the rejected ones only. A lazy frame computes once what several
+    # conditions have in common.
+    any_condition = pl.any_horizontal(condition for condition, _ in reasons).fill_null(False)
+    is_bad = records.lazy().select(any_condition).collect().to_series()
     # Polars 2.1 panics in `pl.format` on a frame of several chunks, which a filter of a large frame leaves.
     bad = records.filter(is_bad).rechunk()
     bad = bad.select(
@@ -177,12 +179,14 @@ def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: s
     good = records.filter(~is_bad) if bad.height else records
     is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
     # Lazily, so that the filters do not copy unused columns.
-    volume, totals = pl.collect_all(
+    found = pl.collect_all(
         [
             _volume(good.lazy().filter(is_firm_row), week_ending, tier),
             _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
         ]
     )
+    # Their columns have different numbers of chunks. Otherwise, each operation on several of them would merge those.
+    volume, totals = (frame.rechunk() for frame in found)
     volume, twice = _without_duplicates(volume, TABLES["venue_volume"].key)
     totals, totals_twice = _without_duplicates(totals, TABLES["published_total"].key)
     rejected = pl.concat([bad, twice, totals_twice])

@@ -165,7 +165,9 @@ def _by_distinct(texts: pl.Series) -> pl.Series:
         BadValue: the column can't have one of them.
     """
     kind = RECORD[texts.name]
-    distinct = texts.unique().drop_nulls().to_list()
+    # Of one text in all rows, as dates mostly are, no table of the texts is made.
+    is_constant = texts.eq_missing(texts.first()).all()
+    distinct = (texts.head(1) if is_constant else texts.unique()).drop_nulls().to_list()
     values = [value(text, texts.name, texts.name) for text in distinct]
     if values == distinct or not distinct:
         return texts.cast(kind)
