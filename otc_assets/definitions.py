@@ -3,25 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import DagsterInstance, Definitions, definitions
+from otc_assets.memory import importing  # before what imports Polars
 
-import otc_assets.memory  # noqa: F401 - before what imports Polars
-from otc_assets.defs.assets import all_assets
-from otc_assets.defs.checks import all_checks
-from otc_assets.defs.clean_up import clean_up, daily_clean_up
-from otc_assets.defs.datasets import CAPTURE_DATASETS, other_datasets
-from otc_assets.defs.exports import EXPORT_WEEKS, parquet_export, stale_exports
-from otc_assets.defs.jobs import JOBS
-from otc_assets.defs.launch import Launcher
-from otc_assets.defs.links import with_links
-from otc_assets.defs.partitions import WeekPartitions
-from otc_assets.defs.resources import make_resources
-from otc_assets.defs.schedules import SCHEDULES
-from otc_assets.defs.sensors import SENSORS
-from otc_assets.defs.spans import traced_executor
-from otc_assets.defs.step_pods import by_tag
-from otc_assets.retries import log_retries
-from otc_assets.settings import Settings, settings
+with importing():
+    from dagster import DagsterInstance, Definitions, definitions
+
+    from otc_assets.defs.assets import all_assets
+    from otc_assets.defs.checks import all_checks
+    from otc_assets.defs.clean_up import clean_up, daily_clean_up
+    from otc_assets.defs.datasets import CAPTURE_DATASETS, other_datasets
+    from otc_assets.defs.exports import EXPORT_WEEKS, parquet_export, stale_exports
+    from otc_assets.defs.jobs import JOBS
+    from otc_assets.defs.launch import Launcher
+    from otc_assets.defs.links import with_links
+    from otc_assets.defs.partitions import WeekPartitions
+    from otc_assets.defs.resources import make_resources
+    from otc_assets.defs.schedules import SCHEDULES
+    from otc_assets.defs.sensors import SENSORS
+    from otc_assets.defs.spans import traced_executor
+    from otc_assets.defs.step_pods import by_tag
+    from otc_assets.retries import log_retries
+    from otc_assets.settings import Settings, settings
 
 
 def build_definitions(chosen: Settings, resources: Mapping[str, Any] | None = None) -> Definitions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gc
 import itertools
 import os
 import shutil
@@ -16,12 +17,12 @@ import hypothesis
 import psycopg
 import pytest
 import sqlalchemy as sa
-import stamina
 from dagster import DagsterInstance
 from support import installed
 from support.first_run import FirstRun, first_run_on
 from support.hostile_defaults import make_hostile
 from support.migration import migrate
+from support.retries import retry_without_waiting
 from support.s3_server import S3Server, s3_server
 from timescale.servers import TimescaleServer, native_server, webassembly_server
 
@@ -40,7 +41,7 @@ _number = itertools.count(1)
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_between_tries() -> None:
     """Retries happen without waiting."""
-    stamina.set_testing(True, attempts=6)
+    retry_without_waiting()
 
 
 #: Where Linux keeps files in memory.
@@ -107,6 +108,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Has Ctrl-C end the fixtures of pytest-xdist's processes too, which ignore it: their servers would go on."""
     if hasattr(config, "workerinput"):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    """Has Python collect, at exit, also what it took for permanent: DuckDB prints what is left of its objects."""
+    gc.unfreeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,13 +1,16 @@
-"""Memory that a process has freed is returned to the system."""
+"""Memory that a process has freed is returned to the system, and imports do not wait for a search for garbage."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from otc_assets.memory import importing
 
 #: Publications of 24 MiB, one after another; a small block that is still used lies behind the place of each.
 _CHILD = """
@@ -61,3 +64,23 @@ def test_the_allocator_of_polars_has_our_values_or_those_of_the_user(given: str 
     before, after = done.stdout.split()
     assert before.endswith(applies)
     assert after.endswith(applies)
+
+
+def test_no_garbage_is_looked_for_during_imports() -> None:
+    frozen = gc.get_freeze_count()
+    held = []
+    with importing():
+        assert not gc.isenabled()
+        held += [[number] for number in range(1000)]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() - frozen >= len(held)
+
+
+def test_who_looks_for_garbage_by_other_rules_goes_on_so() -> None:
+    gc.disable()
+    try:
+        with importing():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -7,10 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import quote
 
-import dagster_postgres.utils
 import psycopg
 import pytest
 from dagster_postgres import DagsterPostgresStorage
@@ -116,8 +114,6 @@ def test_an_unencoded_at_sign_is_named_as_the_reason() -> None:
 def test_no_message_about_a_server_that_does_not_answer_has_the_password(
     password: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, otc: Command
 ) -> None:
-    # Dagster waits ten seconds in all before it gives up.
-    monkeypatch.setattr(dagster_postgres.utils, "time", SimpleNamespace(sleep=lambda seconds: None))
     encoded = quote(password, safe="")
     urls = [
         f"postgresql://otc:{encoded}@127.0.0.1:1/otc",

@@ -20,14 +20,12 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import dagster_postgres.utils
-import stamina
 import time_machine
 from faults import operations
 from faults.points import Fault, Place, Point, Points
+from support.retries import retry_without_waiting
 
 from otc_assets import cli
 from otc_assets.cli.app import _show_error
@@ -145,9 +143,7 @@ def _perform(task: Task, folder: Path) -> int:
 
     os.environ.update(task.environment)
     settings.cache_clear()
-    # No waiting between tries.
-    stamina.set_testing(True, attempts=6)
-    dagster_postgres.utils.time = SimpleNamespace(sleep=lambda seconds: None)
+    retry_without_waiting()
     cli.err._width = 1000
     if task.patience is not None:
         assert QueryApi.__init__.__kwdefaults__ is not None
