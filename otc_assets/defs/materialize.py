@@ -6,13 +6,16 @@ Runs are executed by ``launch``; which weeks are stale is known from ``warehouse
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from otc_assets.defs.jobs import DOWNSTREAM
 from otc_assets.defs.launch import Launcher, RunFailed
 from otc_assets.defs.partitions import WeekPartitions
+from otc_assets.defs.weekly import YEAR
 from otc_assets.domain.report import WEEKLY_REPORT, over_weeks
 from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import T1, TIERS, WINDOW_WEEKS, Tier, due_at, stretches, weeks_between
@@ -21,10 +24,31 @@ from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
 from otc_assets.warehouse.retention import require_kept
 
-#: Weeks per run: enough to be fast, few enough that the progress bar moves.
-_WEEKS_PER_RUN = 4
+#: Weeks per run at first, where they are captured too and where they are only computed, and at least.
+_WITH_CAPTURES, _COMPUTED, _FEWEST = 4, 12, 4
+#: Runs that are shorter are followed by longer ones, because each run costs a second by itself; those that are longer
+#: by shorter ones, because the progress bar moves once per run.
+_SHORT_SECONDS, _LONG_SECONDS = 10, 60
 
 Progress = Callable[[int, str], None]
+
+
+@dataclass
+class _Pace:
+    """How many weeks the next run has: few full-size weeks, and up to a year of small ones."""
+
+    weeks: int
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Chooses the number of weeks for what follows the block, by how long the block takes."""
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        if seconds < _SHORT_SECONDS:
+            self.weeks = min(2 * self.weeks, YEAR)
+        elif seconds > _LONG_SECONDS:
+            self.weeks = max(self.weeks // 2, _FEWEST)
 
 
 @dataclass(frozen=True)
@@ -43,7 +67,7 @@ class Computed:
 
 
 def materialize(launcher: Launcher, weeks: Sequence[dt.date], tiers: Sequence[Tier], progress: Progress) -> list[str]:
-    """Captures the tiers of ``weeks`` and materializes downstream assets, a few weeks at a time, oldest first.
+    """Captures the tiers of ``weeks`` and materializes downstream assets, some weeks at a time, oldest first.
 
     A run that fails does not stop the others. The six-week figures of the five weeks after ``weeks`` follow.
 
@@ -63,16 +87,18 @@ def materialize(launcher: Launcher, weeks: Sequence[dt.date], tiers: Sequence[Ti
     refuse_dropped(launcher.database, weeks)
     failed: list[str] = []
     figures_failed: list[str] = []
-    for start in range(0, len(weeks), _WEEKS_PER_RUN):
-        chunk = weeks[start : start + _WEEKS_PER_RUN]
-        for assets, some in stages(launcher.weeks, chunk, tiers):
-            figures = assets == list(DOWNSTREAM)
-            progress(start, f"{some[0]}..{some[-1]} {'figures' if figures else assets[-1]}")
-            try:
-                launcher.run_assets(assets, some[0], some[-1], waiting=partial(progress, start))
-            except RunFailed as error:
-                (figures_failed if figures else failed).append(f"{some[0]}..{some[-1]}: {error}")
-        progress(start + len(chunk), f"{chunk[-1]} done")
+    pace, start = _Pace(_WITH_CAPTURES), 0
+    while chunk := weeks[start : start + pace.weeks]:
+        with pace.measured():
+            for assets, some in stages(launcher.weeks, chunk, tiers):
+                figures = assets == list(DOWNSTREAM)
+                progress(start, f"{some[0]}..{some[-1]} {'figures' if figures else assets[-1]}")
+                try:
+                    launcher.run_assets(assets, some[0], some[-1], waiting=partial(progress, start))
+                except RunFailed as error:
+                    (figures_failed if figures else failed).append(f"{some[0]}..{some[-1]}: {error}")
+        start += len(chunk)
+        progress(start, f"{chunk[-1]} done")
     rest = compute_stale(launcher, weeks, lambda done, note: progress(len(weeks), note), figures_failed)
     return failed + rest.failed
 
@@ -237,14 +263,16 @@ def compute_downstream(
 ) -> list[str]:
     """Computes ``assets`` from what is captured of ``weeks``, which need not be consecutive. Returns what failed."""
     failed: list[str] = []
-    done = 0
-    for part in stretches(weeks, 3 * _WEEKS_PER_RUN):
+    done, pace, rest = 0, _Pace(_COMPUTED), sorted(set(weeks))
+    while rest:
+        part = stretches(rest, pace.weeks)[0]
         first, last = part[0], part[-1]
         progress(done, f"{first}..{last}")
         try:
-            launcher.run_assets(assets, first, last, waiting=partial(progress, done), retries=retries)
+            with pace.measured():
+                launcher.run_assets(assets, first, last, waiting=partial(progress, done), retries=retries)
         except RunFailed as error:
             failed.append(f"{first}..{last}: {error}")
-        done += len(part)
+        done, rest = done + len(part), rest[len(part) :]
         progress(done, f"{last} done")
     return failed
