@@ -92,6 +92,18 @@ def test_the_service_receives_the_message_and_its_reasons_come_back(httpserver: 
     assert "error=503" in reasons[0]
 
 
+def test_a_redirect_is_not_taken_for_a_delivery(httpserver: HTTPServer) -> None:
+    """The page of a login answered with 200, and the alert counted as delivered."""
+    elsewhere = {"Location": httpserver.url_for("/login")}
+    httpserver.expect_request("/hook", method="POST").respond_with_data("", status=302, headers=elsewhere)
+    httpserver.expect_request("/login").respond_with_data("<form>Log in</form>")
+    url = f"json://{httpserver.host}:{httpserver.port}/hook"
+    reasons = send_in_child({"url": url, "ui_url": "http://ui", **MESSAGE.__dict__}, 60)
+    assert reasons is not None
+    assert "error=302" in reasons[0]
+    assert [request.path for request, _ in httpserver.log] == ["/hook"]
+
+
 def test_a_process_that_fails_is_reported_without_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"^the process that sends alerts ended with exit code 1$"):
         send_in_child({"url": "json://hunter2"}, 60)
