@@ -100,13 +100,14 @@ class EmbeddedServer:
         return pid is not None and started(pid) is not None and self._is_ours(pid)
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether the process is PostgreSQL in our folder. The ID in a stale file may be that of any process."""
+        """Whether the process is PostgreSQL in our folder. The ID in a stale file may be that of any process.
+
+        Our server is started with its folder as an argument. The workers of other servers have none.
+        """
         words = command_of(pid)
-        if not words or not Path(words[0].rstrip(":")).name.startswith("postgres"):
+        if not words or not Path(words[0]).name.startswith("postgres") or "-D" not in words[:-1]:
             return False
-        data = self._folder.data
-        folder = words[words.index("-D") + 1] if "-D" in words[:-1] else str(data)
-        return os.path.realpath(folder) == os.path.realpath(data)
+        return os.path.realpath(words[words.index("-D") + 1]) == os.path.realpath(self._folder.data)
 
     def start(self) -> None:
         """Starts the server, or joins it if it is running; creates it on the first start.

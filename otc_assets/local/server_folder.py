@@ -11,9 +11,11 @@ import importlib.util
 import os
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +24,9 @@ from otc_assets.errors import OtcError
 
 #: PostgreSQL refuses to run as root; it then runs as the account "nobody", which owns no files.
 _NOBODY = 65534
+
+#: The names of data folders that initdb is filling begin with this; the number of the process follows.
+_INCOMPLETE = "incomplete-data."
 
 
 class EmbeddedServerError(OtcError):
@@ -67,11 +72,10 @@ class ServerFolder:
     def password(self, role: str) -> str:
         """The password of a database role; it is generated when it is read for the first time."""
         path = embedded_files.password_file(self.home, role)
-        if not path.exists():
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as handle:
-                handle.write(secrets.token_urlsafe(24))
-        return path.read_text()
+        if not (known := _read(path)):
+            known = secrets.token_urlsafe(24)
+            self._write(path, known)
+        return known
 
     def port(self) -> int:
         """The port of the server, as it was last started."""
@@ -80,12 +84,28 @@ class ServerFolder:
     def choose_port(self) -> int:
         """The port for the next start: the last one, or a free one if another program uses it."""
         path = embedded_files.port_file(self.home)
-        port = self.port() if path.exists() else _free_port()
+        before = _read(path)
+        port = int(before) if before else _free_port()
         if not is_free(port):
             port = _free_port()
-        path.write_text(str(port))
-        path.chmod(0o600)
+        if str(port) != before:
+            self._write(path, str(port))
         return port
+
+    def _write(self, path: Path, text: str) -> None:
+        """Writes a small file of the folder as a whole or not at all: a full disk left empty ones."""
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        partial.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+                handle.write(text)
+                handle.flush()
+                if self._durable:
+                    os.fsync(handle.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
     def pid(self) -> int | None:
         """The process ID that PostgreSQL has written down. After a crash it may be that of any other process."""
@@ -130,12 +150,18 @@ class ServerFolder:
     def initialize(self) -> None:
         """Creates the data folder, unless it is there.
 
+        It gets its name when it is complete: initdb writes PG_VERSION early, and a folder that lacks the rest can't be
+        told from a whole one by its files.
+
         Raises:
             EmbeddedServerError: initdb failed; the message has its output.
         """
         if (self.data / "PG_VERSION").exists():
             return
-        shutil.rmtree(self.data, ignore_errors=True)  # left by an interrupted initdb
+        for left in (self.data, *self.home.glob(f"{_INCOMPLETE}*")):  # by an initdb that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: if the command was killed, its initdb may still be at work.
+        incomplete = self.home / f"{_INCOMPLETE}{os.getpid()}"
         first_password = self.home / "initial-password"
         first_password.write_text(self.password("postgres"))
         first_password.chmod(0o600)
@@ -144,20 +170,34 @@ class ServerFolder:
         try:
             process = self.spawn(
                 "initdb",
-                *("--pgdata", str(self.data), "--username", "postgres", "--pwfile", str(first_password)),
+                *("--pgdata", str(incomplete), "--username", "postgres", "--pwfile", str(first_password)),
                 *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin"),
                 *("--builtin-locale", "C.UTF-8", "--locale", "C", "--data-checksums"),
                 *(() if self._durable else ("--no-sync",)),
                 output=subprocess.PIPE,
             )
-            output, _ = process.communicate()
+            try:
+                output, _ = process.communicate()
+            except BaseException:  # Ctrl-C does not reach a session of its own: initdb would go on
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                shutil.rmtree(incomplete, ignore_errors=True)
+                raise
         finally:
             first_password.unlink()
         if process.returncode:
-            shutil.rmtree(self.data, ignore_errors=True)
+            shutil.rmtree(incomplete, ignore_errors=True)
             raise EmbeddedServerError(
-                f"initdb could not create a database in {self.data}: {output.decode(errors='replace').strip()}"
+                f"initdb could not create a database in {self.home}: {output.decode(errors='replace').strip()}"
             )
+        incomplete.rename(self.data)
+        if self._durable:
+            folder = os.open(self.home, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def check_version(self) -> None:
         """Refuses data of another major version of PostgreSQL.
@@ -191,6 +231,11 @@ def binaries_of_the_wheel() -> Path:
             "server of your own.",
         )
     return Path(spec.origin).parent / "pginstall"
+
+
+def _read(path: Path) -> str:
+    """The text of a small file; empty if there is none."""
+    return path.read_text() if path.exists() else ""
 
 
 def _closed_folder(path: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -123,6 +125,65 @@ def test_a_left_over_process_id_of_another_program_does_not_hold_up_the_start(ho
         other.kill()
     server.stop()
     assert not server.running()
+
+
+def test_a_left_over_process_id_of_another_servers_worker_is_not_taken_for_ours(
+    home: Path, server: EmbeddedServer
+) -> None:
+    """Workers have no folder among their words: each command waited for a minute, and failed."""
+    ours = EmbeddedServer(home, durable=False)
+    ours._folder.create()
+    (home / "data").mkdir()
+    others = server._folder.pid()
+    assert others is not None
+    for worker in psutil.Process(others).children():
+        (home / "data" / "postmaster.pid").write_text(f"{worker.pid}\n")
+        assert not ours.running()
+    assert server.running()
+
+
+def test_a_first_start_that_was_killed_is_repeated(home: Path) -> None:
+    """As by a power failure, or with a container: half of the data folder was taken for all of it, at every start."""
+    program = "import sys; from pathlib import Path; from otc_assets.local.embedded import EmbeddedServer\n"
+    program += "EmbeddedServer(Path(sys.argv[1]), durable=False).start()"
+    with subprocess.Popen([sys.executable, "-c", program, str(home)]) as killed:
+        while not list(home.glob("*/PG_VERSION")):
+            assert killed.poll() is None
+            time.sleep(0.001)
+        for process in [*psutil.Process(killed.pid).children(recursive=True), psutil.Process(killed.pid)]:
+            process.kill()
+    assert not (home / "data").exists() or not (home / "data" / "global" / "pg_control").exists()
+    with EmbeddedServer(home, durable=False) as server:
+        put(server, 1)
+        assert got(server) == [1]
+    assert not list(home.glob("incomplete-data*"))
+
+
+def test_files_that_a_full_disk_has_left_empty_are_written_again(home: Path) -> None:
+    """No start succeeded any more, also when the disk had room again."""
+    for name in ("password-postgres", "password-otc", "port"):
+        (home / name).touch()
+    with EmbeddedServer(home, durable=False) as server:
+        put(server, 1)
+        assert got(server) == [1]
+
+
+def test_a_full_disk_leaves_the_port_as_it_was_and_no_password(home: Path) -> None:
+    folder = EmbeddedServer(home)._folder
+    port = folder.choose_port()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", port))
+        squatter.listen()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write fails, as on a full disk
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                folder.choose_port()
+            with pytest.raises(OSError, match="File too large"):
+                folder.password("otc")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [(path.name, path.read_text()) for path in home.iterdir()] == [("port", str(port))]
 
 
 def test_another_port_is_used_if_another_program_uses_ours(home: Path) -> None:
