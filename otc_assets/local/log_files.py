@@ -20,13 +20,19 @@ def rotate(log: Path, most_bytes: int = _MOST_BYTES) -> None:
 
     Args:
         log: the file; it may be missing.
-        most_bytes: a smaller log is left as it is.
+        most_bytes: a smaller log is left as it is. So is a larger one while the disk is full.
     """
     if not log.exists() or log.stat().st_size < most_bytes:
+        return
+    copy = log.with_name(f"{log.name}.copy")
+    try:
+        shutil.copyfile(log, copy)
+    except OSError:
+        copy.unlink(missing_ok=True)
         return
     for number in range(_KEPT, 1, -1):
         earlier = log.with_name(f"{log.name}.{number - 1}")
         if earlier.exists():
             earlier.replace(log.with_name(f"{log.name}.{number}"))
-    shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+    copy.replace(log.with_name(f"{log.name}.1"))
     os.truncate(log, 0)

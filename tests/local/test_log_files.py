@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -53,3 +54,20 @@ def test_the_oldest_content_is_dropped_and_a_missing_log_is_no_error(tmp_path: P
         ("dagster.log.2", "content 3"),
         ("dagster.log.3", "content 2"),
     ]
+
+
+def test_a_full_disk_ends_nothing_and_loses_no_content(tmp_path: Path) -> None:
+    """It ended `up`, whose loop rotates the logs."""
+    log = tmp_path / "dagster.log"
+    for number in range(3):
+        log.write_text(f"content {number}")
+        rotate(log, most_bytes=1)
+    log.write_text("content 3")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write fails, as on a full disk
+    try:
+        rotate(log, most_bytes=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
