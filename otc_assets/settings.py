@@ -192,6 +192,12 @@ class Settings(BaseSettings):
         files = (_SecretFiles(settings_cls, folder),) if os.path.isdir(folder) else ()
         return init_settings, env_settings, _NamedFiles(settings_cls), *files
 
+    @field_validator("home", "files")
+    @classmethod
+    def _is_absolute(cls, value: Path | None) -> Path | None:
+        """PostgreSQL and runs have other working directories than the command that passes them the folders."""
+        return None if value is None else value.absolute()
+
     @field_validator("first_week")
     @classmethod
     def _is_a_friday(cls, value: dt.date) -> dt.date:
@@ -211,12 +217,14 @@ class Settings(BaseSettings):
             parse_archive_url(value)
         return value
 
-    @field_validator("public_url", "report_url", "docs_url", "grafana_url")
+    @field_validator("public_url", "report_url", "docs_url", "grafana_url", "finra_url")
     @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
+    def _is_an_address(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
             parts = urlsplit(value)
-            if parts.scheme not in ("http", "https") or host_name(parts.netloc) is None:
+            # That of FINRA may be a proxy's, with a name and a password.
+            host = parts.netloc.rpartition("@")[2] if info.field_name == "finra_url" else parts.netloc
+            if parts.scheme not in ("http", "https") or host_name(host) is None:
                 raise ValueError("write an address like https://dagster.example.org, with http or https")
         return value
 

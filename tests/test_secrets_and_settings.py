@@ -16,6 +16,8 @@ from pydantic import SecretStr
 
 from otc_assets.exporter.server import Exporter, exposition
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.pipeline.file_drop import Progress, look
+from otc_assets.pipeline.ingest import allowed_file
 from otc_assets.settings import (
     InvalidSettings,
     Settings,
@@ -71,6 +73,38 @@ def test_several_invalid_settings_are_named_together_and_no_value_is_shown(monke
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "api.finra.org", "https://", "https://api.finra.org:port"])
+def test_an_address_of_finra_that_is_none_is_an_error_of_the_setting(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """It was shown as a bug, or asked for six times."""
+    monkeypatch.setenv("OTC_FINRA_URL", url)
+    settings.cache_clear()
+    with pytest.raises(InvalidSettings, match="^OTC_FINRA_URL: "):
+        settings()
+
+
+def test_the_address_of_finra_may_have_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTC_FINRA_URL", "http://somebody:hunter2@proxy.example.org:8080/finra")
+    assert Settings().finra_url == "http://somebody:hunter2@proxy.example.org:8080/finra"
+
+
+def test_folders_that_are_relative_are_those_of_the_command_for_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL, which runs in a folder of its own, found no data; dropped files were looked for in another folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTC_HOME", "my home")
+    monkeypatch.setenv("OTC_FILES", "my files")
+    chosen = Settings()
+    assert chosen.environment()["OTC_HOME"] == str(tmp_path / "my home")
+    assert chosen.archive.folder == tmp_path / "my home" / "archive"
+    dropped = chosen.files_folder / "a.csv"
+    dropped.parent.mkdir()
+    dropped.touch()
+    (batch,) = look(chosen.files_folder, Progress(), dropped.stat().st_mtime + 60, print)
+    monkeypatch.chdir("/")
+    assert [allowed_file(path, chosen.files_folder, set()) for path in batch.paths] == [dropped]
 
 
 def test_a_child_process_reads_the_same_settings_from_the_environment_that_it_is_given(
