@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from dagster import DagsterInstance
@@ -18,6 +19,7 @@ from otc_assets.defs.materialize import refuse_dropped, stages
 from otc_assets.defs.partitions import WeekPartitions, key_of
 from otc_assets.domain.weeks import Tier
 from otc_assets.errors import OtcError
+from otc_assets.http_guard import is_loopback
 from otc_assets.warehouse.database import Database
 
 _LAUNCH = """
@@ -97,8 +99,11 @@ def _ask(ui_url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         NoAnswer: the web server does not answer.
         OtcError: it refuses.
     """
+    # A proxy that the environment names can reach the UI at its public address, but not loopback of this machine.
+    by_proxy = not is_loopback(urlsplit(ui_url).hostname or "")
+    asked = {"query": query, "variables": variables}
     try:
-        reply = httpx.post(f"{ui_url}/graphql", json={"query": query, "variables": variables}, timeout=_SECONDS)
+        reply = httpx.post(f"{ui_url}/graphql", json=asked, timeout=_SECONDS, trust_env=by_proxy)
         reply.raise_for_status()
         answer = reply.json()
     except (httpx.HTTPError, ValueError) as error:

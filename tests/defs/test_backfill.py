@@ -56,6 +56,18 @@ def test_the_dialog_launches_the_chosen_weeks_of_every_asset_and_no_others(insta
     assert launched == dict.fromkeys(launched, chosen)
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    installation: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    reply = {"data": {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}}}
+    httpserver.expect_request("/graphql", method="POST").respond_with_json(reply)
+    assert launch(httpserver) == "abc"
+
+
 def test_a_refusal_of_the_web_server_is_shown(installation: Path, httpserver: HTTPServer) -> None:
     refused = {"__typename": "PartitionKeysNotFoundError", "message": "no such partitions"}
     httpserver.expect_request("/graphql").respond_with_json({"data": {"launchPartitionBackfill": refused}})
