@@ -12,10 +12,16 @@ from typing import Any, LiteralString
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
-from otc_assets.warehouse.server import DAGSTER_SCHEMA, database_url, options_in, prepare_session, session_options
+from otc_assets.warehouse.server import (
+    DAGSTER_SCHEMA,
+    connection_string,
+    database_url,
+    options_in,
+    prepare_session,
+    session_options,
+)
 
 #: The time limit for connecting, per host; libpq allows no less.
 _CONNECT_SECONDS = 2
@@ -113,15 +119,13 @@ class Database:
         return self._connection is not None and not self._connection.closed
 
     def _connect(self) -> psycopg.Connection[dict[str, Any]]:
-        address = sa.make_url(database_url(self._url(), "psycopg"))
-        options = options_in(address)
+        url = self._url()
+        options = options_in(sa.make_url(database_url(url, "psycopg")))
         if self._ours:
             # Our tables are named with their schema, Dagster's without: in a separate storage it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
-        # As values, not as a URL: SQLAlchemy leaves a space in a password unencoded, which libpq does not accept.
-        where = address.translate_connect_args(username="user", database="dbname")
         connection = psycopg.connect(
-            make_conninfo(**{**address.query, **where, "options": options}),
+            connection_string(url, options=options),
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,

@@ -18,6 +18,7 @@ import psycopg
 import sqlalchemy as sa
 import stamina
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from otc_assets.errors import OtcError
 from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
@@ -99,6 +100,20 @@ def database_url(url: str, driver: str) -> str:
             remedy="Write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters percent-encoded (@ as %40)",
         )
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
+
+
+def connection_string(url: str, **parameters: str) -> str:
+    """``url`` for psycopg itself, as a string of parameters, to which ``parameters`` are added.
+
+    It may be a URL of SQLAlchemy's, with a driver. It does not become a URL of libpq: SQLAlchemy writes a space in a
+    password as it is, which libpq does not accept in a URL.
+
+    Raises:
+        InvalidDatabaseUrl: not a PostgreSQL URL.
+    """
+    address = sa.make_url(database_url(url, "psycopg"))
+    where = address.translate_connect_args(username="user", database="dbname")
+    return make_conninfo(**{**address.query, **where, **parameters})
 
 
 def options_in(url: sa.URL) -> str:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
+from pytest_httpserver import HTTPServer
 from support.terminal import Terminal
 from support.web_server import free_port, launch, until
 
+from otc_assets.local.daemon import OnlyDaemon
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.local.services import Served, _wait_until_served
+from otc_assets.local.setup import NotStarted
 from otc_assets.processes import Identity, is_dead, session_members
 
 pytestmark = pytest.mark.slow
@@ -24,6 +30,31 @@ def services(home: Path) -> Identity:
     found = Identity.parse(json.loads((home / "up.json").read_text())["services"])
     assert found is not None
     return found
+
+
+def test_up_sees_its_own_ui_where_the_environment_names_a_proxy(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a company's network, `up` waited for five minutes, and failed although the UI was there."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("otc_assets.local.services._READY_SECONDS", 2)
+    httpserver.expect_request("/server_info").respond_with_json({})
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:
+        served = Served(process, httpserver.url_for("").rstrip("/"), tmp_path / "dagster.log")
+        _wait_until_served(served, lambda: None)
+    assert len(httpserver.log) == 1
+
+
+def test_the_right_to_run_the_daemon_is_taken_also_with_a_url_that_names_a_driver(database: str) -> None:
+    """Every other part of `up` took such a URL."""
+    first = OnlyDaemon(database.replace("postgresql://", "postgresql+psycopg2://"))
+    first.take()
+    with pytest.raises(NotStarted, match="another command uses this database"):
+        OnlyDaemon(database).take()
+    first.release()
 
 
 def test_orphans_of_a_killed_up_are_stopped_and_no_two_daemons_use_one_database(database: str, tmp_path: Path) -> None:
