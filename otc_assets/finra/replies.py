@@ -117,8 +117,8 @@ def record_total(reply: httpx.Response) -> int:
 
 
 def quote(reply: httpx.Response) -> str:
-    """The beginning of a reply, for messages."""
-    return " ".join(reply.text.split())[:200]
+    """The beginning of a reply, for messages; as UTF-8, because its header may name any codec of Python's."""
+    return " ".join(reply.content.decode(errors="replace").split())[:200]
 
 
 def _target(reply: httpx.Response) -> str:
@@ -141,7 +141,7 @@ def retry_after(reply: httpx.Response) -> float | None:
         pass
     try:
         until = email.utils.parsedate_to_datetime(stated)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:  # "-0000": UTC, of a sender that does not state its zone
         until = until.replace(tzinfo=dt.UTC)

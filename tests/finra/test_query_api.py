@@ -164,6 +164,8 @@ def test_retry_after_is_honoured_in_seconds_and_as_a_date(monkeypatch: pytest.Mo
     assert 80 < (retry_after(dated) or 0) <= 90
     assert retry_after(httpx.Response(429, headers={"Retry-After": "soon"})) is None
     assert retry_after(httpx.Response(429)) is None
+    year = httpx.Response(429, headers={"Retry-After": "Fri, 01 Jan 99999999999999999999 00:00:00 GMT"})
+    assert retry_after(year) is None
 
 
 def test_attempts_end_and_the_error_names_the_request_and_the_reply() -> None:
@@ -188,6 +190,14 @@ def test_a_request_that_times_out_is_repeated_and_then_an_error() -> None:
     with pytest.raises(SourceError, match="no answer after 6 tries"):
         answering(handler).state(WEEK, T1)
     assert len(asked) == 6
+
+
+def test_a_reply_that_names_a_codec_that_can_not_read_it_is_quoted_all_the_same() -> None:
+    """Python's codecs include some that read no text, and the error of one hid that of the reply."""
+    wrong = {"Content-Type": "text/html; charset=hex"}
+    api = answering(lambda request: httpx.Response(400, headers=wrong, content=b"no such field"))
+    with pytest.raises(PermanentSourceError, match="no such field"):
+        api.fetch(WEEK, T1)
 
 
 def test_a_refused_request_is_permanent_and_quotes_finra() -> None:
