@@ -152,7 +152,9 @@ def look(folder: Path, progress: Progress, now: float, warn: Callable[[str], Non
             continue
         mark = _mark(entry.name, f"{found.st_mtime_ns}:{found.st_size}")
         there.add(mark)
-        if mark not in progress.seen and mark not in taken and now - found.st_mtime >= UNCHANGED_SECONDS:
+        # A copy may keep a time of change that is in the future here; the inode then has that of the copy itself.
+        changed = min(found.st_mtime, found.st_ctime)
+        if mark not in progress.seen and mark not in taken and now - changed >= UNCHANGED_SECONDS:
             new.append(_File(entry.path, found.st_size, mark))
     progress.seen &= there  # what is gone is forgotten
     return list(_batches(sorted(new, key=lambda file: os.fsencode(file.path)), RUNS_AT_ONCE - len(progress.pending)))

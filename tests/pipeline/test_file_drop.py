@@ -147,6 +147,16 @@ def test_nothing_that_a_folder_can_hold_stops_the_sensor_and_each_oddity_is_repo
     assert origins == [(r"OTC \xfcbersicht 20260921.csv",), ("good.csv",)]
 
 
+def test_a_file_whose_time_is_in_the_future_is_taken_once_it_has_been_there_for_a_moment(folder: Path) -> None:
+    """`cp -p` from a machine whose clock is ahead; the file was ignored until that time, and nothing was said."""
+    path = drop(folder, "a.csv")
+    there_since = path.stat().st_ctime
+    os.utime(path, (there_since + 86_400,) * 2)
+    assert file_drop.look(folder, Progress(), there_since + 1, print) == []
+    (batch,) = file_drop.look(folder, Progress(), there_since + 10, print)
+    assert batch.paths == [str(path)]
+
+
 def test_one_bad_file_of_a_batch_does_not_stop_the_others(dagster: DagsterInstance, folder: Path, sql: SQL) -> None:
     drop(folder, "1.csv", "<html>Sorry</html>")
     drop(folder, "2.csv", "password=hunter2\n")
