@@ -77,7 +77,8 @@ class Contents:
 
 def journals(archive: Archive) -> list[str]:
     """The ids of the journals that the archive has: one per database that was ever used with it."""
-    return sorted({name.split("/")[1] for name in archive.names(_FOLDER)})
+    names = map(_NAME.fullmatch, archive.names(_FOLDER))
+    return sorted({found["journal"] for found in names if found})  # and no .DS_Store, or the folders of S3's console
 
 
 def object_names(archive: Archive) -> list[str]:

@@ -68,6 +68,12 @@ def test_a_transaction_is_one_object_whose_name_has_its_week_and_ids(journal: Jo
     assert journals(archive) == [OURS]
 
 
+def test_a_file_of_another_program_is_no_journal(journal: Journal, archive: LocalArchive) -> None:
+    """A rebuild asked which of two databases was meant."""
+    (archive.folder / "journal" / ".DS_Store").write_bytes(b"Bud1")
+    assert journals(archive) == [OURS]
+
+
 def test_what_was_written_is_read_in_the_order_of_ids_and_writing_it_again_changes_nothing(
     journal: Journal, archive: LocalArchive
 ) -> None:
