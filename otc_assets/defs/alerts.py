@@ -35,7 +35,7 @@ from otc_assets.defs.internals import (
     PARTITION_NAME_TAG,
     WILL_RETRY_TAG,
 )
-from otc_assets.defs.partitions import week_of
+from otc_assets.defs.partitions import week_if_any
 from otc_assets.domain.enums import AlertKind, Severity
 from otc_assets.settings import Settings
 from otc_assets.text import shortened
@@ -115,9 +115,12 @@ def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: Dagster
     if what.startswith("__ASSET_JOB") and (names := assets or checked):
         what = ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} other assets"
         what = what if assets else f"the checks of {what}"
-    week = run.tags.get(PARTITION_NAME_TAG)
+    key = run.tags.get(PARTITION_NAME_TAG, "")
+    week = week_if_any(key)
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
-    whose = f" for week {week}" if week else f" for weeks {first} to {last}" if first and last else ""
+    whose = f" for weeks {first} to {last}" if first and last else ""
+    if key:
+        whose = f" for {'week' if week else 'partition'} {key}"
     if file := run.tags.get("otc/file"):
         whose = f" for {file}"
     words = why_it_failed(instance, run.run_id)
@@ -125,7 +128,7 @@ def alert_of_run(instance: DagsterInstance, record: EventLogRecord, run: Dagster
         kind=AlertKind.RUN,
         subject=f"run {run.run_id}",
         severity=Severity.ERROR,
-        week_ending=week_of(week) if week else None,
+        week_ending=week,
         title=f"the run of {what} failed{whose}",
         body="\n".join(["ERROR", shortened(words, _LONGEST)]),
         run_id=run.run_id,

@@ -19,7 +19,7 @@ from dagster import (
 )
 
 from otc_assets.defs.internals import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from otc_assets.domain.weeks import T1, Tier
+from otc_assets.domain.weeks import T1, Tier, week_containing
 
 # Partition mappings, backfill policies and partitioned checks are in beta: measured, and pinned to one release.
 # Every module that defines assets or checks imports this one first.
@@ -86,6 +86,15 @@ same_week_if_published = TimeWindowPartitionMapping(allow_nonexistent_upstream_p
 def week_of(key: str) -> dt.date:
     """The ``week_ending`` of a partition key."""
     return dt.date.fromisoformat(key)
+
+
+def week_if_any(key: str) -> dt.date | None:
+    """The ``week_ending`` of a partition key; None of a key of something else, as runs of other projects have."""
+    try:
+        week = week_of(key)
+    except ValueError:
+        return None
+    return week if week == week_containing(week) else None
 
 
 def key_of(week_ending: dt.date) -> str:

@@ -32,8 +32,8 @@ from otc_assets.defs.internals import (
 )
 from otc_assets.defs.jobs import ingest_files
 from otc_assets.defs.liveness import UNFINISHED
-from otc_assets.defs.partitions import weeks_of
-from otc_assets.domain.weeks import week_containing, weeks_between
+from otc_assets.defs.partitions import week_if_any
+from otc_assets.domain.weeks import weeks_between
 
 #: The name of the code location in ``workspace.yaml``, and of its repository: runs of commands have both.
 LOCATION_NAME, REPOSITORY_NAME = "otc_assets", "__repository__"
@@ -105,21 +105,14 @@ def _weeks_of(run: DagsterRun) -> list[dt.date]:
     """The weeks of a run."""
     first, last = run.tags.get(ASSET_PARTITION_RANGE_START_TAG), run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
     if first and last:
-        return weeks_between(*weeks_of([first, last]))
+        ends = sorted(_valid_weeks([first, last]))
+        return weeks_between(*ends) if len(ends) == 2 else []
     return _valid_weeks([run.tags.get(PARTITION_NAME_TAG, "")])
 
 
 def _valid_weeks(keys: Iterable[str]) -> list[dt.date]:
     """The weeks of keys; a key of something else, such as a run of another location that has no origin, has none."""
-    found = []
-    for key in keys:
-        try:
-            (week,) = weeks_of([key])
-        except ValueError:
-            continue
-        if week == week_containing(week):
-            found.append(week)
-    return found
+    return [week for key in keys if (week := week_if_any(key)) is not None]
 
 
 def _not_finished(

@@ -445,6 +445,21 @@ def test_a_failed_run_of_checks_alone_names_their_asset_and_week(daemon: Daemon,
     assert found == [("the run of the checks of venue_volume failed for week 2026-08-14", WEEKS[0])]
 
 
+@pytest.mark.parametrize("key", ["us|2026-08-14", "2026-08-13", "2026-08-14-00:00"])
+def test_a_failed_run_of_another_code_location_may_have_any_partition(daemon: Daemon, sql: Sql, key: str) -> None:
+    """An instance may have several; the sensor failed at every tick, and no failed run became an alert any more."""
+    for tags in ({"dagster/partition": key}, {"dagster/partition": "2026-08-14"}):
+        run = daemon.dagster.add_run(
+            DagsterRun("theirs", run_id=make_new_run_id(), tags=tags, status=DagsterRunStatus.STARTED)
+        )
+        daemon.dagster.report_run_failed(run, "the worker was killed")
+    assert daemon.tick("failed_runs") == "runs that failed: 2"
+    assert sql.execute("SELECT title, week_ending FROM otc.alert ORDER BY id").fetchall() == [
+        (f"the run of theirs failed for partition {key}", None),
+        ("the run of theirs failed for week 2026-08-14", WEEKS[0]),
+    ]
+
+
 # --- recoveries ----------------------------------------------------------------------------------------
 
 

@@ -171,6 +171,15 @@ def test_a_run_without_a_code_location_holds_up_its_weeks(dagster: DagsterInstan
     assert asked(tick(dagster)[0]) == [keys(WEEKS[1])]
 
 
+@pytest.mark.parametrize("span", [("2026-08-01", "2026-08-31"), ("eu", "us")])
+def test_a_range_of_anothers_partitions_holds_nothing_up(dagster: DagsterInstance, span: tuple[str, str]) -> None:
+    """Dagster's own command executes it, with the code of another project: every tick failed while it took."""
+    capture(WEEKS[:2], [T1])
+    tags = {f"dagster/asset_partition_range_{end}": key for end, key in zip(("start", "end"), span, strict=True)}
+    dagster.add_run(DagsterRun("theirs", run_id=make_new_run_id(), tags=tags, status=DagsterRunStatus.STARTED))
+    assert asked(tick(dagster)[0]) == [keys(*WEEKS[:2])]
+
+
 def backfill(assets: Sequence[str], first: dt.date, last: dt.date) -> PartitionBackfill:
     chosen = PartitionsSelector(ranges=[PartitionRangeSelector(start=key_of(first), end=key_of(last))])
     return PartitionBackfill.from_partitions_by_assets(
