@@ -22,7 +22,7 @@ from otc_assets.domain.weeks import T1, TIERS, WINDOW_WEEKS, Tier, due_at, stret
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
-from otc_assets.warehouse.retention import require_kept
+from otc_assets.warehouse.retention import require_kept, retained_from
 
 #: Weeks per run at first, where they are captured too and where they are only computed, and at least.
 _WITH_CAPTURES, _COMPUTED, _FEWEST = 4, 12, 4
@@ -220,12 +220,18 @@ def stages(
 
 
 def missing_weeks(database: Database, weeks: Sequence[dt.date], now: dt.datetime) -> list[dt.date]:
-    """From the first of ``weeks`` that lacks a publication that is due, to the last: what is still to be captured."""
+    """From the first of ``weeks`` that lacks a publication that is due, to the last: what is still to be captured.
+
+    Weeks that retention has dropped, or would, are left out.
+    """
     with database.transaction() as connection:
         found = effective_publications(connection, weeks[0], weeks[-1])
+        oldest = retained_from(connection, "venue_volume") or dt.date.min
     have = {key for key, of_tier in found.items() if of_tier.captures}
     lacking = [
-        week for week in weeks if any(now >= due_at(week, tier) and (week, tier.name) not in have for tier in TIERS)
+        week
+        for week in weeks
+        if week >= oldest and any(now >= due_at(week, tier) and (week, tier.name) not in have for tier in TIERS)
     ]
     return weeks_between(lacking[0], weeks[-1]) if lacking else []
 

@@ -61,7 +61,7 @@ from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
-from otc_assets.warehouse.retention import require_kept
+from otc_assets.warehouse.retention import require_kept, retained_from
 from otc_assets.warehouse.server import lock_week
 
 #: What is shown of a week in which no period ends.
@@ -391,13 +391,17 @@ def compute_estimate(table: str, week_ending: dt.date, database: Database) -> We
 
 
 def weeks_to_capture(connection: sa.Connection, weeks: Sequence[dt.date], now: dt.datetime) -> dict[dt.date, str]:
-    """Those of ``weeks`` with periods that are due at ``now`` and not captured, each with the periods in words."""
-    have = captured_periods(connection)
+    """Those of ``weeks`` with periods that are due at ``now`` and not captured, each with the periods in words.
+
+    Weeks that retention has dropped, or would, are left out: capturing them is refused.
+    """
+    have, kept_from = captured_periods(connection), _kept_from(connection)
     found = {}
     for week in weeks:
         missing = [
             f"{dataset.name} {period}"
             for dataset in DATASETS
+            if week >= kept_from[dataset.table]
             for period in dataset.periods(week)
             if now >= dataset.due(period) and period not in have.get(dataset.name, ())
         ]
@@ -406,14 +410,24 @@ def weeks_to_capture(connection: sa.Connection, weeks: Sequence[dt.date], now: d
     return found
 
 
+def _kept_from(connection: sa.Connection) -> dict[str, dt.date]:
+    """By table of a data set, the oldest week of which it is kept."""
+    return {dataset.table: retained_from(connection, dataset.retention) or dt.date.min for dataset in DATASETS}
+
+
 def weeks_to_estimate(connection: sa.Connection, weeks: Sequence[dt.date]) -> dict[dt.date, str]:
-    """Those of ``weeks`` of which estimates were computed from other inputs than now, each with their versions."""
+    """Those of ``weeks`` of which estimates were computed from other inputs than now, each with their versions.
+
+    Weeks whose captures retention has dropped, or would, are left out: computing them is refused.
+    """
+    kept_from = _kept_from(connection)
     found: dict[dt.date, str] = {}
     for week in weeks:
         stale = [
             f"{table} {version}"
             for table, (version_of, _) in ESTIMATES.items()
-            if (version := version_of(connection, week)) is not None
+            if all(week >= kept_from[source] for source in _SOURCES[table] if source in kept_from)
+            and (version := version_of(connection, week)) is not None
             and computed_version(connection, table, week) != version
         ]
         if stale:

@@ -17,9 +17,10 @@ from support.migration import migrate
 from otc_assets.defs import launch
 from otc_assets.defs.backfill import launch_backfill
 from otc_assets.defs.jobs import FilesToIngest
+from otc_assets.defs.materialize import missing_weeks, refuse_dropped
 from otc_assets.defs.stale import stale_now
 from otc_assets.domain.tables import TABLES
-from otc_assets.domain.weeks import NEW_YORK, TIERS, weeks_between
+from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_weeks, weeks_between
 from otc_assets.pipeline.changes import changed, look_back
 from otc_assets.pipeline.checks import _judge_summary, _judge_volume
 from otc_assets.pipeline.gaps import current_gaps
@@ -228,6 +229,21 @@ def test_the_daily_job_is_requested_where_the_server_has_no_jobs(dagster: Dagste
     )
     (request,) = schedule.evaluate_tick(context).run_requests or []
     assert request.run_key == "retention on 2026-10-15"
+
+
+def test_the_newest_weeks_that_are_missing_are_those_that_are_kept(
+    dagster: DagsterInstance, keep: Callable[..., None]
+) -> None:
+    """Of the eight that 'up' loads at first, retention may keep fewer: it was refused, and all of 'up' ended."""
+    newest = newest_weeks(8, dt.date(2021, 12, 10), NOW)
+    assert newest[0] == GONE
+    assert missing_weeks(installed.database(), newest, NOW) == newest
+    keep(venue_volume=KEPT_WEEKS)
+    missing = missing_weeks(installed.database(), newest, NOW)
+    assert missing == newest[1:]
+    refuse_dropped(installed.database(), missing)
+    keep(venue_volume=1)
+    assert missing_weeks(installed.database(), newest, NOW) == []
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,24 @@ def test_what_is_due_and_not_captured_is_requested(installation: Path) -> None:
     assert due == {WEEK: "regShoDaily 2026-08-18, thresholdList 2026-08-17"}
 
 
+def test_what_retention_would_drop_is_not_requested(installation: Path, sql: Sql) -> None:
+    """A period that was never there, or an estimate by other rules: its run was refused, again and again."""
+    with time_machine.travel(SATURDAY, tick=True):
+        capture(Written({MONDAY: [row("17", "A", "1", "0", "10")]}))
+        with installed.database().transaction() as connection:
+            assert set(weeks_to_capture(connection, [WEEK], SATURDAY)) == {WEEK}
+            assert set(weeks_to_estimate(connection, [WEEK])) == {WEEK}
+    with time_machine.travel(SATURDAY + dt.timedelta(weeks=2), tick=True):
+        sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
+        with pytest.raises(Dropped):
+            capture(Written({}))
+        with pytest.raises(Dropped):
+            compute_estimate("volume_estimate", WEEK, installed.database())
+        with installed.database().transaction() as connection:
+            assert weeks_to_capture(connection, [WEEK], SATURDAY) == {}
+            assert weeks_to_estimate(connection, [WEEK]) == {}
+
+
 @pytest.mark.slow
 def test_short_interest_is_captured_in_the_weeks_in_which_a_cycle_ends_and_gives_the_share_off_exchange(
     installation: Path, sql: Sql
