@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import polars as pl
 from starlette.requests import Request
@@ -129,4 +129,5 @@ def next_path(request: Request, cursor: str | None) -> str | None:
     if cursor is None:
         return None
     given = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f"{request.url.path}?{urlencode([*given, ('cursor', cursor)])}"
+    # The server has decoded the path: a name in it may have any characters.
+    return f"{quote(request.scope['path'])}?{urlencode([*given, ('cursor', cursor)])}"

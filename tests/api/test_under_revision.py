@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import quote
 
 import polars as pl
 import pytest
@@ -119,6 +120,20 @@ def test_pages_are_the_rows_of_the_first_page_whatever_is_loaded_between_them(
     assert follow(api, f"{PATH}&limit={limit}{weeks}")[0] == as_rows(
         {week: rows for week, rows in state.items() if not weeks or week >= WEEKS[1]}
     )
+
+
+@pytest.mark.parametrize("symbol", ["A#1", "A?B", "100% A", "Ü", "日本", "<A>"])
+def test_the_pages_below_a_name_with_any_characters_follow_each_other(
+    api: TestClient, engine: sa.Engine, symbol: str
+) -> None:
+    """Venues of files without MPIDs have such names. The link had the path decoded: 404, or an error of the server."""
+    for week in WEEKS:
+        write(engine, week, {symbol: 1})
+    path = f"/v1/symbols/{quote(symbol)}/summary?limit=1"
+    assert follow(api, path)[0] == as_rows({week: {symbol: 1} for week in WEEKS})
+    response = api.get(path)
+    assert response.links["next"]["url"] == response.json()["next"]
+    assert response.json()["next"].startswith(path)
 
 
 def test_a_newer_week_does_not_move_the_pages_of_the_newest(api: TestClient, engine: sa.Engine) -> None:
