@@ -175,6 +175,21 @@ def test_a_request_rate_above_finras_limit_is_refused(helm: Helm, slots: int, ra
     assert ("FINRA allows about 1200" in done.stderr) == refused
 
 
+def test_numbers_of_a_file_of_values_are_written_as_settings_read_them(helm: Helm, tmp_path: Path) -> None:
+    """Helm reads a number of a file as a float, and 20260821 became 2.0260821e+07, with which no pod started."""
+    given = {
+        "OTC_SIMULATOR_SEED": 20_260_821,
+        "OTC_SIMULATOR_SCALE": 0.25,
+        "OTC_SINGLE_RUNS": True,
+        "OTC_SOURCE": "api",
+    }
+    file = tmp_path / "values.yaml"
+    file.write_text(json.dumps({"settings": given}))
+    for pod in pods(helm.render("-f", str(file))):
+        shown = {name: variable.get("value") for name, variable in pod.env().items() if name in given}
+        assert shown == dict(zip(given, ("20260821", "0.25", "true", "api"), strict=True))
+
+
 def test_the_job_of_a_run_outlives_the_time_limit_that_dagster_has_for_it() -> None:
     """Dagster then marks the run as failed; a job that ended first would look like a crash, and be repeated."""
     limit = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_monitoring"]["max_runtime_seconds"]

@@ -158,7 +158,8 @@ securityContext:
 {{- end }}
 {{- range $name, $value := $values.settings }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  {{- /* A number of a file is a float, which toString writes with an exponent from a million on. */}}
+  value: {{ ternary ($value | toJson) ($value | toString) (kindIs "float64" $value) | quote }}
 {{- end }}
 {{- with include "otc.publicUrl" .root }}
 - name: OTC_PUBLIC_URL
