@@ -10,7 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from otc_assets import embedded_files
 from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
 from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
-from otc_assets.text import first_line
+from otc_assets.text import first_line, shortened
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: The errors of ``otc.require_final``: the moment is too recent, or a load ended during the query.
 _NOT_FINAL = ("OT001", "40001")
 _CANCELLED, _NO_RIGHT, _NOT_THERE = "57014", "42501", ("42P01", "42703", "42883", "3F000")
+
+#: The longest text of a caller that an error shows.
+_SHOWN = 100
 
 Answer = TypeVar("Answer")
 
@@ -122,6 +125,10 @@ class Connections:
             try:
                 with self._connection() as connection:
                     return work(connection)
+            except UnicodeEncodeError as error:
+                # Bytes of a command line that are not UTF-8 arrive as lone surrogates.
+                text = shortened(ascii(error.object), _SHOWN)
+                raise InvalidQuery(f"{text} is not text in UTF-8", remedy="Check how the terminal writes it.") from None
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 # The server was restarted since: an error without a state is one of the connection.
                 if not kept or error.sqlstate not in (None, "57P01", "57P02", "57P03"):
@@ -155,12 +162,16 @@ class Connections:
 @contextmanager
 def _read_only(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """A transaction that is rolled back. A session's default alone could be changed by the statement in it."""
+    import psycopg
+
     connection.execute("BEGIN READ ONLY")
     try:
         yield
     finally:
         if not connection.closed:
-            connection.execute("ROLLBACK")
+            # It fails while a COPY is under way: the connection is closed then, and the error says what was wrong.
+            with suppress(psycopg.OperationalError):
+                connection.execute("ROLLBACK")
 
 
 def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:

@@ -375,6 +375,22 @@ def test_what_a_statement_sets_is_undone_and_opens_no_way_to_write(first_run: Fi
         assert owner.sql("SELECT current_setting('DateStyle') AS style").item().startswith("ISO")
 
 
+def test_text_that_no_database_can_have_is_an_invalid_query(database: str) -> None:
+    """A shell passes bytes that are not UTF-8 on so; the command showed it as a bug."""
+    with Client(database) as otc:
+        for read in (otc.summary, otc.describe, otc.find, otc.sql):
+            with pytest.raises(InvalidQuery, match=r"a\\udcff%?' is not text in UTF-8"):
+                read("a\udcff")
+
+
+def test_a_statement_that_is_no_query_is_refused_with_its_own_reason(database: str) -> None:
+    """The reason was that the roll-back could not be sent."""
+    with Client(database, connections=1) as otc:
+        with pytest.raises(QueryFailed, match="COPY cannot be used"):
+            otc.sql("COPY otc.gap TO STDOUT")
+        assert otc.sql("SELECT 1 AS one").item() == 1
+
+
 def test_names_that_only_the_tables_own_rows_have_are_no_unknown_names(database: str) -> None:
     """A firm that no week names, but a month, was unknown if the rows did not show its number or filled the page."""
     with psycopg.connect(database) as connection:
