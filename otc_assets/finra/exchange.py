@@ -164,7 +164,7 @@ def _pieces(reply: httpx.Response) -> Iterator[bytes]:
         return
     # Pieces are passed on as they arrive. If they were collected to a size, a slow reply would hide how long it takes.
     compression = reply.headers.get("Content-Encoding", "identity").strip().lower()
-    if compression in ("identity", ""):
+    if compression in ("identity", "") or reply.status_code == 204:  # that has no content, whatever its headers say
         yield from reply.iter_raw()
         return
     where = request_line(reply)

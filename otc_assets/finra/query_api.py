@@ -10,6 +10,7 @@ The limits of one exchange are in ``exchange``, the meaning of a reply in ``repl
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -65,6 +66,8 @@ _MAX_WAIT_SECONDS = 60.0
 #: How often a publication is read from its start again because its number of rows changed while it was read.
 _RESTARTS = 5
 _AS_JSON = {"Accept": "application/json"}
+#: What a header can have.
+_TOKEN = re.compile(r"[!-~]+")
 
 
 T = TypeVar("T")
@@ -342,9 +345,11 @@ class QueryApi:
                 try:
                     answer = reply.json()
                     # FINRA sends the number of seconds as text. The token is renewed a minute early.
-                    lasts = int(answer["expires_in"]) - 60
-                    self._token = (answer["access_token"], time.monotonic() + lasts)
-                except (ValueError, KeyError, TypeError, RecursionError):
+                    until = time.monotonic() + int(answer["expires_in"]) - 60
+                    if not _TOKEN.fullmatch(token := answer["access_token"]):
+                        raise ValueError
+                    self._token = token, until
+                except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
                     raise SourceError(f"{self._token_url}: the reply has no access token") from None
             return self._token[0]
 

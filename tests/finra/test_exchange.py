@@ -75,6 +75,16 @@ def test_a_compressed_reply_is_decompressed() -> None:
     assert capture.content.read() == f"{HEADER_LINE}\n{A_ROW}\n".encode()
 
 
+def test_no_data_may_say_that_it_is_compressed() -> None:
+    """A proxy adds the header to every reply; a week without rows failed after all tries."""
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(head("204 No Content", Content_Encoding="gzip"))
+
+    with raw_server(answer) as url:
+        assert QueryApi(url, requests_per_minute=60_000).fetch(WEEK, T1) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_compressed", [False, True], ids=["plain", "compressed"])
 def test_a_reply_of_600_megabytes_is_refused_without_being_kept_in_memory(is_compressed: bool) -> None:

@@ -252,6 +252,23 @@ def test_wrong_credentials_are_permanent_and_do_not_show_the_secret() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "granted",
+    [
+        '{"access_token": "t\\u00f6ken", "expires_in": "1800"}',
+        '{"access_token": "two\\r\\nlines", "expires_in": "1800"}',
+        '{"access_token": "", "expires_in": "1800"}',
+        '{"access_token": ["token"], "expires_in": "1800"}',
+        '{"access_token": "token", "expires_in": 1e999}',
+    ],
+)
+def test_what_is_no_token_is_an_error_of_the_source(granted: str) -> None:
+    """Text that no header can have was a UnicodeEncodeError, which the user was shown as a bug."""
+    api = answering(lambda request: httpx.Response(200, text=granted), client_id="me", client_secret=SecretStr("x"))
+    with pytest.raises(SourceError, match="the reply has no access token"):
+        api.state(WEEK, T1)
+
+
 @pytest.mark.parametrize("name", ["darkpool_otc_2022-03-29", "getATSdata_2021-12-21", "getTickerFINRAdata_2022-03-29"])
 def test_recorded_replies_have_the_headers_and_shapes_that_the_client_relies_on(finra_data: Path, name: str) -> None:
     """FINRA can't be reached from a test: the simulator is compared with its recorded replies."""
