@@ -14,6 +14,7 @@ from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.weeks import Tier
 from otc_assets.finra.file_reader import read_captures_and_rows, read_file
 from otc_assets.finra.source import Capture, MakeSpool, PermanentSourceError, Progress, PublicationState
+from otc_assets.text import printable_name
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,10 @@ class DownloadFiles:
                 except (UnreadableFile, PermanentSourceError) as error:
                     log.warning("skipped: %s", error)
                     known = _Known(mark)
+                except Exception as error:
+                    # Of this file alone, as in ``ingest``. It may be one of the machine: the file is read again.
+                    log.error("skipped: %s could not be read", printable_name(path.name), exc_info=error)
+                    continue
                 else:
                     parts = tuple((c.week_ending, c.tier, c.scope) for c in captures)
                     newest = parsed.records["last_update_date"].max()

@@ -38,6 +38,25 @@ def test_a_folder_of_files_is_a_source(simulator: Simulator, tmp_path: Path) -> 
     assert source.fetch(WEEK, T2) == []
 
 
+def test_an_unforeseen_error_of_one_file_leaves_the_others_and_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The whole folder was no source any more."""
+    put(tmp_path, "a.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
+    put(tmp_path, "b.csv", HEADER + rows(T2, dt.date(2026, 9, 21)))
+
+    def fail(content: bytes, origin: str) -> None:
+        if origin == "a.csv":
+            raise RuntimeError("the trial of a.csv failed: MemoryError")
+
+    source = DownloadFiles(tmp_path, clock=lambda: TODAY)
+    with monkeypatch.context() as patch:
+        patch.setattr("otc_assets.finra.file_reader.refuse_fatal", fail)
+        assert {tier for tier, _ in source.offered()} == {T2}
+    assert "the trial of a.csv failed" in caplog.text
+    assert {tier for tier, _ in source.offered()} == {T1, T2}
+
+
 def test_of_two_files_for_one_half_the_one_with_newer_rows_is_used(tmp_path: Path) -> None:
     put(tmp_path, "b-old.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
     put(tmp_path, "a-new.csv", HEADER + rows(T1, dt.date(2026, 9, 8), 9) + rows(T1, dt.date(2026, 10, 1), 1))
