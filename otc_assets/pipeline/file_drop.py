@@ -21,6 +21,9 @@ from otc_assets.text import printable_name
 
 #: A file that was changed more recently may still be incomplete.
 UNCHANGED_SECONDS = 5
+#: A time of change that is further in the future is from before the clock was set back: nobody is writing the file.
+#: Less may be the difference between this clock and that of a server of files.
+_AHEAD_SECONDS = 3600
 
 #: The files of one run: the cost of a run is shared, and a crash repeats no more than this.
 FILES_A_RUN, BYTES_A_RUN = 200, 256_000_000
@@ -153,8 +156,9 @@ def look(folder: Path, progress: Progress, now: float, warn: Callable[[str], Non
         mark = _mark(entry.name, f"{found.st_mtime_ns}:{found.st_size}")
         there.add(mark)
         # A copy may keep a time of change that is in the future here; the inode then has that of the copy itself.
-        changed = min(found.st_mtime, found.st_ctime)
-        if mark not in progress.seen and mark not in taken and now - changed >= UNCHANGED_SECONDS:
+        age = now - min(found.st_mtime, found.st_ctime)
+        may_be_incomplete = -_AHEAD_SECONDS < age < UNCHANGED_SECONDS
+        if mark not in progress.seen and mark not in taken and not may_be_incomplete:
             new.append(_File(entry.path, found.st_size, mark))
     progress.seen &= there  # what is gone is forgotten
     return list(_batches(sorted(new, key=lambda file: os.fsencode(file.path)), RUNS_AT_ONCE - len(progress.pending)))

@@ -76,7 +76,8 @@ def test_new_files_are_ingested_by_one_run_and_again_only_when_they_change(
     names = ["a.csv", "b.csv"]
     for number, name in enumerate(names):
         drop(folder, name, HEADER + f"OTC|AABB|Asia|V ONE|VONE|{number}|1|2026-09-21\n")
-    (folder / "just-coming.csv").write_text("y")
+    drop(folder, "just-coming.csv", "y")
+    os.utime(folder / "just-coming.csv", (time.time(),) * 2)
     (folder / ".hidden").write_text("z")
     data = tick(dagster)
     (request,) = data.run_requests or []
@@ -154,6 +155,17 @@ def test_a_file_whose_time_is_in_the_future_is_taken_once_it_has_been_there_for_
     os.utime(path, (there_since + 86_400,) * 2)
     assert file_drop.look(folder, Progress(), there_since + 1, print) == []
     (batch,) = file_drop.look(folder, Progress(), there_since + 10, print)
+    assert batch.paths == [str(path)]
+
+
+def test_a_file_from_before_the_clock_was_set_far_back_is_taken(folder: Path) -> None:
+    """It was ignored, for as long as the clock had been ahead, and nothing was said."""
+    path = drop(folder, "a.csv")
+    there_since = path.stat().st_ctime
+    os.utime(path, (there_since,) * 2)
+    # A server of files whose clock is a little ahead: the file may still be written to.
+    assert file_drop.look(folder, Progress(), there_since - 60, print) == []
+    (batch,) = file_drop.look(folder, Progress(), there_since - 30 * 86_400, print)
     assert batch.paths == [str(path)]
 
 
