@@ -321,7 +321,14 @@ def _ensure_folder(folder: Path, rights: int | None = None) -> None:
     """Creates a folder with its parents, each durably, and with these rights instead of those of the umask."""
     if not folder.is_dir():
         _ensure_folder(folder.parent, rights)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            what = "a link that leads nowhere" if folder.is_symlink() else "a file"
+            raise ArchiveUnavailable(
+                f"{folder} is not a folder, but {what}",
+                remedy="Mount the disk that it is on, or move it away: the folder is created in its place.",
+            ) from None
         if rights is not None:
             folder.chmod(rights)
         _sync_folder(folder.parent)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from otc_assets.archive import store
-from otc_assets.archive.store import ArchiveError, DamagedObject, LocalArchive, MissingObject
+from otc_assets.archive.store import ArchiveError, ArchiveUnavailable, DamagedObject, LocalArchive, MissingObject
 
 
 def test_bytes_are_returned_by_their_sha256_and_are_stored_compressed(tmp_path: Path) -> None:
@@ -105,6 +105,21 @@ def test_capturing_the_same_bytes_again_replaces_a_damaged_object(tmp_path: Path
 def test_a_missing_object_is_distinguished_from_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(MissingObject):
         LocalArchive(tmp_path).get("0" * 64)
+
+
+def test_a_link_that_leads_nowhere_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    """A link to a disk that is not mounted was '[Errno 17] File exists'."""
+    folder = tmp_path / "archive"
+    folder.symlink_to(tmp_path / "disk")
+    for store_in in (folder, folder / "below"):
+        with pytest.raises(ArchiveUnavailable, match="archive is not a folder, but a link that leads nowhere"):
+            LocalArchive(store_in).put(b"bytes")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_text("")
+    with pytest.raises(ArchiveUnavailable, match="archive is not a folder, but a file"):
+        LocalArchive(tmp_path / "archive").put_named("reports/2026-08-21.html", b"page")
 
 
 def test_the_folder_is_written_to_disk_after_the_file_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
