@@ -179,14 +179,16 @@ def _normalize(parsed: Parsed, week_ending: dt.date, tier: Tier, summary_type: s
     good = records.filter(~is_bad) if bad.height else records
     is_firm_row = pl.col("summary_type").is_in(list(FIRM_ROW_CODES)) | pl.col("summary_type").is_null()
     # Lazily, so that the filters do not copy unused columns.
-    found = pl.collect_all(
-        [
-            _volume(good.lazy().filter(is_firm_row), week_ending, tier),
-            _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
-        ]
-    )
     # Their columns have different numbers of chunks. Otherwise, each operation on several of them would merge those.
-    volume, totals = (frame.rechunk() for frame in found)
+    volume, totals = (
+        frame.rechunk()
+        for frame in pl.collect_all(
+            [
+                _volume(good.lazy().filter(is_firm_row), week_ending, tier),
+                _totals(good.lazy().filter(~is_firm_row), week_ending, tier),
+            ]
+        )
+    )
     volume, twice = _without_duplicates(volume, TABLES["venue_volume"].key)
     totals, totals_twice = _without_duplicates(totals, TABLES["published_total"].key)
     rejected = pl.concat([bad, twice, totals_twice])
