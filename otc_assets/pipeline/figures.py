@@ -59,7 +59,9 @@ def figure_rows(connection: sa.Connection, figure: Figure, week_ending: dt.date)
 
     weeks = weeks_up_to(week_ending, figure.weeks)
     if figure.weeks > 1:
-        captured = summarized_tiers(connection, weeks)
+        # By a table that the figure's version follows: a week that the other one has later would not make it stale.
+        summary = "symbol_summary" if "symbol_summary" in figure.sources else "venue_share"
+        captured = summarized_tiers(connection, summary, weeks)
         if others:
             return figure.formula(_Reader(connection, frozenset(captured["week_ending"])), captured, week_ending)
         history = read(weeks).join(captured, on=["week_ending", "tier"], how="semi")

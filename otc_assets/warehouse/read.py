@@ -161,13 +161,14 @@ def _kept_or_read(
 _LARGE = ("venue_volume", "published_total")
 
 
-_CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.symbol_summary WHERE week_ending IN ({})"
+_CAPTURED_TIERS = "SELECT DISTINCT week_ending, tier FROM otc.{} WHERE week_ending IN ({})"
 
 
-def summarized_tiers(connection: sa.Connection, weeks: Sequence[dt.date]) -> pl.DataFrame:
-    """(week_ending, tier) of the weeks that are summarized and not graded F."""
+def summarized_tiers(connection: sa.Connection, summary: str, weeks: Sequence[dt.date]) -> pl.DataFrame:
+    """(week_ending, tier) of the weeks that the table ``summary`` has and that are not graded F."""
     columns = pl.Schema({"week_ending": pl.Date, "tier": pl.String})
-    frame = copy_out(connection, _CAPTURED_TIERS.format(", ".join(["%s"] * len(weeks))), columns, list(weeks))
+    query = _CAPTURED_TIERS.format(TABLES[summary].name, ", ".join(["%s"] * len(weeks)))
+    frame = copy_out(connection, query, columns, list(weeks))
     return frame.filter(~pl.col("week_ending").is_in(list(blocked_weeks(connection, weeks))))
 
 
