@@ -68,7 +68,7 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
         - `issue_change` compares the issue name with `previous_issue_name`.
         - `previous_symbol` is set where the symbol is new in the window, and exactly one other symbol with the same
           issue name traded before and does not trade in the week: the security changed its ticker. It is null until
-          all tiers are captured in which the other symbol could trade.
+          all tiers in which the other symbol traded in the window are captured in the week.
     """
     weeks = weeks_up_to(week_ending)
     columns = ["week_ending", "tier", "symbol", "issue_name", "issue_count", "total_volume"]
@@ -89,6 +89,7 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
     )
     # Without an earlier captured week, nothing can be called new.
     has_earlier = captured.filter(pl.col("week_ending") < week_ending).height > 0
+    known = captured.filter(pl.col("week_ending") == week_ending).select("tier")
     seen_here = before.select("symbol", "tier", pl.lit(True).alias("_seen_here")).unique()
     rows = (
         current.join(largest, on="symbol", how="left")
@@ -107,7 +108,7 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
             _issue_changes(rows).alias("issue_change"),
             (pl.col("previous_week").is_null() & has_earlier).alias("is_new"),
         )
-        .join(_former_tickers(current, before), on=["tier", "symbol"], how="left")
+        .join(_former_tickers(current, before, known), on=["tier", "symbol"], how="left")
         .join(_products(read("published_total", [week_ending], _PRODUCT_COLUMNS)), on=["tier", "symbol"], how="left")
         .select(list(SYMBOL))
         .cast(dict(SYMBOL))  # type: ignore[arg-type]
@@ -125,11 +126,19 @@ def _issue_changes(rows: pl.DataFrame) -> pl.Series:
     return pl.Series([change(*pair) for pair in names], dtype=pl.String)
 
 
-def _former_tickers(current: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
-    """(tier, symbol, previous_symbol): symbols that are new, with the issue name of exactly one that has ended."""
+def _former_tickers(current: pl.DataFrame, before: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """(tier, symbol, previous_symbol): symbols that are new, with the issue name of exactly one that has ended.
+
+    Args:
+        current: the rows of the week.
+        before: the rows of the earlier weeks of the window.
+        known: column `tier`: the tiers that are captured in the week.
+    """
     named = pl.col("issue_name") != ""
     new = current.filter(named).join(before, on="symbol", how="anti")
     ended = before.filter(named).join(current, on="symbol", how="anti").select("symbol", "issue_name").unique()
+    # Of a symbol of a pending tier, it is not known yet whether it still trades.
+    pending = before.join(known, on="tier", how="anti").select("symbol").unique()
     only_one = pl.col("symbol").n_unique().over("issue_name") == 1
     return (
         new.select("tier", "symbol", "issue_name")
@@ -138,6 +147,7 @@ def _former_tickers(current: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame
             ended.filter(only_one).select("issue_name", pl.col("symbol").alias("previous_symbol")),
             on="issue_name",
         )
+        .join(pending, left_on="previous_symbol", right_on="symbol", how="anti")
         .select("tier", "symbol", "previous_symbol")
     )
 

@@ -171,6 +171,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=symbol,
         event=_METRICS,
+        code_version="2",
     ),
     Figure(
         name="venue",

@@ -146,6 +146,18 @@ def test_a_ticker_is_not_the_former_one_if_it_still_trades_or_if_there_are_two()
     assert two["previous_symbol"] is None
 
 
+def test_a_ticker_is_not_the_former_one_while_the_tier_in_which_it_may_still_trade_is_pending() -> None:
+    """It may be another class under the same issue name: T1 is published two weeks before the other tiers."""
+    before = [(number, TWO, "OLD", "Granite Inc.", 10) for number in range(1, 6)]
+    now = (6, ONE, "NEW", "Granite Inc.", 10)
+    pending = pl.concat([captured(range(1, 6)), captured([6], [ONE])])
+    (row,) = rows_of(*before, now, weeks=pending)
+    assert (row["previous_symbol"], row["is_new"]) == (None, True)
+    assert rows_of(*before, now)[0]["previous_symbol"] == "OLD"
+    of_tier = [(number, ONE, "OLD", "Granite Inc.", 10) for number in range(1, 6)]
+    assert rows_of(*of_tier, now, weeks=pending)[0]["previous_symbol"] == "OLD"
+
+
 def test_in_the_first_captured_week_nothing_is_new() -> None:
     (row,) = rows_of((6, ONE, "A", "A Inc.", 1), weeks=captured([6]))
     assert (row["is_new"], row["previous_week"]) == (False, None)
