@@ -90,9 +90,11 @@ def dataset_asset(dataset: Dataset, weeks: WeekPartitions) -> AssetsDefinition:
                 lambda week: capture_week(dataset, week, source, archive, warehouse, run_id, now),
                 lambda week: captured_week(dataset, week, warehouse) if week in done else None,
             )
-        finally:
-            # Once, and not for every week: a report asks FINRA which periods of each data set it offers.
+        except Exception:  # a week failed; the end of a run is none of these, and does not wait for FINRA
             report_dataset_gaps(warehouse, source, now)
+            raise
+        # Once, and not for every week: a report asks FINRA which periods of each data set it offers.
+        report_dataset_gaps(warehouse, source, now)
 
     return captured
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 import polars as pl
 
@@ -28,7 +29,10 @@ DATASET_GAP = pl.Schema(
 
 
 def dataset_gaps(
-    captured: Mapping[str, Iterable[dt.date]], offered: Mapping[str, set[dt.date]], now: dt.datetime
+    captured: Mapping[str, Iterable[dt.date]],
+    offered: Mapping[str, set[dt.date]],
+    now: dt.datetime,
+    retained_from: Mapping[str, dt.date] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """The periods since a data set's first captured one that have ended at ``now`` and are not captured (DATASET_GAP).
 
@@ -36,6 +40,8 @@ def dataset_gaps(
         captured: by data set, the captured periods. One of which none is captured was never requested: it has no gaps.
         offered: by data set, the periods that FINRA offers; one that is not there could not be asked.
         now: the time, with a time zone.
+        retained_from: by data set, the oldest week that is kept: retention refuses a period of an earlier one, so it
+            is no gap that could ever be closed. All are kept of a data set that is not there.
     """
     found = []
     today = now.astimezone(NEW_YORK).date()
@@ -43,7 +49,8 @@ def dataset_gaps(
         have = set(captured.get(dataset.name, ()))
         if not have:
             continue
-        for week in weeks_between(dataset.week_of(min(have)), week_containing(today)):
+        first = max(dataset.week_of(min(have)), retained_from.get(dataset.name, dt.date.min))
+        for week in weeks_between(first, week_containing(today)):
             for period in dataset.periods(week):
                 due = dataset.due(period)
                 if period in have or period < min(have) or dataset.ends(period) > today:

@@ -211,6 +211,7 @@ def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -
     offered: dict[str, set[dt.date]] = {}
     with database.transaction() as connection:
         captured = captured_periods(connection)
+        oldest = {dataset.name: retained_from(connection, dataset.retention) for dataset in DATASETS}
     if isinstance(source, DatasetSource):
         try:
             offered = {
@@ -218,7 +219,7 @@ def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -
             }
         except SourceError:
             offered = {}
-    return dataset_gaps(captured, offered, now)
+    return dataset_gaps(captured, offered, now, {name: week for name, week in oldest.items() if week})
 
 
 def captured_periods(connection: sa.Connection) -> dict[str, set[dt.date]]:

@@ -21,10 +21,10 @@ from otc_assets.warehouse.retention import require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 from otc_assets.warehouse.sql import statement
 
-#: The newest capture of each period: the effective one, if a row of it was accepted.
+#: The newest capture of each period, of all or of those with an accepted row.
 _NEWEST = sa.text("""
     SELECT DISTINCT ON (dataset, period) * FROM otc.dataset_capture
-    WHERE week_ending BETWEEN :first AND :last AND dataset = ANY(:datasets)
+    WHERE week_ending BETWEEN :first AND :last AND dataset = ANY(:datasets) AND rows_accepted >= :least_accepted
     ORDER BY dataset, period, id DESC
 """)
 _INSERT = sa.text("""
@@ -44,15 +44,25 @@ def newest_captures(
     last: dt.date = dt.date.max,
 ) -> list[dict[str, Any]]:
     """The newest capture of each period of the weeks from ``first`` to ``last``, by data set, oldest period first."""
-    values = {"first": first, "last": last, "datasets": [dataset.name for dataset in datasets]}
-    return [dict(row) for row in connection.execute(_NEWEST, values).mappings()]
+    return _newest(connection, datasets, first, last, 0)
 
 
 def effective_captures(
     connection: sa.Connection, dataset: Dataset, first: dt.date, last: dt.date
 ) -> list[dict[str, Any]]:
-    """The captures whose rows are in the table, of the weeks from ``first`` to ``last``, oldest period first."""
-    return [capture for capture in newest_captures(connection, [dataset], first, last) if capture["rows_accepted"]]
+    """The captures whose rows are in the table, of the weeks from ``first`` to ``last``, oldest period first.
+
+    After a capture without an accepted row, these are the rows of the one before it.
+    """
+    return _newest(connection, [dataset], first, last, 1)
+
+
+def _newest(
+    connection: sa.Connection, datasets: Sequence[Dataset], first: dt.date, last: dt.date, least_accepted: int
+) -> list[dict[str, Any]]:
+    names = [dataset.name for dataset in datasets]
+    values = {"first": first, "last": last, "datasets": names, "least_accepted": least_accepted}
+    return [dict(row) for row in connection.execute(_NEWEST, values).mappings()]
 
 
 def all_captures(connection: sa.Connection) -> list[dict[str, Any]]:

@@ -16,7 +16,9 @@ from support import installed
 from support.migration import migrate
 
 from otc_assets.content import Held
+from otc_assets.defs import datasets
 from otc_assets.defs.datasets import ASSETS
+from otc_assets.defs.launch import RunFailed
 from otc_assets.domain.datasets import (
     ATS_BLOCKS,
     MONTHLY_SUMMARY,
@@ -33,6 +35,7 @@ from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator import datasets as simulated
 from otc_assets.finra.simulator.generator import Simulator
 from otc_assets.finra.source import DatasetCapture
+from otc_assets.interruption import Interrupted
 from otc_assets.pipeline import replay
 from otc_assets.pipeline.capture import capture_publication
 from otc_assets.pipeline.checks import judge_checks
@@ -198,6 +201,30 @@ def test_a_period_of_which_no_row_is_accepted_fails_and_leaves_the_rows_that_wer
     with pytest.raises(WeekRefused, match="none of its 1 rows was accepted; the first: tradeReportDate is 2026-08-18"):
         capture(source)
     assert sql.execute("SELECT total_volume FROM short_volume_daily").fetchall() == [(10,)]
+
+
+def test_rows_that_stay_after_a_capture_without_an_accepted_row_count_as_captured_in_estimates(
+    installation: Path, sql: Sql
+) -> None:
+    """The list of Tuesday stayed in the table, and was not of a captured day: the stay lost it."""
+    later = dt.datetime(2026, 8, 21, 19, tzinfo=NEW_YORK)
+    lists = {day: [f"{day}|A|A Inc|O|OTC|R|Y|N"] for day in (MONDAY, TUESDAY)}
+    source = Written(lists)
+    capture(source, later, dataset=THRESHOLD_LIST)
+    stay = "SELECT days_captured, days_listed, listed_at_end, consecutive_days FROM threshold_stay"
+    with time_machine.travel(later, tick=True):
+        compute_estimate("threshold_stay", WEEK, installed.database())
+    assert sql.execute(stay).fetchall() == [(2, 2, True, 2)]
+    lists[TUESDAY] = lists[MONDAY]  # FINRA sends rows of another day
+    with pytest.raises(WeekRefused, match="none of its 1 rows was accepted"):
+        capture(source, later, dataset=THRESHOLD_LIST)
+    with time_machine.travel(later, tick=True):
+        compute_estimate("threshold_stay", WEEK, installed.database())
+    assert sql.execute(stay).fetchall() == [(2, 2, True, 2)]
+    with installed.database().transaction() as connection:
+        assert weeks_to_estimate(connection, [WEEK]) == {}
+        # It is requested again, until rows of it can be read.
+        assert "thresholdList 2026-08-18" in weeks_to_capture(connection, [WEEK], later)[WEEK]
 
 
 def test_a_capture_that_ends_between_a_readers_snapshot_and_its_question_is_noticed(
@@ -564,3 +591,35 @@ def test_a_month_whose_totals_are_not_the_sums_of_its_rows_is_an_error(installat
         ("", "7"),
         ("", "8"),
     ]
+
+
+def test_a_period_that_retention_would_refuse_is_no_gap(installation: Path, sql: Sql) -> None:
+    """It could not be captured any more, so it would stay a gap for good."""
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10")]})
+    capture(source)
+    gaps = "SELECT count(*) FILTER (WHERE week_ending = %s), count(*) FROM dataset_gap"
+    assert sql.execute(gaps, [WEEK]).fetchone() == (4, 4)
+    later = SATURDAY + dt.timedelta(weeks=2)
+    sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
+    with time_machine.travel(later, tick=True):
+        report_dataset_gaps(installed.database(), source, later)
+    of_week, all_gaps = sql.execute(gaps, [WEEK]).fetchone() or (None, None)
+    assert of_week == 0
+    assert all_gaps
+
+
+@pytest.mark.parametrize(("error", "reported"), [(Interrupted(), 0), (ConnectionError(), 1)])
+def test_gaps_are_reported_where_a_week_fails_and_not_where_the_run_is_ended(
+    dagster: DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: BaseException, reported: int
+) -> None:
+    """The report asks FINRA about each data set, which would hold up the end of the run if FINRA does not answer."""
+    asked = []
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(datasets, "capture_week", fail)
+    monkeypatch.setattr(datasets, "report_dataset_gaps", lambda *_: asked.append(1))
+    with pytest.raises((Interrupted, RunFailed)), time_machine.travel(SATURDAY, tick=True):
+        installed.launcher(dagster).run_assets([REG_SHO_DAILY.table], WEEK, WEEK, retries=False)
+    assert len(asked) == reported
