@@ -64,7 +64,7 @@ def store_volume(connection: sa.Connection, week_ending: dt.date, archive: Archi
     stored = Stored(volume_version(found))
     # One tier at a time, so that a full-size week of all tiers is not in memory twice.
     for tier, of_tier in found.items():
-        if of_tier.captures or week_rows(connection, "venue_volume", [week_ending], tier, ["symbol"]).height:
+        if of_tier.captures or _has_rows(connection, week_ending, tier):
             since = time.perf_counter()
             merged = assemble([read_part(p, archive, base_of) for p, base_of in _in_order(of_tier)])
             with span(LOAD, tier=tier, rows=merged.volume.height):
@@ -76,6 +76,12 @@ def store_volume(connection: sa.Connection, week_ending: dt.date, archive: Archi
     rows = sum(change.rows for change in stored.changes.values())
     mark_computed(connection, "venue_volume", week_ending, stored.version, rows)
     return stored
+
+
+def _has_rows(connection: sa.Connection, week_ending: dt.date, tier: str) -> bool:
+    """Whether the tier's week has rows or totals, which may be of captures that are not effective any more."""
+    tables = ("venue_volume", "published_total")  # a capture may have totals alone
+    return any(week_rows(connection, table, [week_ending], tier, ["symbol"]).height for table in tables)
 
 
 def _in_order(found: Effective[Publication]) -> list[tuple[Publication, frozenset[str]]]:

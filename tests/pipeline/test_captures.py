@@ -321,6 +321,22 @@ def test_pages_of_one_reply_in_files_of_their_own_add_up(
     assert "4 rows captured" in findings(sql)["complete"]
 
 
+def test_withdrawing_a_file_of_totals_takes_them_out_of_a_week_without_rows(
+    dagster: DagsterInstance, sql: Sql, tmp_path: Path
+) -> None:
+    """Only a tier with rows of venue volume was computed again: the totals stayed, in the tables and the export."""
+    path = tmp_path / "totals.json"
+    path.write_text(json.dumps([record("AAA", "UBSA", 5) | {"summaryTypeCode": "ATS_W_SMBL"}]))
+    assert ingest(dagster, path) == ""
+    totals = "SELECT symbol, share_volume FROM otc.published_total"
+    assert sql.execute(totals).fetchall() == [("AAA", 5)]
+    with installed.database().transaction() as connection:
+        captures.withdraw(connection, 1, "for a test")
+    assert installed.compute_stale_weeks(dagster) == []
+    assert sql.execute(totals).fetchall() == []
+    assert [row["rows_in_use"] for row in capture_reports.captures(installed.database())] == [0]
+
+
 def test_a_publication_without_an_accepted_row_is_a_failure(dagster: DagsterInstance, sql: Sql, tmp_path: Path) -> None:
     """All rows rejected was once exit code 0, a successful run, and 'complete'."""
     bad = ats_file(tmp_path / "bad.csv", *(line("", 5) for _ in range(3)))
