@@ -18,8 +18,8 @@ from otc_assets.warehouse.read import blocked_between, week_count
 from otc_assets.warehouse.retention import dropped_until, retained_from
 from otc_assets.warehouse.sql import statement
 
-#: Tables of few rows, of which no version is recorded: a digest of the rows identifies them.
-_BY_ROWS = ("gap", "dataset_gap")
+#: Tables of few rows, of which no version is recorded, or always the same: a digest of the rows identifies them.
+_BY_ROWS = ("gap", "dataset_gap", "week_calendar")
 
 #: Loaded together with venue volume, and as little to be used where the week is graded F.
 _WITH_VOLUME = ("venue_volume", "published_total")
@@ -56,6 +56,7 @@ def export_versions(
     stored = [
         (_TABLE_OF.get(name, name), week, version)
         for name, week, version in connection.execute(statement("export_versions"), span)
+        if name not in _BY_ROWS
     ]
     stored += [("published_total", week, version) for table, week, version in stored if table == "venue_volume"]
     for table in _BY_ROWS:

@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 import sqlalchemy as sa
 
-from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.domain.estimates import CALIBRATED_BY, ESTIMATES
+from otc_assets.domain.report import over_weeks
+from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import WINDOW_WEEKS
 from otc_assets.warehouse import events
 from otc_assets.warehouse.load import insert_rejected
@@ -58,14 +60,17 @@ def recount(
 
 
 def mark_stale(connection: sa.Connection, week_ending: dt.date) -> None:
-    """Makes a week stale, with the six-week figures that are computed from it, whatever their versions are.
+    """Makes a week stale, with all that is computed from it, whatever the versions are.
 
-    Raised code versions do that already; this is for a rule that was changed without one.
+    Raised code versions do that already; this is for a rule that was changed without one. The recomputed week has its
+    earlier version again, so that what follows from it is marked here, too: six-week figures, reports and estimates.
     """
     values = {
         "week_ending": week_ending,
         "until": week_ending + dt.timedelta(weeks=WINDOW_WEEKS - 1),
+        "estimates_until": week_ending + dt.timedelta(weeks=max(CALIBRATED_BY)),
         "tables": in_order(),
-        "rolling": rolling_figures(),
+        "rolling": over_weeks(),
+        "estimates": [estimate.name for estimate in ESTIMATES],
     }
     connection.execute(statement("mark_stale"), values)

@@ -29,11 +29,14 @@ from otc_assets.archive_url import ArchiveUrl, parse_archive_url
 from otc_assets.domain import parquet
 from otc_assets.domain.datasets import REG_SHO_DAILY as DATASET
 from otc_assets.domain.parquet import columns_of, exported_tables, in_file_order, to_parquet
+from otc_assets.domain.weeks import use_closures
+from otc_assets.pipeline.calendar import compute_calendar
 from otc_assets.pipeline.export import Problem, Target, export_week, exported_files, verify, weeks_to_export
 from otc_assets.pipeline.export_manifest import File, UnreadableManifest
 from otc_assets.settings import PROJECT_ROOT
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import replace_week
+from otc_assets.warehouse.recount import mark_stale
 
 Sql = psycopg.Connection[tuple[Any, ...]]
 
@@ -184,6 +187,38 @@ def test_a_week_of_the_same_version_or_the_same_rows_is_not_written_again(wareho
     week = target.manifest().weeks["venue_share"][WEEK]
     assert (week.number, week.version.partition(" ")[0]) == (1, "another")
     assert export(warehouse, target) == []
+
+
+def test_other_rows_of_the_same_version_are_exported(warehouse: Database, sql: Sql, target: Target) -> None:
+    """After 'otc-assets rebuild' under a rule without a new code version, the files once stayed as they were."""
+    save(warehouse, WEEK, BASE, "T1:1")
+    export(warehouse, target)
+    with warehouse.transaction() as connection:
+        mark_stale(connection, WEEK)
+    rebuilt = BASE | {"V0003": venue(500) | {"venue_id": "V0003"}}
+    save(warehouse, WEEK, rebuilt, "T1:1")
+    assert export(warehouse, target) == [WEEK]
+    content = pl.read_parquet(folder(target) / f"venue_share/week_ending={WEEK}/part.parquet", hive_partitioning=False)
+    assert content.rows() == stored(sql, WEEK)
+    assert export(warehouse, target) == []
+
+
+def test_a_closure_that_is_entered_later_is_exported_with_the_calendar_of_its_week(
+    warehouse: Database, sql: Sql, target: Target
+) -> None:
+    """Each computation of the calendar has the same version."""
+    compute_calendar(WEEK, warehouse)
+    assert export(warehouse, target) == [WEEK]
+    compute_calendar(WEEK, warehouse)
+    assert export(warehouse, target) == []
+    try:
+        use_closures(frozenset({WEEK}))
+        compute_calendar(WEEK, warehouse)
+    finally:
+        use_closures(frozenset())
+    assert export(warehouse, target) == [WEEK]
+    path = folder(target) / f"week_calendar/week_ending={WEEK}/part.parquet"
+    assert pl.read_parquet(path, hive_partitioning=False)["trading_days"].to_list() == [4, 4, 4]
 
 
 def test_exports_at_the_same_time_lose_nothing_of_each_other(

@@ -20,6 +20,7 @@ from otc_assets.domain.tables import TABLES, figures, in_order, rolling_figures,
 from otc_assets.domain.weeks import weeks_up_to
 from otc_assets.warehouse import load
 from otc_assets.warehouse.lineage import Lineage, lineage
+from otc_assets.warehouse.recount import mark_stale
 from otc_assets.warehouse.server import transaction
 
 WEEKS = weeks_up_to(dt.date(2026, 8, 21), 3)
@@ -169,6 +170,30 @@ def test_a_capture_of_rows_that_finra_rewrote_makes_the_report_stale_whose_perio
     assert stale(computed)["week_changes"] == [WEEKS[2]]
     recompute(computed, *in_order())
     assert stale(computed) == {}
+
+
+def test_a_rebuilt_week_makes_all_that_is_computed_from_it_stale_also_where_versions_stay(computed: sa.Engine) -> None:
+    """The rule, or the calendar of trading days, has no version. Reports and estimates once stayed as they were."""
+    last_calibrated = WEEKS[0] + dt.timedelta(weeks=10)
+    with transaction(computed) as connection:
+        for week in WEEKS:
+            version = lineage(connection, with_gaps=True).version(WEEKLY_REPORT.name, week)
+            assert version is not None
+            load.mark_computed(connection, WEEKLY_REPORT.name, week, version, 1)
+        for week in (WEEKS[0], last_calibrated, last_calibrated + dt.timedelta(weeks=1)):
+            load.mark_computed(connection, "volume_estimate", week, "the same inputs", 1)
+    with transaction(computed) as connection:
+        mark_stale(connection, WEEKS[0])
+    recompute(computed, *in_order())
+    assert stale(computed) == {}
+    with transaction(computed) as connection:
+        assert lineage(connection, with_gaps=True).stale(WEEKLY_REPORT.name) == WEEKS
+        recorded = lineage(connection).recorded["volume_estimate"]
+    assert recorded == {
+        WEEKS[0]: "rebuild",
+        last_calibrated: "rebuild",
+        last_calibrated + dt.timedelta(weeks=1): "the same inputs",
+    }
 
 
 def test_a_changed_list_of_roles_makes_the_shares_of_roles_stale_and_nothing_else(
