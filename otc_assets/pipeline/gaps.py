@@ -63,11 +63,13 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
     """The weeks with a missing publication that the stored gaps do not have, or have under another status.
 
     A week is reported by the run that computes it. A capture also changes the status of weeks before it and after it
-    that no run computes. Weeks that were never requested are none of these. The source is not asked.
+    that no run computes. Weeks that were never requested are none of these. Weeks that retention has passed are, while
+    gaps of them are stored: they have none any more. The source is not asked.
     """
     with database.transaction() as connection:
         stored, first = reported_gaps(connection), first_captured(connection)
         gaps = _gaps(connection, None, first_week, now)
+        oldest = retained_from(connection, "venue_volume") or dt.date.min
     if not first:
         return []
     requested, history = split_history(gaps, first)[1], gaps.join(stored, on=["week_ending", "tier"], how="semi")
@@ -75,7 +77,8 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
     both = found.join(stored, on=["week_ending", "tier"], how="left", suffix="_stored")
     status, before = pl.col("status"), pl.col("status_stored")
     differ = both.filter(status.ne_missing(before), status.is_in(_MISSING) | before.is_in(_MISSING))
-    return differ["week_ending"].unique().sort().to_list()
+    passed = stored.filter(pl.col("week_ending") < oldest)
+    return pl.concat([differ["week_ending"], passed["week_ending"]]).unique().sort().to_list()
 
 
 def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) -> WeekResult:

@@ -119,3 +119,24 @@ def test_no_gap_is_reported_while_captures_are_in_progress(
     assert reports(dagster) == ([], "waits for the end of captures")
     clock.shift(dt.timedelta(seconds=2))
     assert len(reports(dagster)[0]) == 1
+
+
+def test_gaps_of_weeks_that_retention_has_passed_leave_the_table(
+    dagster: DagsterInstance, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a week is no gap any more, and outside the look-back: its rows stayed in the table and in the metrics."""
+    monkeypatch.setenv("OTC_FIRST_WEEK", "2026-08-28")
+    weeks = weeks_between(dt.date(2026, 8, 28), NEWEST_MISSING)
+    captured_long_ago(sql, weeks[0], weeks[-1])
+    installed.launcher(dagster).run_assets(["gap_report"], weeks[0], weeks[-1])
+    assert statuses(sql, weeks[1])["NMS Tier 1"] == "missing_inside"
+    assert reports(dagster) == ([], "every gap is reported")
+    sql.execute("UPDATE otc.retention SET keep_weeks = 4 WHERE what = 'venue_volume'")  # from 2026-09-18 on
+    assert reports(dagster)[0] == [keys(*weeks[0:3:2])]
+    installed.launcher(dagster).run_assets(["gap_report"], weeks[0], weeks[2])
+    assert [statuses(sql, week) for week in weeks[:3]] == [{}, {}, {}]
+    assert statuses(sql, weeks[-1]) != {}
+    assert sql.execute("SELECT DISTINCT week_ending FROM otc.gap_ledger WHERE closed_at IS NULL").fetchall() == [
+        (weeks[-1],)
+    ]
+    assert reports(dagster) == ([], "every gap is reported")
