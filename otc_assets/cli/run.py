@@ -210,12 +210,27 @@ def materialize(
         todo = [(weeks.weeks, tiers_of(tier))]
     failed: list[str] = []
     with launcher(chosen) as opened:
+        if newest:
+            todo = [(some, tiers) for some, tiers in todo if _is_kept(opened, some[0])]
         for some, tiers in todo:
             with progress("materializing", len(some)) as tick:
                 failed += materialize(opened, some, tiers, tick)
     if as_json:
         out.print_as_json({"weeks": [week for some, _ in todo for week in some], "failed": failed})
     exit_on_failures(failed)
+
+
+def _is_kept(launcher: Launcher, week: dt.date) -> bool:
+    """Whether retention keeps a week; if not, says so. The newest week of a late tier may be too old to be kept."""
+    from otc_assets.defs.materialize import refuse_dropped
+    from otc_assets.warehouse.retention import Dropped
+
+    try:
+        refuse_dropped(launcher.database, [week])
+    except Dropped as error:
+        err.note("left out", "yellow", str(error))
+        return False
+    return True
 
 
 def backfill(

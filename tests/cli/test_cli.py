@@ -19,6 +19,7 @@ import time_machine
 from pytest_httpserver import HTTPServer
 from support import installed
 from support.console_script import Run, console_script
+from support.migration import migrate
 
 from otc_assets import cli
 from otc_assets.cli.run import _serve_metrics
@@ -92,6 +93,20 @@ def test_newest_does_nothing_before_the_first_week_is_published(run: Run, monkey
     code, text, said = run("materialize", "--newest", "--tier", "T2", "--json")
     assert (code, json.loads(text)) == (0, {"weeks": [], "failed": []})
     assert "begins on 2026-10-26" in said
+
+
+def test_newest_leaves_out_a_tier_whose_week_retention_would_drop_and_captures_the_others(
+    run: Run, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T2 and OTC are five weeks late, and only four are kept: the week of T1 must not wait for them."""
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "4")
+    settings.cache_clear()
+    migrate(database, shorten_retention=True)
+    code, text, said = run("materialize", "--newest", "--json")
+    assert (code, json.loads(text)) == (0, {"weeks": ["2026-09-25"], "failed": []}), said
+    assert "week 2026-09-11 is outside the retention window" in said
+    found = {row["week_ending"]: row for row in json.loads(run("status", "--json")[1])}
+    assert found["2026-09-25"]["T1"] > 0
 
 
 @pytest.mark.parametrize(
