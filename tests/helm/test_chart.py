@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,3 +327,43 @@ def test_every_value_is_read_by_a_template(helm: Helm, tmp_path: Path) -> None:
         if path[0] == "home":
             other |= {"archive": {"url": "s3://bucket"}}
         assert rendered("flag", _merge(external, other)) != full, path
+
+
+def test_a_name_of_digits_or_a_word_of_yaml_stays_text(helm: Helm) -> None:
+    """Kubernetes allows both as names, and refuses a number or a truth value in their place."""
+    text = ("secrets.database.name=123", "secrets.database.writerKey=1000", "secrets.archive.name=456")
+    text += ("home.existingClaim=789", "priorityClassName=100", "webserver.ingress.className=7")
+    text += ("webserver.ingress.tlsSecretName=true", "database.internal.storageClassName=5", "image.tag=1")
+    shown = helm.text(
+        *("--set", "webserver.ingress.enabled=true,webserver.ingress.host=otc.example,database.internal.enabled=true"),
+        *("--set", "archive.url=s3://bucket/otc"),
+        *(argument for one in text for argument in ("--set-string", one)),
+    )
+    keys = {"priorityClassName", "ingressClassName", "secretName", "storageClassName", "claimName", "name", "key"}
+    found = [(key, value) for key, value in _members(list(yaml.safe_load_all(shown))) if key in keys]
+    assert [(key, value) for key, value in found if not isinstance(value, str)] == []
+    assert {value for _, value in found} >= {"123", "1000", "456", "100", "7", "true", "5"}
+
+
+def _members(found: Any) -> Iterator[tuple[str, Any]]:
+    """The members of all objects within a value."""
+    if isinstance(found, dict):
+        yield from found.items()
+    for inner in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _members(inner)
+
+
+def test_an_ingress_without_a_certificate_is_also_one_whose_secret_is_null(helm: Helm) -> None:
+    shown = helm.text(
+        *("--set", "webserver.ingress.enabled=true,webserver.ingress.host=otc.example"),
+        *("--set", "webserver.ingress.tlsSecretName=null,webserver.allowedHosts=null"),
+    )
+    assert "http://otc.example" in shown
+
+
+def test_the_notes_name_a_cron_job_that_there_is(helm: Helm) -> None:
+    cron = "cronJobs.enabled=true,dagster.enabled=false,codeLocation.enabled=false,cronJobs.tiers={T2}"
+    done = helm.run("install", "otc", str(CHART), "--dry-run=client", "--set", cron)
+    assert done.returncode == 0, done.stderr
+    (named,) = re.findall(r"--from=cronjob/(\S+)", done.stdout)
+    assert named in of_kind(helm.render("--set", cron), "CronJob")

@@ -1,4 +1,4 @@
-{{/* Names and labels. */}}
+{{/* Names and labels. Names that a user chooses are quoted: a name may be of digits alone, and is no number then. */}}
 
 {{- define "otc.fullname" -}}
 {{- if .Values.fullnameOverride -}}
@@ -16,7 +16,7 @@
 {{/* Called with (dict "root" $ "component" "daemon"), like most of the templates below. */}}
 {{- define "otc.selector" -}}
 app.kubernetes.io/name: otc-assets
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -32,7 +32,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* Metadata of an object of a component. */}}
 {{- define "otc.metadata" -}}
 name: {{ include "otc.fullname" .root }}-{{ .component }}
-namespace: {{ .root.Release.Namespace }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "otc.labels" . | nindent 2 }}
 {{- end -}}
@@ -105,7 +105,7 @@ tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -121,7 +121,7 @@ securityContext:
 - name: home
   {{- if and .root.Values.home.enabled (not .ephemeral) }}
   persistentVolumeClaim:
-    claimName: {{ default (printf "%s-home" (include "otc.fullname" .root)) .root.Values.home.existingClaim }}
+    claimName: {{ default (printf "%s-home" (include "otc.fullname" .root)) .root.Values.home.existingClaim | quote }}
   {{- else }}
   emptyDir: {}
   {{- end }}
@@ -193,8 +193,8 @@ securityContext:
 - name: {{ index . 0 }}
   valueFrom:
     secretKeyRef:
-      name: {{ index . 1 }}
-      key: {{ index . 2 }}
+      name: {{ index . 1 | quote }}
+      key: {{ index . 2 | quote }}
 {{- end }}
 {{- end -}}
 
@@ -202,7 +202,7 @@ securityContext:
 {{- if and .archive .root.Values.archive.url .root.Values.secrets.archive.name }}
 envFrom:
   - secretRef:
-      name: {{ .root.Values.secrets.archive.name }}
+      name: {{ .root.Values.secrets.archive.name | quote }}
 {{- end }}
 {{- end -}}
 
@@ -211,7 +211,7 @@ envFrom:
 {{- if .publicUrl -}}
 {{ .publicUrl }}
 {{- else if .ingress.enabled -}}
-{{ ternary "https" "http" (ne .ingress.tlsSecretName "") }}://{{ .ingress.host }}
+{{ ternary "https" "http" (not (empty .ingress.tlsSecretName)) }}://{{ .ingress.host }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -256,7 +256,7 @@ module: dagster_k8s
 class: K8sRunLauncher
 config:
   load_incluster_config: true
-  job_namespace: {{ .Release.Namespace }}
+  job_namespace: {{ .Release.Namespace | quote }}
   service_account_name: {{ include "otc.fullname" . }}-run
   instance_config_map: {{ include "otc.fullname" . }}-dagster
   dagster_home: /etc/dagster
