@@ -18,7 +18,7 @@ from otc_assets.local.embedded import EmbeddedServer, url_of_running
 from otc_assets.settings import Settings, without_secrets
 from otc_assets.text import first_line
 from otc_assets.warehouse.roles import READER, WRITER
-from otc_assets.warehouse.server import connection_string, database_url
+from otc_assets.warehouse.server import connection_string, libpq_url
 
 
 class LoginRole(StrEnum):
@@ -72,7 +72,7 @@ def login_url(chosen: Settings, role: LoginRole | None) -> str:
                 f"{error.filename}: {error.strerror}",
                 remedy="Run the command as the account of 'otc-assets up'.",
             ) from None
-    url = database_url(url, "psycopg").replace("+psycopg", "", 1)
+    url = libpq_url(url)
     if role is None:
         return url
     login, found = _of_login(url)

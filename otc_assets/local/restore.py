@@ -17,7 +17,7 @@ from otc_assets.local.logins import psql_environment
 from otc_assets.local.server_folder import EmbeddedServerError, binaries_of_the_wheel
 from otc_assets.settings import without_secrets
 from otc_assets.warehouse.migrate import is_unmigrated
-from otc_assets.warehouse.server import autocommit, database_url, opened
+from otc_assets.warehouse.server import autocommit, libpq_url, opened
 from otc_assets.warehouse.timescale.capabilities import after_restore, before_restore, install
 
 
@@ -59,14 +59,15 @@ def restore_dump(dump: Path, url: str, *, is_embedded: bool) -> None:
             remedy="Restore it on a server with TimescaleDB of the dumped version, or rebuild the database from the "
             "archive: 'otc-assets rebuild --from archive'.",
         )
-    environment = psql_environment(database_url(url, "psycopg").replace("+psycopg", "", 1), read_only=False)
-    name = environment.get("PGDATABASE", "otc")
+    environment = psql_environment(libpq_url(url), read_only=False)
     # A restore of TimescaleDB's catalog can't be one transaction.
     whole = [] if needs_timescale else ["--single-transaction"]
     try:
         _run(
             program,
-            ["--no-owner", "--no-acl", "--exit-on-error", "--no-password", *whole, f"--dbname={name}", str(dump)],
+            # No name here: the URL's is a variable like the rest. As an argument, one with an equals sign would be
+            # taken for parameters; and for a URL without a name, libpq chooses the one that our own connections have.
+            ["--no-owner", "--no-acl", "--exit-on-error", "--no-password", *whole, "--dbname=", str(dump)],
             environment,
         )
     finally:
@@ -79,7 +80,8 @@ def _run(program: str, arguments: list[str], environment: dict[str, str]) -> str
     """Runs pg_restore, and returns what it printed. The password is in the environment and not among the arguments."""
     ended = subprocess.run(  # noqa: S603 - pg_restore, with arguments of ours and the path of the dump
         [program, *arguments],
-        env={**os.environ, **environment},
+        # A service would lead to another server than that of the URL: it has precedence over the variables.
+        env={name: text for name, text in os.environ.items() if name != "PGSERVICE"} | environment,
         capture_output=True,
         text=True,
         errors="replace",

@@ -116,6 +116,19 @@ def connection_string(url: str, **parameters: str) -> str:
     return make_conninfo(**{**address.query, **where, **parameters})
 
 
+def libpq_url(url: str) -> str:
+    """``url`` as libpq reads it, and with it psql and other programs: without a driver.
+
+    SQLAlchemy writes blanks as they are, and those of a parameter's value as ``+``: libpq refuses the first, and takes
+    the second for plus signs.
+
+    Raises:
+        InvalidDatabaseUrl: not a PostgreSQL URL.
+    """
+    address, mark, parameters = database_url(url, "psycopg").replace("+psycopg", "", 1).partition("?")
+    return address.replace(" ", "%20") + mark + parameters.replace("+", "%20")
+
+
 def options_in(url: sa.URL) -> str:
     """The ``options`` in a URL, such as ``-c statement_timeout=60000``; empty if it has none."""
     given = url.query.get("options", "")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from support.console_script import Run, console_script
 from support.logins import login
 from support.migration import migrate
@@ -181,4 +182,21 @@ def test_the_shell_gets_every_part_of_the_url() -> None:
         "PGSSLKEY": "/k",
         "PGTARGETSESSIONATTRS": "read-only",
         "PGOPTIONS": "-c default_transaction_read_only=on",
+    }
+
+
+def test_the_url_of_another_server_is_printed_as_libpq_reads_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = (
+        "postgresql://the%20owner:a%20b%2Bc%3F@db.example/My%20db?options=-c%20statement_timeout%3D5%20-c%20a.b%3D%2B"
+    )
+    monkeypatch.setenv("OTC_DATABASE_URL", given)
+    settings.cache_clear()
+    code, printed, errors = run("db", "url")
+    assert code == 0, errors
+    assert conninfo_to_dict(printed.strip()) == {
+        "user": "the owner",
+        "password": "a b+c?",
+        "host": "db.example",
+        "dbname": "My db",
+        "options": "-c statement_timeout=5 -c a.b=+",
     }

@@ -7,14 +7,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
 from dumps import program, rows
+from psycopg import sql
 from support import installed
 
 from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.local.restore import restore_dump
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_october")]
 
@@ -105,3 +107,44 @@ def test_one_command_restores_an_equal_system_and_its_check_names_whatever_is_th
     assert "1 runs are in progress" in texts
     archived.unlink()
     assert any("are missing: " + digest in problem for _, problem in lacking(otc))
+
+
+def test_a_dump_is_restored_to_the_server_of_the_url_whatever_service_the_environment_names(
+    database: str,
+    server: EmbeddedServer,
+    other_server: EmbeddedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libpq prefers what a service says to the variables in which pg_restore gets the URL."""
+    dump, name = tmp_path / "otc.dump", urlsplit(database).path[1:]
+    program(server, "pg_dump", database, "--format=custom", "--no-owner", "--no-acl", f"--file={dump}", name)
+    services = tmp_path / "services"
+    services.write_text("[elsewhere]\nhost=127.0.0.1\nport=1\nuser=somebody\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    monkeypatch.setenv("PGSERVICE", "elsewhere")
+    restore_dump(dump, other_server.url, is_embedded=False)
+    assert rows(other_server.url) == rows(database)
+
+
+@pytest.mark.parametrize("is_in_url", [True, False])
+def test_a_dump_is_restored_into_the_database_of_the_url_whatever_its_name_and_wherever_it_is_given(
+    database: str,
+    server: EmbeddedServer,
+    other_server: EmbeddedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_in_url: bool,
+) -> None:
+    """pg_restore takes a name with an equals sign for parameters; a URL without a name has that of the environment."""
+    dump, name = tmp_path / "otc.dump", urlsplit(database).path[1:]
+    program(server, "pg_dump", database, "--format=custom", "--no-owner", "--no-acl", f"--file={dump}", name)
+    target = 'Copy "of" = user'
+    with other_server._connect("postgres") as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER otc").format(sql.Identifier(target)))
+    without_name = other_server.url.rpartition("/")[0]
+    url = f"{without_name}/{quote(target)}"
+    if not is_in_url:
+        monkeypatch.setenv("PGDATABASE", target)
+    restore_dump(dump, url if is_in_url else without_name, is_embedded=False)
+    assert rows(url) == rows(database)
