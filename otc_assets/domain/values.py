@@ -79,7 +79,7 @@ def value(text: Any, column: str, field: str) -> Any:
         return None
     kind = RECORD[column]
     if not isinstance(text, str):
-        raise BadValue(f"{field} is {json.dumps(text)[:40]}, not a plain value")
+        raise BadValue(f"{field} is {_shown(text)}, not a plain value")
     if is_missing(text, column):
         if column in NEVER_NULL:
             raise BadValue(f"{field} is {text[:40]!r}, not a number")
@@ -91,6 +91,13 @@ def value(text: Any, column: str, field: str) -> Any:
     if kind == pl.Date:
         return _date(text, field)
     return _number(text, kind, column, field)
+
+
+def _shown(found: Any) -> str:
+    try:
+        return json.dumps(found)[:40]
+    except RecursionError:  # it could just be read, and this is further from the bottom of the stack
+        return "nested too deeply"
 
 
 def typed(text: str, kind: Any, field: str) -> Any:

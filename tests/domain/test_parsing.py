@@ -541,3 +541,12 @@ def test_no_bytes_make_a_reader_take_more_than_half_a_gigabyte(data: str, expect
         assert expected in result
     else:
         assert result == expected
+
+
+def test_a_value_that_can_just_be_read_is_rejected_however_deep_it_is_nested() -> None:
+    """Showing it in the reason needs more of the stack than reading it, and no other row was read for that."""
+    good = {"issueSymbolIdentifier": "A", "totalWeeklyShareQuantity": 1, "totalWeeklyTradeCount": 1}
+    for depth in range(800, 1001):
+        nested = '{"issueSymbolIdentifier": ' + "[" * depth + "]" * depth + "}"
+        parsed = parse(f"[{json.dumps(good)}, {nested}]".encode(), name="a.json")
+        assert (parsed.records.height, parsed.rejected.height) == (1, 1)
