@@ -24,6 +24,7 @@ import zstandard
 from otc_assets.content import Content, Held, Spool, joined
 from otc_assets.errors import OtcError
 from otc_assets.processes import started, this_process
+from otc_assets.whole_files import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ class LocalArchive:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def _prepare_folder(self, folder: Path) -> int:
         """Creates a folder of the archive. Returns the rights of the archive's own, which all others have.
@@ -331,13 +332,4 @@ def _ensure_folder(folder: Path, rights: int | None = None) -> None:
             ) from None
         if rights is not None:
             folder.chmod(rights)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Writes the folder's entries to disk. Without this, a power failure can lose a renamed file."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_folder(folder.parent)

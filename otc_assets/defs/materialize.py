@@ -22,7 +22,7 @@ from otc_assets.domain.weeks import T1, TIERS, WINDOW_WEEKS, Tier, due_at, stret
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.read import effective_publications
-from otc_assets.warehouse.retention import require_kept, retained_from
+from otc_assets.warehouse.retention import oldest_kept, require_kept
 
 #: Weeks per run at first, where they are captured too and where they are only computed, and at least.
 _WITH_CAPTURES, _COMPUTED, _FEWEST = 4, 12, 4
@@ -226,7 +226,7 @@ def missing_weeks(database: Database, weeks: Sequence[dt.date], now: dt.datetime
     """
     with database.transaction() as connection:
         found = effective_publications(connection, weeks[0], weeks[-1])
-        oldest = retained_from(connection, "venue_volume") or dt.date.min
+        oldest = oldest_kept(connection, "venue_volume")
     have = {key for key, of_tier in found.items() if of_tier.captures}
     lacking = [
         week

@@ -16,8 +16,8 @@ from psycopg.rows import dict_row
 
 from otc_assets.warehouse.server import (
     DAGSTER_SCHEMA,
-    connection_string,
     database_url,
+    libpq_url,
     options_in,
     prepare_session,
     session_options,
@@ -125,7 +125,8 @@ class Database:
             # Our tables are named with their schema, Dagster's without: in a separate storage it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
         connection = psycopg.connect(
-            connection_string(url, options=options),
+            libpq_url(url),
+            options=options,
             autocommit=True,
             row_factory=dict_row,
             connect_timeout=_CONNECT_SECONDS,

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from otc_assets.local.setup import NotStarted
-from otc_assets.warehouse.server import LOCK_SPACE, connection_string
+from otc_assets.warehouse.server import LOCK_SPACE, libpq_url
 
 #: A daemon writes a heartbeat every 30 seconds. After this time without one, no daemon is running.
 _SILENCE_SECONDS = 75
@@ -56,7 +56,7 @@ class OnlyDaemon:
             NotStarted: another ``up`` holds it.
         """
         name = f"otc-assets {self._command}, process {os.getpid()} on {socket.gethostname()}"[:63]
-        url = connection_string(self._url)
+        url = libpq_url(self._url)
         connection = psycopg.connect(url, autocommit=True, application_name=name, connect_timeout=10)
         if connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _DAEMON_LOCK).fetchone() != (True,):
             found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()

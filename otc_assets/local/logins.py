@@ -18,7 +18,7 @@ from otc_assets.local.embedded import EmbeddedServer, url_of_running
 from otc_assets.settings import Settings, without_secrets
 from otc_assets.text import first_line
 from otc_assets.warehouse.roles import READER, WRITER
-from otc_assets.warehouse.server import connection_string, libpq_url
+from otc_assets.warehouse.server import libpq_url
 
 
 class LoginRole(StrEnum):
@@ -91,7 +91,7 @@ _A = {"owner": "the owner", "writer": "a writer", "reader": "a reader", None: "w
 
 def _of_login(url: str) -> tuple[str, str | None]:
     try:
-        with psycopg.connect(connection_string(url), connect_timeout=10) as connection:
+        with psycopg.connect(url, connect_timeout=10) as connection:
             found = connection.execute(_IS, {"writer": WRITER, "reader": READER}).fetchone()
     except psycopg.Error as error:
         raise NoLogin(

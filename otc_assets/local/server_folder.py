@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from otc_assets import embedded_files
 from otc_assets.errors import OtcError
+from otc_assets.whole_files import sync_folder, write_whole
 
 #: PostgreSQL refuses to run as root; it then runs as the account "nobody", which owns no files.
 _NOBODY = 65534
@@ -93,19 +94,8 @@ class ServerFolder:
         return port
 
     def _write(self, path: Path, text: str) -> None:
-        """Writes a small file of the folder as a whole or not at all: a full disk left empty ones."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}")
-        partial.unlink(missing_ok=True)
-        try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-                handle.write(text)
-                handle.flush()
-                if self._durable:
-                    os.fsync(handle.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        """Writes a file that only its owner may read. A full disk once left empty ones, for good."""
+        write_whole(path, text.encode(), rights=0o600, durable=self._durable)
 
     def pid(self) -> int | None:
         """The process ID that PostgreSQL has written down. After a crash it may be that of any other process."""
@@ -193,11 +183,7 @@ class ServerFolder:
             )
         incomplete.rename(self.data)
         if self._durable:
-            folder = os.open(self.home, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.home)
 
     def check_version(self) -> None:
         """Refuses data of another major version of PostgreSQL.

@@ -23,9 +23,10 @@ from otc_assets.defs.instance import clean_instance, newest_heartbeat, open_inst
 from otc_assets.defs.liveness import fail_dead_runs
 from otc_assets.local.daemon import OnlyDaemon, wait_until_silent
 from otc_assets.local.server_folder import is_free, tail
-from otc_assets.local.setup import NotStarted, project_file, write_whole
+from otc_assets.local.setup import NotStarted, project_file
 from otc_assets.processes import Identity, command_of, is_dead, session_members, started, this_process
 from otc_assets.settings import Settings, child_environment
+from otc_assets.whole_files import write_whole
 
 #: The time limits for the first response of the UI, and for the end of the processes.
 _READY_SECONDS = 300

@@ -6,7 +6,6 @@ the Dagster instance is opened by ``defs.instance``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -24,6 +23,7 @@ from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.migrate import Migrated, is_unmigrated, migrate, require_current
 from otc_assets.warehouse.roles import require_owner
 from otc_assets.warehouse.server import dagster_storage_url, opened, transaction
+from otc_assets.whole_files import write_whole
 
 
 class NotStarted(OtcError):
@@ -171,13 +171,6 @@ def warehouse(chosen: Settings) -> Iterator[Database]:
     """
     with database(chosen) as url, closing(Database(_check(chosen, url).database_url)) as opened_database:
         yield opened_database
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file, so that another process reads all of the old content or all of the new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def _write_files(chosen: Settings, *, replace: bool) -> None:

@@ -18,7 +18,7 @@ from otc_assets.finra.source import PublicationState, Source
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.publication import Publication
 from otc_assets.warehouse.read import publications
-from otc_assets.warehouse.retention import retained_from
+from otc_assets.warehouse.retention import oldest_kept
 
 #: When the Wednesday schedule captures, New York time: FINRA has published everything that was due by then.
 WEDNESDAY_TIME = dt.time(6)
@@ -119,7 +119,7 @@ def changed(
         SourceError: the source did not answer.
     """
     with database.transaction() as connection:
-        oldest = retained_from(connection, "venue_volume") or dt.date.min
+        oldest = oldest_kept(connection, "venue_volume")
     wanted = [(tier, week) for tier, week in candidates if week >= oldest]
     if not wanted:
         return

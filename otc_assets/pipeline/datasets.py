@@ -61,7 +61,7 @@ from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
-from otc_assets.warehouse.retention import require_kept, retained_from
+from otc_assets.warehouse.retention import oldest_kept, require_kept
 from otc_assets.warehouse.server import lock_week
 
 #: What is shown of a week in which no period ends.
@@ -211,7 +211,7 @@ def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -
     offered: dict[str, set[dt.date]] = {}
     with database.transaction() as connection:
         captured = captured_periods(connection)
-        oldest = {dataset.name: retained_from(connection, dataset.retention) for dataset in DATASETS}
+        kept_from = _kept_from(connection)
     if isinstance(source, DatasetSource):
         try:
             offered = {
@@ -219,7 +219,7 @@ def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -
             }
         except SourceError:
             offered = {}
-    return dataset_gaps(captured, offered, now, {name: week for name, week in oldest.items() if week})
+    return dataset_gaps(captured, offered, now, {dataset.name: kept_from[dataset.table] for dataset in DATASETS})
 
 
 def captured_periods(connection: sa.Connection) -> dict[str, set[dt.date]]:
@@ -413,7 +413,7 @@ def weeks_to_capture(connection: sa.Connection, weeks: Sequence[dt.date], now: d
 
 def _kept_from(connection: sa.Connection) -> dict[str, dt.date]:
     """By table of a data set, the oldest week of which it is kept."""
-    return {dataset.table: retained_from(connection, dataset.retention) or dt.date.min for dataset in DATASETS}
+    return {dataset.table: oldest_kept(connection, dataset.retention) for dataset in DATASETS}
 
 
 def weeks_to_estimate(connection: sa.Connection, weeks: Sequence[dt.date]) -> dict[dt.date, str]:

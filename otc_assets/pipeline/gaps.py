@@ -21,7 +21,7 @@ from otc_assets.tracing import LOAD, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import replace_gaps
 from otc_assets.warehouse.read import captured, first_captured, reported_gaps
-from otc_assets.warehouse.retention import retained_from
+from otc_assets.warehouse.retention import oldest_kept, retained_from
 from otc_assets.warehouse.server import lock_week
 
 
@@ -69,7 +69,7 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
     with database.transaction() as connection:
         stored, first = reported_gaps(connection), first_captured(connection)
         gaps = _gaps(connection, None, first_week, now)
-        oldest = retained_from(connection, "venue_volume") or dt.date.min
+        oldest = oldest_kept(connection, "venue_volume")
     if not first:
         return []
     requested, history = split_history(gaps, first)[1], gaps.join(stored, on=["week_ending", "tier"], how="semi")

@@ -22,7 +22,7 @@ from otc_assets.pipeline.capture import Captured, capture_all, failures, record_
 from otc_assets.text import printable_name
 from otc_assets.tracing import FETCH, span
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.retention import refusal, retained_from
+from otc_assets.warehouse.retention import oldest_kept, refusal
 from otc_assets.warehouse.server import DatabaseUnreachable
 
 #: Temporary errors that concern the files that follow as well.
@@ -117,7 +117,7 @@ def _capture(
     found: list[Capture], name: str, database: Database, archive: Archive, run_id: str, refuse: Refuse
 ) -> Iterator[Captured]:
     with database.transaction() as connection:
-        oldest = retained_from(connection, "venue_volume") or dt.date.min
+        oldest = oldest_kept(connection, "venue_volume")
     if beyond := [capture.week_ending for capture in found if capture.week_ending < oldest]:
         # The file's other weeks are captured all the same.
         refuse(f"{name}: {refusal('venue_volume', min(beyond), oldest)}", None)

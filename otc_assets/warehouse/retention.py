@@ -43,6 +43,11 @@ def retained_from(connection: sa.Connection, what: str) -> dt.date | None:
     return found
 
 
+def oldest_kept(connection: sa.Connection, what: str) -> dt.date:
+    """The oldest week of which ``what`` (a retention class) is kept; the first of all days where everything is."""
+    return retained_from(connection, what) or dt.date.min
+
+
 def kept_tables(connection: sa.Connection) -> list[tuple[str, list[str], dt.date | None]]:
     """By retention class: its name, its tables, and the oldest week of which they are kept."""
     asked = sa.text("SELECT what, tables, otc.retained_from(what, :today) FROM otc.retention ORDER BY what")

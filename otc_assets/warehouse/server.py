@@ -18,7 +18,6 @@ import psycopg
 import sqlalchemy as sa
 import stamina
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from otc_assets.errors import OtcError
 from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
@@ -102,22 +101,8 @@ def database_url(url: str, driver: str) -> str:
     return parsed.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
 
 
-def connection_string(url: str, **parameters: str) -> str:
-    """``url`` for psycopg itself, as a string of parameters, to which ``parameters`` are added.
-
-    It may be a URL of SQLAlchemy's, with a driver. It does not become a URL of libpq: SQLAlchemy writes a space in a
-    password as it is, which libpq does not accept in a URL.
-
-    Raises:
-        InvalidDatabaseUrl: not a PostgreSQL URL.
-    """
-    address = sa.make_url(database_url(url, "psycopg"))
-    where = address.translate_connect_args(username="user", database="dbname")
-    return make_conninfo(**{**address.query, **where, **parameters})
-
-
 def libpq_url(url: str) -> str:
-    """``url`` as libpq reads it, and with it psql and other programs: without a driver.
+    """``url`` as libpq reads it, and with it psycopg, psql and other programs: without a driver.
 
     SQLAlchemy writes blanks as they are, and those of a parameter's value as ``+``: libpq refuses the first, and takes
     the second for plus signs.

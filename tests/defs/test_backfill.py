@@ -12,6 +12,7 @@ from dagster import DagsterInstance
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from pytest_httpserver import HTTPServer
 from support import installed
+from support.web_server import name_unreachable_proxy
 
 from otc_assets.defs import backfill
 from otc_assets.defs.backfill import backfill_state, follow_backfill, launch_backfill
@@ -59,10 +60,7 @@ def test_the_dialog_launches_the_chosen_weeks_of_every_asset_and_no_others(insta
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     installation: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    name_unreachable_proxy(monkeypatch)
     reply = {"data": {"launchPartitionBackfill": {"__typename": "LaunchBackfillSuccess", "backfillId": "abc"}}}
     httpserver.expect_request("/graphql", method="POST").respond_with_json(reply)
     assert launch(httpserver) == "abc"

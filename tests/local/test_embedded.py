@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import stat
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from support.full_disk import full_disk
 
 from otc_assets.local.embedded import EmbeddedServer, EmbeddedServerError
 
@@ -171,18 +171,14 @@ def test_files_that_a_full_disk_has_left_empty_are_written_again(home: Path) -> 
 def test_a_full_disk_leaves_the_port_as_it_was_and_no_password(home: Path) -> None:
     folder = EmbeddedServer(home)._folder
     port = folder.choose_port()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with socket.socket() as squatter:
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write fails, as on a full disk
-        try:
+        with full_disk():
             with pytest.raises(OSError, match="File too large"):
                 folder.choose_port()
             with pytest.raises(OSError, match="File too large"):
                 folder.password("otc")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [(path.name, path.read_text()) for path in home.iterdir()] == [("port", str(port))]
 
 

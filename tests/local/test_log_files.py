@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
+
+from support.full_disk import full_disk
 
 from otc_assets.local.log_files import rotate
 
@@ -64,10 +65,6 @@ def test_a_full_disk_ends_nothing_and_loses_no_content(tmp_path: Path) -> None:
         rotate(log, most_bytes=1)
     log.write_text("content 3")
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # every write fails, as on a full disk
-    try:
+    with full_disk():
         rotate(log, most_bytes=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from pytest_httpserver import HTTPServer
 from support.terminal import Terminal
-from support.web_server import free_port, launch, until
+from support.web_server import free_port, launch, name_unreachable_proxy, until
 
 from otc_assets.local.daemon import OnlyDaemon
 from otc_assets.local.embedded import EmbeddedServer
@@ -36,10 +36,7 @@ def test_up_sees_its_own_ui_where_the_environment_names_a_proxy(
     httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a company's network, `up` waited for five minutes, and failed although the UI was there."""
-    monkeypatch.delenv("NO_PROXY", raising=False)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # nothing listens there
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    name_unreachable_proxy(monkeypatch)
     monkeypatch.setattr("otc_assets.local.services._READY_SECONDS", 2)
     httpserver.expect_request("/server_info").respond_with_json({})
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as process:

@@ -91,6 +91,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     ports = dict(zip([f"{part}.port{grpc}" for part in parts for grpc in ("", ".grpc")], _free_ports(8), strict=True))
     command = [
         program,
+        "-logtostderr",
         "server",
         "-s3",
         f"-dir={folder}",
@@ -116,6 +117,9 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         process.kill()
         process.wait()
+        # The server's parts talk by sockets in /tmp, which no option moves elsewhere.
+        for part in parts:
+            Path(f"/tmp/seaweedfs-{part}-grpc-{ports[f'{part}.port.grpc']}.sock").unlink(missing_ok=True)  # noqa: S108
 
 
 def _wait_until_ready(server: S3Server, process: subprocess.Popen[bytes], log: Path) -> None:

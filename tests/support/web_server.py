@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from support.terminal import Terminal
 
@@ -79,3 +80,11 @@ def status_of(port: str, run_id: str) -> str | None:
     """The status with which a run ended; None while it is under way."""
     status = _graphql(port, _STATUS, id=run_id)["runOrError"]["status"]
     return status if status in _ENDED else None
+
+
+def name_unreachable_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment names a proxy for all requests, as in a company's network, at a port where nothing listens."""
+    for variable in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
