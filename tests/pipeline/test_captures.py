@@ -25,6 +25,7 @@ from otc_assets.reports import captures as capture_reports
 from otc_assets.reports import weeks as reports
 from otc_assets.settings import settings
 from otc_assets.warehouse import events
+from otc_assets.warehouse.read import previous_week
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
 WEEK = dt.date(2026, 8, 21)
@@ -335,6 +336,30 @@ def test_withdrawing_a_file_of_totals_takes_them_out_of_a_week_without_rows(
     assert installed.compute_stale_weeks(dagster) == []
     assert sql.execute(totals).fetchall() == []
     assert [row["rows_in_use"] for row in capture_reports.captures(installed.database())] == [0]
+
+
+def test_a_withdrawn_or_quarantined_capture_is_no_week_to_compare_with(
+    dagster: DagsterInstance, tmp_path: Path
+) -> None:
+    """The next week was compared with no rows, and a check of the newest week counted what was withdrawn."""
+
+    def previous() -> dt.date | None:
+        with installed.database().transaction() as connection:
+            return previous_week(connection, WEEK + dt.timedelta(weeks=1), "NMS Tier 1")
+
+    ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
+    assert previous() == WEEK
+    ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
+    assert statuses() == ["effective", "quarantined"]
+    with installed.database().transaction() as connection:
+        captures.withdraw(connection, 1, "for a test")
+    assert previous() is None
+    assert installed.compute_stale_weeks(dagster) == []
+    assert previous() is None
+    with installed.database().transaction() as connection:
+        captures.accept(connection, 2)
+    assert installed.compute_stale_weeks(dagster) == []
+    assert previous() == WEEK
 
 
 def test_a_publication_without_an_accepted_row_is_a_failure(dagster: DagsterInstance, sql: Sql, tmp_path: Path) -> None:
