@@ -1449,6 +1449,7 @@ CREATE INDEX alert_recoveries ON otc.alert USING btree (recovery_of) WHERE (reco
 CREATE INDEX ats_block_by_mpid ON otc.ats_block USING btree (mpid, week_ending);
 CREATE INDEX block_share_by_venue ON otc.block_share USING btree (venue, week_ending);
 CREATE INDEX dataset_capture_by_period ON otc.dataset_capture USING btree (dataset, period, id);
+CREATE INDEX events_by_moment ON otc.events USING btree (write_moment) WHERE (write_moment IS NOT NULL);
 CREATE INDEX events_by_type ON otc.events USING btree (event_type, id);
 CREATE INDEX events_by_week ON otc.events USING btree (((payload ->> 'week_ending'::text)), id);
 CREATE INDEX events_in_order ON otc.events USING btree (xid, id);

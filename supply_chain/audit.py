@@ -1,8 +1,8 @@
 """``make audit``: known vulnerabilities of the pinned packages, and their licences, against ``allowed.toml``.
 
 Vulnerabilities are those of the advisory service OSV, by pip-audit. Where the service can't be reached, the step says
-that advisories were not checked. It fails then in CI, which sets ``CI``, and passes elsewhere; ``OTC_REQUIRE_ADVISORIES``,
-1 or 0, decides otherwise.
+that advisories were not checked. It then fails in CI, where ``CI`` is set, and passes elsewhere.
+``OTC_REQUIRE_ADVISORIES``, 1 or 0, decides otherwise.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def main() -> int:
         print(f"advisories: NOT CHECKED. {service} can't be asked: {reason}")
         if why := _required():
             problems.append(
-                f"{why}, and advisories were not checked. Let {service} be reached; name another server with OSV's API in "
-                "OTC_ADVISORIES_URL; or set OTC_REQUIRE_ADVISORIES=0 to pass without"
+                f"{why}, and advisories were not checked. Let {service} be reached; name another server with OSV's API "
+                "in OTC_ADVISORIES_URL; or set OTC_REQUIRE_ADVISORIES=0 to pass without"
             )
     else:
         problems += vulnerable(service, [ROOT / lock for lock in LOCKS], entries)

@@ -156,6 +156,30 @@ def test_a_corrected_period_keeps_the_replaced_rows_and_answers_as_of_a_moment(i
     assert then == [("A", 10), ("B", 20), ("C", 30)]
 
 
+def test_a_clock_that_was_set_back_does_not_let_a_row_end_before_it_began(installation: Path, sql: Sql) -> None:
+    """Figures were safe, for the moments of their loads are stored; those of captures are in events alone."""
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10")]})
+    capture(source)
+    moments = (
+        "SELECT known_from, write_moment FROM short_volume_daily, events WHERE event_type = 'otc.dataset.captured'"
+    )
+    ((known_from, moment),) = sql.execute(moments).fetchall()
+    assert known_from == moment
+    # As if the clock had been an hour ahead: the capture's rows, and an event of that moment.
+    sql.execute("UPDATE short_volume_daily SET known_from = known_from + '1 hour'")
+    sql.execute("""
+        INSERT INTO events (event_type, aggregate_type, aggregate_id, version, payload, metadata, write_moment)
+        SELECT event_type, aggregate_type, aggregate_id, version + 1, payload, metadata, write_moment + '1 hour'
+        FROM events WHERE event_type = 'otc.dataset.captured'
+    """)
+    source.rows[MONDAY] = [row("17", "A", "1", "0", "11")]
+    capture(source)
+    spans = sql.execute("SELECT known_from < known_to FROM short_volume_daily_revision").fetchall()
+    assert spans == [(True,)]
+    plan = sql.execute("EXPLAIN SELECT max(write_moment) FROM events").fetchall()
+    assert "events_by_moment" in str(plan)
+
+
 def test_every_row_is_accepted_or_kept_with_the_reason_why_not(installation: Path, sql: Sql) -> None:
     lines = [
         row("17", "OK", "1", "0", "10"),
