@@ -266,6 +266,16 @@ def test_numbers_in_json_never_pass_through_a_float() -> None:
     assert parsed.raw["record"][0] == text[1:-1]
 
 
+def test_a_record_that_names_a_field_twice_is_rejected_and_the_others_are_read() -> None:
+    """The last of two values counted, without a word. A header with a name twice is refused, too."""
+    record = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    twice = f'{record[:-1]}, "totalWeeklyShareQuantity": 6}}'
+    parsed = parse(f"[{record},{twice},{record}]".encode(), name="f")
+    assert parsed.records["line"].to_list() == [1, 3]
+    reason = "the record names totalWeeklyShareQuantity more than once, so its values are ambiguous"
+    assert parsed.rejected.select("line", "record", "reason").rows() == [(2, twice, reason)]
+
+
 def test_replies_that_follow_one_another_in_one_file_are_all_read() -> None:
     """Records after the first array's end were once ignored."""
     record = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,19 @@ def _constant(literal: str) -> float | None:
     return None if literal == "NaN" else float(literal)
 
 
+class _Repeating(dict[str, Any]):
+    """An object that names a member more than once: JSON has no rule for which value is meant."""
+
+    def __init__(self, members: list[tuple[str, Any]]) -> None:
+        super().__init__(members)
+        self.repeated = sorted(name for name, count in Counter(name for name, _ in members).items() if count > 1)
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    return found if len(found) == len(members) else _Repeating(members)
+
+
 def _skip_space(text: str, at: int) -> int:
     return _SPACE.match(text, at).end()  # type: ignore[union-attr]  # it also matches nothing
 
@@ -58,7 +72,9 @@ class _ValueReader:
         self._start = 0
         self._window = text[: self._WINDOW]
         # Numbers stay text until they become decimals: a float would round them.
-        self._decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=_constant)
+        self._decoder = json.JSONDecoder(
+            parse_float=str, parse_int=str, parse_constant=_constant, object_pairs_hook=_object
+        )
 
     def decode(self, at: int) -> tuple[Any, int]:
         """The value at ``at``, and where it ends.
@@ -164,6 +180,8 @@ def parse_json(data: bytes, name: str) -> Parsed:
 def _values(record: Any) -> Iterator[tuple[str, str, Any]]:
     if not isinstance(record, dict) or not any(field in record for field in FIELDS):
         raise BadValue("not a FINRA record: it has none of its fields")
+    if isinstance(record, _Repeating):
+        raise BadValue(f"the record names {', '.join(record.repeated)} more than once, so its values are ambiguous")
     for field, column in FIELDS.items():
         if field in record:
             yield column, field, record[field]
