@@ -158,10 +158,18 @@ def share_engine(storage: DagsterPostgresStorage, engine: sa.Engine) -> None:
     """Has the three parts of a storage use ``engine``. Waits for a setting of the pool of connections.
 
     The public ``optimize_for_webserver`` makes a pool for each part of each instance, and does not test connections.
-    Which tables there are is asked once per storage, and not with every materialization.
+    Which tables and columns there are is asked once per storage, and not with every look at an asset.
     """
-    events = storage.event_log_storage
-    events.has_table = cache(events.has_table)  # type: ignore[attr-defined]
+    events: Any = storage.event_log_storage
+    events.has_table = cache(events.has_table)
+    ask, known = events._has_asset_key_col_on_connection, dict[str, bool]()
+
+    def has_column(connection: sa.Connection, name: str) -> bool:
+        if name not in known:
+            known[name] = ask(connection, name)
+        return known[name]
+
+    events._has_asset_key_col_on_connection = has_column
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part._engine = engine  # type: ignore[union-attr]
 
