@@ -729,7 +729,7 @@ CREATE TABLE otc.symbol (
     issue_name text, -- the issue with the most volume, where a ticker has several
     issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     product_type text, -- FINRA's productTypeCode; '' where it gives none
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week of a tier in which it trades is captured
     previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_tier text, -- its tier in previous_week
     previous_issue_name text, -- its issue name in previous_week
@@ -811,7 +811,7 @@ CREATE TABLE otc.symbol_revision (
     issue_name text, -- the issue with the most volume, where a ticker has several
     issue_count bigint NOT NULL, -- number of issues that traded under the symbol
     product_type text, -- FINRA's productTypeCode; '' where it gives none
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week of a tier in which it trades is captured
     previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_tier text, -- its tier in previous_week
     previous_issue_name text, -- its issue name in previous_week
@@ -1039,7 +1039,7 @@ CREATE TABLE otc.venue (
     firm_crd text, -- CRD number of a non-ATS firm
     venue_name text, -- FINRA's marketParticipantName
     tiers text NOT NULL, -- the captured tiers in which it traded
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week of a tier in which it trades is captured
     previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_venue_id text, -- the venue_id under which the venue traded in previous_week
     previous_venue_name text, -- the venue's name in previous_week
@@ -1058,7 +1058,7 @@ CREATE TABLE otc.venue_revision (
     firm_crd text, -- CRD number of a non-ATS firm
     venue_name text, -- FINRA's marketParticipantName
     tiers text NOT NULL, -- the captured tiers in which it traded
-    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week is captured
+    is_new boolean NOT NULL, -- whether it has no trades in the earlier weeks of the window; false where no earlier week of a tier in which it trades is captured
     previous_week date, -- the newest earlier week in the window in which it traded; null where there is none
     previous_venue_id text, -- the venue_id under which the venue traded in previous_week
     previous_venue_name text, -- the venue's name in previous_week

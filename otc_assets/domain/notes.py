@@ -177,7 +177,8 @@ NOTES = {
         "other venue_ids of the identity that traded in the window, whose weeks are included; null where there are none"
     ),
     "is_new": Note(
-        "whether it has no trades in the earlier weeks of the window; false where no earlier week is captured"
+        "whether it has no trades in the earlier weeks of the window; false where no earlier week of a tier in which "
+        "it trades is captured"
     ),
     "previous_week": Note("the newest earlier week in the window in which it traded; null where there is none"),
     "previous_tier": Note("its tier in previous_week"),

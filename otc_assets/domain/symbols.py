@@ -87,8 +87,8 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
         pl.col("tier").first().alias("_tier"),
         pl.col("issue_name").first().alias("_issue"),
     )
-    # Without an earlier captured week, nothing can be called new.
-    has_earlier = captured.filter(pl.col("week_ending") < week_ending).height > 0
+    # Without an earlier captured week of the tier, nothing in it can be called new.
+    compared = captured.filter(pl.col("week_ending") < week_ending).select("tier").unique()
     known = captured.filter(pl.col("week_ending") == week_ending).select("tier")
     seen_here = before.select("symbol", "tier", pl.lit(True).alias("_seen_here")).unique()
     rows = (
@@ -106,9 +106,13 @@ def symbol(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl.DataF
             .then("previous_tier")
             .alias("moved_from_tier"),
             _issue_changes(rows).alias("issue_change"),
-            (pl.col("previous_week").is_null() & has_earlier).alias("is_new"),
+            (pl.col("previous_week").is_null() & pl.col("tier").is_in(compared["tier"].to_list())).alias("is_new"),
         )
-        .join(_former_tickers(current, before, known), on=["tier", "symbol"], how="left")
+        .join(
+            _former_tickers(current.join(compared, on="tier", how="semi"), before, current, known),
+            on=["tier", "symbol"],
+            how="left",
+        )
         .join(_products(read("published_total", [week_ending], _PRODUCT_COLUMNS)), on=["tier", "symbol"], how="left")
         .select(list(SYMBOL))
         .cast(dict(SYMBOL))  # type: ignore[arg-type]
@@ -126,16 +130,19 @@ def _issue_changes(rows: pl.DataFrame) -> pl.Series:
     return pl.Series([change(*pair) for pair in names], dtype=pl.String)
 
 
-def _former_tickers(current: pl.DataFrame, before: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+def _former_tickers(
+    compared: pl.DataFrame, before: pl.DataFrame, current: pl.DataFrame, known: pl.DataFrame
+) -> pl.DataFrame:
     """(tier, symbol, previous_symbol): symbols that are new, with the issue name of exactly one that has ended.
 
     Args:
-        current: the rows of the week.
+        compared: the rows of the week whose tiers have an earlier week.
         before: the rows of the earlier weeks of the window.
+        current: the rows of the week.
         known: column `tier`: the tiers that are captured in the week.
     """
     named = pl.col("issue_name") != ""
-    new = current.filter(named).join(before, on="symbol", how="anti")
+    new = compared.filter(named).join(before, on="symbol", how="anti")
     ended = before.filter(named).join(current, on="symbol", how="anti").select("symbol", "issue_name").unique()
     # Of a symbol of a pending tier, it is not known yet whether it still trades.
     pending = before.join(known, on="tier", how="anti").select("symbol").unique()

@@ -171,7 +171,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=symbol,
         event=_METRICS,
-        code_version="2",
+        code_version="3",
     ),
     Figure(
         name="venue",
@@ -188,7 +188,7 @@ _ALL_TABLES = (
         weeks=WINDOW_WEEKS,
         formula=venue,
         event=_METRICS,
-        code_version=f"1.{SUCCESSIONS_VERSION}",
+        code_version=f"2.{SUCCESSIONS_VERSION}",
     ),
     Figure(
         name="venue_succession",

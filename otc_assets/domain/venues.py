@@ -118,12 +118,15 @@ def venue(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -
         and venue_id are those of its identity in the captured weeks of the window.
     """
     history = with_identity(history.join(captured, on=["week_ending", "tier"], how="semi"), identities())
+    # Without an earlier captured week of a tier, nothing in it can be called new.
+    compared = captured.filter(pl.col("week_ending") < week_ending)["tier"].unique().to_list()
     named = (
         history.sort("total_volume", "tier", descending=[True, False])
         .group_by("week_ending", "venue_id", "identity_id", "venue_kind", maintain_order=True)
         .agg(
             pl.col("venue_name").drop_nulls().first(),
             pl.col("tier").unique().sort().str.join(", ").alias("tiers"),
+            pl.col("tier").is_in(compared).all().alias("_compared"),
         )
     )
     current = named.filter(pl.col("week_ending") == week_ending)
@@ -137,14 +140,13 @@ def venue(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -
             pl.col("venue_name").last().alias("previous_venue_name"),
         )
     )
-    has_earlier = captured.filter(pl.col("week_ending") < week_ending).height > 0
     kind, number = pl.col("venue_kind"), pl.col("venue_id").str.contains(r"^\d+$")
     return (
         current.join(before, on="identity_id", how="left")
         .with_columns(
             pl.when(kind == VenueKind.ATS).then("venue_id").alias("mpid"),
             pl.when((kind == VenueKind.NON_ATS) & number).then("venue_id").alias("firm_crd"),
-            (pl.col("previous_week").is_null() & has_earlier).alias("is_new"),
+            (pl.col("previous_week").is_null() & pl.col("_compared")).alias("is_new"),
         )
         .select(list(VENUE))
         .cast(dict(VENUE))  # type: ignore[arg-type]

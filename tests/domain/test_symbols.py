@@ -163,6 +163,15 @@ def test_in_the_first_captured_week_nothing_is_new() -> None:
     assert (row["is_new"], row["previous_week"]) == (False, None)
 
 
+def test_in_the_first_captured_week_of_a_tier_nothing_in_it_is_new() -> None:
+    """Weeks of another tier say nothing of it: every symbol of the tier was called new, or a former ticker's heir."""
+    ended = [(number, ONE, "OLD", "Granite Inc.", 10) for number in range(1, 6)]
+    weeks = pl.concat([captured(tiers=[ONE]), captured([6], [TWO])])
+    first, new = rows_of(*ended, (6, TWO, "GRAN", "Granite Inc.", 1), (6, ONE, "A", "A Inc.", 1), weeks=weeks)[::-1]
+    assert (first["symbol"], first["is_new"], first["previous_symbol"]) == ("GRAN", False, None)
+    assert (new["symbol"], new["is_new"]) == ("A", True)
+
+
 def test_the_product_type_is_that_of_finras_totals() -> None:
     total = dict.fromkeys(PUBLISHED_TOTAL) | {"week_ending": WEEK, "tier": ONE, "symbol": "A", "venue_kind": "ATS"}
     totals = pl.DataFrame(

@@ -173,6 +173,13 @@ def test_a_venue_has_its_name_and_that_of_its_identity_in_the_week_before() -> N
     ]
     assert made["previous_week"].to_list() == [WEEKS[4], WEEKS[4]]
     assert not venue(venue_share(rows), captured([6]), WEEK)["is_new"].any()
+    # Of the tier in which it trades, no earlier week is captured.
+    other = captured().with_columns(tier=pl.lit("OTC"))
+    assert not venue(venue_share(rows), pl.concat([captured([6]), other]), WEEK)["is_new"].any()
+    started = venue(
+        venue_share(rows.filter((pl.col("venue_id") != "INCR") | (pl.col("week_ending") == WEEK))), captured(), WEEK
+    )
+    assert started.filter("is_new")["venue_id"].to_list() == ["INCR"]
 
 
 def test_a_chain_of_successions_is_one_identity() -> None:
