@@ -44,6 +44,13 @@ def _no_waiting_between_tries() -> None:
     retry_without_waiting()
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_each_test() -> Iterator[None]:
+    """The settings are read again after each test: those of a test's environment once reached the next test."""
+    yield
+    settings.cache_clear()
+
+
 #: Where Linux keeps files in memory.
 _MEMORY = Path("/dev/shm")  # noqa: S108
 _MEMORY_BYTES = 4 << 30

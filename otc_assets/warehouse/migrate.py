@@ -175,6 +175,7 @@ def _migrate(
         ensure_schema(connection, "otc")
         ensure_schema(connection, DAGSTER_SCHEMA)
         before = current_version(connection)
+        hypertables.allow_changes_of_compressed_rows(connection)
         config = _config()
         config.attributes["connection"] = connection
         if to == "base" or (to != "head" and before is not None and to < before):

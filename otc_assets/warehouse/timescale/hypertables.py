@@ -19,6 +19,16 @@ _HYPERTABLES = sa.text("""
     SELECT hypertable_name, compression_enabled FROM timescaledb_information.hypertables WHERE hypertable_schema = 'otc'
 """)
 
+_UNLIMITED = sa.text("""
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'
+""")
+
+
+def allow_changes_of_compressed_rows(connection: sa.Connection) -> None:
+    """Lets this transaction change any number of compressed rows: a migration may change all rows of a table."""
+    connection.execute(_UNLIMITED)
+
 
 def reconcile(connection: sa.Connection, can: Capabilities, digests: Digests) -> None:
     """Converts tables to hypertables, rows included, if the server can, and applies layouts that have changed.

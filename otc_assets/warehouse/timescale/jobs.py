@@ -19,6 +19,11 @@ _COMPRESSED_AFTER = sa.text("""
 """)
 _OUR_JOBS = sa.text("SELECT job_id FROM timescaledb_information.jobs WHERE proc_schema = 'otc' AND proc_name = :name")
 
+_HAS_BATCHES = sa.text("""
+    SELECT EXISTS (SELECT FROM pg_proc
+        WHERE proname = 'add_continuous_aggregate_policy' AND 'buckets_per_batch' = ANY(proargnames))
+""")
+
 
 def reconcile(
     connection: sa.Connection, can: Capabilities, compress_after_weeks: int, *, start: dt.datetime | None = None
@@ -47,14 +52,27 @@ def reconcile(
             run(f"SELECT remove_compression_policy('otc.{table}')")
         if wanted:
             run(f"SELECT add_compression_policy('otc.{table}', INTERVAL '{wanted}'{first})")
-    refreshed = set(connection.execute(statement("refreshed_aggregates")).scalars())
-    for name in AGGREGATES:
-        if name not in refreshed:
-            # Over all weeks: only what has changed is computed. A window that ended some weeks ago would leave older
-            # weeks stale that were loaded or revised.
-            run(
-                f"SELECT add_continuous_aggregate_policy('otc.{name}', start_offset => NULL, end_offset => NULL,"
-                f" schedule_interval => INTERVAL '1 day'{first})"
-            )
+    _reconcile_refreshes(connection, first)
     if connection.execute(_OUR_JOBS, {"name": RETENTION_JOB}).first() is None:
         run(f"SELECT add_job('otc.{RETENTION_JOB}', INTERVAL '1 day'{first})")
+
+
+def _reconcile_refreshes(connection: sa.Connection, first: str) -> None:
+    """Creates the jobs that refresh the aggregates, or replaces them if they refresh in batches.
+
+    Over all weeks: only what has changed is computed. A window that ended some weeks ago would leave older weeks stale
+    that were loaded or revised. In one batch: TimescaleDB 2.28.2 and earlier leave out the newest week that has changed
+    when they divide the weeks into batches, as they do by default since 2.21.
+    """
+    refreshed: dict[str, int | None] = {row[0]: row[1] for row in connection.execute(statement("refreshed_aggregates"))}
+    has_batches = connection.execute(_HAS_BATCHES).scalar_one()
+    for name in AGGREGATES:
+        if name in refreshed:
+            if not has_batches or refreshed[name] == 0:
+                continue
+            connection.exec_driver_sql(f"SELECT remove_continuous_aggregate_policy('otc.{name}')")
+        one_batch = ", buckets_per_batch => 0" if has_batches else ""
+        connection.exec_driver_sql(
+            f"SELECT add_continuous_aggregate_policy('otc.{name}', start_offset => NULL, end_offset => NULL,"
+            f" schedule_interval => INTERVAL '1 day'{one_batch}{first})"
+        )
