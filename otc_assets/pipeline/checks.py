@@ -242,6 +242,7 @@ def _judge_dataset(dataset: Dataset, connection: sa.Connection, week_ending: dt.
         rows_accepted=sum(capture["rows_accepted"] for capture in captures),
         rows_stored=stored,
         contradictory=contradictory,
+        dropped=not is_kept(connection, dataset.retention, week_ending),
     )
     return findings(checks_of(dataset.table), [(week_ending, dataset.name, evidence)])
 

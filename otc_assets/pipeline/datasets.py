@@ -51,6 +51,7 @@ from otc_assets.pipeline.results import CAPTURED_BEFORE, UP_TO_DATE, WeekRefused
 from otc_assets.tracing import ARCHIVE, COMPUTE, FETCH, LOAD, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.datasets import (
+    dropped_captures,
     effective_captures,
     inputs_version,
     newest_captures,
@@ -131,6 +132,8 @@ def _capture_period(
     now: dt.datetime,
 ) -> str:
     """Captures one period. Returns what became of it, in words."""
+    if restored := _restore_period(dataset, period, archive, database, run_id):
+        return restored
     due = dataset.due(period)
     if now < due:
         return f"pending: FINRA publishes it on {due:%A, %Y-%m-%d}"
@@ -142,6 +145,35 @@ def _capture_period(
     if capture is None:
         return "nothing there: FINRA has no rows of this period"
     return record_period(capture, archive, database, run_id, since)
+
+
+def _restore_period(dataset: Dataset, period: dt.date, archive: Archive, database: Database, run_id: str) -> str | None:
+    """Records a capture again whose rows retention has dropped, if its week is kept now. Returns that, in words.
+
+    FINRA may not offer the period any more; the archive has its bytes.
+    """
+    week, since = dataset.week_of(period), time.perf_counter()
+
+    def dropped(connection: sa.Connection) -> dict[str, Any] | None:
+        captures = dropped_captures(connection, dataset, week, week)
+        return next((found for found in captures if found["period"] == period), None)
+
+    with database.transaction() as connection:
+        before = dropped(connection)
+    if before is None:
+        return None
+    rows = read_dataset(dataset, period, archive.get(before["digest"]))
+    with span(LOAD, rows=rows.received), database.transaction() as connection:
+        lock_week(connection, week)
+        if dropped(connection) is None:  # another run restored it in the meantime
+            return None
+        names = ("dataset", "period", "week_ending", "digest", "origin", "bytes", "rows_expected")
+        fields = {**{name: before[name] for name in names}, **counts(rows)}
+        number, _ = save_capture(connection, dataset, {**fields, "run_id": run_id}, rows)
+        seconds = time.perf_counter() - since
+        with event_context(run_id):
+            append(connection, DatasetCaptured(**fields, capture_id=number, outcome="new", seconds=seconds))
+    return f"restored: {rows.accepted.height:,} rows, which retention had dropped, from the archive"
 
 
 def record_period(
@@ -223,11 +255,15 @@ def current_dataset_gaps(database: Database, source: Source, now: dt.datetime) -
 
 
 def captured_periods(connection: sa.Connection) -> dict[str, set[dt.date]]:
-    """By data set, the periods of which rows are captured."""
+    """By data set, the periods of which rows are captured, and not dropped by retention although they are kept now."""
     found: dict[str, set[dt.date]] = {}
     for capture in newest_captures(connection, DATASETS):
         if capture["rows_accepted"]:
             found.setdefault(capture["dataset"], set()).add(capture["period"])
+    for dataset in DATASETS:
+        if dataset.name in found:
+            dropped = dropped_captures(connection, dataset, dt.date.min, dt.date.max)
+            found[dataset.name] -= {capture["period"] for capture in dropped}
     return found
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from otc_assets.domain.datasets import ATS_BLOCKS, MONTHLY_SUMMARY, OTC_BLOCKS, REG_SHO_DAILY, SHORT_INTEREST, Dataset
 from otc_assets.domain.parsing.dataset_rows import DatasetRows
 from otc_assets.warehouse.history import Change, replace_rows
-from otc_assets.warehouse.retention import require_kept
+from otc_assets.warehouse.retention import dropped_until, oldest_kept, require_kept
 from otc_assets.warehouse.server import copy_in, lock_week
 from otc_assets.warehouse.sql import statement
 
@@ -63,6 +63,28 @@ def _newest(
     names = [dataset.name for dataset in datasets]
     values = {"first": first, "last": last, "datasets": names, "least_accepted": least_accepted}
     return [dict(row) for row in connection.execute(_NEWEST, values).mappings()]
+
+
+def dropped_captures(
+    connection: sa.Connection, dataset: Dataset, first: dt.date, last: dt.date
+) -> list[dict[str, Any]]:
+    """The effective captures whose rows retention has dropped although their weeks are kept now, oldest period first.
+
+    So it is once a retention period was raised. A capture stays recorded when its rows are dropped.
+    """
+    until = dropped_until(connection, dataset.retention)
+    if until is None:
+        return []
+    kept = max(first, oldest_kept(connection, dataset.retention))
+    there = sa.text(
+        f"SELECT EXISTS (SELECT FROM otc.{dataset.table}"  # noqa: S608 - our names
+        f" WHERE week_ending = :week_ending AND {dataset.period} = :period)"
+    )
+    return [
+        capture
+        for capture in effective_captures(connection, dataset, kept, min(last, until))
+        if not connection.execute(there, {name: capture[name] for name in ("week_ending", "period")}).scalar_one()
+    ]
 
 
 def all_captures(connection: sa.Connection) -> list[dict[str, Any]]:

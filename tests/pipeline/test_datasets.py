@@ -617,6 +617,34 @@ def test_a_month_whose_totals_are_not_the_sums_of_its_rows_is_an_error(installat
     ]
 
 
+def test_a_week_that_retention_has_dropped_passes_its_checks_and_comes_back_from_the_archive_once_it_is_kept(
+    installation: Path, sql: Sql
+) -> None:
+    """Its captures stay recorded: the same bytes counted as unchanged, and the rows were lost for good."""
+    later = SATURDAY + dt.timedelta(weeks=4)
+    stored = "SELECT symbol, short_volume, total_volume FROM short_volume_daily ORDER BY symbol"
+    with time_machine.travel(SATURDAY, tick=True):
+        capture(Written({MONDAY: [row("17", "A", "1", "0", "10"), row("17", "B", "2", "0", "20")]}))
+    rows = sql.execute(stored).fetchall()
+    with time_machine.travel(later, tick=True):
+        sql.execute("UPDATE otc.retention SET keep_weeks = 1 WHERE what = 'venue_volume'")
+        assert sql.execute("SELECT weeks FROM otc.apply_retention(%s)", [later.date()]).fetchall() == [(1,)]
+        assert sql.execute(stored).fetchall() == []
+        report_dataset_gaps(installed.database(), Written({}), later)
+        verdicts = {v.check.name: v.passed for v in judge_checks(installed.database(), REG_SHO_DAILY.table, WEEK)}
+        assert set(verdicts.values()) == {True}
+        sql.execute("UPDATE otc.retention SET keep_weeks = NULL WHERE what = 'venue_volume'")
+        with installed.database().transaction() as connection:
+            assert f"regShoDaily {MONDAY}" in weeks_to_capture(connection, [WEEK], later)[WEEK]
+        # FINRA does not offer the period any more.
+        assert capture(Written({}), later).details[str(MONDAY)].startswith("restored: 2 rows")
+        assert sql.execute(stored).fetchall() == rows
+        with installed.database().transaction() as connection:
+            assert f"regShoDaily {MONDAY}" not in weeks_to_capture(connection, [WEEK], later)[WEEK]
+        capture(Written({}), later)
+        assert sql.execute("SELECT count(*) FROM dataset_capture").fetchone() == (2,)
+
+
 def test_a_period_that_retention_would_refuse_is_no_gap(installation: Path, sql: Sql) -> None:
     """It could not be captured any more, so it would stay a gap for good."""
     source = Written({MONDAY: [row("17", "A", "1", "0", "10")]})
