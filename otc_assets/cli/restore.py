@@ -46,12 +46,14 @@ def restore(
     if not dump.exists():
         raise OtcError(f"{dump} does not exist", remedy="Name the file that pg_dump wrote.")
     target = prepared_archive(chosen.archive)
-    if archive is not None and str(archive) != str(chosen.archive):
-        copied = ArchiveCopy(prepared_archive(archive), target)
-        with progress("copying the archive", copied.objects) as tick:
-            done = copied.run(tick)
-        out.print(f"{done.objects:,} objects of the archive, {done.written:,} written to {chosen.archive}")
+    source = prepared_archive(archive) if archive is not None and str(archive) != str(chosen.archive) else None
+    # Before anything is copied: the embedded server gives a new OTC_HOME the rights that its account needs.
     with setup.database(chosen) as url:
+        if source is not None:
+            copied = ArchiveCopy(source, target)
+            with progress("copying the archive", copied.objects) as tick:
+                done = copied.run(tick)
+            out.print(f"{done.objects:,} objects of the archive, {done.written:,} written to {chosen.archive}")
         with progress("restoring the dump"):
             restore_dump(dump, url, is_embedded=chosen.database_url is None)
         migrated = setup.upgrade(chosen, url, restored=True, waiting=print_waiting)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -15,8 +20,10 @@ from dumps import program, rows
 from psycopg import sql
 from support import installed
 
+from otc_assets.archive.store import LocalArchive
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.local.restore import restore_dump
+from otc_assets.settings import PROJECT_ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_october")]
 
@@ -148,3 +155,22 @@ def test_a_dump_is_restored_into_the_database_of_the_url_whatever_its_name_and_w
         monkeypatch.setenv("PGDATABASE", target)
     restore_dump(dump, url if is_in_url else without_name, is_embedded=False)
     assert rows(url) == rows(database)
+
+
+def test_the_embedded_database_is_dumped_as_the_page_says_and_restored_into_a_new_folder(
+    otc: Command, folder_for_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of the archive created OTC_HOME first, for this account only, and the server of root could not start."""
+    page = (PROJECT_ROOT / "docs" / "deploy.md").read_text()
+    (block,) = [block for block in re.findall(r"^  ```sh\n(.*?)^  ```$", page, re.M | re.S) if "pg_dump" in block]
+    monkeypatch.delenv("OTC_DATABASE_URL")
+    monkeypatch.setenv("OTC_HOME", str(home := folder_for_all / "embedded"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    with EmbeddedServer(home / "postgres", durable=False):
+        assert otc("migrate")[0] == 0
+        subprocess.run(["/bin/sh", "-ec", textwrap.dedent(block)], cwd=home, check=True)
+    LocalArchive(home / "archive").put(b"raw")
+
+    monkeypatch.setenv("OTC_HOME", str(folder_for_all / "restored"))
+    code, output, errors = otc("restore", str(home / "otc.dump"), "--archive", (home / "archive").as_uri())
+    assert (code, output.splitlines()[-1].partition(":")[0]) == (0, "the installation is whole"), errors
