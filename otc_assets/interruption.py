@@ -38,8 +38,11 @@ class _Signals:
         except BlockingIOError:
             return
         for number in arrived:
-            if self.first is None and number in ENDING:
-                self.first = number
+            self.arrived(number)
+
+    def arrived(self, number: int) -> None:
+        if self.first is None and number in ENDING:
+            self.first = number
 
 
 _signals = _Signals()
@@ -65,7 +68,7 @@ def handled() -> Iterator[None]:
         signal.signal(number, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         # As SIGINT, so that a handler of Dagster's for SIGINT also handles this signal.
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGHUP, _hang_up)
     try:
         yield
     finally:
@@ -84,8 +87,16 @@ def _pipe() -> tuple[int, int]:
     return reader, writer
 
 
+def _hang_up(number: int, frame: FrameType | None) -> None:
+    del frame
+    _signals.arrived(number)
+    signal.raise_signal(signal.SIGINT)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
+    del frame
+    # While an event loop runs, it has the file descriptor to itself, and a web server raises its signal again.
+    _signals.arrived(number)
     if not _signals.raised:
         _signals.raised = True
         raise Interrupted

@@ -204,7 +204,13 @@ def test_a_client_can_not_choose_the_address_whose_allowance_it_uses(
     assert [response.status_code for response in found] == [200, 429]
 
 
-def test_the_command_serves_until_ctrl_c(first_run: FirstRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_the_command_serves_until_a_signal_and_its_code_says_which(
+    first_run: FirstRun, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """Every signal was once reported as Ctrl-C: the web server's event loop had the file descriptor of signals."""
     environment = {**os.environ, "OTC_DATABASE_URL": first_run.reader_url, "OTC_HOME": str(tmp_path)}
     command = [str(Path(sys.executable).with_name("otc-assets")), "serve", "--port", "0"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -213,8 +219,8 @@ def test_the_command_serves_until_ctrl_c(first_run: FirstRun, tmp_path: Path) ->
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found is not None, line + process.stderr.read()
         assert httpx.get(f"{found[0]}/health", timeout=60).json() == {"status": "ok"}
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        process.send_signal(number)
+        assert process.wait(60) == code
         assert "Traceback" not in process.stderr.read()
 
 
