@@ -109,7 +109,8 @@ def _ask(ui_url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
     except (httpx.HTTPError, ValueError) as error:
         raise NoAnswer(
             f"the Dagster web server at {ui_url} did not answer as expected: {error}",
-            remedy="Set OTC_PORT to the port of the running 'otc-assets up'.",
+            remedy="Set OTC_PORT to the port of the running 'otc-assets up'. Where there is none, as in containers, "
+            "run the command where the web server runs, with OTC_PORT=3000 and without OTC_PUBLIC_URL.",
         ) from error
     if answer.get("errors"):
         raise OtcError(f"the Dagster web server at {ui_url} refused the request: {answer['errors'][0]['message']}")

@@ -85,6 +85,7 @@ def test_another_server_at_the_port_is_named_with_what_to_do(httpserver: HTTPSer
     with pytest.raises(OtcError, match="did not answer as expected") as error:
         backfill_state(httpserver.url_for("").rstrip("/"), "abc")
     assert "OTC_PORT" in str(error.value)
+    assert "where the web server runs" in str(error.value)
 
 
 def state(status: str, done: int) -> dict[str, object]:

@@ -6,6 +6,9 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import socket
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from chart import CHART, ROOT, VARIANTS, Helm, dagster_config, of_kind, pods
+from chart import CHART, ROOT, VARIANTS, Helm, dagster_config, of_kind, pods, problems
 from pydantic import SecretStr
 
 from otc_assets.defs.instance import POOLS
@@ -191,6 +194,59 @@ def test_numbers_of_a_file_of_values_are_written_as_settings_read_them(helm: Hel
         assert shown == dict(zip(given, ("20260821", "0.25", "true", "api"), strict=True))
 
 
+def test_further_volumes_are_in_every_pod_of_the_platform(helm: Helm, tmp_path: Path) -> None:
+    """A file that OTC_EXTRA_CLOSURES names, which every process reads, or a certificate."""
+    volume = {"name": "files", "configMap": {"name": "otc-files"}}
+    mount = {"name": "files", "mountPath": "/etc/otc", "readOnly": True}
+    (tmp_path / "values.yaml").write_text(json.dumps({"extraVolumes": [volume], "extraVolumeMounts": [mount]}))
+    for variant in ("defaults", "production", "cron", "laptop"):
+        manifests = helm.render(*VARIANTS[variant], "-f", str(tmp_path / "values.yaml"))
+        for pod in pods(manifests):
+            if pod.component != "database":
+                assert volume in pod.spec["volumes"], pod.owner
+                assert all(mount in container["volumeMounts"] for container in pod.containers), pod.owner
+        if variant != "cron":
+            run = dagster_config(manifests)["run_launcher"]["config"]["run_k8s_config"]
+            assert volume in run["pod_spec_config"]["volumes"]
+            assert mount in run["container_config"]["volumeMounts"]
+
+
+def test_runs_reach_exported_files_on_s3_where_the_archive_is_a_folder(helm: Helm) -> None:
+    """They had neither the variables nor the credentials."""
+    values = "archive.env.AWS_REGION=eu-west-1,secrets.archive.name=otc-s3"
+    for url, expected in (("s3://bucket/export", True), ("file:///var/lib/otc-assets/export", False)):
+        config = dagster_config(helm.render("--set", f"{values},settings.OTC_EXPORT_URL={url}"))
+        container = config["run_launcher"]["config"]["run_k8s_config"]["container_config"]
+        assert ("AWS_REGION" in {one["name"] for one in container["env"]}) == expected
+        assert (container.get("envFrom") == [{"secretRef": {"name": "otc-s3"}}]) == expected
+
+
+def test_variables_of_traces_can_be_set_but_no_headers_which_are_secrets() -> None:
+    page = (ROOT / "docs" / "tracing.md").read_text()
+    named = set(re.findall(r"OTEL_[A-Z_]+", page.split("## Variables")[1]))
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    accepted = {name for name in schema["properties"]["settings"]["properties"] if name.startswith("OTEL_")}
+    assert accepted == named - {"OTEL_EXPORTER_OTLP_HEADERS"}
+
+
+def test_the_readme_creates_every_secret_that_the_example_of_its_installation_names(helm: Helm) -> None:
+    """A pod whose Secret does not exist is not started: those of FINRA and of alerts were not mentioned."""
+    page = (CHART / "README.md").read_text()
+    created = set(re.findall(r"create secret generic (\S+)", page))
+    found = _members(helm.render(*VARIANTS["production"]))
+    assert {value["name"] for key, value in found if key in ("secretKeyRef", "secretRef")} == created
+
+
+def test_the_pod_of_the_readme_that_goes_back_to_an_older_schema_is_one_that_kubernetes_accepts(helm: Helm) -> None:
+    page = (CHART / "README.md").read_text()
+    (text,) = re.findall(r"create --filename - <<END\n(.*?)^END$", page, re.M | re.S)
+    pod = yaml.safe_load(text)
+    assert problems(pod) == []
+    (migrations,) = [one for one in pods(helm.render()) if one.component == "migrations"]
+    assert pod["metadata"]["labels"].items() <= migrations.labels.items()
+    assert pod["spec"]["containers"][0]["env"] == [migrations.env()["OTC_DATABASE_URL"]]
+
+
 def test_the_job_of_a_run_outlives_the_time_limit_that_dagster_has_for_it() -> None:
     """Dagster then marks the run as failed; a job that ended first would look like a crash, and be repeated."""
     limit = yaml.safe_load((ROOT / "dagster.yaml").read_text())["run_monitoring"]["max_runtime_seconds"]
@@ -227,6 +283,16 @@ def test_rules_and_dashboards_are_those_of_the_package(helm: Helm) -> None:
         assert json.loads(found["data"][f"{name}.json"]) == json.loads(original)
 
 
+def test_no_rule_asks_for_a_daemon_where_cron_jobs_capture_the_weeks(helm: Helm) -> None:
+    """A critical alert that there is no daemon never ended."""
+    arguments = (*VARIANTS["cron"], "--set", "exporter.prometheusRule.enabled=true")
+    (rule,) = of_kind(helm.render(*arguments), "PrometheusRule").values()
+    every = yaml.safe_load((ROOT / "otc_assets" / "prometheus" / "rules.yaml").read_text())["groups"]
+    assert rule["spec"] == {"groups": [group for group in every if "_dagster_" not in json.dumps(group)]}
+    alerts = {one.get("alert") for group in rule["spec"]["groups"] for one in group["rules"]}
+    assert alerts >= {"OtcWeekLate", "OtcExporterDown"}
+
+
 def test_migrations_run_before_an_installation_and_an_upgrade(helm: Helm) -> None:
     """With the internal database they run after it was created; a new claim does not exist before an installation."""
 
@@ -240,6 +306,29 @@ def test_migrations_run_before_an_installation_and_an_upgrade(helm: Helm) -> Non
     assert of("--is-upgrade") == ("pre-install,pre-upgrade", "persistentVolumeClaim")
     assert of("--set", "home.existingClaim=archive") == ("pre-install,pre-upgrade", "persistentVolumeClaim")
     assert of(*VARIANTS["laptop"]) == ("post-install,pre-upgrade", "persistentVolumeClaim")
+
+
+def test_migrations_wait_for_the_database_in_the_cluster(helm: Helm) -> None:
+    """Their four attempts were over after two minutes, in which a laptop pulls no image of a database."""
+    for variant in VARIANTS:
+        (pod,) = [one for one in pods(helm.render(*VARIANTS[variant])) if one.component == "migrations"]
+        waits = [one for one in pod.containers if one["name"] == "wait"]
+        assert len(waits) == (variant == "laptop")
+    (pod,) = [one for one in pods(helm.render(*VARIANTS["laptop"])) if one.component == "migrations"]
+    first = pod.containers[0]
+    script, host, port = first["args"]
+    assert (first["command"], host, port) == (["python", "-c"], "otc-otc-assets-database", "5432")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        waiting = subprocess.Popen([sys.executable, "-c", script, *map(str, server.getsockname())])
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=1)
+            server.listen()
+            assert waiting.wait(timeout=30) == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
 
 
 def test_the_log_of_failed_migrations_is_kept(helm: Helm) -> None:

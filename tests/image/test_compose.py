@@ -78,6 +78,32 @@ def test_every_service_is_restricted(service: dict[str, Any]) -> None:
     assert all(one.split(":")[0] in COMPOSE["volumes"] for one in writable)
 
 
+def test_docker_accepts_the_limits_of_cores_on_the_smallest_machine_that_the_page_names() -> None:
+    """Docker refuses to create a container whose limit is above the number of cores: the runs had 4."""
+    (cores,) = re.findall(r"A machine with (\d+) cores", (PROJECT_ROOT / "docs/deploy.md").read_text())
+    limits = {name: str(service["deploy"]["resources"]["limits"]["cpus"]) for name, service in SERVICES.items()}
+    given = {name: re.sub(r"^\$\{[A-Z_]+:-(.+)\}$", r"\1", limit) for name, limit in limits.items()}
+    assert {name for name, limit in given.items() if float(limit) > int(cores)} == set()
+
+
+def test_the_database_has_the_connections_that_the_platform_needs() -> None:
+    """The image sets max_connections by the memory limit, and 2 GB are 25, unless the command sets it."""
+    page = (PROJECT_ROOT / "docs/deploy.md").read_text()
+    (needed,) = re.findall(r"one webserver: [\d +x]+ = (\d+)\.", page)
+    command = SERVICES["database"]["command"]
+    (of_compose,) = [word.partition("=")[2] for word in command if word.startswith("max_connections=")]
+    assert int(of_compose) >= 2 * int(needed)
+    template = (PROJECT_ROOT / "helm/otc-assets/templates/database.yaml").read_text()
+    assert f"args: [{', '.join(command)}]" in template
+
+
+def test_every_process_of_the_platform_can_read_a_file_that_a_setting_names() -> None:
+    """Each reads OTC_EXTRA_CLOSURES when it starts, and the exporter had no volume."""
+    for name, service in OURS.items():
+        targets = [one.split(":")[1] for one in service["volumes"]]
+        assert "/var/lib/otc-assets" in targets, name
+
+
 def test_services_that_need_no_network_outside_have_none() -> None:
     assert COMPOSE["networks"]["internal"] == {"internal": True}
     outside = {name for name, service in SERVICES.items() if "outside" in service["networks"]}

@@ -132,6 +132,9 @@ securityContext:
   configMap:
     name: {{ include "otc.fullname" .root }}-dagster
 {{- end }}
+{{- with .root.Values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "otc.mounts" -}}
@@ -143,6 +146,9 @@ securityContext:
 - name: dagster
   mountPath: /etc/dagster
   readOnly: true
+{{- end }}
+{{- with .root.Values.extraVolumeMounts }}
+{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -181,11 +187,18 @@ securityContext:
 {{- if and (or .archive .dagster) $values.archive.url }}
 - name: OTC_ARCHIVE_URL
   value: {{ $values.archive.url }}
+{{- end }}
+{{- if and (or .archive .dagster) (include "otc.usesS3" .root) }}
 {{- range $name, $value := $values.archive.env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Not empty if the archive or the exported files are on S3. */}}
+{{- define "otc.usesS3" -}}
+{{- if or .Values.archive.url (hasPrefix "s3://" (toString (default "" .Values.settings.OTC_EXPORT_URL))) }}yes{{ end -}}
 {{- end -}}
 
 {{- define "otc.secretEnv" -}}
@@ -199,7 +212,7 @@ securityContext:
 {{- end -}}
 
 {{- define "otc.envFrom" -}}
-{{- if and .archive .root.Values.archive.url .root.Values.secrets.archive.name }}
+{{- if and .archive (include "otc.usesS3" .root) .root.Values.secrets.archive.name }}
 envFrom:
   - secretRef:
       name: {{ .root.Values.secrets.archive.name | quote }}
