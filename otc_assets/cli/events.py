@@ -11,7 +11,7 @@ from uuid import UUID
 import typer
 
 from otc_assets import interruption
-from otc_assets.cli.options import Json, friday
+from otc_assets.cli.options import MOST_ROWS, Json, friday
 from otc_assets.cli.output import err, out
 from otc_assets.settings import settings
 
@@ -48,7 +48,9 @@ def _print_events(found: Sequence[dict[str, Any]], *, header: bool = True) -> No
 
 @app.command()
 def tail(
-    count: Annotated[int, typer.Option("-n", "--newest", min=0, help="Number of most recent events.")] = 20,
+    count: Annotated[
+        int, typer.Option("-n", "--newest", min=0, max=MOST_ROWS, help="Number of most recent events.")
+    ] = 20,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Keep running and print new events; Ctrl-C stops it.")
     ] = False,

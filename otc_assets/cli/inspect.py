@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from otc_assets.cli.options import Json
+from otc_assets.cli.options import MOST_ROWS, MOST_WEEKS, Json
 from otc_assets.cli.output import exit_on_failures, out, print_first_publications
 from otc_assets.domain.enums import GapStatus
 from otc_assets.domain.weeks import NEW_YORK, TIERS
@@ -16,7 +16,7 @@ from otc_assets.settings import settings
 
 
 def status(
-    newest: Annotated[int, typer.Option(min=1, help="Number of most recent weeks.")] = 12,
+    newest: Annotated[int, typer.Option(min=1, max=MOST_WEEKS, help="Number of most recent weeks.")] = 12,
     as_json: Json = False,
 ) -> None:
     """Show the most recent weeks: rows by tier, grade, and which tables are stale."""
@@ -125,7 +125,7 @@ alerts_app = typer.Typer(help="Show recent alerts and their delivery; send a tes
 @alerts_app.callback(invoke_without_command=True)
 def alerts(
     context: typer.Context,
-    newest: Annotated[int, typer.Option(min=1, help="Number of most recent alerts.")] = 20,
+    newest: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="Number of most recent alerts.")] = 20,
     as_json: Json = False,
 ) -> None:
     """Show recent alerts and their delivery, newest first. 'alerts test' sends a test message to OTC_ALERT_URL."""

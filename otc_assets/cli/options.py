@@ -11,6 +11,10 @@ import typer
 from otc_assets.domain.weeks import NEW_YORK, T1, TIERS, Tier, newest_due, tier_of, week_start_of, weeks_between
 from otc_assets.settings import settings
 
+#: More can't be asked for: the database's largest integer, and the weeks of two centuries.
+MOST_ROWS = 2**31 - 1
+MOST_WEEKS = 10_000
+
 
 @dataclass(frozen=True)
 class WeekRange:

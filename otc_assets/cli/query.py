@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from otc_assets.cli.frames import Format, show, table_rows
+from otc_assets.cli.options import MOST_ROWS
 from otc_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _reader(verb: Verb) -> Callable[..., None]:
     parameters["sort"] = Annotated[
         list[str] | None, typer.Option(metavar="A,B", help="Sort by these columns; a minus before one: largest first.")
     ]
-    parameters["limit"] = Annotated[int | None, typer.Option(min=0, help="The largest number of rows.")]
+    parameters["limit"] = Annotated[int | None, typer.Option(min=0, max=MOST_ROWS, help="The largest number of rows.")]
     parameters |= {"format": _Format, "output": _Output}
 
     def read(**given: Any) -> None:
@@ -202,7 +203,7 @@ def describe_venue(venue: str, format: _Format = None, output: _Output = None) -
 
 def find(
     text: str,
-    limit: Annotated[int, typer.Option(min=1, help="The largest number of rows.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="The largest number of rows.")] = 20,
     format: _Format = None,
     output: _Output = None,
 ) -> None:

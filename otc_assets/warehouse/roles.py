@@ -94,6 +94,9 @@ def rights_in_otc(item: Granted) -> Iterator[Right]:
             yield from (Right(WRITER, privilege) for privilege in _LESS.get(item.name, _WRITE))
         if item.name == "events":
             yield from (Right(WRITER, "INSERT", column) for column in _OF_AN_EVENT)
+    elif item.kind == "SEQUENCE":
+        # To see the last id that was given, not to take one: restore-check compares it with the ids in the table.
+        yield from (Right(WRITER, "SELECT"), Right(READER, "SELECT"))
     elif item.kind == "FUNCTION" and item.detail != "trigger":
         yield Right(WRITER, "EXECUTE")
         if item.detail == "invoker":

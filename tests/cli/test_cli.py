@@ -128,6 +128,17 @@ def test_a_mistake_in_the_command_is_explained_and_exits_with_2(run: Run, argume
     assert said in " ".join(text.split())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("status", "--newest"), ("alerts", "--newest"), ("events", "tail", "-n"), ("query", "find", "A", "--limit")],
+    ids=" ".join,
+)
+def test_a_number_that_is_too_large_is_a_mistake_in_the_command(run: Run, arguments: tuple[str, ...]) -> None:
+    """It was a bug in otc-assets, or an error of the database."""
+    code, _, text = run(*arguments, "99999999999999999999")
+    assert (code, "less than or equal to" in text) == (2, True)
+
+
 def test_gaps_are_listed_as_ranges_and_found_gaps_can_fail_a_script(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", "0")
     assert run("migrate")[0] == 0
