@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
+from otc_assets import interruption
 from otc_assets.cli.output import err, out
 from otc_assets.errors import OtcError
 from otc_assets.settings import settings
@@ -57,4 +59,8 @@ def mcp() -> None:
     """
     from otc_assets.api.tools import run
 
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:
+        # A thread of the SDK's waits for standard input, and a regular exit would wait for the thread.
+        os._exit(interruption.exit_code())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -111,3 +114,26 @@ def test_the_command_serves_on_standard_input_and_output(first_run: FirstRun, tm
             return str(result.content[0].text)  # type: ignore[union-attr]
 
     assert json.loads(asyncio.run(run()))["data"][0]["id"] == "AAPL"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+def test_a_signal_ends_the_command_although_standard_input_is_open(
+    first_run: FirstRun, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    """It waited for a line of standard input: Ctrl-C seemed to do nothing, and a container was killed."""
+    environment = {**os.environ, "OTC_DATABASE_URL": first_run.reader_url, "OTC_HOME": str(tmp_path)}
+    command = [str(Path(sys.executable).with_name("otc-assets")), "mcp"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(number)
+        assert process.wait(60) == code
+        assert "Traceback" not in process.stderr.read()
