@@ -163,6 +163,8 @@ def _restore_period(dataset: Dataset, period: dt.date, archive: Archive, databas
     if before is None:
         return None
     rows = read_dataset(dataset, period, archive.get(before["digest"]))
+    if rows.accepted.is_empty():  # under the present rules; it is fetched again
+        return None
     with span(LOAD, rows=rows.received), database.transaction() as connection:
         lock_week(connection, week)
         if dropped(connection) is None:  # another run restored it in the meantime
