@@ -15,7 +15,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from otc_assets import interruption
-from otc_assets.archive.store import Archive
+from otc_assets.archive.store import Archive, ArchiveError
 from otc_assets.domain.block_share import block_share
 from otc_assets.domain.dataset_gaps import dataset_gaps
 from otc_assets.domain.datasets import (
@@ -94,7 +94,7 @@ def capture_week(
         interruption.check()
         try:
             state = _capture_period(dataset, period, source, archive, database, run_id, now)
-        except UnreadableFile as error:
+        except (UnreadableFile, ArchiveError) as error:
             state = f"refused: {error}"
             refused.append(str(error))
         states[str(period)] = state

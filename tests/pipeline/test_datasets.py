@@ -636,13 +636,21 @@ def test_a_week_that_retention_has_dropped_passes_its_checks_and_comes_back_from
         sql.execute("UPDATE otc.retention SET keep_weeks = NULL WHERE what = 'venue_volume'")
         with installed.database().transaction() as connection:
             assert f"regShoDaily {MONDAY}" in weeks_to_capture(connection, [WEEK], later)[WEEK]
-        # FINRA does not offer the period any more.
+        # FINRA does not offer the period any more. Without its bytes it can't be restored; the next day is captured.
+        ((digest,),) = sql.execute("SELECT digest FROM dataset_capture").fetchall()
+        (archived,) = installation.rglob(f"{digest}*")
+        content = archived.read_bytes()
+        archived.unlink()
+        with pytest.raises(WeekRefused, match=f"the archive has no .*{digest}"):
+            capture(Written({TUESDAY: [row("18", "C", "1", "0", "5")]}), later)
+        assert sql.execute("SELECT symbol FROM short_volume_daily").fetchall() == [("C",)]
+        archived.write_bytes(content)
         assert capture(Written({}), later).details[str(MONDAY)].startswith("restored: 2 rows")
-        assert sql.execute(stored).fetchall() == rows
+        assert sql.execute(stored).fetchall() == [*rows, ("C", 1, 5)]
         with installed.database().transaction() as connection:
             assert f"regShoDaily {MONDAY}" not in weeks_to_capture(connection, [WEEK], later)[WEEK]
         capture(Written({}), later)
-        assert sql.execute("SELECT count(*) FROM dataset_capture").fetchone() == (2,)
+        assert sql.execute("SELECT count(*) FROM dataset_capture").fetchone() == (3,)
 
 
 def test_a_period_that_retention_would_refuse_is_no_gap(installation: Path, sql: Sql) -> None:
