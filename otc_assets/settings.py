@@ -28,6 +28,7 @@ from otc_assets.domain.reviewed import BadList
 from otc_assets.domain.weeks import WINDOW_WEEKS, use_closures, week_start_of
 from otc_assets.errors import OtcError
 from otc_assets.http_guard import LOOPBACK_NAMES, host_name
+from otc_assets.whole_files import read_small
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,7 +75,7 @@ class _NamedFiles(PydanticBaseSettingsSource):
         if not (path := os.environ.get(variable)):
             return None, field_name, False
         try:
-            text = Path(path).read_text().strip()
+            text = read_small(Path(path)).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
             raise InvalidSettings(f"{variable}: {path} can't be read: {reason}") from None
@@ -348,7 +349,7 @@ def _closures(path: Path | None) -> frozenset[dt.date]:
     if path is None:
         return frozenset()
     try:
-        return read_closures(path.read_text(encoding="utf-8").splitlines())
+        return read_closures(read_small(path).splitlines())
     except UnicodeDecodeError:
         raise ValueError("the file is not UTF-8 text: it must be a CSV list of days") from None
     except OSError as error:
@@ -461,4 +462,4 @@ def _in_files(name: str) -> Iterator[str]:
     paths += [Path(folder, name.lower())] if (folder := os.environ.get("OTC_SECRETS_DIR")) else []
     for path in paths:
         with suppress(OSError, UnicodeDecodeError):
-            yield path.read_text().strip()
+            yield read_small(path).strip()

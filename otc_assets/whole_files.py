@@ -1,12 +1,30 @@
-"""Small files that are there as a whole or not at all, and entries of folders that outlast a power failure.
+"""Small files: written as a whole or not at all, and read within a limit; entries of folders outlast a power failure.
 
 Objects of the archive, which are streamed, are written in ``archive.store``.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+#: A secret, a list of keys or of days is never larger.
+MOST_BYTES = 1 << 20
+
+
+def read_small(path: Path) -> str:
+    """The text of a file that a setting names, which may be a pipe.
+
+    Raises:
+        OSError: it can't be read, or is larger than MOST_BYTES: a device without an end would fill the memory.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with path.open("rb") as handle:
+        content = handle.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content.decode()
 
 
 def write_whole(path: Path, content: bytes, *, rights: int = 0o666, durable: bool = False) -> None:

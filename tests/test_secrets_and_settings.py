@@ -34,6 +34,7 @@ from otc_assets.warehouse.server import (
     database_url,
     transaction,
 )
+from otc_assets.whole_files import MOST_BYTES
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -297,10 +298,14 @@ def test_a_named_file_that_has_no_secret_is_an_error_that_names_it(
     monkeypatch.delenv(variable, raising=False)
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "large").write_bytes(b"x" * (MOST_BYTES + 1))
+    (tmp_path / "endless").symlink_to("/dev/zero")
     for file, reason in (
         ("missing", "No such file"),
         ("empty", "is empty"),
         ("binary", "not text in UTF-8"),
+        ("large", "File too large"),
+        ("endless", "File too large"),  # it once took all memory
     ):
         monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / file))
         code, _, errors = otc("status")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from otc_assets.errors import OtcError
+from otc_assets.whole_files import read_small
 
 _LINE = re.compile(r"(?P<name>[\w.@-]{1,100})\s+sha256:(?P<digest>[0-9a-f]{64})")
 _CHECK_SECONDS = 1.0
@@ -102,7 +103,7 @@ class Keys:
     def _read(self) -> tuple[dict[str, str], str]:
         """The names of the lines by their digests, so that a name may have several keys; and what is wrong, or ''."""
         try:
-            lines = self._path.read_text().splitlines()
+            lines = read_small(self._path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise InvalidKeys(f"{self._path}: {reason}", remedy="Set OTC_API_KEYS to a file of keys.") from None

@@ -31,6 +31,7 @@ from otc_assets.client import VERBS, Client, TimedOut
 from otc_assets.client.verbs import sql_text
 from otc_assets.postgres import session_options
 from otc_assets.settings import PROJECT_ROOT
+from otc_assets.whole_files import MOST_BYTES
 
 SUMMARY = "SELECT week_ending, tier, symbol, total_volume, avg_trade_size FROM otc.symbol_summary ORDER BY 1, 2, 3"
 COLUMNS = "columns=week_ending,tier,symbol,total_volume,avg_trade_size"
@@ -361,6 +362,9 @@ def test_a_key_is_needed_where_there_are_keys_and_a_new_file_takes_effect(
             Keys(path)
     with pytest.raises(InvalidKeys, match="No such file"):
         Keys(tmp_path / "none")
+    path.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(InvalidKeys, match="File too large"):
+        Keys(path)
 
 
 def test_only_the_keys_that_are_in_the_file_are_admitted_whatever_became_of_it(

@@ -23,6 +23,7 @@ from otc_assets.domain.weeks import (
     week_published_on,
 )
 from otc_assets.settings import InvalidSettings, settings
+from otc_assets.whole_files import MOST_BYTES
 
 D = dt.date
 HEADER = "day,source,reviewed"
@@ -110,7 +111,15 @@ def test_a_list_that_is_not_usable_is_refused_by_its_line_also_as_a_setting(
         settings()
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "the file can't be read: No such file"), (b"\xff", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the file can't be read: No such file"),
+        (b"\xff", "not UTF-8"),
+        (b"#" * (MOST_BYTES + 1), "the file can't be read: File too large"),
+    ],
+    ids=["missing", "binary", "large"],
+)
 def test_a_file_that_cannot_be_read_as_a_list_is_refused(
     content: bytes | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
