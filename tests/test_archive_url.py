@@ -62,7 +62,6 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(monkeypatch: pyt
     settings.cache_clear()
     with pytest.raises(InvalidSettings, match="^OTC_ARCHIVE_URL: .*credentials") as caught:
         settings()
-    settings.cache_clear()
     assert "the-secret" not in str(caught.value)
     assert "AKIAKEY" not in str(caught.value)
 

@@ -59,6 +59,7 @@ from otc_assets.warehouse.datasets import (
     save_capture,
 )
 from otc_assets.warehouse.events import DatasetCaptured, append, event_context
+from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import replace_week
 from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
@@ -155,8 +156,7 @@ def _restore_period(dataset: Dataset, period: dt.date, archive: Archive, databas
     week, since = dataset.week_of(period), time.perf_counter()
 
     def dropped(connection: sa.Connection) -> dict[str, Any] | None:
-        captures = dropped_captures(connection, dataset, week, week)
-        return next((found for found in captures if found["period"] == period), None)
+        return _of_period(dropped_captures(connection, dataset, week, week), period)
 
     with database.transaction() as connection:
         before = dropped(connection)
@@ -170,11 +170,7 @@ def _restore_period(dataset: Dataset, period: dt.date, archive: Archive, databas
         if dropped(connection) is None:  # another run restored it in the meantime
             return None
         names = ("dataset", "period", "week_ending", "digest", "origin", "bytes", "rows_expected")
-        fields = {**{name: before[name] for name in names}, **counts(rows)}
-        number, _ = save_capture(connection, dataset, {**fields, "run_id": run_id}, rows)
-        seconds = time.perf_counter() - since
-        with event_context(run_id):
-            append(connection, DatasetCaptured(**fields, capture_id=number, outcome="new", seconds=seconds))
+        _record(connection, dataset, {name: before[name] for name in names}, rows, run_id, "new", since)
     return f"restored: {rows.accepted.height:,} rows, which retention had dropped, from the archive"
 
 
@@ -186,8 +182,7 @@ def record_period(
     week = dataset.week_of(period)
 
     def newest(connection: sa.Connection) -> dict[str, Any]:
-        captures = newest_captures(connection, [dataset], week, week)
-        return next((found for found in captures if found["period"] == period), {})
+        return _of_period(newest_captures(connection, [dataset], week, week), period) or {}
 
     with database.transaction() as connection:
         before = newest(connection)
@@ -201,20 +196,37 @@ def record_period(
         before = newest(connection)
         if before.get("digest") == digest:  # another run recorded it in the meantime
             return f"unchanged: {before['rows_accepted']:,} rows"
-        fields = _fields(capture, rows, run_id)
-        number, change = save_capture(connection, dataset, fields, rows)
         outcome = "revised" if before else "new"
-        seconds = time.perf_counter() - since
-        del fields["run_id"]
-        with event_context(run_id):
-            append(connection, DatasetCaptured(**fields, capture_id=number, outcome=outcome, seconds=seconds))
+        change = _record(connection, dataset, _fields(capture), rows, run_id, outcome, since)
     if rows.received and rows.accepted.is_empty():
         return f"none of its {rows.received:,} rows was accepted; the first: {rows.rejected['reason'][0]}"
-    counts = f"{rows.accepted.height:,} rows accepted, {rows.rejected.height:,} rejected"
-    return f"{outcome}: {counts}" + (f"; {change.touched:,} rows differ" if before else "")
+    counted = f"{rows.accepted.height:,} rows accepted, {rows.rejected.height:,} rejected"
+    return f"{outcome}: {counted}" + (f"; {change.touched:,} rows differ" if before else "")
 
 
-def _fields(capture: DatasetCapture, rows: DatasetRows, run_id: str | None) -> dict[str, Any]:
+def _of_period(captures: Sequence[dict[str, Any]], period: dt.date) -> dict[str, Any] | None:
+    return next((found for found in captures if found["period"] == period), None)
+
+
+def _record(
+    connection: sa.Connection,
+    dataset: Dataset,
+    fields: Mapping[str, Any],
+    rows: DatasetRows,
+    run_id: str | None,
+    outcome: str,
+    since: float,
+) -> Change:
+    """Records a capture with its rows, and its event. ``fields`` are what both have, without the counts of rows."""
+    described = {**fields, **counts(rows)}
+    number, change = save_capture(connection, dataset, {**described, "run_id": run_id}, rows)
+    seconds = time.perf_counter() - since
+    with event_context(run_id):
+        append(connection, DatasetCaptured(**described, capture_id=number, outcome=outcome, seconds=seconds))
+    return change
+
+
+def _fields(capture: DatasetCapture) -> dict[str, Any]:
     return {
         "dataset": capture.dataset.name,
         "period": capture.period,
@@ -223,8 +235,6 @@ def _fields(capture: DatasetCapture, rows: DatasetRows, run_id: str | None) -> d
         "origin": capture.origin,
         "bytes": capture.content.size,
         "rows_expected": capture.rows_expected,
-        "run_id": run_id,
-        **counts(rows),
     }
 
 

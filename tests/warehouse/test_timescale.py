@@ -214,7 +214,6 @@ def test_jobs_follow_the_settings_whenever_the_database_is_migrated(
         assert {after for (proc, _), (_, after) in stored.items() if proc == "policy_compression"} == wanted
         others = {key: job for key, job in stored.items() if key[0] != "policy_compression"}
         assert others == {key: job for key, job in first.items() if key[0] != "policy_compression"}
-    settings.cache_clear()
 
 
 _KEYS = """
