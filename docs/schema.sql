@@ -1472,7 +1472,6 @@ CREATE INDEX threshold_stay_by_symbol ON otc.threshold_stay USING btree (symbol,
 CREATE INDEX venue_by_identity ON otc.venue USING btree (identity_id, week_ending);
 CREATE INDEX venue_rolling_by_venue ON otc.venue_rolling USING btree (venue_id, week_ending);
 CREATE INDEX venue_share_by_venue ON otc.venue_share USING btree (venue_id, week_ending);
-CREATE INDEX venue_volume_by_symbol ON otc.venue_volume USING btree (symbol, week_ending);
 CREATE INDEX volume_estimate_by_symbol ON otc.volume_estimate USING btree (symbol, week_ending);
 CREATE INDEX week_changes_by_symbol ON otc.week_changes USING btree (symbol, week_ending) WHERE (symbol IS NOT NULL);
 CREATE INDEX week_changes_by_venue ON otc.week_changes USING btree (venue_id, week_ending) WHERE (venue_id IS NOT NULL);

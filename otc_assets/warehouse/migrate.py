@@ -1,7 +1,8 @@
 """Brings the schema ``otc`` to the newest numbered migration, or back.
 
 This runs Alembic, one process at a time, and then reconciles what follows the code, the server and the settings:
-``definitions``, ``firms``, ``timescale`` and ``retention``. The migrations themselves are in the folder ``migrations``.
+``definitions``, ``firms``, ``indexes``, ``timescale`` and ``retention``. The migrations themselves are in the folder
+``migrations``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from alembic.script import ScriptDirectory
 
 from otc_assets.errors import OtcError
 from otc_assets.settings import PROJECT_ROOT, Settings
-from otc_assets.warehouse import definitions, firms, raw_rows, roles
+from otc_assets.warehouse import definitions, firms, indexes, raw_rows, roles
 from otc_assets.warehouse.digests import Digests
 from otc_assets.warehouse.events.store import require_order
 from otc_assets.warehouse.retention import Shortening, set_retention
@@ -194,6 +195,7 @@ def _migrate(
             shorten = shorten_retention or before is None or before < _RETENTION
             held_back = set_retention(connection, chosen.keep_weeks, shorten=shorten)
             digests = Digests(connection)
+            indexes.reconcile(connection)
             hypertables.reconcile(connection, can, digests)
             empty = aggregates.reconcile(connection, can, digests)
             definitions.reconcile(connection, digests)

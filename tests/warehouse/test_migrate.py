@@ -348,3 +348,32 @@ def test_a_recorded_deletion_of_raw_rows_is_repeated_without_effect(engine: sa.E
         replay.drop_weeks(connection, "raw_record", old + dt.timedelta(weeks=9))
         assert connection.execute(sa.text("SELECT * FROM otc.retention ORDER BY what")).all() == stored
         assert connection.execute(sa.text("SELECT week_ending FROM otc.published_total")).scalars().all() == [old]
+
+
+MANY_SYMBOLS = """
+    INSERT INTO otc.venue_volume (week_ending, tier, symbol, issue_name, product_type, venue_kind, venue_id,
+        share_volume, trade_count, known_from)
+    SELECT DATE '2026-01-02' + 7 * (n % 20), (ARRAY['NMS Tier 1', 'NMS Tier 2', 'OTC'])[1 + n / 20 % 3],
+        'S' || n / 60, '', '', 'ATS', 'UBSA', 100, 1, now()
+    FROM generate_series(0, 59999) AS n
+"""
+
+
+def test_a_symbol_is_found_by_the_key_where_the_server_skips_through_it(engine: sa.Engine, database: str) -> None:
+    """PostgreSQL 18: the index that earlier versions need is dropped, and the key is read instead."""
+    with transaction(engine) as connection:
+        connection.execute(sa.text("CREATE INDEX venue_volume_by_symbol ON otc.venue_volume (symbol, week_ending)"))
+    migrate(database)
+    with transaction(engine) as connection:
+        connection.execute(sa.text(MANY_SYMBOLS))
+        connection.execute(sa.text("ANALYZE otc.venue_volume"))
+        indexes = connection.execute(sa.text("SELECT indexname FROM pg_indexes WHERE tablename = 'venue_volume'"))
+        assert list(indexes.scalars()) == ["venue_volume_pkey"]
+        plan = connection.execute(
+            sa.text("EXPLAIN (ANALYZE, FORMAT JSON) SELECT * FROM otc.venue_volume WHERE symbol = 'S500'")
+        ).scalar_one()[0]["Plan"]
+    assert plan["Actual Rows"] == 60
+    node = plan["Plans"][0] if "Plans" in plan else plan
+    assert node["Index Name"] == "venue_volume_pkey"
+    # A search for each of the 60 weeks and tiers and a few more, not a scan of the index with its 60,000 rows.
+    assert 60 <= node["Index Searches"] <= 200

@@ -181,6 +181,20 @@ def test_every_table_that_grows_by_week_is_a_hypertable_in_the_layout_that_was_c
     }
 
 
+def test_a_server_that_reads_the_whole_key_for_a_symbol_has_an_index_of_symbols(
+    engine: sa.Engine, community_database: str
+) -> None:
+    """PostgreSQL before 18, also after a dump of a newer server was restored there."""
+    ((version,),) = ask(engine, "SELECT split_part(version(), ' ', 2)::float")
+    indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'venue_volume' ORDER BY 1"
+    expected = ["venue_volume_pkey"] if float(str(version)) >= 18 else ["venue_volume_by_symbol", "venue_volume_pkey"]
+    assert [name for (name,) in ask(engine, indexes)] == expected
+    with transaction(engine) as connection:
+        connection.execute(sa.text("DROP INDEX IF EXISTS otc.venue_volume_by_symbol"))
+    migrate(community_database, start=NEVER)
+    assert [name for (name,) in ask(engine, indexes)] == expected
+
+
 def jobs(engine: sa.Engine) -> dict[tuple[object, object], tuple[object, object]]:
     """By what it does and its table: a job's number and the age at which it compresses."""
     rows = ask(
