@@ -93,9 +93,9 @@ CREATE TABLE otc.block_share (
     block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
     avg_block_size numeric(38,6), -- block_volume / block_trades; null where there are no blocks (shares per trade)
     market_block_share_pct numeric(18,6), -- block_volume in percent of the block volume of all ATSs and firms in the category; null where that is 0 (percent)
-    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
-    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT block_share_pkey PRIMARY KEY (week_ending, venue_kind, venue, category)
 );
@@ -113,9 +113,9 @@ CREATE TABLE otc.block_share_revision (
     block_share_pct numeric(18,6), -- block_volume in percent of total_volume; null where that is 0 (percent)
     avg_block_size numeric(38,6), -- block_volume / block_trades; null where there are no blocks (shares per trade)
     market_block_share_pct numeric(18,6), -- block_volume in percent of the block volume of all ATSs and firms in the category; null where that is 0 (percent)
-    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published (shares)
-    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published
+    whole_weeks_volume numeric(38,6), -- the ATS's volume of NMS stocks in the weeks inside the month; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'below' or 'above' if it is smaller or larger: FINRA's monthly and weekly figures differ; null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
@@ -253,10 +253,10 @@ CREATE TABLE otc.firm_month (
     avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
     market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
     rank bigint NOT NULL, -- rank by total_volume among the firms of the market, the De Minimis group included; 1 is largest
-    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
-    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published (shares)
-    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published and none is graded F
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT firm_month_pkey PRIMARY KEY (week_ending, market, venue_id)
 );
@@ -275,10 +275,10 @@ CREATE TABLE otc.firm_month_revision (
     avg_trade_size numeric(38,6), -- total_volume / total_trades; null without a trade (shares per trade)
     market_share_pct numeric(18,6), -- total_volume in percent of that of all firms of the market; null where that is 0 (percent)
     rank bigint NOT NULL, -- rank by total_volume among the firms of the market, the De Minimis group included; 1 is largest
-    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published (shares)
-    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published (shares)
-    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published (shares)
-    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published
+    whole_weeks_volume numeric(38,6), -- the firm's volume in the weeks inside the month, by the weekly rows that name it; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    touching_weeks_volume numeric(38,6), -- the same in all weeks with a day in the month; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    unnamed_volume numeric(38,6), -- total_volume minus touching_weeks_volume, or 0 where that is negative: shares that are in no weekly row of the firm, because they are in the De Minimis group or were revised; null for the De Minimis group, and until all these weeks are published and none is graded F (shares)
+    against_weeks text, -- 'within' if total_volume is between whole_weeks_volume and touching_weeks_volume; 'above' if it is larger: the firm has unnamed_volume; 'below' if it is smaller: FINRA's monthly and weekly figures differ; null for the De Minimis group, and until all these weeks are published and none is graded F
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
@@ -1006,7 +1006,7 @@ CREATE TABLE otc.threshold_stay (
     consecutive_days bigint NOT NULL, -- consecutive trading days on which it is listed, up to its newest listed day of the week; counting back ends at a day that is not captured (days)
     first_day date NOT NULL, -- the first of the consecutive days
     at_least boolean NOT NULL, -- whether it may have been listed for longer: the day before first_day is not captured
-    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published (shares)
+    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published, and while the week is graded F (shares)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT threshold_stay_pkey PRIMARY KEY (week_ending, symbol)
 );
@@ -1021,7 +1021,7 @@ CREATE TABLE otc.threshold_stay_revision (
     consecutive_days bigint NOT NULL, -- consecutive trading days on which it is listed, up to its newest listed day of the week; counting back ends at a day that is not captured (days)
     first_day date NOT NULL, -- the first of the consecutive days
     at_least boolean NOT NULL, -- whether it may have been listed for longer: the day before first_day is not captured
-    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published (shares)
+    total_volume numeric(38,6), -- off-exchange volume of the week, all tiers together; null until a tier is published, and while the week is graded F (shares)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row
     change text NOT NULL, -- 'changed' if the revision has another row with the same key, 'removed' if it has none
@@ -1317,7 +1317,7 @@ CREATE TABLE otc.volume_estimate (
     calibration_weeks bigint NOT NULL, -- number of the symbol's weeks among the six calibration weeks: the tenth to the fifth week before
     calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume in the calibration weeks
     estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
-    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published, and while the week is graded F (shares)
     error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     CONSTRAINT volume_estimate_pkey PRIMARY KEY (week_ending, symbol),
@@ -1337,7 +1337,7 @@ CREATE TABLE otc.volume_estimate_revision (
     calibration_weeks bigint NOT NULL, -- number of the symbol's weeks among the six calibration weeks: the tenth to the fifth week before
     calibration_ratio numeric(18,6) NOT NULL, -- weekly volume / reported_volume in the calibration weeks
     estimated_volume numeric(38,6) NOT NULL, -- estimate of the week's off-exchange volume: reported_volume * trading_days / days_reported * calibration_ratio (shares)
-    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published (shares)
+    actual_volume numeric(38,6), -- total_volume of symbol_summary, all tiers together; null until a tier is published, and while the week is graded F (shares)
     error_pct numeric(18,6), -- (estimated_volume / actual_volume - 1) * 100; null without actual_volume (percent)
     known_from timestamp with time zone NOT NULL, -- when the row was loaded
     known_to timestamp with time zone NOT NULL, -- when a revision replaced the row

@@ -35,7 +35,7 @@ BLOCK_SHARE = pl.Schema(
         "against_weeks": pl.String(),
     }
 )
-_WEEKS = "null for firms (FINRA gives only their names), and until all these weeks are published"
+_WEEKS = "null for firms (FINRA gives only their names), and until all these weeks are published and none is graded F"
 BLOCK_SHARE_NOTES = {
     "month_start": Note("the first day of the month, which ends in this week"),
     "venue_kind": Note("ATS, or NON_ATS (a firm's trades outside ATSs)"),

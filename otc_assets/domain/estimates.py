@@ -98,7 +98,9 @@ VOLUME_ESTIMATE_NOTES = {
         "shares",
     ),
     "actual_volume": Note(
-        "total_volume of symbol_summary, all tiers together; null until a tier is published", "shares"
+        "total_volume of symbol_summary, all tiers together; null until a tier is published, and while the week is "
+        "graded F",
+        "shares",
     ),
     "error_pct": Note("(estimated_volume / actual_volume - 1) * 100; null without actual_volume", "percent"),
 }

@@ -41,7 +41,7 @@ FIRM_MONTH = pl.Schema(
         "against_weeks": pl.String(),
     }
 )
-_WEEKS = "null for the De Minimis group, and until all these weeks are published"
+_WEEKS = "null for the De Minimis group, and until all these weeks are published and none is graded F"
 FIRM_MONTH_NOTES = {
     "month_start": Note("the first day of the month, which ends in this week"),
     "market": Note("NMS (tiers 1 and 2 together) or OTCE (OTC equities)"),

@@ -43,7 +43,9 @@ THRESHOLD_STAY_NOTES = {
     "first_day": Note("the first of the consecutive days"),
     "at_least": Note("whether it may have been listed for longer: the day before first_day is not captured"),
     "total_volume": Note(
-        "off-exchange volume of the week, all tiers together; null until a tier is published", "shares"
+        "off-exchange volume of the week, all tiers together; null until a tier is published, and while the week is "
+        "graded F",
+        "shares",
     ),
 }
 

@@ -47,6 +47,7 @@ from otc_assets.domain.periods import months_of, weeks_of_month
 from otc_assets.domain.threshold_stay import threshold_stay, weeks_followed
 from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.source import DatasetCapture, DatasetSource, Source, SourceError
+from otc_assets.pipeline.figures import BLOCKED
 from otc_assets.pipeline.results import CAPTURED_BEFORE, UP_TO_DATE, WeekRefused, WeekResult
 from otc_assets.tracing import ARCHIVE, COMPUTE, FETCH, LOAD, set_attributes, span
 from otc_assets.warehouse.database import Database
@@ -62,7 +63,7 @@ from otc_assets.warehouse.events import DatasetCaptured, append, event_context
 from otc_assets.warehouse.history import Change
 from otc_assets.warehouse.lineage import NOTHING_EFFECTIVE
 from otc_assets.warehouse.load import replace_week
-from otc_assets.warehouse.read import computed_version, intact_rows, week_rows
+from otc_assets.warehouse.read import blocked_weeks, computed_version, intact_rows, week_rows
 from otc_assets.warehouse.retention import oldest_kept, require_kept
 from otc_assets.warehouse.server import lock_week
 
@@ -290,6 +291,15 @@ def report_dataset_gaps(database: Database, source: Source, now: dt.datetime) ->
 # --- estimates -----------------------------------------------------------------------------------------
 
 
+def _sums(connection: sa.Connection, table: str, weeks: Sequence[dt.date], columns: list[str]) -> pl.DataFrame:
+    """The rows of a figure that an estimate reads.
+
+    Weeks graded F count as not captured, as in every figure over several weeks. Their rows of before stay stored.
+    """
+    blocked = blocked_weeks(connection, weeks)
+    return week_rows(connection, table, [week for week in weeks if week not in blocked], columns=columns)
+
+
 def _volume_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     weeks = weeks_read(week_ending)
     daily = week_rows(
@@ -298,7 +308,7 @@ def _volume_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFram
         weeks,
         columns=["week_ending", "trade_date", "symbol", "short_volume", "total_volume"],
     )
-    weekly = week_rows(connection, "symbol_summary", weeks, columns=["week_ending", "symbol", "total_volume"])
+    weekly = _sums(connection, "symbol_summary", weeks, ["week_ending", "symbol", "total_volume"])
     return volume_estimate(week_ending, daily, weekly)
 
 
@@ -320,7 +330,7 @@ def _cycle(connection: sa.Connection, week_ending: dt.date) -> list[dict[str, An
 
 def _share_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     columns = ["week_ending", "symbol", "total_volume", "ats_volume"]
-    weekly = week_rows(connection, "symbol_summary", [week_ending], columns=columns)
+    weekly = _sums(connection, "symbol_summary", [week_ending], columns)
     cycle = cycle_of(week_ending)
     positions = week_rows(connection, SHORT_INTEREST.table, [week_containing(cycle)])
     return off_exchange_share(week_ending, weekly, positions.filter(pl.col("settlement_date") == cycle))
@@ -330,6 +340,8 @@ def _share_version(connection: sa.Connection, week_ending: dt.date) -> str | Non
     captures = _cycle(connection, week_ending)
     if not captures or computed_version(connection, "symbol_summary", week_ending) is None:
         return None
+    if blocked_weeks(connection, [week_ending]):
+        return None
     return inputs_version(connection, captures, [week_ending], SHARE.code_version)
 
 
@@ -337,7 +349,7 @@ def _stay_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
     weeks = weeks_followed(week_ending)
     captured = {c["period"] for c in effective_captures(connection, THRESHOLD_LIST, weeks[0], week_ending)}
     listed = week_rows(connection, THRESHOLD_LIST.table, weeks, columns=["symbol", "trade_date"])
-    weekly = week_rows(connection, "symbol_summary", [week_ending], columns=["symbol", "total_volume"])
+    weekly = _sums(connection, "symbol_summary", [week_ending], ["symbol", "total_volume"])
     return threshold_stay(week_ending, captured, listed, weekly)
 
 
@@ -352,7 +364,7 @@ def _weeks_of_its_month(connection: sa.Connection, week_ending: dt.date) -> pl.D
     """What a month that ends in the week is held against: ``venue_share`` of the weeks with a day in it."""
     (month,) = months_of(week_ending)
     columns = ["week_ending", "tier", "venue_id", "venue_kind", "total_volume"]
-    return week_rows(connection, "venue_share", weeks_of_month(month), columns=columns)
+    return _sums(connection, "venue_share", weeks_of_month(month), columns)
 
 
 def _block_rows(connection: sa.Connection, week_ending: dt.date) -> pl.DataFrame:
@@ -423,7 +435,8 @@ def compute_estimate(table: str, week_ending: dt.date, database: Database) -> We
         lock_week(connection, week_ending)
         version = version_of(connection, week_ending)
         if version is None:
-            return WeekResult(0, NOTHING_EFFECTIVE, {"state": "nothing is captured of this week yet"})
+            state = BLOCKED if blocked_weeks(connection, [week_ending]) else "nothing is captured of this week yet"
+            return WeekResult(0, NOTHING_EFFECTIVE, {"state": state})
         for dataset in DATASETS:
             if dataset.table in _SOURCES[table]:  # a capture stays recorded when retention drops its rows
                 require_kept(connection, dataset.retention, week_ending)

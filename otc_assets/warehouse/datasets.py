@@ -125,8 +125,11 @@ def save_capture(
 
 
 _VERSIONS = sa.text("""
-    SELECT week_ending, version FROM otc.computed_week
-    WHERE table_name = :table AND week_ending = ANY(:weeks) ORDER BY week_ending
+    SELECT week_ending, version FROM otc.computed_week AS computed
+    WHERE table_name = :table AND week_ending = ANY(:weeks) AND NOT EXISTS (
+        SELECT FROM otc.week_quality AS quality
+        WHERE quality.week_ending = computed.week_ending AND quality.grade = 'F')
+    ORDER BY week_ending
 """)
 
 
@@ -137,7 +140,10 @@ def inputs_version(
     code_version: str,
     table: str = "symbol_summary",
 ) -> str:
-    """The version of a figure that is computed from captures of data sets, and from ``weeks`` of a ``table``."""
+    """The version of a figure that is computed from captures of data sets, and from ``weeks`` of a ``table``.
+
+    Weeks graded F do not count: nothing is computed from them.
+    """
     inputs = [f"{c['period']}={c['digest']}" for c in captures]
     values = {"weeks": list(weeks), "table": table}
     inputs += [f"{week}={version}" for week, version in connection.execute(_VERSIONS, values)]

@@ -81,7 +81,7 @@ def week_rows(
     Args:
         connection: inside a transaction.
         table: one of ``domain.tables``.
-        weeks: their Fridays.
+        weeks: their Fridays; no rows if there is none.
         tier: only this tier, of a table that has tiers.
         columns: only these; a full-size week with all columns takes a hundred megabytes.
         as_of: a moment with a time zone: the rows as they were known then, for tables with history
@@ -117,6 +117,8 @@ def _read_weeks(
     weeks: Sequence[dt.date],
     tier: str | None = None,
 ) -> pl.DataFrame:
+    if not weeks:
+        return schema.to_frame()
     # The weeks are a list of constants: only for those does TimescaleDB exclude chunks when it plans the query.
     constants = ", ".join(["%s"] * len(weeks))
     query = f"SELECT {', '.join(schema)} FROM {source} WHERE week_ending IN ({constants})"  # noqa: S608

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import psycopg
@@ -28,9 +28,10 @@ from otc_assets.domain.datasets import (
     THRESHOLD_LIST,
     Dataset,
 )
+from otc_assets.domain.estimates import cycle_of
 from otc_assets.domain.periods import weeks_of_month
 from otc_assets.domain.tables import figures
-from otc_assets.domain.weeks import NEW_YORK, T1, T2
+from otc_assets.domain.weeks import NEW_YORK, T1, T2, week_containing
 from otc_assets.finra.query_api import QueryApi
 from otc_assets.finra.simulator import datasets as simulated
 from otc_assets.finra.simulator.generator import Simulator
@@ -332,6 +333,60 @@ def test_a_run_captures_a_week_and_the_estimate_is_graded_when_the_weekly_data_a
         (verdict,) = judge_checks(installed.database(), "volume_estimate", WEEK)
         assert verdict.passed, verdict.details
         assert verdict.details["all symbols observed"] < 8
+
+
+def grade(sql: Sql, week: dt.date, grade: str) -> None:
+    sql.execute("UPDATE otc.week_quality SET grade = %s WHERE week_ending = %s", [grade, week])
+
+
+def test_estimates_leave_weeks_graded_f_out_as_figures_over_several_weeks_do(installation: Path, sql: Sql) -> None:
+    """Their rows of before stay stored, and once calibrated estimates and counted as actual volume."""
+    database, calibrating = installed.database(), WEEK - dt.timedelta(weeks=5)
+    later = SATURDAY + dt.timedelta(weeks=5)
+
+    def stale() -> str:
+        with database.transaction() as connection:
+            return weeks_to_estimate(connection, [WEEK]).get(WEEK, "")
+
+    def computed() -> tuple[Any, ...]:
+        compute_estimate("volume_estimate", WEEK, database)
+        assert "volume_estimate" not in stale()
+        query = "SELECT max(calibration_weeks), count(actual_volume), count(error_pct) FROM volume_estimate"
+        return cast("tuple[Any, ...]", sql.execute(query).fetchone())
+
+    with time_machine.travel(later, tick=True):
+        for week in (calibrating, WEEK):
+            capture(installed.source(), later, week)
+            summarize(week)
+        before = computed()
+        assert before[0] == 1
+        assert before[1] == before[2] > 0
+        grade(sql, calibrating, "F")
+        assert "volume_estimate" in stale()
+        assert computed() == (0, *before[1:])
+        grade(sql, calibrating, "B")
+        grade(sql, WEEK, "F")
+        assert computed() == (1, 0, 0)
+        grade(sql, calibrating, "F")
+        assert computed() == (0, 0, 0)
+        grade(sql, calibrating, "B")
+        grade(sql, WEEK, "B")
+        assert computed() == before
+
+
+def test_the_share_off_exchange_of_a_week_graded_f_stays_as_it_is(installation: Path, sql: Sql) -> None:
+    database, later = installed.database(), SATURDAY + dt.timedelta(weeks=5)
+    with time_machine.travel(later, tick=True):
+        capture(installed.source(), later, week_containing(cycle_of(WEEK)), SHORT_INTEREST)
+        summarize(WEEK)
+        rows = compute_estimate("off_exchange_share", WEEK, database).rows
+        assert rows > 0
+        grade(sql, WEEK, "F")
+        with database.transaction() as connection:
+            assert "off_exchange_share" not in weeks_to_estimate(connection, [WEEK]).get(WEEK, "")
+        refused = compute_estimate("off_exchange_share", WEEK, database)
+        assert (refused.rows, refused.details) == (0, {"state": "venue_volume is graded F"})
+        assert sql.execute("SELECT count(*) FROM off_exchange_share").fetchone() == (rows,)
 
 
 def test_captured_bytes_of_data_sets_are_verified_with_the_others(installation: Path) -> None:
