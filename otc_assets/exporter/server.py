@@ -80,6 +80,7 @@ class Exporter(Collector):
             _Source("rows", ours, tables.week_rows, ("otc.events", "otc.computed_week")),
             _Source("grades", ours, tables.grades, ("otc.week_quality",)),
             _Source("gaps", ours, tables.open_gaps, ("otc.gap",)),
+            _Source("dataset gaps", ours, tables.open_dataset_gaps, ("otc.dataset_gap",)),
             _Source("alerts", ours, tables.undelivered_alerts, ("otc.alert",)),
             _Source("storage", ours, storage.compression),
             _Source("daemons", dagster, orchestrator.daemons, ("daemon_heartbeats",)),

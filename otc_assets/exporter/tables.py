@@ -8,6 +8,7 @@ from typing import LiteralString
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.enums import GapStatus, Grade
 from otc_assets.domain.weeks import TIERS, newest_due
 from otc_assets.exporter.database import Database
@@ -22,6 +23,9 @@ GRADES = dict(zip(Grade, (4, 3, 2, 1, 0), strict=True))
 # Every graded week is loaded: what is graded are its rows in venue_volume.
 _NEWEST_WEEKS: LiteralString = "SELECT tier, max(week_ending) AS week FROM otc.week_quality GROUP BY tier"
 _GAPS: LiteralString = "SELECT tier, status, count(*) AS gaps FROM otc.gap GROUP BY tier, status"
+_DATASET_GAPS: LiteralString = "SELECT dataset, status, count(*) AS gaps FROM otc.dataset_gap GROUP BY dataset, status"
+#: A period of a data set is there as a whole or not at all.
+_DATASET_STATUSES = (GapStatus.PENDING, GapStatus.LATE, GapStatus.MISSING_INSIDE, GapStatus.MISSING_AT_END)
 
 _UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'pending'"
 
@@ -79,6 +83,18 @@ def open_gaps(database: Database) -> Iterator[Metric]:
         "due yet.",
         ["tier", "status"],
         found | {(row["tier"], row["status"]): row["gaps"] for row in database.rows(_GAPS)},
+    )
+
+
+def open_dataset_gaps(database: Database) -> Iterator[Metric]:
+    """The newest report of the gaps of FINRA's neighbouring data sets."""
+    found = {(dataset.name, status): 0 for dataset in DATASETS for status in _DATASET_STATUSES}
+    yield gauge(
+        "otc_open_dataset_gaps",
+        "Number of expected periods of FINRA's other data sets that are missing, by data set and status; pending ones "
+        "are not due yet.",
+        ["dataset", "status"],
+        found | {(row["dataset"], row["status"]): row["gaps"] for row in database.rows(_DATASET_GAPS)},
     )
 
 

@@ -32,6 +32,7 @@ from prometheus_server import Prometheus, tool
 from support.logins import login
 
 from otc_assets.defs import launch
+from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
 from otc_assets.exporter import events, orchestrator
 from otc_assets.exporter import server as exporting
 from otc_assets.exporter.server import Exporter, exporter_of, exposition, serving
@@ -310,6 +311,12 @@ def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(sql: Sql, data
             " VALUES (%s, %s, %s, '2026-09-21', true, 0, '')",
             [week, tier, status],
         )
+    for period, status in [("2026-09-18", "missing_at_end"), ("2026-09-21", "late"), ("2026-09-22", "late")]:
+        sql.execute(
+            "INSERT INTO otc.dataset_gap (week_ending, dataset, period, status, due, fetchable)"
+            " VALUES ('2026-09-25', %s, %s, %s, '2026-09-22', true)",
+            [REG_SHO_DAILY.name, period, status],
+        )
     moment = dt.datetime(2026, 9, 23, 12, tzinfo=dt.UTC)
     with closing(Exporter(lambda: database, clock=lambda: moment)) as exporter:
         found = scraped(exporter)
@@ -334,6 +341,12 @@ def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(sql: Sql, data
     assert found[f'otc_open_gaps{{status="pending",tier="{OTC}"}}'] == 1
     assert found[f'otc_open_gaps{{status="missing_inside",tier="{T1}"}}'] == 0
     assert len([name for name in found if name.startswith("otc_open_gaps")]) == 18
+    gaps = {name: value for name, value in found.items() if name.startswith("otc_open_dataset_gaps")}
+    assert len(gaps) == 4 * len(DATASETS)
+    assert {name: value for name, value in gaps.items() if value} == {
+        f'otc_open_dataset_gaps{{dataset="{REG_SHO_DAILY.name}",status="late"}}': 2,
+        f'otc_open_dataset_gaps{{dataset="{REG_SHO_DAILY.name}",status="missing_at_end"}}': 1,
+    }
 
 
 def test_chunks_and_their_compression_are_those_of_timescaledb(migrated_community_database: str) -> None:
