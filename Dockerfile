@@ -23,6 +23,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 COPY pyproject.toml README.md dagster.yaml workspace.yaml ./
 COPY migrations migrations
 COPY otc_assets otc_assets
+COPY supply_chain/base_system.py ./
 # Bytecode that is valid whatever happens to the times of the files when layers are copied: a container can't write its
 # own, and without bytecode each run takes twice the CPU time.
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation --wheel-dir wheels . \
@@ -30,7 +31,8 @@ RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-index --no-build-isolation
         wheels/*.whl \
     && python3 -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /opt/otc-assets \
     && tools/bin/cyclonedx-py environment /opt/otc-assets/bin/python --pyproject pyproject.toml \
-        --output-reproducible --output-file /opt/otc-assets/sbom.cdx.json
+        --output-reproducible --output-file /opt/otc-assets/sbom.cdx.json \
+    && python3 base_system.py /opt/otc-assets/sbom.cdx.json
 
 # hadolint ignore=DL3006 -- the argument has the tag
 FROM ${BASE_IMAGE}

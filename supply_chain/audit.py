@@ -51,13 +51,14 @@ def allowed(path: Path) -> Allowed:
     """Reads the exceptions.
 
     Raises:
-        SystemExit: an exception has no reason, or one of an advisory has no date on which it expires.
+        SystemExit: an exception has no reason or no date: the day on which a licence was read, or on which the
+            exception for an advisory expires.
     """
     read = tomllib.loads(path.read_text())
     found = Allowed(read.get("advisories", {}), frozenset(read["licences"]["allowed"]), read.get("packages", {}))
     for kind, entries, needed in (
         ("advisories", found.advisories, {"package": str, "reason": str, "expires": dt.date}),
-        ("packages", found.packages, {"licence": str, "reason": str}),
+        ("packages", found.packages, {"licence": str, "reason": str, "reviewed": dt.date}),
     ):
         for name, entry in entries.items():
             for key, type_ in needed.items():

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Everything that developers, servers and builds install.
-LOCKS = ("requirements.lock", "requirements-server.lock", "requirements-build.lock")
+#: Everything that developers, servers, builds and fuzzing install.
+LOCKS = ("requirements.lock", "requirements-server.lock", "requirements-build.lock", "requirements-fuzz.lock")
 
 _PIN = re.compile(r"^(\S[^\\#]*?)\s*\\?$", re.MULTILINE)
 

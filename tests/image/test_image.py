@@ -135,7 +135,18 @@ def test_the_packages_are_those_of_the_lock_file_of_servers_and_nothing_else(ima
     # The image has a bill of materials, which was made of what is in it.
     bill = json.loads((image.files / "opt/otc-assets/sbom.cdx.json").read_text())
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "otc-assets")
-    assert {canonicalize_name(one["name"]): one["version"] for one in bill["components"]} == expected
+    of_kind: dict[str, dict[str, str]] = {}
+    for one in bill["components"]:
+        kind = one["purl"].partition("/")[0]
+        name = canonicalize_name(one["name"]) if kind == "pkg:pypi" else one["name"]
+        of_kind.setdefault(kind, {})[name] = one["version"]
+    assert of_kind["pkg:pypi"] == expected
+    assert of_kind["pkg:generic"] == {"python": environment["python_full_version"]}
+    status = (image.files / "var/lib/dpkg/status").read_text()
+    fields = [dict(re.findall(r"^(Package|Version|Status): (.*)$", one, re.M)) for one in status.split("\n\n") if one]
+    installed = {one["Package"]: one["Version"] for one in fields if one["Status"].endswith(" installed")}
+    assert len(installed) > 50
+    assert of_kind["pkg:deb"] == installed
 
 
 def test_no_tool_that_builds_or_tests_is_in_the_image(image: Image) -> None:

@@ -194,9 +194,10 @@ def test_every_package_that_is_installed_here_has_an_accepted_licence() -> None:
         ('[advisories.A]\npackage = "x"\nreason = "y"', "expires (date)"),
         ('[advisories.A]\npackage = "x"\nreason = ""\nexpires = 2030-01-01', "reason (str)"),
         ('[packages.x]\nlicence = "MIT"', "reason (str)"),
+        ('[packages.x]\nlicence = "MIT"\nreason = "y"', "reviewed (date)"),
     ],
 )
-def test_an_exception_needs_a_reason_and_one_for_an_advisory_a_date(tmp_path: Path, text: str, missing: str) -> None:
+def test_an_exception_needs_a_reason_and_a_date(tmp_path: Path, text: str, missing: str) -> None:
     path = tmp_path / "allowed.toml"
     path.write_text(f"[licences]\nallowed = []\n{text}\n")
     with pytest.raises(SystemExit, match="needs") as caught:
