@@ -150,7 +150,8 @@ class Disturbed:
 #: What an error must say of a fault: one of these texts.
 _SAID = {
     Fault.DISCONNECTED: ("terminating connection", "server closed the connection", "connection is lost"),
-    Fault.UNCONFIRMED: ("server closed the connection",),
+    # All connections of the process are lost. One around it, such as that of a lock, says so in other words.
+    Fault.UNCONFIRMED: ("server closed the connection", "terminating connection"),
     Fault.STOPPED: ("no connection to", "server closed the connection", "connection is lost", "refused"),
     Fault.FULL: ("No space left on device",),
     Fault.STORAGE_DISCONNECTED: ("terminating connection", "server closed the connection"),
