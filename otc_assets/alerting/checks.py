@@ -100,7 +100,8 @@ def record_check_alerts(
 
     Args:
         database: where the events and the outbox are.
-        cursor: what the last call returned; None for the first call, which looks back a day.
+        cursor: what the last call returned; None for the first call, which looks back a day. One of before a restore
+            looks back a day from the event that was read last.
         severity: the lowest severity of failed checks that become alerts.
         now: the present time, UTC.
 
@@ -132,7 +133,10 @@ def _position(connection: sa.Connection, cursor: str | None, now: dt.datetime) -
         event = events.find(connection, position.id)
         if position == events.START or (event is not None and event.cursor == position):
             return position
-        # The events were restored from a dump and renumbered: this cursor could be ahead of all of them.
+        # The events were restored from a dump and renumbered: this cursor could be ahead of all of them. What had not
+        # been read when the database was dumped comes after the event that had been, however old the dump is.
+        if event is not None:
+            now = min(now, event.created_at)
     found = events.newest(connection, 1, final=True, before=now - _LOOK_BACK)
     return found[-1].cursor if found else events.START
 

@@ -138,13 +138,23 @@ def test_a_cursor_of_dagsters_ids_begins_at_the_newest_event(warehouse: Database
     assert sql.execute("SELECT subject FROM otc.alert").fetchall() == [("venue_volume.rows_reconciled 2026-08-21",)]
 
 
-def test_a_cursor_that_is_ahead_of_renumbered_events_looks_back_a_day(warehouse: Database, sql: Sql) -> None:
-    """After a restore on another server, a reader would otherwise wait until its transactions reach that number."""
-    old = insert(sql, "yesterday", "25 hours")
+def test_after_a_restore_on_another_server_every_failure_that_was_not_read_has_its_alert(
+    warehouse: Database, sql: Sql
+) -> None:
+    """A reader would otherwise wait until the server's transactions reach the number, or skip what the dump has."""
+    read = insert(sql, "read", "9 days")
+    assert record(warehouse, str(events.START))[0] == 1
+    insert(sql, "dumped unread", "8 days")
     insert(sql, "today", "1 hour")
-    count, cursor = record(warehouse, f"{2**40}-{old}")
-    assert (count, events.Cursor.parse(cursor).xid < 2**40) == (1, True)
-    assert record(warehouse, f"{2**40}-{old}")[0] == 0
+    count, cursor = record(warehouse, f"{2**40}-{read}")
+    assert (count, events.Cursor.parse(cursor).xid < 2**40) == (2, True)
+    subjects = sql.execute("SELECT subject FROM otc.alert ORDER BY id").fetchall()
+    assert [name.split()[0] for (name,) in subjects] == [
+        "venue_volume.read",
+        "venue_volume.dumped",
+        "venue_volume.today",
+    ]
+    assert record(warehouse, f"{2**40}-{read}")[0] == 0
 
 
 def test_more_events_than_one_page_are_all_read(warehouse: Database, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
