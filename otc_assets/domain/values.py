@@ -100,6 +100,11 @@ def _shown(found: Any) -> str:
         return "nested too deeply"
 
 
+def storable(text: str) -> str:
+    """The text with escapes for the characters that can't be stored: surrogates, and NUL in PostgreSQL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def typed(text: str, kind: Any, field: str) -> Any:
     """The value of one field that comes from FINRA itself, where no other program has written missing-value markers.
 

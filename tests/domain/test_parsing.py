@@ -453,6 +453,17 @@ def test_the_reason_of_a_rejection_can_be_stored_whatever_the_value(field: str, 
         assert "\0" not in text.encode().decode()
 
 
+@pytest.mark.parametrize(("escape", "shown"), [("\\u0000", "\\x00"), ("\\ud800", "\\ud800")])
+def test_a_name_that_is_there_twice_and_cannot_be_stored_rejects_its_own_row(escape: str, shown: str) -> None:
+    """The reason quotes it: the whole file was an error, or its load was."""
+    good = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5})
+    bad = good.replace("{", f'{{"a{escape}": 1, "a{escape}": 2, ', 1)
+    parsed = parse(f"[{good},{bad},{good}]".encode(), name="f")
+    assert parsed.records["line"].to_list() == [1, 3]
+    reason = f"the record names a{shown} more than once, so its values are ambiguous"
+    assert parsed.rejected.select("line", "record", "reason").rows() == [(2, bad, reason)]
+
+
 def test_a_pair_of_surrogates_is_one_character_and_stays_in_the_name() -> None:
     bad = json.dumps({**JSON_ROW, "totalWeeklyShareQuantity": 5, "issueName": "A \N{GRINNING FACE}"})
     assert "\\ud83d\\ude00" in bad

@@ -151,7 +151,14 @@ def api_rows(data: bytes) -> None:
 
 
 @_target(
-    [json.dumps([_RECORD] * 2).encode(), json.dumps({"a": 1, "rows": [_RECORD]}).encode(), b"[]", b"{}"],
+    [
+        json.dumps([_RECORD] * 2).encode(),
+        json.dumps({"a": 1, "rows": [_RECORD]}).encode(),
+        # A name twice that can't be stored.
+        json.dumps([_RECORD]).encode().replace(b"{", b'{"\\ud800": 1, "\\ud800": 2, '),
+        b"[]",
+        b"{}",
+    ],
     (b"NaN", b"Infinity", b"-", b"1e999999999", b"null", b"true", b"[", b"]", b"{", b"}", b"\\ud800", b"\\u0000"),
 )
 def json_records(data: bytes) -> None:

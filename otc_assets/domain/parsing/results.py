@@ -16,7 +16,7 @@ import polars as pl
 from otc_assets.domain.enums import FileLayout
 from otc_assets.domain.parsing.limits import UnreadableFile
 from otc_assets.domain.schema import RECORD, REJECTED
-from otc_assets.domain.values import BadValue, require, value
+from otc_assets.domain.values import BadValue, require, storable, value
 
 #: As a typed frame, a row takes a tenth of the memory that it takes as a dictionary.
 _BLOCK_ROWS = 20_000
@@ -94,8 +94,8 @@ class RowCollector:
         return row
 
     def reject(self, line: int, verbatim: str, reason: str) -> None:
-        """Rejects a row for a reason that is not about a value."""
-        self._rejected.append((line, verbatim, reason))
+        """Rejects a row for a reason that is not about a value. It may quote what the row has, such as a name."""
+        self._rejected.append((line, verbatim, storable(reason)))
 
     def frames(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows (RECORD) and the rejected rows (REJECTED)."""

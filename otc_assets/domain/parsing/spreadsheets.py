@@ -26,7 +26,7 @@ import polars as pl
 from otc_assets.domain.parsing.layouts import FIELDS, LEGACY_FIELDS, Header, header_of
 from otc_assets.domain.parsing.limits import MAX_UNPACKED_BYTES, PARQUET, UnreadableFile, refuse_many_rows
 from otc_assets.domain.parsing.results import Parsed, RowCollector, panics_refused, refuse_unless_readable
-from otc_assets.domain.values import BadValue
+from otc_assets.domain.values import BadValue, storable
 
 _KNOWN = frozenset(FIELDS) | frozenset(LEGACY_FIELDS)
 #: The XML of a workbook is several times as long as the same rows as text, and is read piece by piece.
@@ -134,8 +134,7 @@ def _values(header: Header, cells: list[Cell]) -> Iterator[tuple[str, str, str |
 
 def _verbatim(cells: list[Cell]) -> str:
     """A row as text; a cell that can't be read has its error, and characters that can't be stored are escaped."""
-    text = "|".join("" if found is None else str(found) for found in cells)
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    return storable("|".join("" if found is None else str(found) for found in cells))
 
 
 def _cell(found: Any, field: str, is_symbol: bool) -> Cell:
