@@ -20,7 +20,7 @@ SHORT: dict[str, tuple[str, ...]] = {name: (name,) for name in ("parse", "load",
 #: And all.
 BENCHMARKS = {
     **SHORT,
-    **{name: (name,) for name in ("client", "api", "events", "fetching", "overhead", "growth", "queries")},
+    **{name: (name,) for name in ("client", "api", "exporter", "events", "fetching", "overhead", "growth", "queries")},
     "backfill": ("backfill",),
     "peers_week": ("peers", "week"),
     "load_community": ("load", "community"),

@@ -36,7 +36,7 @@ _NAMES = {
     "memory": "kept in memory",
     "not modified": "not modified (304)",
 }
-_RATE, _SECONDS = 200, 15
+_RATE, _SECONDS = 200, 10
 _PATH = "/v1/symbols/{symbol}/summary?weeks=last+52"
 
 

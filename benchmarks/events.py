@@ -37,14 +37,24 @@ _TOTALS = """
 """
 
 
+def fill(sql: psycopg.Connection[tuple[object, ...]], count: int) -> None:
+    """Fills a table of events.
+
+    Args:
+        sql: in autocommit mode.
+        count: the number of events.
+    """
+    sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
+    sql.execute(_FILL, [count])
+    sql.execute("VACUUM ANALYZE otc.events")
+
+
 def run() -> Measured:
     """Fills a table of events, and measures."""
     with embedded() as server:
         migrate(server.url, settings())
         with psycopg.connect(server.url, autocommit=True) as sql:
-            sql.execute("ALTER TABLE otc.events DISABLE TRIGGER USER")
-            sql.execute(_FILL, [EVENTS])
-            sql.execute("VACUUM ANALYZE otc.events")
+            fill(sql, EVENTS)
             clock = WholeServer(sql.info.backend_pid).processor
             scan, group = (min(_milliseconds(clock, sql, query) for _ in range(3)) for query in (_SCAN, _TOTALS))
             scraped = _next_scrape(clock, server.url)
