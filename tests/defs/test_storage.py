@@ -8,12 +8,15 @@ from pathlib import Path
 import psycopg
 import pytest
 from dagster import DagsterInstance, job, op
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorType, SensorInstigatorData
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_postgres import PostgresEventLogStorage
 from support.hostile_defaults import make_hostile
 
 from otc_assets.defs import pooling
 from otc_assets.defs import storage as dagster_storage
-from otc_assets.defs.instance import clean_instance
+from otc_assets.defs.instance import clean_instance, storage_problems
 from otc_assets.defs.storage import StorageInUse, move_tables
 from otc_assets.local import setup
 from otc_assets.local.embedded import EmbeddedServer
@@ -183,3 +186,21 @@ def test_dagsters_storage_does_not_depend_on_the_defaults_of_the_database(
     age = "SELECT extract(epoch FROM now() AT TIME ZONE 'UTC' - max(create_timestamp)) FROM dagster.runs"
     assert 0 <= sql.execute(age).fetchone()[0] < 300  # type: ignore[index,operator]
     assert schemas(sql) == {"dagster": ALL}
+
+
+@pytest.mark.parametrize(
+    ("name", "cursor", "is_ahead"),
+    [("failed_checks", "900-42", True), ("another", "900-99", False), ("failed_checks", None, False)],
+)
+def test_a_sensor_that_has_read_events_that_are_not_there_is_a_problem(
+    database: str, tmp_path: Path, name: str, cursor: str | None, is_ahead: bool
+) -> None:
+    """The events are of an older dump than Dagster's storage. Transaction numbers of another server mean nothing."""
+    target = LoadableTargetOrigin(module_name="otc_assets.definitions")
+    repository = RemoteRepositoryOrigin(InProcessCodeLocationOrigin(target, location_name="here"), "__repository__")
+    origin, data = RemoteInstigatorOrigin(repository, name), SensorInstigatorData(cursor=cursor)
+    with instance_on(dagster_storage_url(database), tmp_path) as instance:
+        instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data))
+        assert storage_problems(instance, 42) == []
+        problems = [problem for problem, _ in storage_problems(instance, 41)]
+    assert problems == ["the sensor failed_checks has read event 900-42, and the newest is 41"] * is_ahead
