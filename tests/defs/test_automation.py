@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -12,8 +13,16 @@ import psycopg
 import pytest
 import time_machine
 import yaml
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, build_schedule_context, build_sensor_context
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    ScheduleDefinition,
+    build_schedule_context,
+    build_sensor_context,
+)
 from dagster._core.utils import make_new_run_id
+from dagster._utils.schedules import schedule_execution_time_iterator
 from support import installed
 from support.published import Published
 
@@ -336,3 +345,32 @@ def test_schedules_and_sensors_run_unless_a_user_turns_them_off() -> None:
     }
     for automation in [*(found.schedules or []), *(found.sensors or [])]:
         assert automation.default_status.value == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("changes_on", "wednesdays"),
+    [
+        # Forward: 06:00 in New York is 11:00 UTC before, and 10:00 after.
+        (dt.date(2026, 3, 8), ["2026-03-04 11:00", "2026-03-11 10:00"]),
+        (dt.date(2026, 11, 1), ["2026-10-28 10:00", "2026-11-04 11:00"]),
+    ],
+)
+def test_while_new_york_changes_its_clock_dagster_lists_each_wednesday_and_each_day_once(
+    changes_on: dt.date, wednesdays: list[str]
+) -> None:
+    """Dagster's daemon asks the same function when a tick is due. None is in an hour that is left out or repeated."""
+    days = [changes_on + dt.timedelta(days=number) for number in range(-7, 8)]
+    begin, end = (dt.datetime.combine(day, dt.time(), NEW_YORK) for day in (days[0], days[-1]))
+    listed = {}
+    for schedule in installed.definitions().schedules or []:
+        assert isinstance(schedule, ScheduleDefinition)
+        times = schedule_execution_time_iterator(begin.timestamp(), schedule.cron_schedule, schedule.execution_timezone)
+        listed[schedule.name] = list(itertools.takewhile(lambda time: time < end, times))
+    for tier in TIERS:
+        in_utc = [time.astimezone(dt.UTC) for time in listed.pop(f"wednesday_{tier.slug}")]
+        assert [f"{time:%Y-%m-%d %H:%M}" for time in in_utc] == wednesdays
+    daily = {"daily_retention": "03:30", "daily_clean_up": "04:30", "daily_gap_report": "06:30"}
+    assert listed.keys() == daily.keys()
+    for name, at in daily.items():
+        in_new_york = [time.astimezone(NEW_YORK) for time in listed[name]]
+        assert [f"{time:%Y-%m-%d %H:%M}" for time in in_new_york] == [f"{day} {at}" for day in days[:-1]]

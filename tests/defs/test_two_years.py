@@ -33,7 +33,7 @@ from dagster._core.execution import build_resources
 from dagster._core.utils import make_new_run_id
 from faults.extent import EXTENT, Extent
 from support import installed
-from support.published import Published
+from support.published import Key, Published
 
 from otc_assets.alerting import delivery
 from otc_assets.defs.jobs import COMPUTE_WEEK, REPORT_GAPS
@@ -55,7 +55,7 @@ from otc_assets.domain.weeks import (
     use_closures,
     weeks_between,
 )
-from otc_assets.finra.source import SourceError
+from otc_assets.finra.source import Capture, SourceError
 from otc_assets.pipeline.capture import capture_publication
 from otc_assets.pipeline.checks import judge_checks
 from otc_assets.pipeline.gaps import current_gaps, report_gaps
@@ -237,8 +237,19 @@ def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_ca
 #: A leap day, New Year, both changes of the clock, and Juneteenth on a Monday; in the second year New Year on a Monday.
 ODD_BEGIN = dt.date(2027, 12, 13)
 ODD_END = dt.date(2029, 12, 15) if EXTENT != Extent.SAMPLE else dt.date(2028, 7, 15)
-#: Three days each in which the machine sleeps: a week without anything due, and one in which weeks are.
-ASLEEP = ((dt.date(2028, 2, 8), dt.date(2028, 2, 10)), (dt.date(2028, 10, 2), dt.date(2028, 10, 4)))
+#: Days in which the machine sleeps: without anything due; from a Monday to a Friday, over the Wednesday on which T2 and
+#: OTC are due for the first time, and over one on which weeks are due after a holiday; and three days with weeks due.
+ASLEEP = (
+    (dt.date(2028, 1, 3), dt.date(2028, 1, 7)),
+    (dt.date(2028, 2, 8), dt.date(2028, 2, 10)),
+    (dt.date(2028, 2, 21), dt.date(2028, 2, 25)),
+    (dt.date(2028, 10, 2), dt.date(2028, 10, 4)),
+)
+#: What becomes due while the machine sleeps for a week, by the Monday on which it wakes.
+AWAKE: dict[dt.date, set[Key]] = {
+    dt.date(2028, 1, 10): {("T1", dt.date(2027, 12, 17)), ("T2", dt.date(2027, 12, 3)), ("OTCE", dt.date(2027, 12, 3))},
+    dt.date(2028, 2, 28): {("T1", dt.date(2028, 2, 4)), ("T2", dt.date(2028, 1, 21)), ("OTCE", dt.date(2028, 1, 21))},
+}
 #: Days, with those on which weeks are due, on which FINRA does not answer.
 SILENT = ((dt.date(2028, 6, 5), dt.date(2028, 6, 7)), (dt.date(2029, 1, 2), dt.date(2029, 1, 3)))
 #: A Wednesday on which the clock goes back an hour, and a Sunday on which it is a day ahead: FINRA publishes on Monday.
@@ -259,7 +270,15 @@ _LAGS = {T1: 3, T2: 5, OTCE: 5}
 
 
 class Irregular(Published):
-    """A source that publishes one week a week late, and one a day early."""
+    """A source that publishes one week a week late, and one a day early.
+
+    Attributes:
+        first_fetched: by publication, the day on which it was fetched first.
+    """
+
+    def __init__(self, today: Callable[[], dt.date], down: Callable[[dt.date], bool]) -> None:
+        super().__init__(today, down)
+        self.first_fetched: dict[Key, dt.date] = {}
 
     def days(self, week: dt.date, tier: Tier) -> list[dt.date]:
         first, *revised = super().days(week, tier)
@@ -276,6 +295,12 @@ class Irregular(Published):
 
     def offered(self) -> set[tuple[Tier, dt.date]]:
         raise SourceError("it is not asked")
+
+    def fetch(self, week_ending: dt.date, tier: Tier, *of: Any, **options: Any) -> list[Capture]:
+        found = super().fetch(week_ending, tier, *of, **options)
+        if found:
+            self.first_fetched.setdefault((tier.id, week_ending), self._today())
+        return found
 
 
 class Witness:
@@ -304,15 +329,12 @@ class Witness:
                     if (tier, week) not in self._captured
                 ]
         else:
-            self._captured |= {
-                (tier, week)
-                for tier, week in due
-                if self._source.days(week, tier)[0] <= finra
-                and (
+            for tier, week in sorted(due, key=lambda each: each[1]):  # after the first one of a tier, later ones count
+                if self._source.days(week, tier)[0] <= finra and (
                     here >= _wednesday(due_by_hand(week, _LAGS[tier]))
                     or any(each == tier for each, _ in self._captured)
-                )
-            }
+                ):
+                    self._captured.add((tier, week))
         if here in self._reported:
             return
         self._reported.add(here)
@@ -452,6 +474,9 @@ def test_leap_days_holidays_odd_clocks_and_a_closure_at_short_notice_leave_no_we
     assert sorted(expected - {row[:4] for row in captured}) == []  # type: ignore[type-var]
     assert {row[4] for row in captured} == {1}
     assert set(source.fetched.values()) == {1}
+
+    for monday, publications in AWAKE.items():
+        assert {source.first_fetched[key] for key in publications} == {monday}
 
     received, due = Counter(receiver.alerts), Counter(witness.alerts)
     assert (received - due, due - received) == (Counter(), Counter())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -350,85 +352,100 @@ def half_up(value: Fraction) -> Fraction:
     return Fraction((2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator), 1_000_000)
 
 
-@settings(max_examples=40, deadline=None)
-@given(rows=volumes())
-def test_symbols_figures_are_those_of_exact_fractions(rows: pl.DataFrame) -> None:
-    """DuckDB groups, Python's fractions do the arithmetic: no float, no rounding but the last."""
-    grouped = sql(
-        """
-        SELECT tier, symbol, scope, list(shares ORDER BY shares DESC), sum(trades),
+#: Two weeks, so that one may have all three tiers while the other has not.
+_WEEKS = (WEEK - dt.timedelta(weeks=1), WEEK)
+_TWO_WEEKS = st.one_of(volumes(weeks=_WEEKS), volumes(weeks=_WEEKS, min_size=30))
+
+
+def grouped(rows: pl.DataFrame, of: str, condition: str) -> list[tuple[Any, ...]]:
+    """By DuckDB, of each group and scope: its venues by shares and by dollars, sums, and the De Minimis group's part.
+
+    Args:
+        rows: VENUE_VOLUME.
+        of: the columns that identify a group beside the scope. The tier ALL is each row's second tier.
+        condition: which rows are counted, in SQL.
+    """
+    return sql(
+        f"""
+        SELECT week_ending, {of}, scope, list((shares, venue_id) ORDER BY shares DESC, venue_id),
+            list((dollars, venue_id) ORDER BY dollars DESC, venue_id), bool_and(complete), sum(trades)::BIGINT,
             coalesce(sum(shares) FILTER (venue_id = 'DE_MINIMIS'), 0),
-            coalesce(sum(trades) FILTER (venue_id = 'DE_MINIMIS'), 0)
+            coalesce(sum(dollars) FILTER (venue_id = 'DE_MINIMIS'), 0),
+            coalesce(sum(trades) FILTER (venue_id = 'DE_MINIMIS'), 0)::BIGINT
         FROM (
-            SELECT tier, symbol, 'ALL' AS scope, venue_id, sum(share_volume) AS shares, sum(trade_count) AS trades
-            FROM v GROUP BY ALL
-            UNION ALL
-            SELECT tier, symbol, CASE WHEN venue_kind = 'ATS' THEN 'ATS' ELSE 'NON_ATS' END, venue_id,
-                sum(share_volume), sum(trade_count) FROM v GROUP BY ALL
-        ) GROUP BY ALL ORDER BY tier, symbol, scope
-        """,
+            SELECT week_ending, {of}, scope, venue_id, sum(share_volume) AS shares, sum(notional) AS dollars,
+                count(*) = count(notional) AS complete, sum(trade_count) AS trades
+            FROM (SELECT * RENAME (tier AS own_tier) FROM v)
+            CROSS JOIN LATERAL (VALUES ('ALL'), (CASE WHEN venue_kind = 'ATS' THEN 'ATS' ELSE 'NON_ATS' END)) s(scope)
+            CROSS JOIN LATERAL (VALUES (own_tier), ('ALL')) t(tier)
+            WHERE tier <> 'ALL' OR {condition}
+            GROUP BY ALL
+        ) GROUP BY ALL ORDER BY week_ending, {of}, scope
+        """,  # noqa: S608
         v=rows,
     )
-    expected: list[tuple[Any, ...]] = []
-    for tier, symbol, scope, shares, trades, group, group_trades in grouped:
-        total = sum(map(Fraction, shares))
-        start = (tier, symbol, scope, total, trades, len(shares))
-        if not total:
-            expected.append((*start, *[None] * 8))
-            continue
-        percents = [100 * Fraction(share) / total for share in shares]
-        hhi = sum((p * p for p in percents), Fraction())
-        firm = 100 * Fraction(group) / total / max(1, group_trades)  # the share of each of the group's equal firms
-        lower = hhi - (100 * Fraction(group) / total) ** 2 + max(1, group_trades) * firm * firm
-        levels = ["competitive" if x < 1500 else "moderate" if x <= 2500 else "concentrated" for x in (lower, hhi)]
-        tops = (half_up(percents[0]), half_up(sum(percents[:3], Fraction())))
-        venues = (half_up(10_000 / hhi), half_up(10_000 / lower))
-        expected.append((*start, half_up(lower), half_up(hhi), *levels, *tops, *venues))
-    of_value = [name for name in SYMBOL_CONCENTRATION if "notional" in name]
-    made = symbol_concentration(rows).drop("week_ending", "top_venue", *of_value)
-    assert [tuple(Fraction(v) if isinstance(v, Decimal) else v for v in row) for row in made.rows()] == expected
+
+
+def measured(venues: list[tuple[Decimal, str]], group: Decimal, group_trades: int) -> dict[str, Any]:
+    """The figures of venues that are sorted, by Python's fractions: no float, and no rounding but the last."""
+    total = sum((Fraction(amount) for amount, _ in venues), Fraction())
+    if not total:
+        return {"total": total, "top_venue": venues[0][1]}
+    percents = [100 * Fraction(amount) / total for amount, _ in venues]
+    hhi = sum((p * p for p in percents), Fraction())
+    firms = max(1, group_trades)
+    firm = 100 * Fraction(group) / total / firms  # the share of each of the group's equal firms
+    lower = hhi - (firms * firm) ** 2 + firms * firm * firm
+    levels = ["competitive" if x < 1500 else "moderate" if x <= 2500 else "concentrated" for x in (lower, hhi)]
+    return {
+        "total": total,
+        "hhi_lower": half_up(lower),
+        "hhi": half_up(hhi),
+        "concentration_level_lower": levels[0],
+        "concentration_level": levels[1],
+        "top_venue": venues[0][1],
+        "top_venue_share_pct": half_up(percents[0]),
+        "top_3_share_pct": half_up(sum(percents[:3], Fraction())),
+        "effective_venues": half_up(10_000 / hhi),
+        "effective_venues_upper": half_up(10_000 / lower),
+    }
+
+
+def expected_figures(key: list[str], groups: list[tuple[Any, ...]], columns: Iterable[str]) -> list[dict[str, Any]]:
+    """A row for each of the groups that ``grouped`` found; figures without a value are null."""
+    expected = []
+    for *of, by_shares, by_dollars, complete, trades, shares, dollars, group_trades in groups:
+        of_shares = measured(by_shares, shares, group_trades)
+        of_dollars = measured(by_dollars, dollars, group_trades) if complete else {}
+        row = dict(zip(key, of, strict=True))
+        row |= {"total_trades": trades, "venue_count": len(by_shares), "total_volume": of_shares["total"]}
+        row |= {"total_notional": of_dollars.get("total")}
+        row |= {f"notional_{name}": value for name, value in of_dollars.items()} | of_shares
+        expected.append({column: row.get(column) for column in columns})
+    return expected
+
+
+def in_fractions(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return [{k: Fraction(v) if isinstance(v, Decimal) else v for k, v in row.items()} for row in frame.to_dicts()]
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=volumes())
-def test_the_markets_figures_in_dollars_are_those_of_exact_fractions(rows: pl.DataFrame) -> None:
-    """DuckDB groups, Python's fractions do the arithmetic."""
-    grouped = sql(
-        """
-        SELECT tier, scope, list((dollars, venue_id) ORDER BY dollars DESC, venue_id),
-            bool_and(complete), coalesce(sum(dollars) FILTER (venue_id = 'DE_MINIMIS'), 0),
-            coalesce(sum(trades) FILTER (venue_id = 'DE_MINIMIS'), 0)
-        FROM (
-            SELECT t.tier, scope, venue_id, sum(notional) AS dollars, count(*) = count(notional) AS complete,
-                sum(trade_count) AS trades
-            FROM v
-            CROSS JOIN LATERAL (VALUES ('ALL'), (CASE WHEN venue_kind = 'ATS' THEN 'ATS' ELSE 'NON_ATS' END)) s(scope)
-            CROSS JOIN LATERAL (VALUES (v.tier), ('ALL')) t(tier)
-            WHERE t.tier <> 'ALL' OR (SELECT count(DISTINCT tier) FROM v) = 3
-            GROUP BY ALL
-        ) GROUP BY ALL ORDER BY tier, scope
-        """,
-        v=rows,
-    )
-    expected: list[tuple[Any, ...]] = []
-    for tier, scope, venues, complete, group, trades in grouped:
-        if not complete:
-            expected.append((tier, scope, *[None] * 6))
-            continue
-        values = [Fraction(value) for value, _ in venues]
-        total = sum(values, Fraction())
-        if not total:
-            expected.append((tier, scope, 0, None, None, venues[0][1], None, None))
-            continue
-        shares = [100 * value / total for value in values]
-        hhi = sum((share * share for share in shares), Fraction())
-        of_group = (100 * Fraction(group) / total) ** 2
-        lower = hhi - of_group + of_group / max(1, trades)
-        tops = (half_up(shares[0]), half_up(sum(shares[:3], Fraction())))
-        expected.append((tier, scope, total, half_up(lower), half_up(hhi), venues[0][1], *tops))
-    columns = [name for name in MARKET_CONCENTRATION if "notional" in name]
-    made = market_concentration(rows).select("tier", "venue_scope", *columns)
-    assert [tuple(Fraction(v) if isinstance(v, Decimal) else v for v in row) for row in made.rows()] == expected
+@given(rows=_TWO_WEEKS)
+def test_all_figures_of_symbols_are_those_of_exact_fractions(rows: pl.DataFrame) -> None:
+    """DuckDB groups and ranks, Python's fractions do the arithmetic."""
+    key = ["week_ending", "tier", "symbol", "venue_scope"]
+    expected = expected_figures(key, grouped(rows, "tier, symbol", "false"), SYMBOL_CONCENTRATION)
+    assert in_fractions(symbol_concentration(rows)) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=_TWO_WEEKS)
+def test_all_figures_of_the_market_are_those_of_exact_fractions(rows: pl.DataFrame) -> None:
+    """DuckDB groups and ranks, Python's fractions do the arithmetic."""
+    has_all_tiers = "week_ending IN (SELECT week_ending FROM v GROUP BY 1 HAVING count(DISTINCT tier) = 3)"
+    groups = grouped(rows, "tier", has_all_tiers)
+    expected = expected_figures(["week_ending", "tier", "venue_scope"], groups, MARKET_CONCENTRATION)
+    assert in_fractions(market_concentration(rows)) == expected
 
 
 @settings(max_examples=40, deadline=None)

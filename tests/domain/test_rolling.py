@@ -343,15 +343,40 @@ def test_frames_have_the_columns_of_their_tables_also_without_rows() -> None:
     assert venue_rolling(venue_share(rows), captured(6), WEEK).schema == VENUE_ROLLING
 
 
-@pytest.mark.slow
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) -> None:
-    """An independent engine, on any rows and any captured weeks, with and without holidays."""
+#: What a symbol and a venue are compared by, of sums of the window and of the week (`now`) in millionths, the weeks of
+#: the window (`n`) and their trading days.
+_FIGURES_SQL = f"""
+    today::BIGINT, days::BIGINT, now, {rounded_sql("now", "today * 1000000")},
+    {rounded_sql("now", "trades_now * 1000000")}, usd_now,
+    {rounded_sql("shares", "n * 1000000")}, {rounded_sql("shares", "days * 1000000")},
+    {rounded_sql("trades", "n")}, {rounded_sql("trades", "days")}, {rounded_sql("shares", "trades * 1000000")},
+    {rounded_sql("usd", "days * 1000000")},
+    CASE WHEN shares > 0 THEN sign(now * days - shares * today)::INT
+        * {rounded_sql("100 * abs(now * days - shares * today)", "shares * today")} END,
+    CASE WHEN shares > 0 THEN sign(now * n - shares)::INT
+        * {rounded_sql("100 * abs(now * n - shares)", "shares")} END,
+    CASE WHEN shares > 0 AND trades_now > 0 AND trades > 0
+        THEN sign(now * trades - shares * trades_now)::INT
+        * {rounded_sql("100 * abs(now * trades - shares * trades_now)", "shares * trades_now")} END,
+    CASE WHEN usd > 0 THEN sign(usd_now * days - usd * today)::INT
+        * {rounded_sql("100 * abs(usd_now * days - usd * today)", "usd * today")} END,
+    CASE WHEN reason IS NOT NULL THEN NULL WHEN shares = 0 THEN 'stable'
+        WHEN 10 * now * days > 11 * shares * today THEN 'up'
+        WHEN 10 * now * days < 9 * shares * today THEN 'down' ELSE 'stable' END,
+    CASE WHEN reason IS NOT NULL OR usd IS NULL OR usd = 0 THEN NULL
+        WHEN 10 * usd_now * days > 11 * usd * today THEN 'up'
+        WHEN 10 * usd_now * days < 9 * usd * today THEN 'down' ELSE 'stable' END,
+    reason, n::BIGINT, traded, n::BIGINT - traded, earliest
+"""
+
+
+def drawn_window(data: st.DataObject) -> tuple[dt.date, pl.DataFrame, pl.DataFrame]:
+    """Any week, rows of its window, and any weeks that are captured, with and without holidays."""
     # The first has no holiday in its window; the others have one in the week, or several in the window.
     last = data.draw(st.sampled_from([WEEK, LABOR_DAY, dt.date(2026, 7, 10), dt.date(2026, 1, 2)]))
     window = weeks_up_to(last, WINDOW_WEEKS)
-    rows = data.draw(volumes(weeks=tuple(window), max_size=80))
+    # Many rows too: otherwise two venues of one identity hardly ever trade in the same week.
+    rows = data.draw(volumes(weeks=tuple(window), max_size=80, min_size=data.draw(st.sampled_from([1, 60]))))
     known = rows.select("week_ending", "tier").unique().sort("week_ending", "tier")
     idle = pl.DataFrame(
         {"week_ending": window, "tier": [T1.name] * len(window)}, schema={"week_ending": pl.Date, "tier": pl.String}
@@ -362,6 +387,15 @@ def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) ->
     rows = rows.with_columns(
         pl.Series("notional", [data.draw(dollars) for _ in range(rows.height)], VENUE_VOLUME["notional"])
     )
+    return last, rows, weeks
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) -> None:
+    """An independent engine, on any rows and any captured weeks, with and without holidays."""
+    last, rows, weeks = drawn_window(data)
     summaries = symbol_summary(rows)
     expected = sql(
         f"""
@@ -409,27 +443,7 @@ def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) ->
                 WHEN NOT before THEN 'first_week_in_window' END AS reason
             FROM w
         )
-        SELECT tier, symbol, today::BIGINT, days::BIGINT, now, {rounded_sql("now", "today * 1000000")},
-            {rounded_sql("now", "trades_now * 1000000")}, usd_now,
-            {rounded_sql("shares", "n * 1000000")}, {rounded_sql("shares", "days * 1000000")},
-            {rounded_sql("trades", "n")}, {rounded_sql("trades", "days")}, {rounded_sql("shares", "trades * 1000000")},
-            {rounded_sql("usd", "days * 1000000")},
-            CASE WHEN shares > 0 THEN sign(now * days - shares * today)::INT
-                * {rounded_sql("100 * abs(now * days - shares * today)", "shares * today")} END,
-            CASE WHEN shares > 0 THEN sign(now * n - shares)::INT
-                * {rounded_sql("100 * abs(now * n - shares)", "shares")} END,
-            CASE WHEN shares > 0 AND trades_now > 0 AND trades > 0
-                THEN sign(now * trades - shares * trades_now)::INT
-                * {rounded_sql("100 * abs(now * trades - shares * trades_now)", "shares * trades_now")} END,
-            CASE WHEN usd > 0 THEN sign(usd_now * days - usd * today)::INT
-                * {rounded_sql("100 * abs(usd_now * days - usd * today)", "usd * today")} END,
-            CASE WHEN reason IS NOT NULL THEN NULL WHEN shares = 0 THEN 'stable'
-                WHEN 10 * now * days > 11 * shares * today THEN 'up'
-                WHEN 10 * now * days < 9 * shares * today THEN 'down' ELSE 'stable' END,
-            CASE WHEN reason IS NOT NULL OR usd IS NULL OR usd = 0 THEN NULL
-                WHEN 10 * usd_now * days > 11 * usd * today THEN 'up'
-                WHEN 10 * usd_now * days < 9 * usd * today THEN 'down' ELSE 'stable' END,
-            reason, n::BIGINT, traded, n::BIGINT - traded, earliest, {rounded_sql("venues", "n")}, elsewhere, other_tier
+        SELECT tier, symbol, {_FIGURES_SQL}, {rounded_sql("venues", "n")}, elsewhere, other_tier
         FROM r ORDER BY tier, symbol
         """,  # noqa: S608
         s=summaries,
@@ -439,6 +453,82 @@ def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) ->
     made = symbol_rolling(summaries, weeks, last)
     of_other_tests = {"week_ending", "split_week", "split_ratio"}
     assert millionths(made, *(c for c in SYMBOL_ROLLING if c not in of_other_tests)) == expected
+
+
+#: By venue_id, the identity: each venue is its own, or three have a successor, of which two are before them in order.
+_IDENTITIES: list[dict[str, str]] = [
+    {},
+    {"UBSA": "UBSA", "INCR": "UBSA", "JPMX": "JPMX", "SGMT": "JPMX", "7897": "7897", "149777": "7897"},
+]
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), identity_of=st.sampled_from(_IDENTITIES))
+def test_six_week_figures_of_venues_are_those_that_duckdb_computes(
+    data: st.DataObject, identity_of: dict[str, str]
+) -> None:
+    """An independent engine, on any rows and any captured weeks, with successions and without."""
+    last, rows, weeks = drawn_window(data)
+    shares = venue_share(rows)
+    expected = sql(
+        f"""
+        WITH heard AS (FROM captured WHERE tier IN (SELECT tier FROM captured WHERE week_ending = '{last}')),
+        s AS (
+            SELECT v.*, coalesce(i.identity_id, v.venue_id) AS identity_id
+            FROM v JOIN heard USING (week_ending, tier) LEFT JOIN i USING (venue_id)
+        ),
+        t AS (
+            SELECT week_ending, tier, identity_id, sum(total_volume) AS total_volume, sum(total_trades) AS total_trades,
+                CASE WHEN count(total_notional) = count(*) THEN sum(total_notional) END AS total_notional,
+                max(symbol_count) AS symbol_count, coalesce(sum(market_share_pct), 0) AS share
+            FROM s GROUP BY ALL
+        ),
+        -- In a week of both, the successor is the one that the identity is not called by.
+        named AS (
+            SELECT tier, identity_id, any_value(venue_kind) AS venue_kind,
+                arg_max(venue_id, (week_ending, venue_id <> identity_id)) AS venue_id, list(DISTINCT venue_id) AS ids
+            FROM s GROUP BY ALL
+        ),
+        grid AS (
+            SELECT named.tier, named.identity_id, heard.week_ending, t.total_volume IS NOT NULL AS traded,
+                5 - (SELECT count(*) FROM closed WHERE day BETWEEN heard.week_ending - 4 AND heard.week_ending) AS days,
+                coalesce((t.total_volume * 1000000)::HUGEINT, 0) AS shares,
+                coalesce(t.total_trades, 0)::HUGEINT AS trades,
+                coalesce(t.symbol_count, 0)::HUGEINT AS symbols,
+                coalesce((t.share * 1000000)::HUGEINT, 0) AS pct,
+                CASE WHEN t.identity_id IS NULL THEN 0 ELSE (t.total_notional * 1000000)::HUGEINT END AS usd
+            FROM named JOIN heard USING (tier) LEFT JOIN t USING (week_ending, tier, identity_id)
+        ),
+        w AS (
+            SELECT tier, identity_id, count(*)::HUGEINT AS n, sum(shares)::HUGEINT AS shares,
+                sum(trades)::HUGEINT AS trades, sum(symbols)::HUGEINT AS symbols, sum(pct)::HUGEINT AS pct,
+                (sum(shares) FILTER (week_ending = '{last}'))::HUGEINT AS now,
+                (sum(trades) FILTER (week_ending = '{last}'))::HUGEINT AS trades_now,
+                CASE WHEN count(usd) = count(*) THEN sum(usd)::HUGEINT END AS usd,
+                (sum(usd) FILTER (week_ending = '{last}'))::HUGEINT AS usd_now,
+                sum(days)::HUGEINT AS days, max(days) FILTER (week_ending = '{last}')::HUGEINT AS today,
+                count(*) FILTER (traded) AS traded, bool_or(traded AND week_ending < '{last}') AS before,
+                min(week_ending) AS earliest
+            FROM grid GROUP BY tier, identity_id
+        ),
+        r AS (
+            SELECT *, CASE WHEN n < 3 THEN 'too_few_weeks' WHEN NOT before THEN 'first_week_in_window' END AS reason
+            FROM w
+        )
+        SELECT '{last}'::DATE, tier, venue_id, venue_kind, identity_id,
+            nullif(array_to_string(list_filter(ids, lambda id: id <> venue_id), ', '), ''),
+            {_FIGURES_SQL}, {rounded_sql("symbols", "n")}, {rounded_sql("pct", "n * 1000000")}
+        FROM r JOIN named USING (tier, identity_id) ORDER BY tier, venue_id
+        """,  # noqa: S608
+        v=shares,
+        i=pl.DataFrame(
+            list(identity_of.items()), schema={"venue_id": pl.String, "identity_id": pl.String}, orient="row"
+        ),
+        captured=weeks,
+        closed=pl.DataFrame({"day": CLOSED}),
+    )
+    assert millionths(venue_rolling(shares, weeks, last, identity_of), *VENUE_ROLLING) == expected
 
 
 LONG = weeks_up_to(WEEK, 9)

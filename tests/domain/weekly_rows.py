@@ -128,8 +128,13 @@ _VENUES = st.sampled_from(["UBSA", "INCR", "JPMX", "SGMT", "7897", "149777", "64
 
 
 @st.composite
-def volumes(draw: st.DrawFn, weeks: tuple[dt.date, ...] = (WEEK,), max_size: int = 40) -> pl.DataFrame:
-    """VENUE_VOLUME with unique keys: few symbols and venues, so that groups have several rows."""
+def volumes(
+    draw: st.DrawFn, weeks: tuple[dt.date, ...] = (WEEK,), max_size: int = 40, min_size: int = 1
+) -> pl.DataFrame:
+    """VENUE_VOLUME with unique keys: few symbols and venues, so that groups have several rows.
+
+    With a ``min_size`` of 1, most drawn frames have about six rows, whatever ``max_size``.
+    """
     keys = draw(
         st.lists(
             st.tuples(
@@ -139,7 +144,7 @@ def volumes(draw: st.DrawFn, weeks: tuple[dt.date, ...] = (WEEK,), max_size: int
                 _VENUES,
             ),
             unique=True,
-            min_size=1,
+            min_size=min_size,
             max_size=max_size,
         )
     )

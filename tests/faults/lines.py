@@ -18,7 +18,7 @@ from typing import Any
 
 from faults.forks import Forks, Outcome, Task
 from faults.points import Fault, Point
-from faults.state import State, remains, state_of
+from faults.state import Run, State, remains, runs_of, state_of
 
 from otc_assets.local.embedded import EmbeddedServer
 
@@ -133,6 +133,7 @@ class Disturbed:
     def problems(self, case: Case) -> list[str]:
         """Performs the operation with a fault, and then again. Returns what is wrong after that, in words."""
         here = self._before.copy("disturbed")
+        number = len(runs_of(here.url))
         (outcome,) = self._forks.perform(here.task(self._now, *case.operation, fault=case.fault, at=case.at))
         if case.fault == Fault.STOPPED:
             restart(here.server)
@@ -141,6 +142,7 @@ class Disturbed:
         if again.code != 0:
             return [*found, f"and then again: {again.error or again.code}", again.log]
         found += here.remains()
+        found += _problems_of_runs(runs_of(here.url)[number:], case)
         found += self._expected.differences(here.state())
         if found:
             found.append(outcome.log)
@@ -159,6 +161,10 @@ _SAID = {
 }
 
 
+#: What is said of a run whose process was found to have ended: a killed process can't say anything itself.
+_KILLED = "ended without finishing the run: it was killed"
+
+
 def _problems_of(outcome: Outcome, case: Case) -> list[str]:
     """What is wrong with how the operation ended that was disturbed."""
     found = []
@@ -172,6 +178,22 @@ def _problems_of(outcome: Outcome, case: Case) -> list[str]:
         found.append(f"an error that is not explained: {outcome.error}")
     elif outcome.code == 1 and not any(text in outcome.error for text in _SAID[case.fault]):
         found.append(f"an error that does not say what happened: {outcome.error}")
+    return found
+
+
+def _problems_of_runs(runs: list[Run], case: Case) -> list[str]:
+    """What is wrong with the runs of the operation that was disturbed, and with that of the next one."""
+    if not runs or runs[-1].status != "SUCCESS":
+        return [f"the run after the fault did not succeed: {[(run.id, run.status) for run in runs]}"]
+    found = []
+    # Without one, the fault was before the run was stored. One that succeeded was disturbed after that.
+    for run in runs[:-1]:
+        if run.status not in ("SUCCESS", "FAILURE"):
+            found.append(f"the disturbed run {run.id} is {run.status}")
+        elif run.status == "FAILURE" and not run.reason:
+            found.append(f"no event says why the run {run.id} failed")
+        elif run.status == "FAILURE" and case.fault == Fault.KILLED and _KILLED not in run.reason:
+            found.append(f"the run {run.id} does not say that its process was killed: {run.reason}")
     return found
 
 

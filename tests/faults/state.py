@@ -155,6 +155,29 @@ _REMAINS = {
         SELECT aggregate_type, aggregate_id, count(*), max(version) FROM otc.events
         GROUP BY 1, 2 HAVING count(*) <> max(version)""",
 }
+_RUNS = """
+    SELECT run_id, status, (
+        SELECT coalesce(string_agg(event, ' '), '') FROM dagster.event_logs AS e
+        WHERE e.run_id = r.run_id AND e.dagster_event_type = 'PIPELINE_FAILURE'
+    ) FROM dagster.runs AS r ORDER BY id
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that Dagster has stored: its status, and where it failed, the events that say why."""
+
+    id: str
+    status: str
+    reason: str
+
+
+def runs_of(url: str) -> list[Run]:
+    """The runs of an installation, oldest first."""
+    with psycopg.connect(url, options=session_options()) as connection:
+        return [Run(*row) for row in connection.execute(_RUNS)]
+
+
 #: What a run's process writes and removes again.
 _TEMPORARY = (".partial-*", "tmp*")
 

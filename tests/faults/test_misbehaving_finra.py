@@ -50,6 +50,7 @@ _PASSING = {
     "a repeated page": (Traps(repeated=1, last_fault=8), "changed while they were read"),
     "a reset connection": (Traps(reset=1), "no answer after 6 tries"),
     "a body that is not gzip": (Traps(wrong_gzip=1), "can't be decompressed as gzip"),
+    "a gzip body that ends early": (Traps(truncated_gzip=1), "ends within its gzip data"),
     "a stall": (Traps(stall=1), "tries (ReadTimeout"),
     "one byte a second": (Traps(trickle=1), "bytes came in 2 seconds, and the rest is not waited for"),
 }
@@ -116,7 +117,7 @@ def _without_refusals(here: Installation) -> State:
 _GOT_OVER = {
     **{
         f"{trap} every {number} requests": _every(_PASSING[trap][0], number)
-        for trap in (_PASSING if _ALL else ("a truncated reply", "a repeated page"))
+        for trap in (_PASSING if _ALL else ("a truncated reply", "a gzip body that ends early", "a repeated page"))
         for number in ((2, 3, 5) if _ALL else (3,))
     },
     "short pages": _every(Traps(halved=1), 1),

@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,21 @@ def test_faults_end_after_the_last_one(small: Simulator) -> None:
 def test_a_body_that_is_not_gzip_is_a_decoding_error(small: Simulator) -> None:
     with pytest.raises(httpx.DecodingError):
         _second_reply(small, Traps(wrong_gzip=2))
+
+
+def test_a_gzip_body_that_ends_half_way_begins_as_the_complete_one(small: Simulator) -> None:
+    app = make_app(small, clock=lambda: LATER, traps=Traps(truncated_gzip=2))
+    asked = _week(limit=50)
+    with serve(app) as address, httpx.Client(base_url=address, timeout=60) as client:
+        good = client.post(DATA + "weeklySummary", json=asked).content
+        with client.stream("POST", DATA + "weeklySummary", json=asked) as reply:
+            packed = b"".join(reply.iter_raw())
+    assert (reply.headers["Content-Encoding"], int(reply.headers["Content-Length"])) == ("gzip", len(packed))
+    decompressor = zlib.decompressobj(wbits=31)
+    begins = decompressor.decompress(packed)
+    assert good.startswith(begins)
+    assert 0 < len(begins) < len(good)
+    assert not decompressor.eof
 
 
 @pytest.mark.slow

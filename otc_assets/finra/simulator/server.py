@@ -7,6 +7,7 @@ from ``generator``.
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import itertools
 import json
 import socket
@@ -199,6 +200,10 @@ class _Api:
             ("Response-Payload-Max-Size", "3mb"),
         )
         if self._hits(self.traps.wrong_gzip, number):
+            headers += (("Content-Encoding", "gzip"),)
+        if self._hits(self.traps.truncated_gzip, number):
+            packed = gzip.compress(body, mtime=0)
+            body = packed[: len(packed) // 2]
             headers += (("Content-Encoding", "gzip"),)
         traps = self.traps
         faults = {"reset": traps.reset, "stall": traps.stall, "slow": traps.slow, "trickle": traps.trickle}

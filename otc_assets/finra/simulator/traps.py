@@ -38,6 +38,7 @@ class Traps:
     empty: int = _every("200 with an empty body")
     redirect: int = _every("302 to a login page")
     wrong_gzip: int = _every("Content-Encoding is gzip, and the body is not")
+    truncated_gzip: int = _every("the body is gzip, and ends half-way")
     changed_schema: int = _every("the column totalWeeklyShareQuantity has another name")
     reset: int = _every("the connection is reset within the body")
     stall: int = _every("the body stops half-way, and the connection stays open for stall_seconds")
