@@ -77,6 +77,17 @@ def test_metrics_under_another_sites_name_are_refused_on_loopback_alone() -> Non
         assert httpx.get(f"{url}/metrics", headers={"Host": "10.1.2.3:9464"}, timeout=PATIENCE).is_success
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_no_page_of_another_site_may_read_the_metrics(method: str) -> None:
+    """A browser gives a page the answer of another site only if the answer has a header that allows it."""
+    asking = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    with counting() as (url, _):
+        for headers in (asking, {**asking, "Origin": "null"}, {**asking, "Origin": url}):
+            reply = httpx.request(method, f"{url}/metrics", headers=headers, timeout=PATIENCE)
+            assert reply.status_code == (405 if method == "OPTIONS" else 200)
+            assert not [name for name in reply.headers if name.startswith("access-control-")]
+
+
 def test_what_is_not_http_and_a_large_head_are_refused_with_a_reason(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

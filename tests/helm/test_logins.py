@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -15,10 +16,16 @@ from support.console_script import console_script
 from support.logins import login
 from support.migration import migrate
 
-from otc_assets.local.embedded import EmbeddedServer
+from otc_assets.exporter.server import Exporter, exposition
+from otc_assets.local.embedded import _OF_ANALYSTS, EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.migrate import newest_version
 from otc_assets.warehouse.roles import READER
+
+#: Whether a login has more power than its roles give it: none has.
+ATTRIBUTES = """
+    SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = current_user
+"""
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_the_database_of_a_laptop_runs_the_script_that_creates_the_logins(helm: 
 def test_the_script_creates_an_owner_who_migrates_and_logins_with_the_rights_of_both_roles(
     folder_for_all: Path,
 ) -> None:
-    """All three were the superuser."""
+    """All three were the superuser, and a reader's sessions had no limits."""
     with EmbeddedServer(folder_for_all / "laptop", durable=False) as server:
         with server._connect("postgres") as admin:  # as the image leaves it
             admin.execute("DROP DATABASE otc")
@@ -86,8 +93,17 @@ def test_the_script_creates_an_owner_who_migrates_and_logins_with_the_rights_of_
         migrated = migrate(urls["owner"])
         assert (migrated.after, migrated.remark) == (newest_version(), "")
         can = "SELECT has_table_privilege('otc.gap', 'SELECT'), has_table_privilege('otc.gap', 'DELETE')"
+        # As the analysts of the embedded server; the others have what the server has.
+        begins_with = {"owner": ["off", "0", "0"], "writer": ["off", "0", "0"], "reader": [*_OF_ANALYSTS.values()]}
         for name, expected in (("owner", (True, True)), ("writer", (True, True)), ("reader", (True, False))):
             with psycopg.connect(urls[name]) as connection:
                 assert connection.execute(can).fetchone() == expected, name
-        with psycopg.connect(urls["owner"]) as owner:
-            assert owner.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (False,)
+                assert connection.execute(ATTRIBUTES).fetchone() == (False,) * 5, name
+                shown = [connection.execute(f"SHOW {which}".encode()).fetchone() for which in _OF_ANALYSTS]
+                assert shown == [(value,) for value in begins_with[name]], name
+        with psycopg.connect(urls["reader"]) as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            reader.execute("DELETE FROM otc.gap")
+        with closing(Exporter(lambda: urls["reader"])) as exporter:
+            scraped = exposition(exporter)
+        assert "otc_up 1.0" in scraped
+        assert 'otc_scrape_errors{collector="rows"} 0.0' in scraped

@@ -27,6 +27,7 @@ from dumps import program
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
 from support.s3_server import SECRET_KEY, S3Server
+from support.sockets import ports_on_loopback
 from support.terminal import Terminal
 from support.web_server import free_port, launch, status_of, until
 from werkzeug import Request, Response
@@ -166,7 +167,9 @@ def test_no_secret_leaves_the_settings_while_everything_runs_and_fails(
     api.wait_for("Ctrl-C stops it")
     port = variables["OTC_PORT"]
     run_id = until(lambda: launch(port, "publication_t1 venue_volume symbol_summary", WEEK), [up])
-    _look_at_processes(found, processes_of(up.process.pid, api.process.pid))
+    processes = processes_of(up.process.pid, api.process.pid)
+    _look_at_processes(found, processes)
+    assert ports_on_loopback(processes) >= {int(variables[f"OTC_{of}PORT"]) for of in ("", "METRICS_", "API_")}
     assert until(lambda: status_of(port, run_id), [up]) == "SUCCESS", up.text
     _request_everything(found, variables, run_id)
     alert = Terminal("alerts", "test", settings=variables)

@@ -10,9 +10,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
+import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
+from support.sockets import ports_on_loopback
 from support.terminal import Terminal
 from support.web_server import free_port, launch, name_unreachable_proxy, until
 
@@ -112,7 +115,7 @@ def test_ctrl_c_ends_the_runs_in_flight_and_only_then_the_database(folder_for_al
             "OTC_SOURCE": "api",
             "OTC_FINRA_URL": f"http://127.0.0.1:{finra.getsockname()[1]}",
             "OTC_PORT": port,
-            "OTC_METRICS_PORT": "0",
+            "OTC_METRICS_PORT": free_port(),
         }
         up = Terminal("up", "--newest", "0", settings=env)
         up.wait_for("ready ")
@@ -123,6 +126,11 @@ def test_ctrl_c_ends_the_runs_in_flight_and_only_then_the_database(folder_for_al
         until(lambda: begun(server.url) >= set(run_ids) or None, [up])
         serving = services(home)
         assert len(session_members(serving.pid)) > len(run_ids)
+        of_database = int((home / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0])
+        roots = [psutil.Process(pid) for pid in (up.process.pid, serving.pid, of_database)]
+        ports = ports_on_loopback([*roots, *(child for root in roots for child in root.children(recursive=True))])
+        # The UI, the metrics and the database; each code server has a port of its own choice, or a socket.
+        assert {int(port), int(env["OTC_METRICS_PORT"]), sa.make_url(server.url).port} <= ports
         up.send(signal.SIGINT)
         assert up.end() == 0, up.text
     assert session_members(serving.pid) == []

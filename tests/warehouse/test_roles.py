@@ -14,6 +14,7 @@ from psycopg import errors
 from support.logins import login
 from support.migration import migrate
 
+from otc_assets import embedded_files
 from otc_assets.domain.tables import with_history
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
@@ -121,6 +122,36 @@ def test_a_login_without_a_role_reads_nothing(admin: Sql, database: str) -> None
         for table in names(admin, TABLES):
             assert not allowed(stranger, f"SELECT FROM otc.{table}"), table
         stranger.close()
+
+
+# --- the owner ---------------------------------------------------------------------------------------------
+
+
+def test_an_owner_has_no_power_over_the_server_and_becomes_no_other_role(database: str, admin: Sql) -> None:
+    """Everything in its database is its own. Nothing else is: functions run with its rights."""
+    address = sa.make_url(database)
+    administrator = admin.execute("SELECT current_user").fetchone()[0]  # type: ignore[index]
+    with login(admin, database) as other, psycopg.connect(database, autocommit=True) as owner:
+        attributes = "rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls"
+        found = owner.execute(f"SELECT {attributes} FROM pg_roles WHERE rolname = current_user".encode()).fetchone()
+        assert found == (False,) * 5
+        assert names(owner, "SELECT roleid::regrole FROM pg_auth_members WHERE member = current_user::regrole") == []
+        assert allowed(owner, "CREATE TABLE otc.of_the_owner (x int)")
+        for attempt in (
+            *(f"SET ROLE {role}" for role in (administrator, WRITER, READER, sa.make_url(other).username)),
+            f"SET SESSION AUTHORIZATION {administrator}",
+            f"GRANT {WRITER} TO {address.username}",
+            f"ALTER ROLE {address.username} SUPERUSER",
+            f"ALTER ROLE {sa.make_url(other).username} PASSWORD 'x'",
+            "CREATE ROLE of_the_owner",
+            "SELECT rolpassword FROM pg_authid",
+            "SELECT pg_read_file('pg_hba.conf')",
+            "COPY (SELECT 1) TO PROGRAM 'cat'",
+        ):
+            assert not allowed(owner, attempt), attempt
+    for name in (administrator, embedded_files.APP, embedded_files.ANALYST):
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(address.set(username=str(name)).render_as_string(hide_password=False))
 
 
 # --- the writer ------------------------------------------------------------------------------------------

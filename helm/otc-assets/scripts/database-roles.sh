@@ -29,6 +29,15 @@ writer=${login%%:*}
 create_login "$READER_URL" 'IN ROLE otc_reader'
 reader=${login%%:*}
 
+# Sessions of the reader begin with these: an analyst's forgotten session must not hold back vacuum, and a slow query
+# must end. What the reader may do is in the rights of otc_reader.
+READER_NAME=$reader run_sql <<'SQL'
+\getenv reader READER_NAME
+ALTER ROLE :"reader" SET default_transaction_read_only = on;
+ALTER ROLE :"reader" SET statement_timeout = '5min';
+ALTER ROLE :"reader" SET idle_in_transaction_session_timeout = '10min';
+SQL
+
 DATABASE_NAME=${OWNER_URL##*/} OWNER_NAME=$owner WRITER_NAME=$writer READER_NAME=$reader run_sql <<SQL
 \getenv database DATABASE_NAME
 \getenv owner OWNER_NAME
