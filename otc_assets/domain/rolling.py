@@ -36,7 +36,7 @@ from otc_assets.domain.exact import complete_sum, millionths, per_trade, quotien
 from otc_assets.domain.schema import AMOUNT, SYMBOL_ROLLING, VENUE_ROLLING, weeks_of_all_tiers
 from otc_assets.domain.splits import splits
 from otc_assets.domain.symbols import same_issue
-from otc_assets.domain.venues import identities, with_identity
+from otc_assets.domain.venues import identities, place_in_chain, with_identity
 from otc_assets.domain.weeks import WINDOW_WEEKS, trading_days
 
 #: A change of more than this, in percent of the average, is a trend.
@@ -165,7 +165,8 @@ def venue_rolling(
         history: VENUE_SHARE of the window's weeks.
         captured: columns `week_ending` and `tier`: the weeks of the window that are captured.
         week_ending: the window's last week.
-        identity_of: by venue_id, the identity of venues in confirmed successions; None: of the reviewed file.
+        identity_of: by venue_id, the identity of venues in confirmed successions, in the order of each chain; None: of
+            the reviewed file.
 
     Returns:
         VENUE_ROLLING, sorted by its key, with rows as in ``symbol_rolling``. The average share is the average of the
@@ -174,12 +175,12 @@ def venue_rolling(
         up, and `avg_6w_symbol_count` counts the larger number of symbols.
     """
     history, captured = _in_window(history, captured, week_ending)
-    history = with_identity(history, identities() if identity_of is None else identity_of)
+    identity_of = identities() if identity_of is None else identity_of
+    history = with_identity(history, identity_of)
     averages = {"symbol_count": "avg_6w_symbol_count", "market_share_pct": "avg_6w_share_pct"}
     key = ["tier", "identity_id"]
-    # In a week of both, the venue is the successor, which is not the identity's first venue_id.
     names = (
-        history.sort("week_ending", pl.col("venue_id") != pl.col("identity_id"), "venue_id")
+        history.sort("week_ending", place_in_chain(identity_of))
         .group_by(key, maintain_order=True)
         .agg(
             pl.col("venue_kind").last(),

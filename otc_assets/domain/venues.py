@@ -85,19 +85,29 @@ SUCCESSIONS_VERSION = version((line.predecessor, line.successor, line.decision) 
 
 
 def identities(of: Iterable[Succession] = SUCCESSIONS) -> dict[str, str]:
-    """By venue_id of every venue in a confirmed succession, the first venue_id of its chain.
+    """By venue_id of every venue in a confirmed succession, the first venue_id of its chain; in the order of the chain.
 
     Args:
         of: successions, refused ones too.
     """
-    previous = {line.successor: line.predecessor for line in of if line.decision == Decision.CONFIRMED}
+    next_of = {line.predecessor: line.successor for line in of if line.decision == Decision.CONFIRMED}
     found = {}
-    for venue_id in {*previous, *previous.values()}:
-        first = venue_id
-        while first in previous:
-            first = previous[first]
-        found[venue_id] = first
+    for first in sorted(next_of.keys() - next_of.values()):
+        venue_id: str | None = first
+        while venue_id is not None:
+            found[venue_id] = first
+            venue_id = next_of.get(venue_id)
     return found
+
+
+def place_in_chain(identity_of: Mapping[str, str]) -> pl.Expr:
+    """By `venue_id`, a number that is higher for a successor: in a week of both, the venue is the successor.
+
+    Args:
+        identity_of: in the order of each chain, as ``identities`` returns it.
+    """
+    places = {venue_id: place for place, venue_id in enumerate(identity_of)}
+    return pl.col("venue_id").replace_strict(places, default=0, return_dtype=pl.Int64)
 
 
 def with_identity(rows: pl.DataFrame, identity_of: Mapping[str, str]) -> pl.DataFrame:
@@ -117,7 +127,8 @@ def venue(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -
         VENUE, sorted by its key: a row for every venue that traded in the week, in any tier. The previous week, name
         and venue_id are those of its identity in the captured weeks of the window.
     """
-    history = with_identity(history.join(captured, on=["week_ending", "tier"], how="semi"), identities())
+    identity_of = identities()
+    history = with_identity(history.join(captured, on=["week_ending", "tier"], how="semi"), identity_of)
     # Without an earlier captured week of a tier, nothing in it can be called new.
     compared = captured.filter(pl.col("week_ending") < week_ending)["tier"].unique().to_list()
     named = (
@@ -132,7 +143,7 @@ def venue(history: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.date) -
     current = named.filter(pl.col("week_ending") == week_ending)
     before = (
         named.filter(pl.col("week_ending") < week_ending)
-        .sort("week_ending", "venue_id")
+        .sort("week_ending", place_in_chain(identity_of))
         .group_by("identity_id", maintain_order=True)
         .agg(
             pl.col("week_ending").last().alias("previous_week"),

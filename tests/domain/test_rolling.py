@@ -455,10 +455,12 @@ def test_six_week_figures_are_those_that_duckdb_computes(data: st.DataObject) ->
     assert millionths(made, *(c for c in SYMBOL_ROLLING if c not in of_other_tests)) == expected
 
 
-#: By venue_id, the identity: each venue is its own, or three have a successor, of which two are before them in order.
+#: By venue_id, the identity, in the order of each chain: each venue is its own; three have a successor, two of them one
+#: that is before them in the alphabet; or one has two successors.
 _IDENTITIES: list[dict[str, str]] = [
     {},
     {"UBSA": "UBSA", "INCR": "UBSA", "JPMX": "JPMX", "SGMT": "JPMX", "7897": "7897", "149777": "7897"},
+    {"JPMX": "JPMX", "UBSA": "JPMX", "INCR": "JPMX"},
 ]
 
 
@@ -475,7 +477,7 @@ def test_six_week_figures_of_venues_are_those_that_duckdb_computes(
         f"""
         WITH heard AS (FROM captured WHERE tier IN (SELECT tier FROM captured WHERE week_ending = '{last}')),
         s AS (
-            SELECT v.*, coalesce(i.identity_id, v.venue_id) AS identity_id
+            SELECT v.*, coalesce(i.identity_id, v.venue_id) AS identity_id, i.place
             FROM v JOIN heard USING (week_ending, tier) LEFT JOIN i USING (venue_id)
         ),
         t AS (
@@ -484,11 +486,18 @@ def test_six_week_figures_of_venues_are_those_that_duckdb_computes(
                 max(symbol_count) AS symbol_count, coalesce(sum(market_share_pct), 0) AS share
             FROM s GROUP BY ALL
         ),
-        -- In a week of both, the successor is the one that the identity is not called by.
+        -- In a week of both, the venue is the successor.
         named AS (
             SELECT tier, identity_id, any_value(venue_kind) AS venue_kind,
-                arg_max(venue_id, (week_ending, venue_id <> identity_id)) AS venue_id, list(DISTINCT venue_id) AS ids
+                arg_max(venue_id, (week_ending, coalesce(place, 0))) AS venue_id
             FROM s GROUP BY ALL
+        ),
+        once AS (
+            SELECT tier, identity_id, venue_id, min(week_ending) AS since, any_value(place) AS place FROM s GROUP BY ALL
+        ),
+        before AS (
+            SELECT tier, identity_id, string_agg(once.venue_id, ', ' ORDER BY since, place) AS predecessors
+            FROM once JOIN named USING (tier, identity_id) WHERE once.venue_id <> named.venue_id GROUP BY ALL
         ),
         grid AS (
             SELECT named.tier, named.identity_id, heard.week_ending, t.total_volume IS NOT NULL AS traded,
@@ -517,13 +526,14 @@ def test_six_week_figures_of_venues_are_those_that_duckdb_computes(
             FROM w
         )
         SELECT '{last}'::DATE, tier, venue_id, venue_kind, identity_id,
-            nullif(array_to_string(list_filter(ids, lambda id: id <> venue_id), ', '), ''),
-            {_FIGURES_SQL}, {rounded_sql("symbols", "n")}, {rounded_sql("pct", "n * 1000000")}
-        FROM r JOIN named USING (tier, identity_id) ORDER BY tier, venue_id
+            predecessors, {_FIGURES_SQL}, {rounded_sql("symbols", "n")}, {rounded_sql("pct", "n * 1000000")}
+        FROM r JOIN named USING (tier, identity_id) LEFT JOIN before USING (tier, identity_id) ORDER BY tier, venue_id
         """,  # noqa: S608
         v=shares,
         i=pl.DataFrame(
-            list(identity_of.items()), schema={"venue_id": pl.String, "identity_id": pl.String}, orient="row"
+            [(*pair, place) for place, pair in enumerate(identity_of.items())],
+            schema={"venue_id": pl.String, "identity_id": pl.String, "place": pl.Int64},
+            orient="row",
         ),
         captured=weeks,
         closed=pl.DataFrame({"day": CLOSED}),
