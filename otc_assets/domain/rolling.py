@@ -187,14 +187,11 @@ def venue_rolling(
             pl.col("venue_id").last().alias("_newest"),
             pl.col("venue_id").unique(maintain_order=True),
         )
-        .select(
-            *key,
-            "venue_kind",
-            pl.col("_newest").alias("venue_id"),
-            pl.when(pl.col("venue_id").list.len() > 1)
-            .then(pl.col("venue_id").list.set_difference(pl.concat_list("_newest")).list.join(", "))
-            .alias("predecessors"),
-        )
+        .explode("venue_id")
+        .group_by(*key, "venue_kind", pl.col("_newest").alias("newest"), maintain_order=True)
+        .agg(pl.col("venue_id").filter(pl.col("venue_id") != pl.col("_newest")).str.join(", ").alias("predecessors"))
+        .with_columns(pl.when(pl.col("predecessors") != "").then("predecessors").alias("predecessors"))
+        .rename({"newest": "venue_id"})
     )
     weeks = history.group_by("week_ending", *key).agg(
         pl.col("total_volume", "total_trades", "market_share_pct").sum(),

@@ -270,6 +270,10 @@ def prometheus(copy_of_filled: Copy, tmp_path_factory: pytest.TempPathFactory) -
             " VALUES ('o', 'FAILURE', 'SENSOR', %s)",
             [json.dumps({"job_name": "late_weeks"})],
         )
+        sql.execute(
+            "INSERT INTO otc.dataset_gap (week_ending, dataset, period, status, due, fetchable)"
+            " VALUES ('2026-09-25', 'regShoDaily', '2026-09-21', 'late', '2026-09-22', true)"
+        )
         check_failed(sql)
         with closing(Exporter(lambda: url)) as exporter, serving(exporter, "127.0.0.1", 0) as address:
             target = address.removeprefix("http://").removesuffix("/metrics")
