@@ -9,21 +9,16 @@ one before. Latency means something on a quiet machine only; processor time per 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 import psycopg
 
 from benchmarks.client import fill
 from benchmarks.layout import busy_symbol
+from benchmarks.processes import processor, serving
 from benchmarks.results import Measured, Row, Table
 from benchmarks.servers import embedded
 from benchmarks.weeks import newest_weeks
@@ -40,40 +35,16 @@ _RATE, _SECONDS = 200, 10
 _PATH = "/v1/symbols/{symbol}/summary?weeks=last+52"
 
 
-@contextmanager
-def serving(url: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The server as a process of its own, and its address."""
-    environment = {**os.environ, "OTC_DATABASE_URL": url, "OTC_API_REQUESTS_PER_MINUTE": "0"}
-    command = [str(Path(sys.executable).with_name("otc-assets")), "serve", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        found = re.search(r"127\.0\.0\.1:\d+", process.stderr.readline())
-        assert found is not None
-        try:
-            yield found[0], psutil.Process(process.pid)
-        finally:
-            process.terminate()
-
-
-def processor(process: psutil.Process) -> float:
-    """Seconds of processor time of a process and its children."""
-    found = 0.0
-    for each in [process, *process.children(recursive=True)]:
-        times = each.cpu_times()
-        found += times.user + times.system
-    return found
-
-
 class _Connections:
     """Connections that are kept open, each with one request at a time."""
 
-    def __init__(self, address: str) -> None:
-        self._host, _, self._port = address.partition(":")
+    def __init__(self, port: int) -> None:
+        self._port = port
         self._idle: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
     async def open(self, count: int) -> None:
         for _ in range(count):
-            self._idle.put_nowait(await asyncio.open_connection(self._host, int(self._port)))
+            self._idle.put_nowait(await asyncio.open_connection("127.0.0.1", self._port))
 
     async def get(self, path: str, etag: str = "") -> tuple[int, str, bytes]:
         """Sends a request: (status, ETag, body)."""
@@ -88,9 +59,9 @@ class _Connections:
         return int(head.split()[1]), found[1] if found else "", body
 
 
-async def _load(address: str, how: str, symbol: str, rate: float, seconds: float) -> list[float]:
+async def _load(port: int, how: str, symbol: str, rate: float, seconds: float) -> list[float]:
     """Sends requests at a steady rate. Returns the milliseconds of each."""
-    connections = _Connections(address)
+    connections = _Connections(port)
     await connections.open(_CONNECTIONS)
     path = _PATH.format(symbol=symbol)
     status, etag, body = await connections.get(path)
@@ -144,11 +115,11 @@ def run() -> Measured:
             assert postgres is not None
             clock, least = bare(server.url, symbol, [str(week) for week in weeks])
             rows = [Row("bare SQL, without HTTP", {"requests": _WARM, "p50 ms": clock, "PostgreSQL CPU ms": least})]
-            with serving(server.url) as (address, process):
-                asyncio.run(_load(address, "database", symbol, 20, _WARM / 20))  # opens connections, fills caches
+            with serving("serve", OTC_DATABASE_URL=server.url, OTC_API_REQUESTS_PER_MINUTE="0") as (port, process):
+                asyncio.run(_load(port, "database", symbol, 20, _WARM / 20))  # opens connections, fills caches
                 for how in ("database", "memory", "not modified"):
                     before = processor(process), processor(postgres)
-                    found = sorted(asyncio.run(_load(address, how, symbol, _RATE, _SECONDS)))
+                    found = sorted(asyncio.run(_load(port, how, symbol, _RATE, _SECONDS)))
                     ours, theirs = processor(process) - before[0], processor(postgres) - before[1]
                     row = {"requests": len(found), "p50 ms": statistics.median(found)}
                     row |= {"p99 ms": found[int(len(found) * 0.99)], "max ms": found[-1]}

@@ -6,23 +6,17 @@ does on any.
 
 from __future__ import annotations
 
-import os
-import re
 import socket
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import httpx
 import psutil
 import psycopg
 
-from benchmarks.api import processor
 from benchmarks.events import fill
+from benchmarks.processes import processor, serving
 from benchmarks.results import Measured, Row, Table
 from benchmarks.servers import embedded
 from otc_assets.settings import settings
@@ -32,24 +26,9 @@ from otc_assets.warehouse.migrate import migrate
 _EVENTS_OF_A_DECADE = 93_259
 #: Prometheus asks every 30 seconds (``otc_assets/prometheus/prometheus.yml``). Ten times as often:
 _EVERY_SECONDS, _SCRAPES = 3, 20
-#: The exporter serves 256 connections. Half of these send nothing, half ask and read nothing.
+#: The exporter serves 256 connections. Half of ours send nothing, half ask and read nothing.
 _CONNECTIONS = 500
 _LONG_HEAD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n"
-
-
-@contextmanager
-def _exporting(url: str) -> Iterator[tuple[int, psutil.Process]]:
-    """The exporter as a process of its own, and its port."""
-    environment = {**os.environ, "OTC_DATABASE_URL": url}
-    command = [str(Path(sys.executable).with_name("otc-assets")), "metrics", "--port", "0"]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        found = re.search(r"127\.0\.0\.1:(\d+)", process.stderr.readline())
-        assert found is not None
-        try:
-            yield int(found[1]), psutil.Process(process.pid)
-        finally:
-            process.terminate()
 
 
 class _Crowd:
@@ -131,7 +110,7 @@ def run() -> Measured:
         migrate(server.url, settings())
         with psycopg.connect(server.url, autocommit=True) as sql:
             fill(sql, _EVENTS_OF_A_DECADE)
-        with _exporting(server.url) as (port, process):
+        with serving("metrics", OTC_DATABASE_URL=server.url) as (port, process):
             httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).raise_for_status()  # reads all events
             alone = _scrapes(port, process)
             crowd = _Crowd(port)

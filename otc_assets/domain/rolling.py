@@ -179,19 +179,19 @@ def venue_rolling(
     history = with_identity(history, identity_of)
     averages = {"symbol_count": "avg_6w_symbol_count", "market_share_pct": "avg_6w_share_pct"}
     key = ["tier", "identity_id"]
+    venue_id = pl.col("venue_id")
     names = (
         history.sort("week_ending", place_in_chain(identity_of))
         .group_by(key, maintain_order=True)
         .agg(
             pl.col("venue_kind").last(),
-            pl.col("venue_id").last().alias("_newest"),
-            pl.col("venue_id").unique(maintain_order=True),
+            venue_id.last(),
+            venue_id.filter(venue_id != venue_id.last())
+            .unique(maintain_order=True)
+            .str.join(", ")
+            .alias("predecessors"),
         )
-        .explode("venue_id")
-        .group_by(*key, "venue_kind", pl.col("_newest").alias("newest"), maintain_order=True)
-        .agg(pl.col("venue_id").filter(pl.col("venue_id") != pl.col("_newest")).str.join(", ").alias("predecessors"))
-        .with_columns(pl.when(pl.col("predecessors") != "").then("predecessors").alias("predecessors"))
-        .rename({"newest": "venue_id"})
+        .with_columns(pl.col("predecessors").replace("", None))
     )
     weeks = history.group_by("week_ending", *key).agg(
         pl.col("total_volume", "total_trades", "market_share_pct").sum(),
