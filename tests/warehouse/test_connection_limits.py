@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +19,6 @@ from otc_assets.client import Client, Unreachable
 from otc_assets.defs.pooling import _engine, close_idle
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse import server as warehouse_server
-from otc_assets.warehouse.roles import READER
 from otc_assets.warehouse.server import DatabaseUnreachable, connect, dagster_storage_url, transaction
 
 #: How each limit is reached, by the words of the server.
@@ -27,27 +29,58 @@ LIMITS = {
 }
 
 
-@contextmanager
-def _full(url: str, words: str) -> Iterator[ExitStack]:
-    """The login has all connections that it may have, until the stack is closed."""
+@dataclass
+class Limited:
+    """A login that may have ``most`` connections at a time; one more is refused with ``words``."""
 
-    def take_all(taken: ExitStack) -> None:
+    url: str
+    most: int
+    words: str
+
+    @contextmanager
+    def full(self) -> Iterator[ExitStack]:
+        """It has all of them, until the stack is closed."""
+        with ExitStack() as taken:
+            for _ in range(self.most):
+                taken.enter_context(self._connection())
+            with pytest.raises(psycopg.OperationalError, match=self.words):
+                psycopg.connect(self.url)
+            yield taken
+
+    def _connection(self) -> psycopg.Connection:
+        """One of them. A server counts a connection until its process has ended, some time after it was closed."""
+        deadline = time.monotonic() + 60
         while True:
-            taken.enter_context(psycopg.connect(url))
+            try:
+                return psycopg.connect(self.url)
+            except psycopg.OperationalError as error:
+                if self.words not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
-    with ExitStack() as taken:
-        with pytest.raises(psycopg.OperationalError, match=words):
-            take_all(taken)
-        yield taken
+
+@pytest.fixture(scope="module")
+def own_server(folder_for_all: Path) -> Iterator[EmbeddedServer]:
+    """A server on which nobody else has connections, with a database that everybody may connect to."""
+    with EmbeddedServer(folder_for_all / "limits", durable=False) as running:
+        with running._connect("postgres") as admin:
+            admin.execute("CREATE DATABASE limited")
+        yield running
 
 
 @pytest.fixture(params=LIMITS)
-def limited(request: pytest.FixtureRequest, server: EmbeddedServer, database: str) -> Iterator[tuple[str, str]]:
-    """A login whose connections are limited, and the words with which the server refuses one more."""
-    with server._connect(database.rpartition("/")[2]) as admin, login(admin, database, READER) as url:
-        names = {"login": sa.make_url(url).username, "database": database.rpartition("/")[2]}
-        admin.execute(LIMITS[request.param].format(**names).encode())
-        yield url, request.param
+def limited(request: pytest.FixtureRequest, own_server: EmbeddedServer) -> Iterator[Limited]:
+    """A login whose connections are limited. The administrator has one connection, which is counted where all are."""
+    own_url = own_server.url.rpartition("/")[0] + "/limited"
+    with own_server._connect("limited") as admin, login(admin, own_url) as url:
+        admin.execute(LIMITS[request.param].format(login=sa.make_url(url).username, database="limited").encode())
+        setting = "current_setting('{}')::int"
+        reserved = ("superuser_reserved_connections", "reserved_connections")
+        free = " - ".join(setting.format(name) for name in ("max_connections", *reserved))
+        [[most]] = admin.execute(f"SELECT {free} - 1".encode()) if "slots" in request.param else [[1]]
+        assert isinstance(most, int)
+        yield Limited(url, most, request.param)
+        admin.execute("ALTER DATABASE limited CONNECTION LIMIT -1")
 
 
 def _of_ours(url: str) -> tuple[sa.Engine, Callable[[], None]]:
@@ -62,17 +95,17 @@ def _of_dagster(url: str) -> tuple[sa.Engine, Callable[[], None]]:
 
 @pytest.mark.parametrize("opened", [_of_ours, _of_dagster])
 def test_a_connection_is_waited_for_while_there_are_as_many_as_there_may_be(
-    limited: tuple[str, str],
+    limited: Limited,
     opened: Callable[[str], tuple[sa.Engine, Callable[[], None]]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    url, words = limited
+    url = limited.url
     engine, close = opened(url)
-    with _full(url, words) as taken:
+    with limited.full() as taken:
         # Tests do not wait between attempts, of which there are six.
         with pytest.raises(DatabaseUnreachable) as refused, transaction(engine):
             pass
-        assert words in str(refused.value)
+        assert limited.words in str(refused.value)
         assert "max_connections, or CONNECTION LIMIT" in str(refused.value)
         assert str(sa.make_url(url).password) not in str(refused.value)
         # A client of analysts says so, too, and does not wait.
