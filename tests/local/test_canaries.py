@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import io
 import re
 import signal
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
+import polars as pl
 import psutil
 import psycopg
 import pytest
@@ -26,7 +29,7 @@ import zstandard
 from dumps import program
 from pydantic import SecretStr
 from pytest_httpserver import HTTPServer
-from support.s3_server import SECRET_KEY, S3Server
+from support.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from support.sockets import ports_on_loopback
 from support.terminal import Terminal
 from support.web_server import free_port, launch, status_of, until
@@ -45,11 +48,22 @@ WEEK = "2026-08-21"
 MARK = "CaNaRy"
 #: What a file that is packed with Zstandard begins with.
 _ZSTD = b"\x28\xb5\x2f\xfd"
+#: What a Parquet file begins with.
+_PARQUET = b"PAR1"
 
 
 def canary(variable: str) -> str:
     """A secret with characters that URLs encode."""
     return f"{MARK}@{variable.replace('_', '.')}:x"
+
+
+def unpacked(content: bytes) -> bytes:
+    """A file as a search can read it: unpacked, and the rows and the schema of Parquet as text."""
+    if content.startswith(_ZSTD):
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
+    if content.startswith(_PARQUET):
+        return content + pl.read_parquet(io.BytesIO(content)).write_json().encode()
+    return content
 
 
 @dataclass
@@ -59,7 +73,33 @@ class Found:
     texts: dict[str, str] = field(default_factory=dict)
 
     def add(self, where: str, text: str | bytes) -> None:
-        self.texts[where] = text.decode(errors="replace") if isinstance(text, bytes) else text
+        self.texts[where] = unpacked(text).decode(errors="replace") if isinstance(text, bytes) else text
+
+    def add_end(self, command: Terminal) -> int:
+        """Waits for a command's end. Adds its output and, while it runs, the arguments of its processes."""
+        while command.process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                for process in processes_of(command.process.pid):
+                    self.add(f"arguments of {process.pid}", " ".join(process.cmdline()))
+            time.sleep(0.05)
+        code = command.end()
+        self.add(f"output of {command.process.args}", command.text)
+        return code
+
+    def add_what_is_kept(
+        self, variables: dict[str, str], server: EmbeddedServer, s3: S3Server, bucket: str, folder: Path
+    ) -> None:
+        """Adds all files of ``folder``, all tables of both databases, and all objects of the bucket."""
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                self.add(f"file {path.relative_to(folder)}", path.read_bytes())
+        for variable in ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL"):
+            url = variables[variable]
+            self.add(
+                f"dump of {variable}", program(server, "pg_dump", url, "--inserts", str(sa.make_url(url).database))
+            )
+        for key in s3.keys(bucket):
+            self.add(f"object {key}", s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
 
     def leaks(self) -> dict[str, list[str]]:
         """Where a secret is, with what is around it."""
@@ -91,7 +131,10 @@ def of_database(server: EmbeddedServer) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def received(httpserver: HTTPServer) -> list[tuple[str, bytes]]:
-    """The paths and contents of the requests to a server that takes alerts and spans."""
+    """The paths and contents of the requests to a server that takes alerts and spans.
+
+    Below /refuse/, it refuses them and repeats in its reply what it was sent, secrets included.
+    """
     requests: list[tuple[str, bytes]] = []
 
     def take(request: Request) -> Response:
@@ -100,8 +143,12 @@ def received(httpserver: HTTPServer) -> list[tuple[str, bytes]]:
         requests.append((request.path, gzip.decompress(content) if is_packed else content))
         return Response("{}", content_type="application/json")
 
+    def refuse(request: Request) -> Response:
+        return Response(f"refused: {request.url} {dict(request.headers)}", 401)
+
     for path in ("/v1/traces", re.compile("/hook.*")):
         httpserver.expect_request(path).respond_with_handler(take)
+    httpserver.expect_request(re.compile("/refuse/.*")).respond_with_handler(refuse)
     return requests
 
 
@@ -124,16 +171,6 @@ def processes_of(*roots: int) -> list[psutil.Process]:
     return [*found, *(child for root in found for child in root.children(recursive=True))]
 
 
-def files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            yield str(path.relative_to(folder)), path.read_bytes()
-
-
-def unpacked(content: bytes) -> bytes:
-    return zstandard.ZstdDecompressor().decompressobj().decompress(content) if content.startswith(_ZSTD) else content
-
-
 @pytest.fixture
 def variables(
     of_database: dict[str, str], httpserver: HTTPServer, s3: S3Server, bucket: str, tmp_path: Path
@@ -152,11 +189,12 @@ def variables(
     }
 
 
-def test_no_secret_leaves_the_settings_while_everything_runs_and_fails(
+def test_no_secret_leaves_the_variables_while_the_services_run_and_everything_fails(
     variables: dict[str, str],
     server: EmbeddedServer,
     s3: S3Server,
     bucket: str,
+    httpserver: HTTPServer,
     received: list[tuple[str, bytes]],
     tmp_path: Path,
 ) -> None:
@@ -174,22 +212,13 @@ def test_no_secret_leaves_the_settings_while_everything_runs_and_fails(
     _request_everything(found, variables, run_id)
     alert = Terminal("alerts", "test", settings=variables)
     assert alert.end() == 0, alert.text
-    commands = [up, api, alert]
     for running, code in ((api, 130), (up, 0)):
         running.send(signal.SIGINT)
         assert running.end() == code, running.text
-    commands += list(_failing(variables))
-
-    for number, command in enumerate(commands):
-        found.add(f"output of command {number}", command.text)
-    for name, content in files(tmp_path):
-        found.add(f"file {name}", content)
-    for variable in ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL"):
-        url = variables[variable]
-        tables = program(server, "pg_dump", url, "--inserts", str(sa.make_url(url).database))
-        found.add(f"dump of {variable}", tables)
-    for key in s3.keys(bucket):
-        found.add(f"object {key}", unpacked(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()))
+    _request_without_database(found, variables)
+    for command in (up, api, alert, *_failing(variables, httpserver, tmp_path)):
+        found.add(f"output of {command.process.args}", command.text)
+    found.add_what_is_kept(variables, server, s3, bucket, tmp_path)
     for number, (path, content) in enumerate(received):
         found.add(f"request {number} to {path.partition(MARK)[0]}", content)
 
@@ -231,34 +260,133 @@ def _request_everything(found: Found, variables: dict[str, str], run_id: str) ->
         reply = httpx.post(f"{ui}/graphql", json={"query": text}, timeout=300)
         assert "errors" not in reply.json(), reply.text
         found.add(f"reply of /graphql to {query}", reply.content)
-    for path in ("/v1/tables", f"/v1/symbol_summary?weeks={WEEK}&limit=1", "/v1/symbol_summary?weeks=nonsense"):
-        found.add(f"reply of {path}", httpx.get(api + path, timeout=300).content)
+    for path, status in ((f"/v1/summary?weeks={WEEK}&limit=1", 200), ("/v1/summary?weeks=nonsense", 400)):
+        reply = httpx.get(api + path, timeout=300)
+        assert reply.status_code == status, reply.text
+        found.add(f"reply of {path}", reply.content)
 
 
-def _failing(variables: dict[str, str]) -> Iterator[Terminal]:
-    """Commands that fail, each because another secret is wrong or its service can't be reached."""
+def _request_without_database(found: Found, variables: dict[str, str]) -> None:
+    """The API starts without its database, and says that it does not respond."""
+    api = Terminal("serve", settings={**variables, "OTC_DATABASE_URL": _wrong(variables, "OTC_DATABASE_URL")})
+    api.wait_for("Ctrl-C stops it")
+    for path in ("/health", f"/v1/summary?weeks={WEEK}"):
+        reply = httpx.get(f"http://127.0.0.1:{variables['OTC_API_PORT']}{path}", timeout=300)
+        assert reply.status_code == 503, reply.text
+        found.add(f"reply of {path} without a database", reply.content)
+    api.send(signal.SIGINT)
+    assert api.end() == 130, api.text
+    found.add(f"output of {api.process.args} without a database", api.text)
 
-    def wrong(variable: str) -> str:
-        return variables[variable].replace(quote(canary(variable), safe=""), f"{MARK}-is-wrong")
+
+def _wrong(variables: dict[str, str], variable: str) -> str:
+    return variables[variable].replace(quote(canary(variable), safe=""), f"{MARK}-is-wrong")
+
+
+def _failing(variables: dict[str, str], httpserver: HTTPServer, folder: Path) -> Iterator[Terminal]:
+    """Commands that fail, each because another secret is wrong or its service can't be reached or refuses."""
 
     nobody = f"json://user:{MARK}-of-alerts@127.0.0.1:9/hook/{MARK}-of-a-path"
+    refusing = f"json://user:{MARK}-of-alerts@{httpserver.host}:{httpserver.port}/refuse/{MARK}-of-a-path"
+    database = {"OTC_DATABASE_URL": _wrong(variables, "OTC_DATABASE_URL")}
+    file = folder / "empty.dump"
+    file.write_bytes(b"PGDMP")
     cases: list[tuple[tuple[str, ...], dict[str, str]]] = [
-        (("status",), {"OTC_DATABASE_URL": wrong("OTC_DATABASE_URL")}),
-        (("--debug", "materialize", "--weeks", WEEK), {"OTC_DATABASE_URL": wrong("OTC_DATABASE_URL")}),
+        *((command, database) for command in (("status",), ("metrics", "--once"), ("up", "--newest", "1"))),
+        (("--debug", "materialize", "--weeks", WEEK), database),
+        (("--debug", "restore", str(file)), database),
         (
             ("--debug", "materialize", "--weeks", WEEK),
-            {"OTC_DAGSTER_STORAGE_URL": wrong("OTC_DAGSTER_STORAGE_URL")},
+            {"OTC_DAGSTER_STORAGE_URL": _wrong(variables, "OTC_DAGSTER_STORAGE_URL")},
         ),
         (("--debug", "status"), {"OTC_DATABASE_URL": f"postgresql://otc:{canary('x')}@@h/d"}),
-        (("metrics", "--once"), {"OTC_DATABASE_URL": wrong("OTC_DATABASE_URL")}),
         (("--debug", "materialize", "--weeks", "2026-08-14"), {"AWS_SECRET_ACCESS_KEY": f"{MARK}-is-wrong"}),
-        (("--debug", "alerts", "test"), {"OTC_ALERT_URL": nobody}),
+        (("--debug", "archive", "verify"), {"AWS_SESSION_TOKEN": f"{MARK}-of-a-session"}),
+        (("--debug", "export", "--to", "s3://nobody/has"), {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
+        *((("--debug", "alerts", "test"), {"OTC_ALERT_URL": url}) for url in (nobody, refusing)),
         (("--debug", "alerts", "test"), {"OTC_ALERT_URL": f"unknown://{MARK}"}),
         (("status",), {"OTC_PORT": canary("port")}),
     ]
-    for failing in [Terminal(*command, settings={**variables, **changed}) for command, changed in cases]:
-        assert failing.end() != 0, (failing.process.args, failing.text)
+    for command, changed in cases:
+        failing = Terminal(*command, settings={**variables, **changed})
+        assert failing.end() != 0, (command, failing.text)
         yield failing
+
+
+@pytest.fixture
+def from_files(
+    variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, s3: S3Server
+) -> dict[str, str]:
+    """The settings of ``variables``, with each secret in a file: in that of its ``_FILE``, or in the secrets folder."""
+    folder = tmp_path_factory.mktemp("secrets")
+    given = {**variables, "OTC_SECRETS_DIR": str(folder), "AWS_SHARED_CREDENTIALS_FILE": str(folder / "aws")}
+    # A library reads these, and from variables alone.
+    of_spans = {name for name in secret_variables() if name.startswith("OTEL_")}
+    for name in secret_variables() & variables.keys() - of_spans:
+        path = folder / name.lower()
+        path.write_text(given.pop(name))
+        if name in ("OTC_ALERT_URL", "OTC_FINRA_CLIENT_SECRET"):
+            given[f"{name}_FILE"] = str(path.rename(folder / f"elsewhere-{name}"))
+    (folder / "aws").write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    return given
+
+
+def test_no_secret_leaves_its_file_while_every_command_runs(
+    variables: dict[str, str],
+    from_files: dict[str, str],
+    server: EmbeddedServer,
+    s3: S3Server,
+    bucket: str,
+    httpserver: HTTPServer,
+    received: list[tuple[str, bytes]],
+    tmp_path: Path,
+) -> None:
+    found = Found()
+    out = tmp_path / "out"
+    out.mkdir()
+    weeks, copy = f"2026-08-14..{WEEK}", f"s3://{bucket}/copy"
+    refused = {"OTEL_EXPORTER_OTLP_ENDPOINT": httpserver.url_for("/refuse")}
+    commands: list[tuple[str, dict[str, str]]] = [
+        ("migrate", {}),
+        (f"simulate {out}/files --weeks 2026-08-14", {}),
+        (f"--debug ingest {out}/files/finra_ats_weekly_t1_20260831.csv", {}),
+        # The collector refuses the spans: a run goes on without them.
+        (f"--debug materialize --weeks {WEEK}", refused),
+        (f"--debug rebuild --weeks {WEEK}", {}),
+        (f"report {WEEK} --pdf {out}/report.pdf", {}),
+        (f"query venue_volume --weeks {weeks} --output {out}/volume.parquet", {}),
+        ("query sql SELECT/**/current_user,/**/current_setting('application_name')", {}),
+        (f"export --weeks {weeks} --to s3://{bucket}/tables", {}),
+        (f"export verify --to s3://{bucket}/tables", {}),
+        ("archive verify", {}),
+        (f"archive copy --to {copy}", {}),
+        ("events tail", {}),
+        (f"events history {WEEK}", {}),
+        ("events replay", {}),
+        ("captures list", {}),
+        ("status", {}),
+        ("gaps", {}),
+        ("storage", {}),
+        ("alerts test", {}),
+        ("alerts", {}),
+        ("metrics --once", {}),
+        ("restore-check", {}),
+        ("db shell", {}),
+    ]
+    for command, changed in commands:
+        running = Terminal(*command.split(), settings={**from_files, **changed})
+        assert found.add_end(running) == 0, (command, running.text)
+    found.add_what_is_kept(variables, server, s3, bucket, tmp_path)
+    for number, (path, content) in enumerate(received):
+        found.add(f"request {number} to {path.partition(MARK)[0]}", content)
+
+    where = "\n".join(found.texts)
+    for expected in ("file out/report.pdf", "file out/volume.parquet", "object tables/", "object copy/", "to /hook"):
+        assert expected in where, expected
+    assert '"avg_trade_size":"' in found.texts["file out/volume.parquet"]  # as a row, and not only in the schema
+    assert found.leaks() == {}
 
 
 def test_credentials_that_finra_refuses_and_echoes_are_in_no_error(
