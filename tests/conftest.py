@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
-import itertools
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from dagster import DagsterInstance
 from support import installed
+from support.copies import describe, new_database
 from support.first_run import FirstRun, first_run_on
 from support.hostile_defaults import make_hostile
 from support.migration import migrate
@@ -34,8 +34,6 @@ from otc_assets.warehouse.server import connect, session_options
 # A busy machine is slow; no test asserts how long an example takes.
 hypothesis.settings.register_profile("project", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("project")
-
-_number = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -95,20 +93,10 @@ def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.T
         yield loaded
 
 
-def _new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
-    name = f"test_{next(_number)}"
-    with server._connect("postgres") as admin:
-        # Five to ten times as fast as the default strategy, which writes each block to the WAL.
-        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template} STRATEGY file_copy")
-    yield server.url.rpartition("/")[0] + f"/{name}"
-    with server._connect("postgres") as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 @pytest.fixture
 def empty_database(server: EmbeddedServer) -> Iterator[str]:
     """The URL of a database with nothing in it."""
-    yield from _new_database(server, "template1")
+    yield from new_database(server, "template1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -147,7 +135,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a migrated, empty database."""
-    for url in _new_database(server, _template):
+    for url in new_database(server, _template):
         if getattr(request, "param", "") == "hostile defaults":
             make_hostile(server, url.rpartition("/")[2])
         yield url
@@ -229,11 +217,7 @@ def migrated_community_database(community: TimescaleServer) -> Iterator[str]:
 @pytest.fixture
 def installation(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An installation with a small simulated FINRA: settings that point at a fresh database and folder."""
-    monkeypatch.setenv("OTC_DATABASE_URL", database)
-    monkeypatch.setenv("OTC_HOME", str(tmp_path))
-    monkeypatch.setenv("OTC_SOURCE", "simulator")
-    monkeypatch.setenv("OTC_SIMULATOR_SCALE", "0.01")
-    settings.cache_clear()
+    describe(monkeypatch, database, tmp_path)
     yield tmp_path
     installed.close()
     settings.cache_clear()

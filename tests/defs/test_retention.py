@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import time_machine
 from dagster import DagsterInstance, build_schedule_context
 from support import installed
+from support.copies import Prepared, new_database, prepared
 from support.migration import migrate
 
 from otc_assets.defs import launch
@@ -21,6 +23,7 @@ from otc_assets.defs.materialize import missing_weeks, refuse_dropped
 from otc_assets.defs.stale import stale_now
 from otc_assets.domain.tables import TABLES
 from otc_assets.domain.weeks import NEW_YORK, TIERS, newest_weeks, weeks_between
+from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.pipeline.changes import changed, look_back
 from otc_assets.pipeline.checks import _judge_summary, _judge_volume
 from otc_assets.pipeline.gaps import current_gaps
@@ -29,8 +32,10 @@ from otc_assets.settings import Settings, settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import previous_week
 from otc_assets.warehouse.retention import Dropped
+from otc_assets.warehouse.server import session_options
 
 Sql = psycopg.Connection[tuple[object, ...]]
+Rows = dict[str, list[tuple[object, ...]]]
 
 NOW = dt.datetime(2026, 10, 15, 12, tzinfo=dt.UTC)
 WEEKS = weeks_between(dt.date(2026, 7, 31), dt.date(2026, 8, 21))
@@ -77,19 +82,48 @@ def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_and_migrate
 
 
-@pytest.fixture
-def dropped(dagster: DagsterInstance, sql: Sql, keep: Callable[..., None]) -> dict[str, list[tuple[object, ...]]]:
+@pytest.fixture(scope="module")
+def after_retention(
+    server: EmbeddedServer, _template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prepared[Rows]]:
     """Four computed weeks, the first two of which the daily job has dropped; the rows of GONE before."""
-    assert installed.materialize_weeks(dagster, WEEKS) == []
-    before = {table: everything(sql, table, GONE) for table in TABLES}
-    keep(venue_volume=KEPT_WEEKS)
-    assert installed.definitions().resolve_job_def("retention").execute_in_process(instance=dagster).success
-    return before
+
+    def prepare(environment: pytest.MonkeyPatch, dagster: DagsterInstance) -> Rows:
+        url = os.environ["OTC_DATABASE_URL"]
+        options = session_options()
+        with time_machine.travel(NOW, tick=True), psycopg.connect(url, autocommit=True, options=options) as sql:
+            assert installed.materialize_weeks(dagster, WEEKS) == []
+            before = {table: everything(sql, table, GONE) for table in TABLES}
+            environment.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(KEPT_WEEKS))
+            settings.cache_clear()
+            migrate(url, shorten_retention=True)
+            retention = installed.definitions().resolve_job_def("retention")
+            assert retention.execute_in_process(instance=dagster).success
+        return before
+
+    with prepared(server, _template, tmp_path_factory.mktemp("dropped"), prepare) as found:
+        yield found
 
 
-def test_volume_and_totals_are_dropped_and_everything_computed_stays(
-    dropped: dict[str, list[tuple[object, ...]]], sql: Sql
-) -> None:
+@pytest.fixture
+def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a migrated database: empty, or for tests of ``dropped`` a copy of the one after retention."""
+    template = _template
+    if "dropped" in request.fixturenames:
+        template = request.getfixturevalue("after_retention").database
+    yield from new_database(server, template)
+
+
+@pytest.fixture
+def dropped(after_retention: Prepared[Rows], installation: Path, monkeypatch: pytest.MonkeyPatch) -> Rows:
+    """The installation after retention; the rows of GONE before."""
+    after_retention.copy_home(installation)
+    monkeypatch.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(KEPT_WEEKS))
+    settings.cache_clear()
+    return after_retention.result
+
+
+def test_volume_and_totals_are_dropped_and_everything_computed_stays(dropped: Rows, sql: Sql) -> None:
     for table in ("venue_volume", "published_total"):
         weeks = sql.execute(f"SELECT DISTINCT week_ending FROM otc.{table} ORDER BY 1").fetchall()  # type: ignore[arg-type]
         assert weeks == [(week,) for week in WEEKS[2:]]
@@ -100,7 +134,7 @@ def test_volume_and_totals_are_dropped_and_everything_computed_stays(
 
 
 def test_there_is_no_gap_before_what_is_kept_and_nothing_is_stale(
-    dropped: dict[str, list[tuple[object, ...]]], monkeypatch: pytest.MonkeyPatch
+    dropped: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gaps = current_gaps(installed.database(), installed.source(), settings().first_week, NOW.astimezone(NEW_YORK))
     assert gaps["week_ending"].min() > WEEKS[-1]  # type: ignore[operator]
@@ -111,9 +145,7 @@ def test_there_is_no_gap_before_what_is_kept_and_nothing_is_stale(
         assert previous_week(connection, WEEKS[3], "NMS Tier 1") == FIRST_KEPT
 
 
-def test_checks_of_a_dropped_week_pass_and_keep_its_grade(
-    dropped: dict[str, list[tuple[object, ...]]], sql: Sql
-) -> None:
+def test_checks_of_a_dropped_week_pass_and_keep_its_grade(dropped: Rows, sql: Sql) -> None:
     grades = sql.execute("SELECT tier, grade, version FROM otc.week_quality WHERE week_ending = %s", [GONE]).fetchall()
     with installed.database().transaction() as connection:
         (volume,) = _judge_volume(connection, GONE).to_dicts()
@@ -128,7 +160,7 @@ def test_checks_of_a_dropped_week_pass_and_keep_its_grade(
 
 @pytest.mark.parametrize("asset", ["publication_t1", "venue_volume", "symbol_summary", "market_concentration"])
 def test_a_dropped_week_is_refused_with_a_reason_and_its_summaries_stay(
-    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql, asset: str
+    dropped: Rows, dagster: DagsterInstance, sql: Sql, asset: str
 ) -> None:
     """Computed from no rows, the summary would have become empty."""
     with pytest.raises(launch.RunFailed, match=rf"{GONE} is outside.*OTC_KEEP_VENUE_VOLUME_WEEKS"):
@@ -137,9 +169,7 @@ def test_a_dropped_week_is_refused_with_a_reason_and_its_summaries_stay(
         assert everything(sql, table, GONE) == dropped[table]
 
 
-def test_in_a_range_the_weeks_that_are_kept_are_computed(
-    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
-) -> None:
+def test_in_a_range_the_weeks_that_are_kept_are_computed(dropped: Rows, dagster: DagsterInstance, sql: Sql) -> None:
     sql.execute("DELETE FROM otc.venue_volume WHERE week_ending = %s", [FIRST_KEPT])
     with pytest.raises(launch.RunFailed, match="outside the retention window"):
         installed.launcher(dagster).run_assets(["venue_volume"], GONE, FIRST_KEPT)
@@ -147,7 +177,7 @@ def test_in_a_range_the_weeks_that_are_kept_are_computed(
 
 
 def test_a_command_over_dropped_weeks_is_refused_before_it_begins(
-    dropped: dict[str, list[tuple[object, ...]]], dagster: DagsterInstance, sql: Sql
+    dropped: Rows, dagster: DagsterInstance, sql: Sql
 ) -> None:
     captures = sql.execute("SELECT count(*) FROM otc.publication").fetchone()
     with pytest.raises(Dropped, match="outside the retention window"):
@@ -157,7 +187,7 @@ def test_a_command_over_dropped_weeks_is_refused_before_it_begins(
     assert sql.execute("SELECT count(*) FROM otc.publication").fetchone() == captures
 
 
-def test_the_look_back_leaves_dropped_weeks_alone(dropped: dict[str, list[tuple[object, ...]]], sql: Sql) -> None:
+def test_the_look_back_leaves_dropped_weeks_alone(dropped: Rows, sql: Sql) -> None:
     sql.execute("UPDATE otc.publication SET rows_received = rows_received + 1, rows_rejected = rows_rejected + 1")
     found = {
         week
@@ -170,7 +200,7 @@ def test_the_look_back_leaves_dropped_weeks_alone(dropped: dict[str, list[tuple[
 
 
 def test_once_they_are_kept_for_longer_dropped_weeks_are_recomputed_from_the_archive(
-    dropped: dict[str, list[tuple[object, ...]]],
+    dropped: Rows,
     dagster: DagsterInstance,
     sql: Sql,
     keep: Callable[..., None],
@@ -190,9 +220,7 @@ def test_once_they_are_kept_for_longer_dropped_weeks_are_recomputed_from_the_arc
     assert installed.stale_weeks() == []
 
 
-def test_status_shows_weeks_that_the_archive_can_restore_as_captured(
-    dropped: dict[str, list[tuple[object, ...]]], keep: Callable[..., None]
-) -> None:
+def test_status_shows_weeks_that_the_archive_can_restore_as_captured(dropped: Rows, keep: Callable[..., None]) -> None:
     """They were shown as missing, as if they had to be requested from FINRA again."""
 
     def t1() -> list[object]:
