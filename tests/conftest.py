@@ -110,12 +110,6 @@ def pytest_unconfigure() -> None:
     gc.unfreeze()
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The tests of a module with ``ALSO_WITH_HOSTILE_DEFAULTS`` run on both kinds of database."""
-    if getattr(metafunc.module, "ALSO_WITH_HOSTILE_DEFAULTS", False) and "database" in metafunc.fixturenames:
-        metafunc.parametrize("database", ["usual defaults", "hostile defaults"], indirect=True)
-
-
 #: A TimescaleDB server in WebAssembly; an S3 server; runs of whole weeks, by a command or in a Dagster instance.
 _SLOW_FIXTURES = frozenset({"community", "apache", "s3", "installation", "first_run"})
 
@@ -134,9 +128,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a migrated, empty database."""
+    """The URL of a migrated, empty database; in a module with ``ON_HOSTILE_DEFAULTS``, sessions begin with those."""
     for url in new_database(server, _template):
-        if getattr(request, "param", "") == "hostile defaults":
+        if getattr(request.module, "ON_HOSTILE_DEFAULTS", False):
             make_hostile(server, url.rpartition("/")[2])
         yield url
 

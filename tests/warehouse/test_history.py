@@ -21,7 +21,8 @@ from otc_assets.warehouse import history, load, read
 from otc_assets.warehouse.read import NotFinal
 from otc_assets.warehouse.server import transaction
 
-ALSO_WITH_HOSTILE_DEFAULTS = True
+#: What is right with these is right with the usual ones, which all other modules have.
+ON_HOSTILE_DEFAULTS = True
 
 FIRST = frame(row("AAPL", "V1", "10"), row("AAPL", "V2", "20"), row("MSFT", "V1", "5"))
 #: AAPL at V1 is changed, MSFT taken back, TSLA added; AAPL at V2 stays.

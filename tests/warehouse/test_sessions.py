@@ -17,7 +17,8 @@ from otc_assets.warehouse import load
 from otc_assets.warehouse.server import InvalidDatabaseUrl, connect, prepare_session, session_options, transaction
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
-ALSO_WITH_HOSTILE_DEFAULTS = True
+#: What is right with these is right with the usual ones, which all other modules have.
+ON_HOSTILE_DEFAULTS = True
 
 
 def test_every_parameter_that_results_depend_on_is_set(engine: sa.Engine) -> None:
