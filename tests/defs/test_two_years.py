@@ -40,8 +40,9 @@ from otc_assets.defs.jobs import COMPUTE_WEEK, REPORT_GAPS
 from otc_assets.defs.partitions import range_tags
 from otc_assets.defs.stale import RUNS_AT_ONCE
 from otc_assets.domain.enums import GapStatus
-from otc_assets.domain.report import WEEKLY_REPORT
-from otc_assets.domain.tables import in_order, rolling_figures
+from otc_assets.domain.report import WEEKLY_REPORT, WeeklyReport
+from otc_assets.domain.table import Figure
+from otc_assets.domain.tables import TABLES, in_order, rolling_figures
 from otc_assets.domain.weeks import (
     NEW_YORK,
     OTCE,
@@ -61,7 +62,7 @@ from otc_assets.pipeline.checks import judge_checks
 from otc_assets.pipeline.gaps import current_gaps, report_gaps
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.settings import settings
-from otc_assets.warehouse.lineage import lineage
+from otc_assets.warehouse.lineage import Lineage, lineage
 from otc_assets.warehouse.load import mark_computed
 
 pytestmark = pytest.mark.slow
@@ -164,13 +165,18 @@ class Daemon:
                 return False
             return True
         tables = [*(in_order() if run.job_name == COMPUTE_WEEK.name else rolling_figures()), WEEKLY_REPORT.name]
+        known: Lineage | None = None
+        stored: set[str] = set()
         for table in (table for table in tables if table != "week_calendar"):
             with database.transaction() as connection:
-                known = lineage(connection, with_gaps=True)
+                # A version consists of those that are stored of the sources.
+                if known is None or stored & _sources(table):
+                    known, stored = lineage(connection, with_gaps=True), set()
                 for week in weeks:
                     version = known.version(table, week)
                     if version is not None:
                         mark_computed(connection, table, week, version, 1)
+                stored.add(table)
         return True
 
     def report_gaps(self, weeks: list[dt.date], now: dt.datetime) -> None:
@@ -183,6 +189,12 @@ class Daemon:
             report_gaps(week, gaps, database)
             judge_checks(database, "gap_report", week)
         self.with_gaps = found
+
+
+def _sources(table: str) -> set[str]:
+    """The tables of whose versions the table's consist."""
+    figure = WEEKLY_REPORT if table == WEEKLY_REPORT.name else TABLES[table]
+    return set(figure.sources) if isinstance(figure, Figure | WeeklyReport) else set()
 
 
 def test_two_years_with_failures_and_outages_end_with_every_week_and_revision_captured(
