@@ -250,13 +250,14 @@ def test_a_backfill_of_26_weeks_from_the_dialog_succeeds(up: Running, page: Page
     with page.expect_response(is_launch) as launched:
         launch.click()
     backfill = launched.value.json()["data"]["launchPartitionBackfill"]["backfillId"]
+    page.goto("about:blank")  # an open page is drawn again all the time, which takes a third of the processors
     deadline = time.monotonic() + 6 * _PATIENCE
     while time.monotonic() < deadline:
         body = {"query": PROGRESS, "variables": {"id": backfill}}
         state = httpx.post(f"{up.url}/graphql", json=body, timeout=_PATIENCE).json()["data"]["partitionBackfillOrError"]
         if state["status"] not in ("REQUESTED", "CANCELING", "FAILING"):
             break
-        time.sleep(2)
+        time.sleep(5)
     assert state["status"] == "COMPLETED_SUCCESS"
     counts = {
         "/".join(s["assetKey"]["path"]): (s["numPartitionsMaterialized"], s["numPartitionsFailed"])
@@ -277,7 +278,7 @@ def test_the_backfilled_weeks_are_all_there_and_every_check_is_recorded_by_week(
         found = json.loads(up.run("status", "--json", "--newest", "26").stdout)
         if all(row["state"] == "" for row in found) or time.monotonic() > deadline:
             break
-        time.sleep(2)
+        time.sleep(10)
     assert len(found) == 26
     # So small a market swings: a week may cost a warning, and none is worse than that.
     assert {row["grade"] for row in found} <= {"A", "B"}
@@ -288,7 +289,7 @@ def test_the_backfilled_weeks_are_all_there_and_every_check_is_recorded_by_week(
         inside = [gap for gap in gaps if gap["status"] != "pending" and gap["last_week"] >= found[0]["week_ending"]]
         if not inside or time.monotonic() > deadline:
             break
-        time.sleep(5)
+        time.sleep(10)
     assert inside == []
 
 
