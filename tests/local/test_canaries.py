@@ -12,7 +12,7 @@ import re
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,10 @@ class Found:
     texts: dict[str, str] = field(default_factory=dict)
 
     def add(self, where: str, text: str | bytes) -> None:
-        self.texts[where] = unpacked(text).decode(errors="replace") if isinstance(text, bytes) else text
+        found = unpacked(text).decode(errors="replace") if isinstance(text, bytes) else text
+        before = self.texts.get(where, "")
+        if found not in before:  # what another one of that name said stays
+            self.texts[where] = before + found
 
     def add_end(self, command: Terminal) -> int:
         """Waits for a command's end. Adds its output and, while it runs, the arguments of its processes."""
@@ -85,21 +88,6 @@ class Found:
         code = command.end()
         self.add(f"output of {command.process.args}", command.text)
         return code
-
-    def add_what_is_kept(
-        self, variables: dict[str, str], server: EmbeddedServer, s3: S3Server, bucket: str, folder: Path
-    ) -> None:
-        """Adds all files of ``folder``, all tables of both databases, and all objects of the bucket."""
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                self.add(f"file {path.relative_to(folder)}", path.read_bytes())
-        for variable in ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL"):
-            url = variables[variable]
-            self.add(
-                f"dump of {variable}", program(server, "pg_dump", url, "--inserts", str(sa.make_url(url).database))
-            )
-        for key in s3.keys(bucket):
-            self.add(f"object {key}", s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
 
     def leaks(self) -> dict[str, list[str]]:
         """Where a secret is, with what is around it."""
@@ -189,14 +177,35 @@ def variables(
     }
 
 
-def test_no_secret_leaves_the_variables_while_the_services_run_and_everything_fails(
+@pytest.fixture
+def add_what_is_kept(
     variables: dict[str, str],
     server: EmbeddedServer,
     s3: S3Server,
     bucket: str,
-    httpserver: HTTPServer,
     received: list[tuple[str, bytes]],
     tmp_path: Path,
+) -> Callable[[Found], None]:
+    """Adds the test's files, the tables of both databases, the objects of the bucket, and all requests."""
+
+    def add(found: Found) -> None:
+        for path in tmp_path.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                found.add(f"file {path.relative_to(tmp_path)}", path.read_bytes())
+        for variable in ("OTC_DATABASE_URL", "OTC_DAGSTER_STORAGE_URL"):
+            url = variables[variable]
+            tables = program(server, "pg_dump", url, "--inserts", str(sa.make_url(url).database))
+            found.add(f"dump of {variable}", tables)
+        for key in s3.keys(bucket):
+            found.add(f"object {key}", s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
+        for number, (path_of, content) in enumerate(received):
+            found.add(f"request {number} to {path_of.partition(MARK)[0]}", content)
+
+    return add
+
+
+def test_no_secret_leaves_the_variables_while_the_services_run_and_everything_fails(
+    variables: dict[str, str], add_what_is_kept: Callable[[Found], None], httpserver: HTTPServer, tmp_path: Path
 ) -> None:
     found = Found()
     up = Terminal("up", "--newest", "1", settings=variables)
@@ -218,9 +227,7 @@ def test_no_secret_leaves_the_variables_while_the_services_run_and_everything_fa
     _request_without_database(found, variables)
     for command in (up, api, alert, *_failing(variables, httpserver, tmp_path)):
         found.add(f"output of {command.process.args}", command.text)
-    found.add_what_is_kept(variables, server, s3, bucket, tmp_path)
-    for number, (path, content) in enumerate(received):
-        found.add(f"request {number} to {path.partition(MARK)[0]}", content)
+    add_what_is_kept(found)
 
     # Everything was there to be searched: each of these has what a secret could be in.
     where = "\n".join(found.texts)
@@ -260,7 +267,8 @@ def _request_everything(found: Found, variables: dict[str, str], run_id: str) ->
         reply = httpx.post(f"{ui}/graphql", json={"query": text}, timeout=300)
         assert "errors" not in reply.json(), reply.text
         found.add(f"reply of /graphql to {query}", reply.content)
-    for path, status in ((f"/v1/summary?weeks={WEEK}&limit=1", 200), ("/v1/summary?weeks=nonsense", 400)):
+    asked = {"/v1/tables": 200, f"/v1/summary?weeks={WEEK}&limit=1": 200, "/v1/summary?weeks=nonsense": 400}
+    for path, status in asked.items():
         reply = httpx.get(api + path, timeout=300)
         assert reply.status_code == status, reply.text
         found.add(f"reply of {path}", reply.content)
@@ -315,7 +323,7 @@ def _failing(variables: dict[str, str], httpserver: HTTPServer, folder: Path) ->
 
 @pytest.fixture
 def from_files(
-    variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, s3: S3Server
+    variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
     """The settings of ``variables``, with each secret in a file: in that of its ``_FILE``, or in the secrets folder."""
     folder = tmp_path_factory.mktemp("secrets")
@@ -334,19 +342,16 @@ def from_files(
 
 
 def test_no_secret_leaves_its_file_while_every_command_runs(
-    variables: dict[str, str],
     from_files: dict[str, str],
-    server: EmbeddedServer,
-    s3: S3Server,
+    add_what_is_kept: Callable[[Found], None],
     bucket: str,
     httpserver: HTTPServer,
-    received: list[tuple[str, bytes]],
     tmp_path: Path,
 ) -> None:
     found = Found()
     out = tmp_path / "out"
     out.mkdir()
-    weeks, copy = f"2026-08-14..{WEEK}", f"s3://{bucket}/copy"
+    weeks = f"2026-08-14..{WEEK}"
     refused = {"OTEL_EXPORTER_OTLP_ENDPOINT": httpserver.url_for("/refuse")}
     commands: list[tuple[str, dict[str, str]]] = [
         ("migrate", {}),
@@ -361,7 +366,7 @@ def test_no_secret_leaves_its_file_while_every_command_runs(
         (f"export --weeks {weeks} --to s3://{bucket}/tables", {}),
         (f"export verify --to s3://{bucket}/tables", {}),
         ("archive verify", {}),
-        (f"archive copy --to {copy}", {}),
+        (f"archive copy --to s3://{bucket}/copy", {}),
         ("events tail", {}),
         (f"events history {WEEK}", {}),
         ("events replay", {}),
@@ -378,9 +383,7 @@ def test_no_secret_leaves_its_file_while_every_command_runs(
     for command, changed in commands:
         running = Terminal(*command.split(), settings={**from_files, **changed})
         assert found.add_end(running) == 0, (command, running.text)
-    found.add_what_is_kept(variables, server, s3, bucket, tmp_path)
-    for number, (path, content) in enumerate(received):
-        found.add(f"request {number} to {path.partition(MARK)[0]}", content)
+    add_what_is_kept(found)
 
     where = "\n".join(found.texts)
     for expected in ("file out/report.pdf", "file out/volume.parquet", "object tables/", "object copy/", "to /hook"):
@@ -423,3 +426,10 @@ def test_the_search_finds_a_secret_as_written_encoded_and_cut_off(variable: str)
         found.add("a log", f"before {text} after".encode())
         found.add("another", "nothing")
         assert found.leaks().keys() == {"a log"}
+
+
+def test_the_search_keeps_what_was_said_before_under_the_same_name() -> None:
+    found = Found()
+    for text in (canary("port"), "nothing"):
+        found.add("a command", text)
+    assert found.leaks().keys() == {"a command"}
