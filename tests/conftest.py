@@ -96,7 +96,8 @@ def first_run(server: EmbeddedServer, _template: str, tmp_path_factory: pytest.T
 @pytest.fixture
 def empty_database(server: EmbeddedServer) -> Iterator[str]:
     """The URL of a database with nothing in it."""
-    yield from new_database(server, "template1")
+    with new_database(server, "template1") as url:
+        yield url
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -128,8 +129,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a migrated, empty database; in a module with ``ON_HOSTILE_DEFAULTS``, sessions begin with those."""
-    for url in new_database(server, _template):
+    """The URL of a migrated, empty database; in a module with ``ON_HOSTILE_DEFAULTS``, sessions begin with those.
+
+    What is right with them is right with the usual ones, which all other modules have.
+    """
+    with new_database(server, _template) as url:
         if getattr(request.module, "ON_HOSTILE_DEFAULTS", False):
             make_hostile(server, url.rpartition("/")[2])
         yield url

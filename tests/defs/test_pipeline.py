@@ -28,7 +28,6 @@ from otc_assets.settings import settings
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.read import week_rows
 
-#: What is right with these is right with the usual ones, which all other modules have.
 ON_HOSTILE_DEFAULTS = True
 
 #: Today, in these tests: all of August's weeks are out in every tier.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -69,17 +69,18 @@ def everything(sql: Sql, table: str, week: dt.date) -> list[tuple[object, ...]]:
     ).fetchall()  # type: ignore[arg-type]
 
 
+def set_and_migrate(environment: pytest.MonkeyPatch, url: str, **weeks: int) -> None:
+    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate --yes'."""
+    for kind, count in weeks.items():
+        environment.setenv(f"OTC_KEEP_{kind.upper()}_WEEKS", str(count))
+    settings.cache_clear()
+    migrate(url, shorten_retention=True)
+
+
 @pytest.fixture
 def keep(database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sets for how many weeks a kind is kept, as a user does: in the environment, and then 'migrate --yes'."""
-
-    def set_and_migrate(**weeks: int) -> None:
-        for kind, count in weeks.items():
-            monkeypatch.setenv(f"OTC_KEEP_{kind.upper()}_WEEKS", str(count))
-        settings.cache_clear()
-        migrate(database, shorten_retention=True)
-
-    return set_and_migrate
+    """Sets for how many weeks a kind is kept."""
+    return partial(set_and_migrate, monkeypatch, database)
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +89,12 @@ def after_retention(
 ) -> Iterator[Prepared[Rows]]:
     """Four computed weeks, the first two of which the daily job has dropped; the rows of GONE before."""
 
-    def prepare(environment: pytest.MonkeyPatch, dagster: DagsterInstance) -> Rows:
-        url = os.environ["OTC_DATABASE_URL"]
+    def prepare(url: str, environment: pytest.MonkeyPatch, dagster: DagsterInstance) -> Rows:
         options = session_options()
         with time_machine.travel(NOW, tick=True), psycopg.connect(url, autocommit=True, options=options) as sql:
             assert installed.materialize_weeks(dagster, WEEKS) == []
             before = {table: everything(sql, table, GONE) for table in TABLES}
-            environment.setenv("OTC_KEEP_VENUE_VOLUME_WEEKS", str(KEPT_WEEKS))
-            settings.cache_clear()
-            migrate(url, shorten_retention=True)
+            set_and_migrate(environment, url, venue_volume=KEPT_WEEKS)
             retention = installed.definitions().resolve_job_def("retention")
             assert retention.execute_in_process(instance=dagster).success
         return before
@@ -111,7 +109,8 @@ def database(server: EmbeddedServer, _template: str, request: pytest.FixtureRequ
     template = _template
     if "dropped" in request.fixturenames:
         template = request.getfixturevalue("after_retention").database
-    yield from new_database(server, template)
+    with new_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -31,8 +31,9 @@ NOW = dt.datetime(2026, 10, 14, 16, tzinfo=dt.UTC)
 REVISED = dt.datetime(2026, 11, 28, 16, tzinfo=dt.UTC)
 
 _ROUNDS = {Extent.SAMPLE: 1, Extent.KINDS: 10, Extent.ALL: 200}[EXTENT]
-#: Of venue volume, the 22 weeks are kept in which WEEK is revised, and not DROPPED.
-_SETTINGS = {"OTC_SLOT_WAIT_SECONDS": "600", "OTC_KEEP_VENUE_VOLUME_WEEKS": "22"}
+#: Of venue volume, these weeks are kept: BEFORE still is when WEEK is revised, and DROPPED no longer is before that.
+_KEPT_WEEKS = 22
+_SETTINGS = {"OTC_SLOT_WAIT_SECONDS": "600", "OTC_KEEP_VENUE_VOLUME_WEEKS": str(_KEPT_WEEKS)}
 DROPPED = "2026-05-08"
 _INDEX = "CREATE INDEX venue_volume_by_symbol ON otc.venue_volume (symbol, week_ending)"
 
@@ -100,7 +101,7 @@ def loaded(forks: Forks, prepared: Installation) -> Iterator[Installation]:
     here = prepared.copy("loaded")
     Line(forks, here).go_on(NOW, "capture and compute", DROPPED)
     with psycopg.connect(here.url) as connection:
-        connection.execute("UPDATE otc.retention SET keep_weeks = 22 WHERE what = 'venue_volume'")
+        connection.execute("UPDATE otc.retention SET keep_weeks = %s WHERE what = 'venue_volume'", [_KEPT_WEEKS])
         connection.execute(_INDEX)
     yield here
     here.remove()

@@ -22,15 +22,18 @@ Result = TypeVar("Result")
 _number = itertools.count(1)
 
 
+@contextmanager
 def new_database(server: EmbeddedServer, template: str) -> Iterator[str]:
     """The URL of a new database that is a copy of ``template``, which nobody may be connected to."""
     name = f"test_{next(_number)}"
     with server._connect("postgres") as admin:
         # Five to ten times as fast as the default strategy, which writes each block to the WAL.
         admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template} STRATEGY file_copy".encode())
-    yield server.url.rpartition("/")[0] + f"/{name}"
-    with server._connect("postgres") as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    try:
+        yield server.url.rpartition("/")[0] + f"/{name}"
+    finally:
+        with server._connect("postgres") as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 def describe(environment: pytest.MonkeyPatch, url: str, home: Path) -> None:
@@ -66,7 +69,7 @@ def prepared(
     server: EmbeddedServer,
     template: str,
     home: Path,
-    prepare: Callable[[pytest.MonkeyPatch, DagsterInstance], Result],
+    prepare: Callable[[str, pytest.MonkeyPatch, DagsterInstance], Result],
 ) -> Iterator[Prepared[Result]]:
     """Prepares an installation. Dagster's instance is in memory, so that a copy begins without runs.
 
@@ -74,14 +77,12 @@ def prepared(
         server: on which its database is.
         template: the name of the database that it begins with.
         home: its folder, which is empty.
-        prepare: prepares it, and may set more variables meanwhile.
+        prepare: prepares it, given the URL of its database, and may set more variables meanwhile.
     """
-    with pytest.MonkeyPatch.context() as environment:
-        for url in new_database(server, template):
+    with new_database(server, template) as url:
+        with pytest.MonkeyPatch.context() as environment, DagsterInstance.ephemeral() as instance:
             describe(environment, url, home)
-            with DagsterInstance.ephemeral() as instance:
-                result = prepare(environment, instance)
+            result = prepare(url, environment, instance)
             installed.close()
-            environment.undo()
-            settings.cache_clear()
-            yield Prepared(url.rpartition("/")[2], home, result)
+        settings.cache_clear()
+        yield Prepared(url.rpartition("/")[2], home, result)

@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 import psycopg
 import pytest
+import sqlalchemy as sa
 import time_machine
 from dagster import DagsterInstance
 
@@ -25,6 +26,7 @@ from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.settings import settings
 from otc_assets.warehouse.server import session_options
 from support import installed
+from support.copies import describe, new_database
 
 NOW = dt.datetime(2026, 10, 14, 12, tzinfo=NEW_YORK)
 #: The newest eight weeks then: T2 and OTC of the last two are not published. 2026-09-07 is Labor Day.
@@ -86,24 +88,17 @@ def first_run_on(server: EmbeddedServer, template: str, folder: Path) -> Iterato
 
     The environment describes the installation only while it is loaded: other tests have their own.
     """
-    name = "first_run"
-    with server._connect("postgres") as admin:
-        admin.execute(f"CREATE DATABASE {name} OWNER otc TEMPLATE {template} STRATEGY file_copy")  # type: ignore[arg-type]
-    url = server.url.rpartition("/")[0] + f"/{name}"
-    with DagsterInstance.ephemeral() as instance, _simulated(folder) as duck:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("OTC_DATABASE_URL", url)
-            environment.setenv("OTC_HOME", str(folder))
-            environment.setenv("OTC_SOURCE", "simulator")
-            environment.setenv("OTC_SIMULATOR_SCALE", "0.01")
-            settings.cache_clear()
+    with (
+        new_database(server, template) as url,
+        DagsterInstance.ephemeral() as instance,
+        _simulated(folder) as duck,
+    ):
+        with pytest.MonkeyPatch.context() as environment, time_machine.travel(NOW, tick=True):
+            describe(environment, url, folder)
             launcher = installed.launcher(instance)
-            with time_machine.travel(NOW, tick=True):
-                assert _materialize_newest(launcher, 8) == []
+            assert _materialize_newest(launcher, 8) == []
             installed.close()
         settings.cache_clear()
-        reader = server.url_for(ANALYST).rpartition("/")[0] + f"/{name}"
-        yield FirstRun(launcher, url, reader, duck)
+        reader = sa.make_url(server.url_for(ANALYST)).set(database=sa.make_url(url).database)
+        yield FirstRun(launcher, url, reader.render_as_string(hide_password=False), duck)
         launcher.database.close()
-    with server._connect("postgres") as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]

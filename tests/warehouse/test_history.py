@@ -21,7 +21,6 @@ from otc_assets.warehouse import history, load, read
 from otc_assets.warehouse.read import NotFinal
 from otc_assets.warehouse.server import transaction
 
-#: What is right with these is right with the usual ones, which all other modules have.
 ON_HOSTILE_DEFAULTS = True
 
 FIRST = frame(row("AAPL", "V1", "10"), row("AAPL", "V2", "20"), row("MSFT", "V1", "5"))

@@ -16,7 +16,6 @@ from otc_assets.domain.schema import REJECTED, SYMBOL_SUMMARY
 from otc_assets.warehouse import load, read
 from otc_assets.warehouse.server import copy_out, transaction
 
-#: What is right with these is right with the usual ones, which all other modules have.
 ON_HOSTILE_DEFAULTS = True
 
 

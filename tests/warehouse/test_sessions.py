@@ -17,7 +17,6 @@ from otc_assets.warehouse import load
 from otc_assets.warehouse.server import InvalidDatabaseUrl, connect, prepare_session, session_options, transaction
 from otc_assets.warehouse.timescale.aggregates import refresh_after_load
 
-#: What is right with these is right with the usual ones, which all other modules have.
 ON_HOSTILE_DEFAULTS = True
 
 
