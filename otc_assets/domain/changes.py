@@ -62,13 +62,14 @@ def week_changes(read: Read, captured: pl.DataFrame, week_ending: dt.date) -> pl
     summaries = read("symbol_summary", weeks, columns).join(captured, on=_KEY, how="semi")
     shares = read("venue_share", weeks, [*_KEY, "venue_id", "venue_name", "total_volume"])
     shares = with_identity(shares.join(captured, on=_KEY, how="semi"), identities())
-    before = _weeks_before(captured, week_ending)
+    before, pending = _weeks_before(captured, week_ending), _pending(captured, week_ending)
     symbols = read("symbol", [week_ending])
     rows = [
         *_symbols(symbols, summaries, week_ending),
-        *_exits(symbols, summaries, before, captured, week_ending),
+        *_exits(symbols, summaries, before, pending),
         *_splits(summaries, week_ending),
-        *_venues(read("venue", [week_ending]), read("venue_succession", [week_ending]), shares, before, week_ending),
+        *_venues(read("venue", [week_ending]), read("venue_succession", [week_ending]), shares, week_ending),
+        *_venue_exits(shares, before, pending, week_ending),
         *_ranks(shares, before, week_ending),
         *_movers(summaries, captured, week_ending),
         *_share_shifts(read, before, week_ending),
@@ -90,6 +91,12 @@ def _weeks_before(captured: pl.DataFrame, week_ending: dt.date) -> dict[str, dt.
     now = captured.filter(pl.col("week_ending") == week_ending).select("tier")
     earlier = captured.filter(pl.col("week_ending") < week_ending).join(now, on="tier", how="semi")
     return dict(earlier.group_by("tier").agg(pl.col("week_ending").max()).iter_rows())
+
+
+def _pending(captured: pl.DataFrame, week_ending: dt.date) -> list[str]:
+    """The tiers of the week that are not captured: what seems to have ended may be there."""
+    known = set(captured.filter(pl.col("week_ending") == week_ending)["tier"])
+    return [tier.name for tier in TIERS if tier.name not in known]
 
 
 def _row(tier: str, kind: Change, subject: str, amount: object, evidence: Mapping[str, Any], **values: Any) -> Row:
@@ -126,12 +133,9 @@ def _exits(
     symbols: pl.DataFrame,
     summaries: pl.DataFrame,
     before: Mapping[str, dt.date],
-    captured: pl.DataFrame,
-    week_ending: dt.date,
+    pending: list[str],
 ) -> list[Row]:
     """Symbols that traded in the tier's week before and do not trade in any captured tier of the week."""
-    known = set(captured.filter(pl.col("week_ending") == week_ending)["tier"])
-    pending = [tier.name for tier in TIERS if tier.name not in known]
     there = {*symbols["symbol"], *symbols["previous_symbol"].drop_nulls()}
     rows = []
     for tier, week in before.items():
@@ -175,10 +179,9 @@ def _venues(
     venues: pl.DataFrame,
     found: pl.DataFrame,
     shares: pl.DataFrame,
-    before: Mapping[str, dt.date],
     week_ending: dt.date,
 ) -> list[Row]:
-    """Venues that are new, have ended, have another name or another number, over all captured tiers."""
+    """Venues that are new, have another name or another number, over all captured tiers; and proposed successions."""
     current = shares.filter(pl.col("week_ending") == week_ending)
     now = dict(current.group_by("identity_id").agg(pl.col("total_volume").sum()).iter_rows())
     rows = []
@@ -208,10 +211,19 @@ def _venues(
                 current=row["decision"],
             )
         )
+    return rows
+
+
+def _venue_exits(
+    shares: pl.DataFrame, before: Mapping[str, dt.date], pending: list[str], week_ending: dt.date
+) -> list[Row]:
+    """Venues that reported in the tier's week before and do not report in any captured tier of the week."""
+    there = shares.filter(pl.col("week_ending") == week_ending)["identity_id"].unique().to_list()
+    rows = []
     for tier, week in before.items():
         last = shares.filter((pl.col("week_ending") == week) & (pl.col("tier") == tier))
-        for row in last.filter(~pl.col("identity_id").is_in(list(now))).iter_rows(named=True):
-            evidence = {"volume": row["total_volume"], "last_week": week}
+        for row in last.filter(~pl.col("identity_id").is_in(there)).iter_rows(named=True):
+            evidence = {"volume": row["total_volume"], "last_week": week, "tiers_pending": pending}
             of = {"venue_id": row["venue_id"], "previous": row["venue_name"]}
             rows.append(_row(tier, Change.VENUE_EXITED, row["venue_id"], row["total_volume"], evidence, **of))
     return rows
@@ -286,7 +298,7 @@ def _movers(summaries: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.dat
             row["tier"],
             Change.SYMBOL_VOLUME,
             row["symbol"],
-            _decimal(row["score"]),
+            row["amount"],
             {
                 "issue_name": row["issue_name"],
                 "daily_volume": round(row["daily"], 6),
@@ -298,7 +310,7 @@ def _movers(summaries: pl.DataFrame, captured: pl.DataFrame, week_ending: dt.dat
             previous=_text(row["median"]),
             current=_text(row["daily"]),
         )
-        for row in scored.iter_rows(named=True)
+        for row in scored.with_columns(_amount("score")).iter_rows(named=True)
     ]
 
 
@@ -320,13 +332,13 @@ def _share_shifts(read: Read, before: Mapping[str, dt.date], week_ending: dt.dat
                 tier,
                 Change.VENUE_SHARE,
                 row["venue_id"],
-                _decimal(row["change"]),
+                row["amount"],
                 {name: round(row[name], 6) for name in ("change", "within", "mix")} | {"compared_with": week},
                 venue_id=row["venue_id"],
                 previous=_text(row["share_then"]),
                 current=_text(row["share_now"]),
             )
-            for row in shifts.iter_rows(named=True)
+            for row in shifts.with_columns(_amount("change")).iter_rows(named=True)
         ]
     return rows
 
@@ -356,8 +368,8 @@ def _revisions(rewritten: pl.DataFrame) -> list[Row]:
     ]
 
 
-def _decimal(value: float) -> Any:
-    return pl.Series([value]).round(6).cast(WEEK_CHANGES["amount"]).item()
+def _amount(column: str) -> pl.Expr:
+    return pl.col(column).round(6).cast(WEEK_CHANGES["amount"]).alias("amount")
 
 
 def _text(value: float) -> str:

@@ -348,14 +348,14 @@ _ALL_TABLES = (
         formula=week_changes,
         follows_revisions=True,
         event=_METRICS,
-        code_version=f"2.{SUCCESSIONS_VERSION}",
+        code_version=f"3.{SUCCESSIONS_VERSION}",
     ),
     Table(
         name="gap",
         description=(
             "Expected publications that are not captured completely: missing, late, incomplete, empty, or pending."
-            "\n\nPublications are expected by the publication calendar, tier by tier. `fetchable` says whether FINRA "
-            "still offers the week."
+            "\n\nPublications are expected by the publication calendar, tier by tier, from the tier's first captured "
+            "week on: earlier ones were never requested. `fetchable` says whether FINRA still offers the week."
         ),
         schema=GAP,
         key=("week_ending", "tier"),

@@ -110,6 +110,14 @@ def test_an_exit_says_which_tiers_of_the_week_are_pending_as_the_symbol_may_have
     assert json.loads(found[0]) == {"volume": "70.000000", "last_week": str(WEEKS[4]), "tiers_pending": []}
 
 
+def test_an_exit_of_a_venue_says_so_too() -> None:
+    rows = volume_of([*STEADY, (5, ONE, "A", "CROS", 300)])
+    (found,) = of_kind(changes(rows, captured(tiers=[ONE])), Change.VENUE_EXITED, "evidence")
+    assert json.loads(found[0])["tiers_pending"] == ["NMS Tier 2", "OTC"]
+    (found,) = of_kind(changes(rows), Change.VENUE_EXITED, "evidence")
+    assert json.loads(found[0]) == {"volume": "300.000000", "last_week": str(WEEKS[4]), "tiers_pending": []}
+
+
 def test_a_symbol_that_moves_to_another_tier_neither_enters_nor_ends() -> None:
     rows = [*STEADY, *((number, ONE, "A.", "UBSA", 100) for number in range(1, 6)), (6, TWO, "A.", "UBSA", 100)]
     made = changes(volume_of(rows))
