@@ -4,7 +4,7 @@ Checks are declared in ``domain.checks``; how they are judged is in ``pipeline.c
 """
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dagster import (
     AssetCheckEvaluation,
@@ -16,6 +16,7 @@ from dagster import (
     AssetCheckSpec,
     AssetKey,
     AssetRecordsFilter,
+    DagsterEventType,
     Failure,
     OpExecutionContext,
     Output,
@@ -42,19 +43,22 @@ from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.events import event_context
 
 
-def _target(
-    context: OpExecutionContext, asset: AssetKey, key: str
-) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """The materialization that is judged; without it the UI shows the week's check as missing."""
-    found = context.instance.fetch_materializations(
-        AssetRecordsFilter(asset_key=asset, asset_partitions=[key]), limit=1
-    ).records
-    if not found:
-        return None
-    record = found[0]
-    return AssetCheckEvaluationTargetMaterializationData(
-        run_id=record.event_log_entry.run_id, storage_id=record.storage_id, timestamp=record.timestamp
-    )
+def _targets(
+    context: OpExecutionContext, asset: AssetKey, keys: Sequence[str]
+) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
+    """By week, the materialization that is judged; without it the UI shows the week's check as missing."""
+    kind = DagsterEventType.ASSET_MATERIALIZATION
+    # Dagster takes no weeks for all weeks.
+    newest = context.instance.get_latest_storage_id_by_partition(asset, kind, set(keys)) if keys else {}
+    if not newest:
+        return {}
+    wanted = AssetRecordsFilter(asset_key=asset, storage_ids=list(newest.values()))
+    return {
+        str(record.partition_key): AssetCheckEvaluationTargetMaterializationData(
+            run_id=record.event_log_entry.run_id, storage_id=record.storage_id, timestamp=record.timestamp
+        )
+        for record in context.instance.fetch_materializations(wanted, limit=len(newest)).records
+    }
 
 
 def _evaluation(
@@ -121,10 +125,11 @@ def weekly_checks(asset: str, weeks: TimeWindowPartitionsDefinition) -> AssetChe
         has_weeks = op.has_partition_key or op.has_partition_key_range
         blocked: dict[dt.date, str] = {}
         chosen = _weeks(op, AssetKey(asset), weeks)
+        targets = _targets(op, AssetKey(asset), [key_of(week) for week in chosen])
         for week in chosen:
             with span(WEEK, week_ending=week), event_context(op.run_id):
                 verdicts = judge_checks(warehouse, asset, week, names, archive=archive, exports=exports)
-            target = _target(op, AssetKey(asset), key_of(week))
+            target = targets.get(key_of(week))
             for verdict in verdicts:
                 # Not as results, which Dagster stores without a week in a run over several.
                 yield _evaluation(verdict, week, target, key_of(week))
