@@ -17,7 +17,7 @@ from otc_assets.domain.weeks import week_containing
 from otc_assets.finra.download_files import DownloadFiles
 from otc_assets.finra.source import Source, SourceError
 from otc_assets.pipeline.results import WeekResult
-from otc_assets.tracing import LOAD, span
+from otc_assets.tracing import LOAD, set_attributes, span
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.load import replace_gaps
 from otc_assets.warehouse.read import captured, first_captured, reported_gaps
@@ -63,8 +63,8 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
     """The weeks with a missing publication that the stored gaps do not have, or have under another status.
 
     A week is reported by the run that computes it. A capture also changes the status of weeks before it and after it
-    that no run computes. Weeks that were never requested are none of these. Weeks that retention has passed are, while
-    gaps of them are stored: they have none any more. The source is not asked.
+    that no run computes. Weeks that were never requested, and those that retention has passed, have no gaps: they are
+    found while gaps of them are stored. The source is not asked.
     """
     with database.transaction() as connection:
         stored, first = reported_gaps(connection), first_captured(connection)
@@ -72,20 +72,23 @@ def unreported_weeks(database: Database, first_week: dt.date, now: dt.datetime) 
         oldest = oldest_kept(connection, "venue_volume")
     if not first:
         return []
-    requested, history = split_history(gaps, first)[1], gaps.join(stored, on=["week_ending", "tier"], how="semi")
-    found = pl.concat([requested, history]).unique(["week_ending", "tier"])
-    both = found.join(stored, on=["week_ending", "tier"], how="left", suffix="_stored")
+    history, requested = split_history(gaps, first)
+    key = ["week_ending", "tier"]
+    both = requested.join(stored, on=key, how="left", suffix="_stored")
     status, before = pl.col("status"), pl.col("status_stored")
     differ = both.filter(status.ne_missing(before), status.is_in(_MISSING) | before.is_in(_MISSING))
+    unwanted = history.join(stored, on=key, how="semi")
     passed = stored.filter(pl.col("week_ending") < oldest)
-    return pl.concat([differ["week_ending"], passed["week_ending"]]).unique().sort().to_list()
+    return pl.concat([rows["week_ending"] for rows in (differ, unwanted, passed)]).unique().sort().to_list()
 
 
 def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) -> WeekResult:
-    """Replaces the stored gaps of a week by those among ``gaps`` (GAP)."""
-    of_week = gaps.filter(pl.col("week_ending") == week_ending)
-    with span(LOAD, rows=of_week.height), database.transaction() as connection:
+    """Replaces the stored gaps of a week by those among ``gaps`` (GAP), without what was never requested."""
+    with span(LOAD), database.transaction() as connection:
         lock_week(connection, week_ending)
+        _, requested = split_history(gaps, first_captured(connection))
+        of_week = requested.filter(pl.col("week_ending") == week_ending)
+        set_attributes(rows=of_week.height)
         replace_gaps(connection, week_ending, of_week)
     version = hashlib.sha256(of_week.write_csv().encode()).hexdigest()[:16]
     return WeekResult(of_week.height, version, {"gaps": of_week})

@@ -104,6 +104,25 @@ def test_a_capture_that_changes_the_status_of_other_weeks_has_them_reported(
     assert reports(dagster) == ([], "every gap is reported")
 
 
+def test_weeks_before_the_first_capture_are_no_gaps_and_those_stored_as_such_are_removed(
+    dagster: DagsterInstance, sql: Sql
+) -> None:
+    """The daily report has half a year: whoever loaded eight weeks was alerted of the others, which nobody wanted."""
+    before, *_, first = BETWEEN
+    captured_long_ago(sql, first)
+    sql.execute(
+        "INSERT INTO otc.gap (week_ending, tier, status, due, fetchable, rows_loaded, detail)"
+        " VALUES (%s, %s, 'missing_inside', '2025-02-03', false, 0, '')",
+        [before, T1.name],
+    )
+    assert reports(dagster)[0][0] == keys(before, NEWEST_MISSING)
+    installed.launcher(dagster).run_assets(["gap_report"], FIRST, first)
+    assert [statuses(sql, week) for week in (FIRST, *BETWEEN[:-1])] == [{}] * len(BETWEEN)
+    # The other tiers begin with the first week of any.
+    assert statuses(sql, first) == {"NMS Tier 2": "missing_at_end", "OTC": "missing_at_end"}
+    assert reports(dagster)[0] == [keys(first + dt.timedelta(weeks=1), NEWEST_MISSING)]
+
+
 def test_no_gap_is_reported_while_captures_are_in_progress(
     dagster: DagsterInstance, sql: Sql, clock: time_machine.Traveller
 ) -> None:
