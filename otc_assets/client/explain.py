@@ -15,6 +15,7 @@ from otc_assets.client.selection import Selection, tiers_of
 from otc_assets.client.verbs import Verb, sql_text
 from otc_assets.client.weeks import Span
 from otc_assets.domain.enums import GapStatus
+from otc_assets.domain.tables import in_order
 from otc_assets.domain.weeks import NEW_YORK, TIER_BY_NAME, due_at, publication_date
 
 Query = Callable[[str, Any], pl.DataFrame]
@@ -117,7 +118,8 @@ def check_weeks(query: Query, selection: Selection, now: dt.datetime) -> None:
     """
     table = selection.verb.table
     tiers = tiers_of(selection)
-    loaded = query(sql_text("loaded_weeks"), {"table": table.name, "tiers": list(tiers)})
+    asked = {"table": table.name, "tiers": list(tiers), "by_week": table.name in in_order()}
+    loaded = query(sql_text("loaded_weeks"), asked)
     if loaded.is_empty():
         raise NoRows(
             f"no week of {', '.join(tiers)} is loaded yet",
