@@ -1,4 +1,4 @@
-"""What every connection to PostgreSQL shares, whichever driver opens it: session parameters, and frames from COPY.
+"""What every connection to PostgreSQL shares, whichever driver opens it: session parameters, time limits, COPY.
 
 Nothing here needs SQLAlchemy, so that the Python client starts quickly. Engines and writing are in
 ``warehouse.server``.
@@ -7,7 +7,12 @@ Nothing here needs SQLAlchemy, so that the Python client starts quickly. Engines
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import polars as pl
@@ -53,6 +58,10 @@ MAKE_ROOM = (
 )
 
 
+#: How often ``TimeLimits`` looks.
+_EVERY_SECONDS = 0.5
+
+
 def is_full(reason: str) -> bool:
     """Whether the server refused a connection because it has as many as it may. Its messages must be in English."""
     return any(words in reason for words in _FULL)
@@ -70,6 +79,53 @@ def session_options(given: str = "", **other: str) -> str:
         escaped = value.replace(" ", "\\ ")
         words.append(f"-c {name}={escaped}")
     return " ".join(words)
+
+
+def cut(connection: Any) -> None:
+    """Shuts down the socket of a psycopg connection. Another thread that waits for the server then fails at once."""
+    # ValueError and psycopg's error, which is one of the database API: it is closed.
+    with suppress(Exception), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+class TimeLimits:
+    """Cuts connections whose work takes too long, in one thread for all of them.
+
+    The server enforces ``statement_timeout``; a server that has stopped answering does not.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._until: dict[object, tuple[float, Any]] = {}
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def of(self, connection: Any, seconds: float) -> Iterator[None]:
+        """In the block, the connection is cut after ``seconds``, to the second."""
+        work = object()
+        with self._lock:
+            self._until[work] = time.monotonic() + seconds, connection
+            # After a fork, the thread is not in the child.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._watch, name="time limits", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._until.pop(work, None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_EVERY_SECONDS)
+            with self._lock:
+                for work, (until, connection) in list(self._until.items()):
+                    if time.monotonic() >= until:
+                        cut(connection)
+                        del self._until[work]
+                if not self._until:
+                    self._thread = None
+                    return
 
 
 def copied(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import inspect
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import anyio
 import polars as pl
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
@@ -46,7 +47,8 @@ class Routes:
         self._cache = Cache()
         self._healthy: tuple[float, bool] = (float("-inf"), False)
         # A thread of its own: statements of other requests may occupy all those of the application.
-        self._prober = anyio.CapacityLimiter(1)
+        self._prober = ThreadPoolExecutor(1, "health")
+        self._asked: Future[bool] | None = None
 
     def add(self) -> None:
         """Adds all of them."""
@@ -207,10 +209,12 @@ class Routes:
             return JSONResponse({"name": self._app.title, "version": _VERSION, **links})
 
         async def health(*, request: Request) -> Response:  # noqa: ARG001 - not in a thread of the application
-            healthy = False
-            with anyio.move_on_after(_PROBE_SECONDS):
-                healthy = await anyio.to_thread.run_sync(self._is_healthy, limiter=self._prober, abandon_on_cancel=True)
-            if not healthy:
+            # While the database does not answer, all requests wait for the same question: each of its own would cost a
+            # thread until the database answers.
+            if self._asked is None or self._asked.done():
+                self._asked = self._prober.submit(self._is_healthy)
+            done, _ = await asyncio.wait([asyncio.wrap_future(self._asked)], timeout=_PROBE_SECONDS)
+            if not any(question.result() for question in done):
                 raise Problem("unavailable", "the database does not respond", headers={"Retry-After": "10"})
             return JSONResponse({"status": "ok"})
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from decimal import Decimal
@@ -19,7 +20,7 @@ import polars as pl
 from otc_assets import embedded_files
 from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
-from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
+from otc_assets.postgres import MAKE_ROOM, TimeLimits, copied, is_full, session_options
 from otc_assets.text import first_line, shortened
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 #: The errors of ``otc.require_final``: the moment is too recent, or a load ended during the query.
 _NOT_FINAL = ("OT001", "40001")
 _CANCELLED, _NO_RIGHT, _NOT_THERE = "57014", "42501", ("42P01", "42703", "42883", "3F000")
+
+#: The server enforces the time-out of a statement. If it does not answer at all, we wait for this many seconds longer.
+_GRACE_SECONDS = 5
+_CONNECT_SECONDS = 10
+
+_limits = TimeLimits()
 
 #: The longest text of a caller that an error shows.
 _SHOWN = 100
@@ -121,15 +128,19 @@ class Connections:
         import psycopg
 
         with self._free:
-            kept = bool(self._idle)
+            kept, begun = bool(self._idle), time.monotonic()
             try:
-                with self._connection() as connection:
-                    return work(connection)
+                return self._work(work)
             except UnicodeEncodeError as error:
                 # Bytes of a command line that are not UTF-8 arrive as lone surrogates.
                 text = shortened(ascii(error.object), _SHOWN)
                 raise InvalidQuery(f"{text} is not text in UTF-8", remedy="Check how the terminal writes it.") from None
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if self._timeout and time.monotonic() - begun >= self._timeout + _GRACE_SECONDS:
+                    raise TimedOut(
+                        f"the server has not answered for {time.monotonic() - begun:.0f} seconds",
+                        remedy="Check the server and the network, and ask again.",
+                    ) from None
                 # The server was restarted since: an error without a state is one of the connection.
                 if not kept or error.sqlstate not in (None, "57P01", "57P02", "57P03"):
                     raise _explained(error) from None
@@ -137,10 +148,16 @@ class Connections:
                 raise _explained(error) from None
             self.close()
             try:
-                with self._connection() as connection:
-                    return work(connection)
+                return self._work(work)
             except psycopg.Error as error:
                 raise _explained(error) from None
+
+    def _work(self, work: Callable[[psycopg.Connection[Any]], Answer]) -> Answer:
+        with (
+            self._connection() as connection,
+            _limits.of(connection, self._timeout + _GRACE_SECONDS) if self._timeout else nullcontext(),
+        ):
+            return work(connection)
 
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[Any]]:
@@ -193,16 +210,25 @@ def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:
         statement_timeout=str(int(timeout * 1000)),
     )
     where = f"{address.get('host') or 'the local socket'}:{address.get('port') or 5432}/{address.get('dbname') or ''}"
-    settings: dict[str, Any] = {"connect_timeout": 10, "application_name": "otc-assets client"} | address
+    usual: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "otc-assets client"}
     try:
-        connection: psycopg.Connection[Any] = psycopg.connect(**settings, options=options, autocommit=True)
+        connection: psycopg.Connection[Any] = psycopg.connect(**usual | address, options=options, autocommit=True)
     except psycopg.OperationalError as error:
         reason, password = first_line(error), str(address.get("password") or "")
         raise Unreachable(
             f"no connection to {where}: {reason.replace(password, '***') if password else reason}",
             remedy=MAKE_ROOM if is_full(reason) else "Check that 'otc-assets up' runs, or the URL.",
         ) from None
-    if connection.execute("SELECT current_setting('otc.parameters', true)").fetchone() != ("received",):
+    try:
+        with _limits.of(connection, _CONNECT_SECONDS):
+            received = connection.execute("SELECT current_setting('otc.parameters', true)").fetchone()
+    except psycopg.OperationalError as error:
+        connection.close()
+        raise Unreachable(
+            f"{where} accepted the connection, and then did not answer: {first_line(error)}",
+            remedy="Check the server, and the pooler if there is one between.",
+        ) from None
+    if received != ("received",):
         connection.close()
         raise Unreachable(
             f"{where}: the parameters of the connection (options) did not reach the server: a pooler ignores them",

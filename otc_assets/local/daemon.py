@@ -24,10 +24,18 @@ _SILENCE_SECONDS = 75
 #: How often ``up`` checks that it still holds its lock.
 _CHECK_SECONDS = 10
 
+#: A line that is broken without a word is noticed after a minute.
+_LINE: dict[str, Any] = {
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 #: The advisory lock that ``up`` holds, and the query that finds its holder.
 _DAEMON_LOCK = (LOCK_SPACE, 1)
 _LOCK_HOLDER = """
-    SELECT activity.application_name FROM pg_locks lock JOIN pg_stat_activity activity USING (pid)
+    SELECT activity.application_name, pid FROM pg_locks lock JOIN pg_stat_activity activity USING (pid)
     WHERE lock.locktype = 'advisory' AND lock.classid = %s AND lock.objid = %s AND lock.objsubid = 2 AND lock.granted
 """
 
@@ -47,6 +55,7 @@ class OnlyDaemon:
         self._url = url
         self._command = command
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._backend: int | None = None
         self._checked = time.monotonic()
 
     def take(self) -> None:
@@ -57,19 +66,35 @@ class OnlyDaemon:
         """
         name = f"otc-assets {self._command}, process {os.getpid()} on {socket.gethostname()}"[:63]
         url = libpq_url(self._url)
-        connection = psycopg.connect(url, autocommit=True, application_name=name, connect_timeout=10)
-        if connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _DAEMON_LOCK).fetchone() != (True,):
+        connection = psycopg.connect(url, autocommit=True, application_name=name, connect_timeout=10, **_LINE)
+        if not _is_taken(connection):
             found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()
+            if found == (name, self._backend) and self._backend is not None:
+                self._take_over(connection)
+                return
             connection.close()
             raise NotStarted(
                 f"another command uses this database ({found[0] if found else 'unknown'}), and two daemons would "
                 "launch every run twice",
                 remedy="Stop that one, or use another database (OTC_DATABASE_URL, OTC_HOME).",
             )
-        self._connection = connection
+        self._keep(connection)
+
+    def _take_over(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        """Ends our earlier session: its line is broken, and the server has not noticed."""
+        connection.execute("SELECT pg_terminate_backend(%s)", [self._backend])
+        for _ in range(50):
+            if _is_taken(connection):
+                self._keep(connection)
+                return
+            time.sleep(0.1)
+        connection.close()  # the next check tries again
+
+    def _keep(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self._connection, self._backend = connection, connection.info.backend_pid
 
     def hold(self) -> None:
-        """Checks that the lock is still held, and takes it again after a restart of the database.
+        """Checks that the lock is still held, and takes it again after the database was restarted or the line broke.
 
         Raises:
             NotStarted: another ``up`` has taken it meanwhile.
@@ -88,6 +113,10 @@ class OnlyDaemon:
         """Releases the lock."""
         if self._connection is not None:
             self._connection.close()
+
+
+def _is_taken(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    return connection.execute("SELECT pg_try_advisory_lock(%s, %s)", _DAEMON_LOCK).fetchone() == (True,)
 
 
 def wait_until_silent(newest_heartbeat: Callable[[], float | None], say: Callable[[str], None]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import gzip
 import io
 import json
 import re
 import threading
+import time
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 from support.first_run import REVISED, FirstRun
+from support.relay import relay
 
 from otc_assets.api import access, edge, routes
 from otc_assets.api.access import InvalidKeys, Keys, Limiter, new_key
@@ -286,6 +289,56 @@ def test_health_waits_for_no_other_request_and_not_long_for_the_database(
         for _ in range(2):
             problem(api.get("/health"), 503, "unavailable")
         frozen.set()
+
+
+def test_questions_of_health_do_not_add_up_while_the_database_is_silent(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each left a thread that waited for the database, and that the process waited for at its end."""
+    monkeypatch.setattr(routes, "_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(routes, "_HEALTH_SECONDS", 0.0)
+    with (
+        relay(first_run.reader_url) as between,
+        Client(between.url, timeout=1, connections=1) as probe,
+        TestClient(make_app(probe, probe=probe), raise_server_exceptions=False) as api,
+    ):
+        assert api.get("/health").status_code == 200
+        between.silence.set()
+        before = threading.active_count()
+        for _ in range(5):
+            problem(api.get("/health"), 503, "unavailable")
+        assert threading.active_count() <= before + 2  # the question, and the one that watches its time
+        between.silence.clear()
+        while api.get("/health").status_code != 200:
+            time.sleep(0.05)
+
+
+def test_rows_that_retention_has_deleted_change_the_version_of_a_data_set(database: str) -> None:
+    """Captures stay recorded when it deletes their rows: the answers of before were kept for good."""
+    weeks = (dt.date(2024, 11, 8), dt.date(2026, 11, 20))
+    with psycopg.connect(database, autocommit=True) as sql:
+        for week in weeks:
+            sql.execute(
+                "INSERT INTO otc.dataset_capture (dataset, period, week_ending, digest, origin, bytes, rows_expected,"
+                " rows_received, rows_accepted, rows_rejected)"
+                " VALUES ('regShoDaily', %(week)s, %(week)s, repeat('a', 64), 'x', 1, 1, 1, 1, 0)",
+                {"week": week},
+            )
+            sql.execute(
+                "INSERT INTO otc.short_volume_daily (week_ending, trade_date, symbol, market_code, facility,"
+                " short_volume, short_exempt_volume, total_volume, known_from)"
+                " VALUES (%(week)s, %(week)s, 'AAPL', 'N', 'NYTRF', 1, 0, 2, now())",
+                {"week": week},
+            )
+        sql.execute("UPDATE otc.retention SET keep_weeks = 52 WHERE what = 'venue_volume'")
+        url = "/v1/short_volume_daily?symbols=AAPL&columns=week_ending"
+        with Client(database) as client:
+            api = TestClient(make_app(client))
+            before = api.get(url)
+            assert len(before.json()["data"]) == 2
+            sql.execute("SELECT otc.apply_retention()")
+            after = api.get(url, headers={"If-None-Match": before.headers["ETag"]})
+        assert after.json()["data"] == [{"week_ending": str(weeks[1])}]
 
 
 def test_a_bug_is_a_problem_too_and_is_logged_without_secrets(

@@ -20,6 +20,7 @@ import time_machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.first_run import NOW, REVISED, WEEKS, FirstRun
+from support.relay import relay
 
 import otc_assets.client
 from otc_assets import settings as settings_module
@@ -30,6 +31,7 @@ from otc_assets.client import (
     NoRows,
     NotFinal,
     QueryFailed,
+    TimedOut,
     UnknownName,
     Unreachable,
     client,
@@ -312,6 +314,17 @@ def test_weeks_that_retention_deleted_or_that_are_graded_f_or_not_computed_say_s
                 otc.read(verb, {"tiers": "OTC"}, weeks=week)
 
 
+def test_a_figure_of_which_no_week_is_computed_says_so(database: str) -> None:
+    """After an upgrade that adds a figure, its weeks looked as if nothing had traded in them."""
+    with psycopg.connect(database) as connection:
+        connection.execute(
+            "INSERT INTO otc.week_state (week_ending, tier, captured_at, normalized_at, grade, updated_at)"
+            " VALUES ('2026-06-05', 'OTC', now(), now(), 'A', now())"
+        )
+    with Client(database) as otc, pytest.raises(NoRows, match="it is normalized, and symbol_summary is not computed"):
+        otc.summary(weeks="2026-06-05", tiers="OTC")
+
+
 def test_an_empty_database_says_that_nothing_is_loaded(database: str) -> None:
     with Client(database) as otc:
         with pytest.raises(NoRows, match="is loaded yet.*otc-assets up"):
@@ -319,6 +332,25 @@ def test_an_empty_database_says_that_nothing_is_loaded(database: str) -> None:
         with pytest.raises(UnknownName, match="Nothing is loaded yet"):
             otc.summary("AAPL", weeks="newest")
         assert otc.coverage().is_empty()
+
+
+def test_a_server_that_is_silent_is_not_waited_for_beyond_the_time_out(
+    first_run: FirstRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server enforces the time-out of a statement; one that is frozen does not."""
+    monkeypatch.setattr("otc_assets.client.connection._GRACE_SECONDS", 1)
+    with relay(first_run.reader_url) as between, Client(between.url, timeout=1) as otc:
+        assert otc.sql("SELECT 1 AS one").item() == 1
+        between.silence.set()
+        with pytest.raises(TimedOut, match="the server has not answered for"):
+            otc.sql("SELECT 1 AS one")
+        between.silence.clear()
+        assert otc.sql("SELECT 1 AS one").item() == 1
+        # A pooler without a free connection to the server accepts the login, and then says nothing.
+        monkeypatch.setattr("otc_assets.client.connection._CONNECT_SECONDS", 2)
+        between.swallowing.set()
+        with Client(between.url) as other, pytest.raises(Unreachable, match="and then did not answer"):
+            other.sql("SELECT 1 AS one")
 
 
 # --- SQL and connections -----------------------------------------------------------------------------------

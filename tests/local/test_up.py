@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from pytest_httpserver import HTTPServer
+from support.relay import relay
 from support.sockets import ports_on_loopback
 from support.terminal import Terminal
 from support.web_server import free_port, launch, name_unreachable_proxy, until
@@ -55,6 +57,24 @@ def test_the_right_to_run_the_daemon_is_taken_also_with_a_url_that_names_a_drive
     with pytest.raises(NotStarted, match="another command uses this database"):
         OnlyDaemon(database).take()
     first.release()
+
+
+def test_a_line_that_only_the_client_has_lost_does_not_end_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server still had the lock for the lost session: `up` ended itself, because of `another` process, itself."""
+    monkeypatch.setattr("otc_assets.local.daemon._CHECK_SECONDS", 0)
+    with relay(database) as between:
+        only = OnlyDaemon(between.url)
+        only.take()
+        between.lose_clients()
+        only.hold()
+        only.hold()
+        with pytest.raises(NotStarted, match="another command uses this database"):
+            OnlyDaemon(database).take()
+        only.release()
+    with psycopg.connect(database, autocommit=True) as connection:
+        of_up = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'otc-assets up%'"
+        while connection.execute(of_up).fetchone() != (0,):
+            time.sleep(0.05)
 
 
 def test_orphans_of_a_killed_up_are_stopped_and_no_two_daemons_use_one_database(database: str, tmp_path: Path) -> None:
