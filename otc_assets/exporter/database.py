@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +12,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.rows import dict_row
 
+from otc_assets.postgres import cut
 from otc_assets.warehouse.server import (
     DAGSTER_SCHEMA,
     database_url,
@@ -48,6 +47,7 @@ class Database:
         self._ours = ours
         self._connection: psycopg.Connection[dict[str, Any]] | None = None
         self._until = 0.0
+        self._is_over = False
 
     @contextmanager
     def scrape(self, seconds: float) -> Iterator[None]:
@@ -58,6 +58,7 @@ class Database:
         Raises:
             psycopg.OperationalError: no connection could be made.
         """
+        self._is_over = False
         watch = threading.Timer(seconds, self._cut)
         watch.daemon = True
         watch.start()
@@ -70,7 +71,7 @@ class Database:
             except psycopg.Error:
                 self.close()  # the server was restarted since: connect again
             if self._connection is None:
-                self._connection = self._connect()
+                self._connect()
             yield
         finally:
             watch.cancel()
@@ -118,13 +119,14 @@ class Database:
         """Whether there is a connection that still answers."""
         return self._connection is not None and not self._connection.closed
 
-    def _connect(self) -> psycopg.Connection[dict[str, Any]]:
+    def _connect(self) -> None:
         url = self._url()
         options = options_in(sa.make_url(database_url(url, "psycopg")))
         if self._ours:
             # Our tables are named with their schema, Dagster's without: in a separate storage it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
-        connection = psycopg.connect(
+        # The connection is known before it is prepared, so that a server that says nothing after the login is cut off.
+        self._connection = connection = psycopg.connect(
             libpq_url(url),
             options=options,
             autocommit=True,
@@ -133,15 +135,14 @@ class Database:
             application_name="otc-assets metrics",
             prepare_threshold=None,  # a pooler may run every transaction in another session
         )
+        if self._is_over:
+            raise OutOfTime("connecting took all the time of this scrape")
         if self._ours:
             prepare_session(connection)
         connection.execute(_PREPARE if self._ours else _PREPARE_OTHER)
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        return connection
 
     def _cut(self) -> None:
-        """Closes the socket while another thread waits for it: the wait then fails at once."""
-        connection = self._connection
-        if connection is not None:
-            with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+        self._is_over = True
+        if self._connection is not None:
+            cut(self._connection)

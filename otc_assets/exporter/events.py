@@ -65,6 +65,7 @@ class EventTotals:
     def _reset(self) -> None:
         self._after = 0
         self._seen: str | None = None
+        self._journal: str | None = None
         self._restored = (_NEVER, 0)
         self._events: Counter[str] = Counter()
         self._ingested: Counter[str] = Counter({tier.name: 0 for tier in TIERS})
@@ -96,9 +97,12 @@ class EventTotals:
         while database.left() > enough:
             now = database.rows(text("events_now"), {"after": str(self._after), "batch": BATCH})[0]
             final = int(now["final"])
-            if final < self._after:  # transaction ids begin again: this is another server
+            # Transaction ids begin again on another server. A database that was restored on this one numbers all events
+            # anew, and gets another journal.
+            if final < self._after or self._journal not in (None, now["journal"]):
                 self._reset()
                 continue
+            self._journal = now["journal"]
             last = now["full"] is None or int(now["full"]) >= final
             upto = _NEVER if last else max(int(now["full"]), self._after + 1)
             window = {

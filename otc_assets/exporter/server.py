@@ -62,6 +62,7 @@ class Exporter(Collector):
         url: returns the database's URL; called for each new connection.
         dagster_url: the same for Dagster's storage, if that is another database; it has a second connection.
         clock: returns the present time, with a time zone.
+        first_week: the first week wanted (OTC_FIRST_WEEK): earlier ones are not expected.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Exporter(Collector):
         url: Callable[[], str],
         dagster_url: Callable[[], str] | None = None,
         clock: Callable[[], dt.datetime] = _now,
+        first_week: dt.date = dt.date.min,
     ) -> None:
         ours = Database(url)
         dagster = ours if dagster_url is None else Database(dagster_url, ours=False)
@@ -76,7 +78,7 @@ class Exporter(Collector):
         self._databases = [ours] if dagster is ours else [ours, dagster]
         self._sources = [
             _Source("events", ours, EventTotals().collect),
-            _Source("weeks", ours, partial(tables.newest_weeks, clock=clock)),
+            _Source("weeks", ours, partial(tables.newest_weeks, clock=clock, first_week=first_week)),
             _Source("rows", ours, tables.week_rows, ("otc.events", "otc.computed_week")),
             _Source("grades", ours, tables.grades, ("otc.week_quality",)),
             _Source("gaps", ours, tables.open_gaps, ("otc.gap",)),
@@ -168,9 +170,10 @@ def exporter_of(chosen: Settings, where: Callable[[], str]) -> Exporter:
             use another port after a restart. It may raise ``DatabaseUnreachable``.
     """
     if chosen.database_url is None or chosen.dagster_storage_url is None:
-        return Exporter(where)
+        return Exporter(where, first_week=chosen.first_week)
     dagster = chosen.dagster_storage_url.get_secret_value()
-    return Exporter(where, None if dagster == dagster_storage_url(where()) else lambda: dagster)
+    is_ours = dagster == dagster_storage_url(where())
+    return Exporter(where, None if is_ours else lambda: dagster, first_week=chosen.first_week)
 
 
 def exposition(exporter: Exporter) -> str:

@@ -27,20 +27,26 @@ _DATASET_GAPS: LiteralString = "SELECT dataset, status, count(*) AS gaps FROM ot
 #: A period of a data set is there as a whole or not at all.
 _DATASET_STATUSES = (GapStatus.PENDING, GapStatus.LATE, GapStatus.MISSING_INSIDE, GapStatus.MISSING_AT_END)
 
-_UNDELIVERED: LiteralString = "SELECT count(*) AS alerts FROM otc.alert WHERE state = 'pending'"
+#: Alerts are collected for some minutes before they are sent: those that are still collected are not late.
+_UNDELIVERED: LiteralString = """
+    SELECT count(*) AS alerts FROM otc.alert
+    WHERE state = 'pending' AND (attempts > 0 OR due_at < now() - interval '5 minutes')
+"""
 
 
 def _seconds(week_ending: dt.date) -> float:
     return dt.datetime.combine(week_ending, dt.time(), dt.UTC).timestamp()
 
 
-def newest_weeks(database: Database, clock: Callable[[], dt.datetime]) -> Iterator[Metric]:
-    """Each tier's newest week, and the newest one by the publication calendar."""
+def newest_weeks(database: Database, clock: Callable[[], dt.datetime], first_week: dt.date) -> Iterator[Metric]:
+    """Each tier's newest week, and the newest one by the publication calendar, unless it is before the first wanted."""
+    expected = {tier.name: newest_due(tier, clock()) for tier in TIERS}
     yield gauge(
         "otc_newest_week_expected_timestamp_seconds",
-        "The newest week that is published by FINRA's calendar: its week_ending, 00:00 UTC, in seconds since 1970.",
+        "The newest week that is published by FINRA's calendar: its week_ending, 00:00 UTC, in seconds since 1970; "
+        "none if it is before OTC_FIRST_WEEK.",
         ["tier"],
-        {tier.name: _seconds(newest_due(tier, clock())) for tier in TIERS},
+        {name: _seconds(week) for name, week in expected.items() if week >= first_week},
     )
     if not database.has("otc.week_quality"):
         return
@@ -102,6 +108,7 @@ def undelivered_alerts(database: Database) -> Iterator[Metric]:
     """The alerts that are not delivered yet."""
     yield GaugeMetricFamily(
         "otc_alerts_undelivered",
-        "Number of alerts that are recorded and not delivered yet, without discarded ones.",
+        "Number of alerts that are not delivered although sending them was tried, or has been due for five minutes; "
+        "without discarded ones.",
         value=database.rows(_UNDELIVERED)[0]["alerts"],
     )

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -30,6 +30,8 @@ from dagster_shared.error import SerializableErrorInfo
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_server import Prometheus, tool
 from support.logins import login
+from support.migration import migrate
+from support.relay import relay
 
 from otc_assets.defs import launch
 from otc_assets.domain.datasets import DATASETS, REG_SHO_DAILY
@@ -341,6 +343,10 @@ def test_the_newest_weeks_gaps_and_grades_are_those_of_the_tables(sql: Sql, data
     assert found[f'otc_open_gaps{{status="pending",tier="{OTC}"}}'] == 1
     assert found[f'otc_open_gaps{{status="missing_inside",tier="{T1}"}}'] == 0
     assert len([name for name in found if name.startswith("otc_open_gaps")]) == 18
+    with closing(Exporter(lambda: database, clock=lambda: moment, first_week=dt.date(2026, 9, 4))) as exporter:
+        found_from_september = scraped(exporter)
+    of_expected = "otc_newest_week_expected_timestamp_seconds"
+    assert {name for name in found_from_september if name.startswith(of_expected)} == {f'{of_expected}{{tier="{T1}"}}'}
     gaps = {name: value for name, value in found.items() if name.startswith("otc_open_dataset_gaps")}
     assert len(gaps) == 4 * len(DATASETS)
     assert {name: value for name, value in gaps.items() if value} == {
@@ -508,6 +514,37 @@ def test_deleted_runs_stay_counted(dagster_in_postgres: DagsterInstance, exporte
     assert scraped(exporter)[name] == 4
 
 
+def test_alerts_that_are_still_collected_are_not_undelivered(sql: Sql, exporter: Exporter) -> None:
+    """New ones are collected for five minutes after each message: some always are while checks of a backfill fail."""
+
+    def recorded(subject: str, *, due_in_minutes: int, attempts: int = 0) -> None:
+        sql.execute(
+            "INSERT INTO otc.alert (dedupe_key, kind, subject, severity, title, body, event_id, happened_at,"
+            " recorded_at, due_at, attempts) VALUES (%(subject)s, 'check', %(subject)s, 'error', '', '', 1, now(),"
+            " now(), now() + %(minutes)s * interval '1 minute', %(attempts)s)",
+            {"subject": subject, "minutes": due_in_minutes, "attempts": attempts},
+        )
+
+    recorded("it is collected", due_in_minutes=4)
+    recorded("the next tick sends it", due_in_minutes=-1)
+    assert scraped(exporter)["otc_alerts_undelivered"] == 0
+    recorded("the service refused it", due_in_minutes=4, attempts=1)
+    recorded("nothing sends it", due_in_minutes=-6)
+    assert scraped(exporter)["otc_alerts_undelivered"] == 2
+
+
+def test_a_restored_database_s_events_are_counted_once(sql: Sql, database: str, exporter: Exporter) -> None:
+    """`migrate --restored` numbers them anew: to an exporter that kept running they were new ones."""
+    for _ in range(3):
+        ingested(sql)
+    name = f'otc_files_ingested_total{{tier="{T1}"}}'
+    assert scraped(exporter)[name] == 3
+    migrate(database, restored=True)
+    assert scraped(exporter)[name] == 3
+    ingested(sql)
+    assert scraped(exporter)[name] == 4
+
+
 # --- what breaks ---------------------------------------------------------------------------------------
 
 
@@ -554,51 +591,31 @@ def test_a_server_that_falls_silent_in_the_middle_does_not_hold_the_scrape(
     sql: Sql, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statement timeouts are kept by the server: one that is frozen keeps none."""
-    with between(database) as (url, silence), closing(Exporter(lambda: url)) as exporter:
+    with relay(database) as between, closing(Exporter(lambda: between.url)) as exporter:
         assert scraped(exporter)["otc_up"] == 1
-        silence.set()
+        between.silence.set()
         with monkeypatch.context() as hurried:
             hurried.setattr(exporting, "_CUT_SECONDS", 1.0)
             found, seconds = timed(exporter)
         assert found["otc_up"] == 0
         assert seconds < _BUSY_SECONDS
-        silence.clear()
+        between.silence.clear()
         assert scraped(exporter)["otc_up"] == 1
 
 
-@contextmanager
-def between(database: str) -> Iterator[tuple[str, threading.Event]]:
-    """A relay to the database that passes nothing on while the event is set."""
-    info = psycopg.conninfo.conninfo_to_dict(database)
-    silence, closing_down = threading.Event(), threading.Event()
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def pass_on(source: socket.socket, target: socket.socket) -> None:
-        with source, target, suppress(OSError):
-            while data := source.recv(65536):
-                while silence.is_set() and not closing_down.is_set():
-                    time.sleep(0.01)
-                target.sendall(data)
-
-    def accept() -> None:
-        while not closing_down.is_set():
-            try:
-                client, _ = listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection((str(info["host"]), int(str(info["port"]))))
-            for pair in ((client, server), (server.dup(), client.dup())):
-                threading.Thread(target=pass_on, args=pair, daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield _at(database, listening), silence
-    closing_down.set()
-    listening.close()
-
-
-def _at(database: str, listening: socket.socket) -> str:
-    before, _, after = database.rpartition("@")
-    return f"{before}@127.0.0.1:{listening.getsockname()[1]}/{after.partition('/')[2]}"
+def test_a_server_that_falls_silent_right_after_the_login_does_not_hold_the_scrape(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a pooler in session mode does that has no free connection to the server: no scrape ended any more."""
+    with relay(database) as between, closing(Exporter(lambda: between.url)) as exporter:
+        between.swallowing.set()
+        with monkeypatch.context() as hurried:
+            hurried.setattr(exporting, "_CUT_SECONDS", 1.0)
+            found, seconds = timed(exporter)
+        assert found["otc_up"] == 0
+        assert seconds < _BUSY_SECONDS
+        between.swallowing.clear()
+        assert scraped(exporter)["otc_up"] == 1
 
 
 def test_one_source_that_waits_for_a_lock_fails_alone(
