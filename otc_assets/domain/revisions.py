@@ -335,9 +335,9 @@ def removal(before: pl.DataFrame, after: pl.DataFrame) -> str | None:
 
     Returns:
         What would be removed, in words, where it is more than ``MOST_REMOVED_PCT`` percent of the rows, the symbols
-        or the shares: '84 of 200 rows (42.0 %), ...'. One row may always change.
+        or the shares: '84 of 200 rows (42.0 %), ...'. One row may always change. Another issue name removes nothing.
     """
-    key = _common_key(before, after)
+    key = [column for column in _common_key(before, after) if column.meta.output_name() != "_key_issue_name"]
     names = [expression.meta.output_name() for expression in key]
     shares = pl.col("share_volume").sum()
     then = before.group_by(key).agg(shares.alias("_then"), pl.len().alias("_rows"))

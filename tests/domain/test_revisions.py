@@ -300,6 +300,14 @@ def test_a_capture_that_lacks_rows_symbols_or_shares_of_the_one_before_is_a_remo
     assert removal(rows(*before), rows(*before[:-5])) == "5 of 200 rows (2.5 %), 500 of 20,000 shares (2.5 %)"
 
 
+def test_an_issue_that_has_another_name_now_is_no_removal() -> None:
+    """Of a penny stock that is a large part of the shares, two rows were taken for a fifth of the week."""
+    before = [*hundred(), row("ECOX", "UBSA", 5_000), row("ECOX", "INCR", 5_000)]
+    renamed = [{**r, "issue_name": "Eco Inc."} if r["symbol"] == "ECOX" else r for r in before]
+    assert removal(rows(*before), rows(*renamed)) is None
+    assert removal(rows(*before), rows(*renamed[:-2])) == "10,000 of 30,000 shares (33.3 %)"
+
+
 def test_a_firm_that_is_named_by_its_number_now_is_no_removal() -> None:
     before = rows(*(row(f"S{n}", "name:CITADEL", 5, venue_name="CITADEL", venue_kind=NON_ATS) for n in range(50)))
     after = rows(*(row(f"S{n}", "116797", 5, venue_name="Citadel") for n in range(50)))
