@@ -33,6 +33,11 @@ class _Known:
     last_update_date: dt.date | None = None
     digest: str = ""
 
+    @property
+    def rank(self) -> tuple[dt.date, int]:
+        """Of files with the same part, the one with the highest rank is used."""
+        return self.last_update_date or dt.date.min, self.rows
+
 
 class DownloadFiles:
     """A folder of downloaded files, as a source.
@@ -87,7 +92,10 @@ class DownloadFiles:
         return captures
 
     def _files_of(self, week_ending: dt.date, tier: Tier) -> dict[Path, _Known]:
-        """The files with the publication. Of two files with the same half, the one with the newer rows is used."""
+        """The files with the publication. Of two files with the same half, the one with the newer rows is used.
+
+        Of two with rows of the same day it is the one with more of them, as among captures: the other may be cut short.
+        """
         chosen: dict[str, tuple[Path, _Known]] = {}
         for path, known in self._index().items():
             for week, of_tier, scope in known.captures:
@@ -96,7 +104,7 @@ class DownloadFiles:
                 part = f"{scope} {known.digest}" if scope == CaptureScope.PARTIAL else scope
                 other = chosen.get(part)
                 if other is not None:
-                    is_newer = (known.last_update_date or dt.date.min) > (other[1].last_update_date or dt.date.min)
+                    is_newer = known.rank > other[1].rank
                     used = path if is_newer else other[0]
                     log.info("%s and %s have the same part; %s is used", other[0].name, path.name, used.name)
                     if not is_newer:

@@ -67,6 +67,16 @@ def test_of_two_files_for_one_half_the_one_with_newer_rows_is_used(tmp_path: Pat
     assert state.last_update_date == dt.date(2026, 10, 1)
 
 
+def test_of_two_files_with_rows_of_the_same_day_the_one_with_more_rows_is_used(tmp_path: Path) -> None:
+    """The other may be cut short. By their names alone, it was used, and the whole file was not captured at all."""
+    put(tmp_path, "a (1).csv", HEADER + rows(T1, dt.date(2026, 9, 8), 6))
+    put(tmp_path, "a.csv", HEADER + rows(T1, dt.date(2026, 9, 8), 10))
+    put(tmp_path, "b.csv", HEADER + rows(T1, dt.date(2026, 9, 8), 7))
+    source = DownloadFiles(tmp_path, clock=lambda: TODAY)
+    assert [c.origin for c in source.fetch(WEEK, T1)] == ["a.csv"]
+    assert source.state(WEEK, T1) == PublicationState(10, dt.date(2026, 9, 8))
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = put(tmp_path, "f.csv", HEADER + rows(T1, dt.date(2026, 9, 8)))
     source = DownloadFiles(tmp_path, clock=lambda: TODAY)
