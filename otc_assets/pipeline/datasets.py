@@ -55,6 +55,7 @@ from otc_assets.warehouse.datasets import (
     dropped_captures,
     effective_captures,
     inputs_version,
+    is_whole,
     newest_captures,
     replace_gaps,
     save_capture,
@@ -178,24 +179,30 @@ def _restore_period(dataset: Dataset, period: dt.date, archive: Archive, databas
 def record_period(
     capture: DatasetCapture, archive: Archive, database: Database, run_id: str | None, since: float
 ) -> str:
-    """Archives and records a capture in one transaction; the same bytes as the newest capture's change nothing."""
+    """Archives and records a capture in one transaction.
+
+    The same bytes as the newest capture's change nothing, unless rows of it are lost.
+    """
     dataset, period, digest = capture.dataset, capture.period, capture.content.digest
     week = dataset.week_of(period)
 
-    def newest(connection: sa.Connection) -> dict[str, Any]:
-        return _of_period(newest_captures(connection, [dataset], week, week), period) or {}
+    def newest(connection: sa.Connection) -> tuple[dict[str, Any], bool]:
+        """The newest capture, and whether it has the same bytes and all its rows are there."""
+        found = _of_period(newest_captures(connection, [dataset], week, week), period) or {}
+        same = found.get("digest") == digest
+        return found, same and (not found["rows_accepted"] or is_whole(connection, dataset, found))
 
     with database.transaction() as connection:
-        before = newest(connection)
-    rows = None if before.get("digest") == digest else read_dataset(dataset, period, capture.content.read())
+        before, unchanged = newest(connection)
+    rows = None if unchanged else read_dataset(dataset, period, capture.content.read())
     with span(ARCHIVE, bytes=capture.content.size):
         archive.put(capture.content, capture.origin)
     if rows is None:
         return f"unchanged: {before['rows_accepted']:,} rows"
     with span(LOAD, rows=rows.received), database.transaction() as connection:
         lock_week(connection, week)
-        before = newest(connection)
-        if before.get("digest") == digest:  # another run recorded it in the meantime
+        before, unchanged = newest(connection)
+        if unchanged:  # another run recorded it in the meantime
             return f"unchanged: {before['rows_accepted']:,} rows"
         outcome = "revised" if before else "new"
         change = _record(connection, dataset, _fields(capture), rows, run_id, outcome, since)

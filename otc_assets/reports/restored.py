@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from otc_assets.archive.store import Archive
+from otc_assets.domain.datasets import DATASETS
 from otc_assets.domain.tables import TABLES, figures
 from otc_assets.pipeline.journaling import compare
 from otc_assets.reports.captures import damaged_captures
 from otc_assets.warehouse.database import Database
+from otc_assets.warehouse.datasets import effective_captures, is_whole
 from otc_assets.warehouse.events.store import ForeignOrder, require_order
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.timescale.capabilities import unfinished_restore
@@ -52,6 +54,7 @@ def lacking(database: Database, archive: Archive, progress: Callable[[int, str],
     with database.transaction() as connection:
         found += _of_server(connection)
         found += _of_tables(connection)
+        found += _of_datasets(connection)
         found += _of_events(connection)
         found += _of_lineage(connection)
     _, damaged = damaged_captures(database, archive, None, progress)
@@ -108,6 +111,29 @@ def _of_tables(connection: sa.Connection) -> Iterator[Lacking]:
             yield Lacking("tables", problem, remedy)
 
 
+def _of_datasets(connection: sa.Connection) -> Iterator[Lacking]:
+    """Captures of other data sets with other numbers of rows than were accepted, or rejected."""
+    for dataset in DATASETS:
+        captures = effective_captures(connection, dataset, dt.date.min, dt.date.max)
+        wrong = [capture for capture in captures if not is_whole(connection, dataset, capture)]
+        if wrong:
+            first, last = wrong[0]["week_ending"], wrong[-1]["week_ending"]
+            problem = (
+                f"otc.{dataset.table} has other numbers of rows than were accepted, of {len(wrong):,} captures, the "
+                f"first of {wrong[0]['period']}"
+            )
+            remedy = f"Materialize the asset {dataset.table} of {first} to {last}, or restore the dump again."
+            yield Lacking("tables", problem, remedy)
+    for row in connection.execute(_DATASET_REJECTED):
+        problem = f"otc.dataset_rejected has {row.found:,} rows of capture {row.id}, which has {row.rows_rejected:,}"
+        yield Lacking("tables", problem, _RESTORE_AGAIN)
+
+
+_DATASET_REJECTED = sa.text("""
+    SELECT c.id, c.rows_rejected, count(r.capture_id) AS found
+    FROM otc.dataset_capture c LEFT JOIN otc.dataset_rejected r ON r.capture_id = c.id
+    GROUP BY c.id, c.rows_rejected HAVING count(r.capture_id) <> c.rows_rejected ORDER BY c.id
+""")
 _VERSIONS = sa.text("""
     SELECT aggregate_type, aggregate_id, count(*) AS events, max(version) AS newest FROM otc.events
     GROUP BY aggregate_type, aggregate_id HAVING count(*) <> max(version) ORDER BY min(id)
@@ -123,6 +149,8 @@ _NEXT_NUMBERS = sa.text("""
         pg_sequence_last_value(pg_get_serial_sequence('otc.events', 'id')) AS given
     UNION ALL SELECT 'otc.publication', (SELECT max(id) FROM otc.publication),
         pg_sequence_last_value(pg_get_serial_sequence('otc.publication', 'id'))
+    UNION ALL SELECT 'otc.dataset_capture', (SELECT max(id) FROM otc.dataset_capture),
+        pg_sequence_last_value(pg_get_serial_sequence('otc.dataset_capture', 'id'))
 """)
 
 

@@ -87,6 +87,18 @@ def dropped_captures(
     ]
 
 
+def is_whole(connection: sa.Connection, dataset: Dataset, capture: Mapping[str, Any]) -> bool:
+    """Whether the table has all rows of an effective capture that were accepted, or retention has dropped its week."""
+    until = dropped_until(connection, dataset.retention)
+    counted = sa.text(
+        f"SELECT count(*) FROM otc.{dataset.table}"  # noqa: S608 - our names
+        f" WHERE week_ending = :week_ending AND {dataset.period} = :period"
+    )
+    of_period = {name: capture[name] for name in ("week_ending", "period")}
+    dropped = until is not None and capture["week_ending"] <= until
+    return dropped or connection.execute(counted, of_period).scalar_one() == capture["rows_accepted"]
+
+
 def all_captures(connection: sa.Connection) -> list[dict[str, Any]]:
     """Every capture of a data set: its id, data set, period, week, origin and digest."""
     query = sa.text("SELECT id, dataset, period, week_ending, origin, digest FROM otc.dataset_capture ORDER BY id")

@@ -50,6 +50,7 @@ from otc_assets.pipeline.datasets import (
 from otc_assets.pipeline.figures import compute_figure
 from otc_assets.pipeline.results import WeekRefused
 from otc_assets.pipeline.volume import compute_volume
+from otc_assets.reports import restored
 from otc_assets.reports.captures import damaged_captures
 from otc_assets.warehouse.database import Database
 from otc_assets.warehouse.retention import Dropped
@@ -135,6 +136,33 @@ def test_a_period_has_the_rows_that_finra_sent_and_the_same_bytes_again_change_n
     assert sql.execute("SELECT * FROM short_volume_daily ORDER BY symbol").fetchall() == before
     assert sql.execute("SELECT count(*) FROM dataset_capture").fetchone() == (1,)
     assert sql.execute("SELECT count(*) FROM events WHERE event_type = 'otc.dataset.captured'").fetchone() == (1,)
+
+
+def test_rows_that_are_lost_are_named_and_come_back_with_the_same_bytes(installation: Path, sql: Sql) -> None:
+    """Captures are recorded: a database without a row of them was whole, and the same bytes were no news."""
+    bad = row("17", "B", "-1", "0", "10")
+    source = Written({MONDAY: [row("17", "A", "1", "0", "10"), bad], TUESDAY: [row("18", "A", "1", "0", "10")]})
+    capture(source)
+
+    def named() -> list[str]:
+        found = restored.lacking(installed.database(), installed.archive(), lambda *_: None)
+        return [each.problem for each in found if "otc.short_volume" in each.problem or "otc.dataset" in each.problem]
+
+    assert named() == []
+    sql.execute("DELETE FROM short_volume_daily WHERE trade_date = %s", [MONDAY])
+    sql.execute("DELETE FROM dataset_rejected")
+    sql.execute("SELECT setval(pg_get_serial_sequence('otc.dataset_capture', 'id'), 1)")
+    assert named() == [
+        f"otc.short_volume_daily has other numbers of rows than were accepted, of 1 captures, the first of {MONDAY}",
+        "otc.dataset_rejected has 0 rows of capture 1, which has 1",
+        "the next id of otc.dataset_capture would be 2, and 2 is taken",
+    ]
+    sql.execute("SELECT setval(pg_get_serial_sequence('otc.dataset_capture', 'id'), 2)")
+    told = capture(source).details
+    assert told[str(MONDAY)] == "revised: 1 rows accepted, 1 rejected; 1 rows differ"
+    assert told[str(TUESDAY)] == "unchanged: 1 rows"
+    assert sql.execute("SELECT count(*) FROM short_volume_daily").fetchone() == (2,)
+    assert named() == ["otc.dataset_rejected has 0 rows of capture 1, which has 1"]
 
 
 def test_a_corrected_period_keeps_the_replaced_rows_and_answers_as_of_a_moment(installation: Path, sql: Sql) -> None:

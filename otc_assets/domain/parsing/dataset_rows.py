@@ -13,7 +13,7 @@ import polars as pl
 
 from otc_assets.domain.datasets import Dataset, Field
 from otc_assets.domain.parsing.limits import UnreadableFile
-from otc_assets.domain.schema import AMOUNT, REJECTED
+from otc_assets.domain.schema import REJECTED
 from otc_assets.domain.values import BadValue, typed
 
 _DELIMITER = "|"
@@ -91,5 +91,5 @@ def _require(dataset: Dataset, row: dict[str, Any], period: dt.date) -> None:
         value = row[field.column]
         if value is None and field.column in (*dataset.key, *dataset.required):
             raise BadValue(f"{field.name} is empty")
-        if value is not None and field.kind == AMOUNT and not field.signed and value < 0:
+        if value is not None and field.kind.is_numeric() and not field.signed and value < 0:
             raise BadValue(f"{field.name} is {value}, which is negative")
