@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -43,6 +43,10 @@ _PARAMETERS = {
 }
 
 
+#: A line that breaks without a word is noticed after 60 + 3 x 10 seconds, on both sides. By Linux' defaults it takes
+#: two hours, in which the server keeps the locks of a machine that is gone.
+_KEEPALIVES = {"idle": 60, "interval": 10, "count": 3}
+
 #: A timestamp with time zone in the style of ``_PARAMETERS``: 2026-09-23 12:00:00.5+00.
 _MOMENT = "%Y-%m-%d %H:%M:%S%.f%#z"
 
@@ -71,14 +75,27 @@ def session_options(given: str = "", **other: str) -> str:
     """The ``options`` of a connection string that set every session parameter our results depend on.
 
     Args:
-        given: options that the user's URL has; they are kept where they set something else.
+        given: options that the user's URL has; they are kept where they set something else, or how soon a broken line
+            is noticed.
         other: parameters that differ from the usual ones.
     """
-    words = [given] if given else []
+    words = [f"-c tcp_keepalives_{name}={value}" for name, value in _KEEPALIVES.items()]
+    if given:
+        words.append(given)
     for name, value in (_PARAMETERS | other).items():
         escaped = value.replace(" ", "\\ ")
         words.append(f"-c {name}={escaped}")
     return " ".join(words)
+
+
+def keepalives(given: Container[str] = ()) -> dict[str, Any]:
+    """The parameters of libpq with which the client notices a line that breaks; the server's are session parameters.
+
+    Args:
+        given: the names of parameters that the user's URL has; these are the user's.
+    """
+    ours = {f"keepalives_{name}": value for name, value in _KEEPALIVES.items()}
+    return {name: value for name, value in ours.items() if name not in given}
 
 
 def cut(connection: Any) -> None:

@@ -20,7 +20,7 @@ import polars as pl
 from otc_assets import embedded_files
 from otc_assets.client.errors import ClientError, InvalidQuery, NotFinal, QueryFailed, TimedOut, Unreachable
 from otc_assets.client.selection import Statement
-from otc_assets.postgres import MAKE_ROOM, TimeLimits, copied, is_full, session_options
+from otc_assets.postgres import MAKE_ROOM, TimeLimits, copied, is_full, keepalives, session_options
 from otc_assets.text import first_line, shortened
 
 if TYPE_CHECKING:
@@ -210,7 +210,11 @@ def _connect(url: str, timeout: float) -> psycopg.Connection[Any]:
         statement_timeout=str(int(timeout * 1000)),
     )
     where = f"{address.get('host') or 'the local socket'}:{address.get('port') or 5432}/{address.get('dbname') or ''}"
-    usual: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS, "application_name": "otc-assets client"}
+    usual: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "otc-assets client",
+        **keepalives(),
+    }
     try:
         connection: psycopg.Connection[Any] = psycopg.connect(**usual | address, options=options, autocommit=True)
     except psycopg.OperationalError as error:

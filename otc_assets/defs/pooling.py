@@ -20,6 +20,7 @@ from otc_assets.defs.internals import (
     SqlEventLogStorageMetadata,
     share_engine,
 )
+from otc_assets.postgres import keepalives
 from otc_assets.warehouse.server import check_before_use, wait_where_full
 
 #: Dagster's tables.
@@ -48,6 +49,7 @@ def _engine(url: str) -> sa.Engine:
         pool_size=1,
         max_overflow=-1,
         pool_recycle=_RECYCLE_SECONDS,
+        connect_args=keepalives(sa.make_url(url).query),
     )
     wait_where_full(engine)
     check_before_use(engine)

@@ -12,7 +12,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.rows import dict_row
 
-from otc_assets.postgres import cut
+from otc_assets.postgres import cut, keepalives
 from otc_assets.warehouse.server import (
     DAGSTER_SCHEMA,
     database_url,
@@ -121,7 +121,8 @@ class Database:
 
     def _connect(self) -> None:
         url = self._url()
-        options = options_in(sa.make_url(database_url(url, "psycopg")))
+        address = sa.make_url(database_url(url, "psycopg"))
+        options = options_in(address)
         if self._ours:
             # Our tables are named with their schema, Dagster's without: in a separate storage it is another.
             options = session_options(options, search_path=DAGSTER_SCHEMA)
@@ -134,6 +135,7 @@ class Database:
             connect_timeout=_CONNECT_SECONDS,
             application_name="otc-assets metrics",
             prepare_threshold=None,  # a pooler may run every transaction in another session
+            **keepalives(address.query),
         )
         if self._is_over:
             raise OutOfTime("connecting took all the time of this scrape")

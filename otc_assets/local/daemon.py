@@ -14,23 +14,17 @@ from contextlib import suppress
 from typing import Any
 
 import psycopg
+import sqlalchemy as sa
 
 from otc_assets.local.setup import NotStarted
-from otc_assets.warehouse.server import LOCK_SPACE, libpq_url
+from otc_assets.postgres import keepalives
+from otc_assets.warehouse.server import LOCK_SPACE, database_url, libpq_url
 
 #: A daemon writes a heartbeat every 30 seconds. After this time without one, no daemon is running.
 _SILENCE_SECONDS = 75
 
 #: How often ``up`` checks that it still holds its lock.
 _CHECK_SECONDS = 10
-
-#: A line that is broken without a word is noticed after a minute.
-_LINE: dict[str, Any] = {
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
 
 #: The advisory lock that ``up`` holds, and the query that finds its holder.
 _DAEMON_LOCK = (LOCK_SPACE, 1)
@@ -65,8 +59,10 @@ class OnlyDaemon:
             NotStarted: another ``up`` holds it.
         """
         name = f"otc-assets {self._command}, process {os.getpid()} on {socket.gethostname()}"[:63]
-        url = libpq_url(self._url)
-        connection = psycopg.connect(url, autocommit=True, application_name=name, connect_timeout=10, **_LINE)
+        line = keepalives(sa.make_url(database_url(self._url, "psycopg")).query)
+        connection = psycopg.connect(
+            libpq_url(self._url), autocommit=True, application_name=name, connect_timeout=10, **line
+        )
         if not _is_taken(connection):
             found = connection.execute(_LOCK_HOLDER, _DAEMON_LOCK).fetchone()
             if found == (name, self._backend) and self._backend is not None:

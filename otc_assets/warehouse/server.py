@@ -20,7 +20,7 @@ import stamina
 from psycopg import sql
 
 from otc_assets.errors import OtcError
-from otc_assets.postgres import MAKE_ROOM, copied, is_full, session_options
+from otc_assets.postgres import MAKE_ROOM, copied, is_full, keepalives, session_options
 from otc_assets.settings import without_secrets
 from otc_assets.text import first_line
 from otc_assets.tracing import copy_span, instrument_engine
@@ -214,6 +214,7 @@ def connect(url: str, *, pool_size: int = 2) -> sa.Engine:
             "application_name": "otc-assets",
             "connect_timeout": 10,
             "options": session_options(options_in(address)),
+            **keepalives(address.query),
         },
     )
     wait_where_full(engine)

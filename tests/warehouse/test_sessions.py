@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -12,6 +13,8 @@ from support.migration import migrate
 from timescale.servers import TimescaleServer
 from warehouse_rows import T1, WEEK, frame, row
 
+from otc_assets.client import Client
+from otc_assets.exporter.server import Exporter
 from otc_assets.local.embedded import EmbeddedServer
 from otc_assets.warehouse import load
 from otc_assets.warehouse.server import InvalidDatabaseUrl, connect, prepare_session, session_options, transaction
@@ -46,6 +49,37 @@ def test_options_in_a_users_url_are_kept_and_do_not_change_results(database: str
         found = [connection.scalar(sa.text(f"SHOW {name}")) for name in ("statement_timeout", "DateStyle")]
     engine.dispose()
     assert found == ["61s", "ISO, YMD"]
+
+
+def test_a_line_that_breaks_without_a_word_is_noticed_by_both_sides_within_minutes(database: str) -> None:
+    """By Linux' defaults, a server keeps the locks of a machine that is gone for two hours."""
+    engine = connect(database)
+    theirs = connect(f"{database}?keepalives_idle=30&options=-c%20tcp_keepalives_idle%3D40")
+    with Client(database) as client, closing(Exporter(lambda: database)) as exporter:
+        exporter.collect()
+        of_exporter = exporter._main._connection
+        assert of_exporter is not None
+        names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+        for ask in (
+            lambda name: client.sql(f"SHOW {name}").item(),
+            lambda name: of_exporter.execute(f"SHOW {name}").fetchone()[name],  # type: ignore[index,union-attr]
+            lambda name: _value(engine, name),
+        ):
+            assert [ask(name) for name in names] == ["60", "10", "3"]
+        assert _value(theirs, "tcp_keepalives_idle") == "40"
+        for each, idle in ((engine, "60"), (theirs, "30")):
+            with transaction(each) as connection:
+                driver = connection.connection.driver_connection
+                assert isinstance(driver, psycopg.Connection)
+                assert driver.info.get_parameters()["keepalives_idle"] == idle
+        assert of_exporter.info.get_parameters()["keepalives_idle"] == "60"
+    engine.dispose()
+    theirs.dispose()
+
+
+def _value(engine: sa.Engine, name: str) -> object:
+    with transaction(engine) as connection:
+        return connection.scalar(sa.text(f"SHOW {name}"))
 
 
 def test_a_pooler_that_drops_the_parameters_is_refused(database: str) -> None:
