@@ -263,7 +263,7 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
     """Makes a quarantined capture effective: it takes precedence over what was effective until now.
 
     Raises:
-        CaptureNotChangeable: there is no such capture, or it is not quarantined.
+        CaptureNotChangeable: there is no such capture, it is not quarantined, or another one stays effective.
     """
     capture = _changeable(connection, publication_id)
     if capture.withdrawn:
@@ -271,6 +271,17 @@ def accept(connection: sa.Connection, publication_id: int) -> Publication:
     if not capture.quarantined:
         raise CaptureNotChangeable(f"capture {capture.id} is not quarantined: there is nothing to accept.")
     load.accept(connection, capture, accepted_over(connection, capture))
+    week = capture.week_ending
+    of_tier = [each for each in publications(connection, week, week) if each.tier == capture.tier]
+    now = effective(of_tier)
+    if capture.id not in {each.id for each in now.captures}:
+        # Of two accepted ones of the same day, the one with more rows has precedence.
+        bases = sorted({now.bases[half].id for half in halves_covered(capture.scope) if half in now.bases})
+        raise CaptureNotChangeable(
+            f"accepting capture {capture.id} would change nothing: {' and '.join(f'capture {n}' for n in bases)} would "
+            "stay effective.",
+            remedy="Withdraw that one first: 'otc-assets captures withdraw'.",
+        )
     return capture
 
 

@@ -204,6 +204,31 @@ def test_a_decision_that_can_not_be_taken_says_why(
     assert statuses() == ["effective"]
 
 
+def test_a_capture_beside_which_an_accepted_one_stays_effective_is_not_accepted_in_silence(
+    dagster: DagsterInstance, sql: Sql, tmp_path: Path
+) -> None:
+    """The command said that it was effective, and nothing changed."""
+    ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
+    ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
+    accept(2)
+    ingest(dagster, ats_file(tmp_path / "shorter.csv", *hundred()[:40]))
+    with pytest.raises(captures.CaptureNotChangeable, match="3 would change nothing: capture 2 would stay effective"):
+        accept(3)
+    assert sql.execute("SELECT accepted_at FROM otc.publication WHERE id = 3").fetchone() == (None,)
+    withdraw(2)
+    accept(3)
+
+
+def accept(number: int) -> None:
+    with installed.database().transaction() as connection:
+        captures.accept(connection, number)
+
+
+def withdraw(number: int) -> None:
+    with installed.database().transaction() as connection:
+        captures.withdraw(connection, number, "a test")
+
+
 def test_the_jobs_of_the_ui_accept_and_withdraw(dagster: DagsterInstance, tmp_path: Path) -> None:
     ingest(dagster, ats_file(tmp_path / "whole.csv", *hundred()))
     ingest(dagster, ats_file(tmp_path / "short.csv", *hundred()[:58]))
