@@ -246,7 +246,24 @@ def _half_rows(parts: Sequence[Part], half: str) -> pl.DataFrame:
         other = part.volume.filter(_in_half(half)).with_columns(pl.lit(part.capture_id, pl.Int64).alias("_capture"))
         if other.height:
             rows = _merge(rows, other, base, newest)  # type: ignore[arg-type]  # max() of a column of dates
-    return rows
+    return _with_numbers(rows)
+
+
+def _with_numbers(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one half, where a firm that some of them give only by name has the number that others give.
+
+    Files of the website have no CRD numbers, and records of the API do: one firm would be two venues.
+    """
+    by_name, name = pl.col("venue_id").str.starts_with("name:"), pl.col("venue_name").str.to_uppercase().alias("_name")
+    numbers = ["venue_id", "mpid", "firm_crd"]
+    known = rows.filter(~by_name).select(name, *numbers).unique().filter(pl.len().over("_name") == 1)
+    if known.is_empty() or not rows.select(by_name.any()).item():
+        return rows
+    found = rows.with_columns(name).join(known, on="_name", how="left", suffix="_known", maintain_order="left")
+    given = by_name & pl.col("venue_id_known").is_not_null()
+    return found.with_columns(
+        pl.when(given).then(f"{column}_known").otherwise(column).alias(column) for column in numbers
+    ).select(rows.columns)
 
 
 def _merge(rows: pl.DataFrame, other: pl.DataFrame, base: Part | None, newest: dt.date | None) -> pl.DataFrame:

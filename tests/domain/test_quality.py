@@ -780,6 +780,13 @@ def test_a_venue_that_keeps_or_changes_its_number_passes(now: tuple[tuple[str, s
     assert finding(against(identified(*now, of_api=of_api), KNOWN), "venue_identity")["passed"]
 
 
+def test_a_record_of_the_api_among_the_rows_of_a_file_is_no_lost_number_of_the_others() -> None:
+    """A partial capture with one firm graded the week F: all others of the file were told to have lost theirs."""
+    known = identified(FIRM, (NON_ATS, "149823", "VIRTU"))
+    now = pl.concat([identified(FIRM, of_api=True), identified((NON_ATS, "name:VIRTU", "VIRTU"), of_api=False)])
+    assert finding(against(now, known), "venue_identity")["passed"]
+
+
 def test_atss_without_any_mpid_fail_without_a_week_before_too() -> None:
     for before in (None, KNOWN.clear()):
         assert not finding(against(identified(NO_POOL_ID), before), "venue_identity")["passed"]

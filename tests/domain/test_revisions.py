@@ -274,6 +274,27 @@ def test_merging_partial_captures_keeps_the_newest_row_of_each_key_in_any_order(
     assert sum(assemble(parts).rows_in_use.values()) == len(expected)
 
 
+def test_a_firm_is_one_venue_where_some_rows_have_its_number_and_others_its_name() -> None:
+    """A file of the website, and the API's record of one revised row: it was two venues, of 900 and 150 shares."""
+    firm = {"venue_name": "CITADEL", "venue_kind": NON_ATS}
+    other = row("S0", "name:VIRTU", 7, venue_name="VIRTU", venue_kind=NON_ATS)
+    website = part(
+        1, rows(*(row(f"S{n}", "name:CITADEL", 100, **firm) for n in range(10)), other), frozenset({NON_ATS})
+    )
+    later = PUBLISHED + dt.timedelta(days=9)
+    revised = part(2, rows(row("S3", "116797", 150, later, venue_name="Citadel", firm_crd="116797")))
+    volume = assemble([website, revised]).volume
+    assert dict(volume.group_by("venue_id").agg(pl.col("share_volume").sum().cast(pl.Int64)).rows()) == {
+        "116797": 1050,
+        "name:VIRTU": 7,
+    }
+    assert volume.filter(pl.col("venue_id") == "116797")["firm_crd"].unique().to_list() == ["116797"]
+    # Two firms of one name: which of them a row is of, is not known.
+    namesake = part(3, rows(row("NEW", "999", 1, later, venue_name="CITADEL", firm_crd="999")))
+    ids = set(assemble([website, revised, namesake]).volume["venue_id"])
+    assert ids == {"name:CITADEL", "116797", "999", "name:VIRTU"}
+
+
 # --- quarantine ----------------------------------------------------------------------------------------
 
 

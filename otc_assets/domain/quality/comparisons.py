@@ -60,7 +60,7 @@ def venue_identity(e: Evidence) -> Finding:
     """
     identity = ("venue_kind", "venue_id", "venue_name")
     # Records of the API have a first publication date; rows of download files do not.
-    has_numbers = pl.col("initial_published_date").is_not_null().any().over("venue_kind")
+    has_numbers = pl.col("initial_published_date").is_not_null().any().over("venue_kind", "venue_id")
     now = e.volume.select(*identity, has_numbers.alias("has_numbers")).unique()
     ats = now.filter(pl.col("venue_kind") == VenueKind.ATS)
     if ats.height and ats.select(_BY_NAME.all()).item():
