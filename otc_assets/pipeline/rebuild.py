@@ -84,8 +84,17 @@ def recount_weeks(weeks: Sequence[dt.date], database: Database, archive: Archive
 
 
 def _recount(connection: sa.Connection, capture: Publication, archive: Archive) -> dict[str, Any] | None:
-    """Counts one capture again. Returns its id, week, tier and counts if these changed."""
-    parsed = parsed_capture(capture, archive)
+    """Counts one capture again. Returns its id, week, tier and counts if these changed.
+
+    A withdrawn one that can't be read keeps its counts: nothing is computed from it, and withdrawing it is what the
+    error of a capture advises.
+    """
+    try:
+        parsed = parsed_capture(capture, archive)
+    except (ArchiveError, UnreadableFile):
+        if capture.withdrawn:
+            return None
+        raise
     result = normalized_rows(capture, parsed)
     found = counts_and_dates(parsed, result, capture.scope, capture.rows_expected)
     changed = recount(connection, capture, found, result.rejected)

@@ -169,9 +169,9 @@ def test_a_stricter_rule_takes_the_row_out_of_everything_and_rejects_it_with_the
     assert sql.execute(count).fetchone() == (1,)
 
 
-@pytest.mark.usefixtures("file_of_a_week")
 def test_a_week_whose_bytes_are_lost_stays_as_it_is_and_the_others_are_rebuilt(
     otc: Command,
+    file_of_a_week: Path,
     installation: Path,
     dagster: DagsterInstance,
     sql: Sql,
@@ -195,3 +195,10 @@ def test_a_week_whose_bytes_are_lost_stays_as_it_is_and_the_others_are_rebuilt(
         FROM otc.publication p JOIN otc.venue_volume v USING (week_ending) GROUP BY 1, 2, 3 ORDER BY 1
     """
     assert sql.execute(by_week).fetchall() == [(WEEKS[0], 1, 1, 10), (WEEKS[-1], 100, 0, 14_900)]
+    # Once the capture without bytes is withdrawn, nothing of the week depends on it.
+    file_of_a_week.write_text(file_of_a_week.read_text().replace("|5000|", "|300|"))
+    installed.launcher(dagster).ingest(FilesToIngest(paths=[str(file_of_a_week)], week_ending=WEEKS[-1].isoformat()))
+    (number,) = sql.execute("SELECT id FROM otc.publication WHERE digest = %s", [digest]).fetchone() or (None,)
+    assert otc("captures", "withdraw", str(number), "--reason", "its bytes are lost")[0] == 0
+    code, output, errors = otc("rebuild", "--weeks", RANGE, "--json")
+    assert (code, json.loads(output)["weeks_unchanged"]) == (0, []), errors
