@@ -55,7 +55,7 @@ from otc_assets.warehouse.datasets import (
     dropped_captures,
     effective_captures,
     inputs_version,
-    is_whole,
+    lost_captures,
     newest_captures,
     replace_gaps,
     save_capture,
@@ -190,7 +190,7 @@ def record_period(
         """The newest capture, and whether it has the same bytes and all its rows are there."""
         found = _of_period(newest_captures(connection, [dataset], week, week), period) or {}
         same = found.get("digest") == digest
-        return found, same and (not found["rows_accepted"] or is_whole(connection, dataset, found))
+        return found, same and not (found["rows_accepted"] and lost_captures(connection, dataset, [found]))
 
     with database.transaction() as connection:
         before, unchanged = newest(connection)

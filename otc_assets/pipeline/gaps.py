@@ -86,8 +86,7 @@ def report_gaps(week_ending: dt.date, gaps: pl.DataFrame, database: Database) ->
     """Replaces the stored gaps of a week by those among ``gaps`` (GAP), without what was never requested."""
     with span(LOAD), database.transaction() as connection:
         lock_week(connection, week_ending)
-        _, requested = split_history(gaps, first_captured(connection))
-        of_week = requested.filter(pl.col("week_ending") == week_ending)
+        _, of_week = split_history(gaps.filter(pl.col("week_ending") == week_ending), first_captured(connection))
         set_attributes(rows=of_week.height)
         replace_gaps(connection, week_ending, of_week)
     version = hashlib.sha256(of_week.write_csv().encode()).hexdigest()[:16]

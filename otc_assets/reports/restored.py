@@ -17,7 +17,7 @@ from otc_assets.domain.tables import TABLES, figures
 from otc_assets.pipeline.journaling import compare
 from otc_assets.reports.captures import damaged_captures
 from otc_assets.warehouse.database import Database
-from otc_assets.warehouse.datasets import effective_captures, is_whole
+from otc_assets.warehouse.datasets import effective_captures, lost_captures
 from otc_assets.warehouse.events.store import ForeignOrder, require_order
 from otc_assets.warehouse.lineage import lineage
 from otc_assets.warehouse.timescale.capabilities import unfinished_restore
@@ -115,8 +115,7 @@ def _of_datasets(connection: sa.Connection) -> Iterator[Lacking]:
     """Captures of other data sets with other numbers of rows than were accepted, or rejected."""
     for dataset in DATASETS:
         captures = effective_captures(connection, dataset, dt.date.min, dt.date.max)
-        wrong = [capture for capture in captures if not is_whole(connection, dataset, capture)]
-        if wrong:
+        if wrong := lost_captures(connection, dataset, captures):
             first, last = wrong[0]["week_ending"], wrong[-1]["week_ending"]
             problem = (
                 f"otc.{dataset.table} has other numbers of rows than were accepted, of {len(wrong):,} captures, the "

@@ -87,16 +87,22 @@ def dropped_captures(
     ]
 
 
-def is_whole(connection: sa.Connection, dataset: Dataset, capture: Mapping[str, Any]) -> bool:
-    """Whether the table has all rows of an effective capture that were accepted, or retention has dropped its week."""
-    until = dropped_until(connection, dataset.retention)
+def lost_captures(
+    connection: sa.Connection, dataset: Dataset, captures: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Those of some effective captures of which the table has another number of rows than were accepted.
+
+    Captures of weeks that retention has dropped are none of them.
+    """
+    until = dropped_until(connection, dataset.retention) or dt.date.min
     counted = sa.text(
-        f"SELECT count(*) FROM otc.{dataset.table}"  # noqa: S608 - our names
-        f" WHERE week_ending = :week_ending AND {dataset.period} = :period"
+        f"SELECT {dataset.period}, count(*) FROM otc.{dataset.table}"  # noqa: S608 - our names
+        f" WHERE week_ending = ANY(:weeks) GROUP BY {dataset.period}"
     )
-    of_period = {name: capture[name] for name in ("week_ending", "period")}
-    dropped = until is not None and capture["week_ending"] <= until
-    return dropped or connection.execute(counted, of_period).scalar_one() == capture["rows_accepted"]
+    there = [capture for capture in captures if capture["week_ending"] > until]
+    weeks = sorted({capture["week_ending"] for capture in there})
+    stored: dict[dt.date, int] = dict(connection.execute(counted, {"weeks": weeks}).all())  # type: ignore[arg-type]
+    return [capture for capture in there if stored.get(capture["period"], 0) != capture["rows_accepted"]]
 
 
 def all_captures(connection: sa.Connection) -> list[dict[str, Any]]:
